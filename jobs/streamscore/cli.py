@@ -1,0 +1,185 @@
+"""The command ``streamscore``: one verb per job and per tool."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Annotated
+
+import typer
+
+from streamscore import __version__, config as configuration
+from streamscore.config import Config
+from streamscore.console import log, set_up_logging
+from streamscore.errors import ServerError, SetupError, StreamscoreError
+from streamscore.runner import fail
+
+app = typer.Typer(
+    name="streamscore",
+    help=__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+ConfigOption = Annotated[str, typer.Option("--config", metavar="NAME|FILE", help="local, docker, databricks, or a YAML file")]
+SetOption = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override one key of conf/base.yml")]
+
+
+def main() -> None:
+    """Run the command line; an error that was raised on purpose ends it with the error's own exit code."""
+    set_up_logging()
+    try:
+        app()
+    except StreamscoreError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command()
+def up(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006 (Typer reads the default only)
+    """Start Kafka and Elasticsearch on this machine."""
+    from streamscore.local import stack
+
+    for server in stack.up(configuration.load(config, set)):
+        typer.echo(f"{server.name:<14} {server.address:<24} pid {server.pid}, log {server.log}")
+
+
+@app.command()
+def down(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
+    """Stop what `up` started."""
+    from streamscore.local import stack
+
+    stopped = stack.down(configuration.load(config, set))
+    typer.echo(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
+
+
+@app.command()
+def status(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
+    """Say what runs; exit code 1 if a server does not answer."""
+    settings = configuration.load(config, set)
+    import pyspark
+
+    typer.echo(f"{'streamscore':<14} {__version__}, state in {settings.state_dir}")
+    typer.echo(f"{'java':<14} {_java()}")
+    typer.echo(f"{'spark':<14} {pyspark.__version__}")
+    answers = [_kafka_answers(settings), _elasticsearch_answers(settings)]
+    raise typer.Exit(0 if all(answers) else 1)
+
+
+@app.command()
+def jars(
+    config: ConfigOption = "local",
+    set: SetOption = [],  # noqa: A002, B006
+    cluster: Annotated[bool, typer.Option("--cluster", help="print spark-submit's line for a cluster instead")] = False,
+) -> None:
+    """Fetch and verify the jars of the jobs and print them as spark-submit's --jars takes them."""
+    from streamscore import submit
+    from streamscore.local import artifacts, java
+
+    if cluster:
+        typer.echo(submit.cluster_command("score_stream"))
+        return
+    settings = configuration.load(config, set)
+    found = artifacts.spark_jars(settings.local.artifacts_dir, java.find())
+    typer.echo(",".join(map(str, found)))
+
+
+@app.command(name="config")
+def show_config(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
+    """Print the configuration in force, secrets masked."""
+    typer.echo(configuration.shown(configuration.load(config, set)), nl=False)
+
+
+@app.command(context_settings=_PASS_ON, add_help_option=False)
+def train(context: typer.Context) -> None:
+    """Train the models, register them, export the test set. Options: streamscore train --help."""
+    from streamscore import train_models
+
+    _submit(train_models, context.args)
+
+
+@app.command(context_settings=_PASS_ON, add_help_option=False)
+def seed(context: typer.Context) -> None:
+    """Send a data set to the input topic. Options: streamscore seed --help."""
+    from streamscore import seed_topic
+
+    _submit(seed_topic, context.args)
+
+
+@app.command(context_settings=_PASS_ON, add_help_option=False)
+def score(context: typer.Context) -> None:
+    """Score the input topic. Options: streamscore score --help."""
+    from streamscore import score_stream
+
+    _submit(score_stream, context.args)
+
+
+@app.command()
+def demo(
+    config: ConfigOption = "local",
+    set: SetOption = [],  # noqa: A002, B006
+    rate: Annotated[float, typer.Option(help="events per second", min=1)] = 500,
+    events: Annotated[int, typer.Option(help="number of events, the test set's first ones", min=1)] = 20_000,
+    stop: Annotated[bool, typer.Option("--stop/--keep", help="stop the servers at the end")] = not sys.stdout.isatty(),
+) -> None:
+    """Run the whole flow on this machine: servers, training, a paced stream, live scores, and a check of the counts."""
+    from streamscore import demo as show
+
+    argv = ["--config", config]
+    overrides = [*set, f"seed.rate={rate}", f"seed.limit={events}"]
+    for override in overrides:
+        argv += ["--set", override]
+    show.run(configuration.load(config, overrides), argv, keep=not stop)
+
+
+def _submit(job: ModuleType, argv: list[str]) -> None:
+    """Check a job's arguments and data here, then become its spark-submit; with --dry-run print that line instead."""
+    from streamscore import submit
+
+    dry = "--dry-run" in argv
+    argv = [word for word in argv if word != "--dry-run"]
+    arguments = job.parse(argv)
+    if dry:
+        typer.echo(submit.shown(submit.command(job.NAME, arguments.config, argv)))
+        return
+    job.check(arguments.config)
+    submit.become(job.NAME, arguments.config, argv)
+
+
+def _java() -> str:
+    from streamscore.local import java
+
+    try:
+        return str(java.find())
+    except SetupError as error:
+        return f"none: {error}"
+
+
+def _kafka_answers(settings: Config) -> bool:
+    from streamscore import topics
+
+    try:
+        existing = topics.names(settings.kafka, timeout=3.0)
+    except ServerError as error:
+        log.debug("%s", error)
+        typer.echo(f"{'kafka':<14} does not answer at {settings.kafka.bootstrap_servers}")
+        return False
+    typer.echo(f"{'kafka':<14} answers at {settings.kafka.bootstrap_servers}, topics: {', '.join(existing) or 'none'}")
+    return True
+
+
+def _elasticsearch_answers(settings: Config) -> bool:
+    from streamscore import index
+
+    try:
+        version = index.health(settings.elasticsearch, timeout=3.0)
+    except ServerError as error:
+        log.debug("%s", error)
+        typer.echo(f"{'elasticsearch':<14} does not answer at {settings.elasticsearch.url}")
+        return False
+    typer.echo(f"{'elasticsearch':<14} {version} answers at {settings.elasticsearch.url}")
+    return True

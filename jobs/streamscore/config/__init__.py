@@ -1,0 +1,24 @@
+"""The configuration: frozen, typed, read once at the start.
+
+``conf/base.yml`` holds every key with its default; an environment file and ``--set`` override it. Secrets come from the
+environment or from files and never show in a repr, a log line or a command line.
+"""
+
+from streamscore.config.keys import Config, Kafka, is_loopback
+from streamscore.config.keys import Elasticsearch, Message, Model, Seed, Stream, Train
+from streamscore.config.loading import CONF_DIR, load, shown
+
+__all__ = [
+    "CONF_DIR",
+    "Config",
+    "Elasticsearch",
+    "Kafka",
+    "Message",
+    "Model",
+    "Seed",
+    "Stream",
+    "Train",
+    "is_loopback",
+    "load",
+    "shown",
+]

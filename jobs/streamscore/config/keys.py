@@ -1,0 +1,309 @@
+"""Every key of the configuration, with its type and its rules; the meaning of each is in ``conf/base.yml``."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+
+SECRET_KEY = re.compile(r"(?i)password|secret|jaas|api_key|token|\.key$|keystore\.key|basic\.auth")
+"""Names of keys whose values are secrets: only references are accepted for them and they are masked when shown."""
+
+_LOOPBACK_NAMES = frozenset({"localhost"})
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address stays on this machine."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host in _LOOPBACK_NAMES
+
+
+def _split_address(address: str) -> tuple[str, int]:
+    host, separator, port = address.strip().rpartition(":")
+    if not separator or not host or not port.isdigit():
+        raise ValueError(f"{address!r} is not host:port")
+    return host, int(port)
+
+
+def _whole_heap(text: str) -> str:
+    if not re.fullmatch(r"\d+[mg]", text):
+        raise ValueError(f"{text!r} is not a size such as 512m or 2g")
+    return text
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().resolve()
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+MemorySize = Annotated[str, AfterValidator(_whole_heap)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Topics(_Section):
+    """Names of the three topics."""
+
+    input: str
+    predictions: str
+    rejected: str
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Topics:
+        names = [self.input, self.predictions, self.rejected]
+        if len(set(names)) < len(names):
+            raise ValueError(f"the three topics must differ, found {', '.join(names)}")
+        return self
+
+
+class Kafka(_Section):
+    """The brokers and the topics."""
+
+    bootstrap_servers: str
+    options: dict[str, SecretStr]
+    insecure: bool
+    topics: Topics
+    partitions: Positive
+    replication_factor: Positive
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _addresses_parse(cls, value: str) -> str:
+        for address in value.split(","):
+            _split_address(address)
+        return value
+
+    @model_validator(mode="after")
+    def _encrypted_off_loopback(self) -> Kafka:
+        protocol = self.client_options().get("security.protocol", "PLAINTEXT")
+        far = [host for host, _ in self.addresses() if not is_loopback(host)]
+        if far and protocol.endswith("PLAINTEXT") and not self.insecure:
+            raise ValueError(
+                f"{far[0]} would be reached without encryption (security.protocol {protocol}): set "
+                "kafka.options.security.protocol to SSL or SASL_SSL, or kafka.insecure to true"
+            )
+        return self
+
+    def addresses(self) -> list[tuple[str, int]]:
+        """Return the brokers as (host, port)."""
+        return [_split_address(address) for address in self.bootstrap_servers.split(",")]
+
+    def client_options(self) -> dict[str, str]:
+        """Return the client's further settings in plain text; hand them to a client, never to a log."""
+        return {name: value.get_secret_value() for name, value in self.options.items()}
+
+
+class Message(_Section):
+    """The shape of an input message."""
+
+    label_field: str
+    features_field: str
+    vector_form: Literal["spark", "triple", "dense"]
+    size: Positive | None
+    max_bytes: Positive
+
+    @model_validator(mode="after")
+    def _fields_differ(self) -> Message:
+        if self.label_field == self.features_field:
+            raise ValueError(f"label_field and features_field are both {self.label_field!r}")
+        return self
+
+
+class Model(_Section):
+    """A model to score with: its name in the outcomes and where it is."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
+    uri: str
+
+
+class Elasticsearch(_Section):
+    """The Elasticsearch sink."""
+
+    enabled: bool
+    url: str
+    index: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    refresh_interval: str
+    user: str | None
+    password: SecretStr | None
+    api_key: SecretStr | None
+    ca_file: AbsolutePath | None
+    insecure: bool
+    wan_only: bool
+    bulk_documents: Positive
+
+    @model_validator(mode="after")
+    def _complete(self) -> Elasticsearch:
+        parts = urlsplit(self.url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(f"url {self.url!r} is not http://host:port or https://host:port")
+        if parts.username or parts.password:
+            raise ValueError("url must not carry a user or a password: use elasticsearch.user and .password")
+        if parts.scheme == "http" and not is_loopback(parts.hostname) and not self.insecure:
+            raise ValueError(
+                f"{parts.hostname} would be reached without encryption: use https://, or set elasticsearch.insecure to true"
+            )
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password go together")
+        if self.user is not None and self.api_key is not None:
+            raise ValueError("set either user and password, or api_key")
+        return self
+
+    @property
+    def host(self) -> str:
+        """Host name or address of the server."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """Port of the server."""
+        parts = urlsplit(self.url)
+        return parts.port or (443 if parts.scheme == "https" else 9200)
+
+
+class Stream(_Section):
+    """How score_stream runs."""
+
+    checkpoint: str
+    trigger_seconds: Annotated[float, Field(ge=0)]
+    available_now: bool
+    max_events_per_batch: Positive
+    starting_offsets: Literal["earliest", "latest"]
+    report_seconds: Annotated[float, Field(gt=0)]
+    drain_seconds: Annotated[float, Field(gt=0)]
+
+
+class Seed(_Section):
+    """What seed_topic sends, and how fast."""
+
+    source: str
+    label_column: str | None
+    features_column: str
+    rate: Annotated[float, Field(gt=0)] | None
+    limit: Positive | None
+    repeat: Positive
+    resume: bool
+
+
+class Classifier(_Section):
+    """Settings of one linear classifier."""
+
+    reg_param: Annotated[float, Field(ge=0)]
+    max_iter: Positive
+
+
+class Train(_Section):
+    """What train_models trains on, and how."""
+
+    data: Literal["synthetic", "criteo"]
+    path: str | None
+    rows: Positive
+    seed: Annotated[int, Field(ge=0)]
+    bayes_auc: Annotated[float, Field(ge=0.55, le=0.95)]
+    test_rows: Positive
+    balance: bool
+    hash_size: Positive
+    min_category_count: Positive
+    lr: Classifier
+    svm: Classifier
+    output: str
+
+    @field_validator("hash_size")
+    @classmethod
+    def _power_of_two(cls, value: int) -> int:
+        if value & (value - 1):
+            raise ValueError(f"{value} is not a power of two")
+        return value
+
+    @model_validator(mode="after")
+    def _data_and_path_agree(self) -> Train:
+        if self.data == "criteo" and self.path is None:
+            raise ValueError("data: criteo needs path, the file that you downloaded")
+        if self.data == "synthetic" and self.path is not None:
+            raise ValueError("path goes with data: criteo")
+        if self.data == "synthetic" and self.test_rows >= self.rows:
+            raise ValueError(f"test_rows ({self.test_rows}) must be fewer than rows ({self.rows})")
+        return self
+
+
+class RegisteredNames(_Section):
+    """Names of the trained models in the registry."""
+
+    lr: str
+    svm: str
+
+
+class Mlflow(_Section):
+    """The tracking server and the model registry."""
+
+    tracking_uri: str | None
+    experiment: str
+    registered_names: RegisteredNames
+    alias: str
+
+
+class Spark(_Section):
+    """Settings of the Spark session."""
+
+    master: str | None
+    driver_memory: MemorySize
+    shuffle_partitions: Positive
+    conf: dict[str, str]
+
+    @field_validator("conf")
+    @classmethod
+    def _no_secret(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if SECRET_KEY.search(name):
+                raise ValueError(f"{name} would show in the process list: secrets cannot go through Spark settings")
+        return value
+
+
+class Local(_Section):
+    """The servers of ``streamscore up``."""
+
+    artifacts_dir: AbsolutePath
+    kafka_heap: MemorySize
+    elasticsearch_heap: MemorySize
+    start_seconds: Annotated[float, Field(gt=0)]
+
+
+class Config(_Section):
+    """Everything that streamscore can be told; see ``conf/base.yml`` for the meaning of each key."""
+
+    state_dir: AbsolutePath
+    kafka: Kafka
+    message: Message
+    models: Annotated[tuple[Model, ...], Field(min_length=1)]
+    elasticsearch: Elasticsearch
+    stream: Stream
+    seed: Seed
+    train: Train
+    mlflow: Mlflow
+    spark: Spark
+    local: Local
+
+    @field_validator("models")
+    @classmethod
+    def _names_unique(cls, value: tuple[Model, ...]) -> tuple[Model, ...]:
+        names = [model.name for model in value]
+        double = sorted({name for name in names if names.count(name) > 1})
+        if double:
+            raise ValueError(f"the name {double[0]!r} is used more than once")
+        return value

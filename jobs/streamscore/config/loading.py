@@ -1,0 +1,216 @@
+"""Read, merge and check the configuration files; turn every fault into one readable line."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from streamscore.config.keys import SECRET_KEY, Config, Model
+from streamscore.errors import ConfigError
+
+CONF_DIR = Path(__file__).parents[1] / "conf"
+
+_REFERENCE = re.compile(r"\$\{(env|file):([^}]+)\}")
+
+
+def load(environment: str = "local", overrides: Sequence[str] = ()) -> Config:
+    """Read the configuration.
+
+    Args:
+        environment: ``local``, ``docker``, ``databricks``, or the path of a YAML file.
+        overrides: ``key=value`` texts, the key dotted (``models.0.uri`` for an entry of a list), the value as YAML.
+
+    Returns:
+        The checked configuration.
+
+    Raises:
+        ConfigError: a file is missing, a key is unknown, or a value is wrong; the message has the key's path and
+            what is allowed.
+    """
+    tree = _read_yaml(CONF_DIR / "base.yml")
+    origin = _environment_file(environment)
+    tree = _merge(tree, _read_yaml(origin))
+    for override in overrides:
+        _apply_override(tree, override)
+    _refuse_plain_secrets(tree)
+    state_dir = str(Path(str(tree.get("state_dir"))).expanduser().resolve())
+    try:
+        return Config.model_validate(_resolve(tree, state_dir))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, tree)) from None
+
+
+def shown(config: Config) -> str:
+    """Return the configuration as YAML with every secret masked."""
+    return yaml.safe_dump(_masked(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+
+
+def _environment_file(environment: str) -> Path:
+    packaged = CONF_DIR / f"{environment}.yml"
+    if "/" not in environment and packaged.is_file():
+        return packaged
+    path = Path(environment)
+    if path.is_file():
+        return path
+    names = sorted(file.stem for file in CONF_DIR.glob("*.yml") if file.stem != "base")
+    raise ConfigError(f"--config {environment}: no such file; give the path of a YAML file, or one of {', '.join(names)}")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected keys with values, found {type(tree).__name__}")
+    return tree
+
+
+def _merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in override.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {override}: expected key=value, for instance --set kafka.partitions=8")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    node: Any = tree
+    *parents, last = _split_key(key)
+    for position, name in enumerate(parents):
+        node = _child(node, name, ".".join(parents[: position + 1]))
+    if isinstance(node, list):
+        node[_list_index(node, last, key)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise ConfigError(f"--set {override}: {'.'.join(parents)} holds a value, not keys")
+
+
+def _split_key(key: str) -> list[str]:
+    """Split a dotted key; what follows ``kafka.options.`` or ``spark.conf.`` is one name with dots in it."""
+    for prefix in ("kafka.options.", "spark.conf."):
+        if key.startswith(prefix):
+            return [*prefix.rstrip(".").split("."), key.removeprefix(prefix)]
+    return key.split(".")
+
+
+def _child(node: Any, name: str, path: str) -> Any:
+    if isinstance(node, list):
+        return node[_list_index(node, name, path)]
+    if not isinstance(node, dict) or name not in node:
+        raise ConfigError(f"{path}: unknown key{_suggestion(name, node)}")
+    return node[name]
+
+
+def _list_index(node: list[Any], name: str, path: str) -> int:
+    if name.isdigit() and int(name) < len(node):
+        return int(name)
+    raise ConfigError(f"{path}: expected an entry's number from 0 to {len(node) - 1}")
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list):
+        for position, value in enumerate(node):
+            yield from _leaves(value, f"{path}.{position}")
+    else:
+        yield path, node
+
+
+def _refuse_plain_secrets(tree: Mapping[str, Any]) -> None:
+    for path, value in _leaves(tree):
+        if value is not None and SECRET_KEY.search(path) and not _REFERENCE.search(str(value)):
+            raise ConfigError(f"{path}: a secret in plain text is refused; write ${{env:NAME}} or ${{file:PATH}}")
+
+
+def _resolve(node: Any, state_dir: str, path: str = "") -> Any:
+    if isinstance(node, Mapping):
+        return {key: _resolve(value, state_dir, f"{path}.{key}" if path else str(key)) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_resolve(value, state_dir, f"{path}.{position}") for position, value in enumerate(node)]
+    if isinstance(node, str):
+        return _REFERENCE.sub(lambda match: _lookup(match, path), node.replace("{state_dir}", state_dir))
+    return node
+
+
+def _lookup(match: re.Match[str], path: str) -> str:
+    kind, name = match.groups()
+    if kind == "env":
+        value = os.environ.get(name)
+        if value is None:
+            raise ConfigError(f"{path}: the environment variable {name} is not set")
+        return value
+    try:
+        return Path(name).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"{path}: the file {name} cannot be read ({error.strerror})") from None
+
+
+def _masked(node: Any, path: str = "") -> Any:
+    if isinstance(node, Mapping):
+        return {key: _masked(value, f"{path}.{key}") for key, value in node.items()}
+    if isinstance(node, list):
+        return [_masked(value, path) for value in node]
+    return "********" if node is not None and SECRET_KEY.search(path) else node
+
+
+def _explain(error: ValidationError, tree: Mapping[str, Any]) -> str:
+    lines = []
+    for fault in error.errors(include_url=False, include_input=False):
+        path = ".".join(str(part) for part in fault["loc"]) or "configuration"
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"{path}: unknown key{_suggestion(str(fault['loc'][-1]), _siblings(fault['loc']))}")
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            message = message[:1].lower() + message[1:]
+            found = "" if SECRET_KEY.search(path) else _found(tree, fault["loc"])
+            lines.append(f"{path}: {message}{found}")
+    return "\n".join(lines)
+
+
+def _found(tree: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
+    node: Any = tree
+    for part in location:
+        try:
+            node = node[part]
+        except (KeyError, IndexError, TypeError):
+            return ""
+    return "" if isinstance(node, dict | list) else f", found {node!r}"
+
+
+def _siblings(location: tuple[int | str, ...]) -> dict[str, Any]:
+    model: Any = Config
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields[part]
+        model = Model if part == "models" else field.annotation
+    return dict(model.model_fields)
+
+
+def _suggestion(name: str, known: Any) -> str:
+    names = sorted(known) if isinstance(known, Mapping) else []
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {close[0]}?" if close else "."
+    return f"{hint} Allowed here: {', '.join(names)}" if names else hint

@@ -1,0 +1,94 @@
+"""What people read while a job works: live on a terminal, plain lines in a log, and never a secret."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from rich.console import Console
+
+TERMINAL_VARIABLE = "STREAMSCORE_TERMINAL"
+"""Set by the command line to its terminal's device before it becomes spark-submit, which hides it from Python."""
+
+log = logging.getLogger("streamscore")
+
+
+def set_up_logging() -> None:
+    """Send the log of this program to standard error, one line per event; call it once, at the start."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    log.handlers[:] = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+@cache
+def terminal() -> Console | None:
+    """Return a console on the terminal that the user looks at, or None where output goes to a file or a pipe.
+
+    Under spark-submit the JVM owns the terminal and Python's standard output is a pipe to it, so the terminal is
+    found through the parent process.
+    """
+    if sys.stdout.isatty():
+        return Console()
+    device = os.environ.get(TERMINAL_VARIABLE) or _terminal_of_spark_submit()
+    if device is None:
+        return None
+    try:
+        stream = open(device, "w", encoding="utf-8")  # noqa: SIM115 (lives as long as the process)
+        width = os.get_terminal_size(stream.fileno()).columns
+    except OSError:
+        return None
+    return Console(file=stream, force_terminal=True, width=width or 100)
+
+
+def _terminal_of_spark_submit() -> str | None:
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        return None
+    output = f"/proc/{os.getppid()}/fd/1"
+    try:
+        descriptor = os.open(output, os.O_WRONLY | os.O_NOCTTY)
+    except OSError:
+        return None
+    try:
+        return os.ttyname(descriptor) if os.isatty(descriptor) else None
+    finally:
+        os.close(descriptor)
+
+
+class Step:
+    """A step that is under way; ``update`` says how far it is."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.detail = ""
+
+    def update(self, detail: str) -> None:
+        """Show where the step stands, on a terminal only."""
+        self.detail = detail
+
+
+@contextmanager
+def step(title: str) -> Iterator[Step]:
+    """Show a long step: a spinner on a terminal, a line at its start and its end in a log."""
+    started = time.monotonic()
+    state = Step(title)
+    console = terminal()
+    if console is None:
+        log.info("%s …", title)
+        yield state
+        log.info("%s: done in %.1f s", title, time.monotonic() - started)
+        return
+    with console.status(title) as status:
+
+        def update(detail: str) -> None:
+            status.update(f"{title}  [dim]{detail}[/dim]")
+
+        state.update = update  # type: ignore[method-assign]
+        yield state
+    console.print(f"[green]✓[/green] {title} [dim]{time.monotonic() - started:.1f} s[/dim]")

@@ -1,0 +1,91 @@
+"""The Criteo click data: its columns, and reading its file in row order.
+
+No row of it is in this repository; the data are for non-commercial use and may not be passed on, so the user brings the
+file (Kaggle Display Advertising Challenge ``train.txt``, its 100,000-row sample, or a day of the 1TB click logs).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pyspark.sql import functions as F
+
+from streamscore.errors import InputError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+LABEL: Final = "label"
+INTEGERS: Final = tuple(f"I{number}" for number in range(1, 14))
+CATEGORIES: Final = tuple(f"C{number}" for number in range(1, 27))
+ROW: Final = "row"
+"""Column that grows with a row's position in the file; it has gaps."""
+
+MISSING: Final = "<na>"
+"""What stands for an empty category: its absence is a signal, and the hasher would drop a null."""
+
+_CORRUPT = "_corrupt"
+_DDL = ", ".join(
+    [f"{LABEL} DOUBLE", *(f"{name} INT" for name in INTEGERS), *(f"{name} STRING" for name in CATEGORIES), f"{_CORRUPT} STRING"]
+)
+
+
+def read(spark: SparkSession, path: str) -> DataFrame:
+    """Read a Criteo file: tab-separated, 40 columns, no header, plain or ``.gz``.
+
+    Returns:
+        One row per line: ``row``, ``label`` (0.0 or 1.0), ``I1`` to ``I13`` (int, null where empty) and ``C1`` to
+        ``C26`` (text, ``<na>`` where empty).
+    """
+    lines = spark.read.csv(path, schema=_DDL, sep="\t", quote="", mode="PERMISSIVE", columnNameOfCorruptRecord=_CORRUPT)
+    categories = [F.coalesce(name, F.lit(MISSING)).alias(name) for name in CATEGORIES]
+    return lines.select(F.monotonically_increasing_id().alias(ROW), LABEL, *INTEGERS, *categories, _CORRUPT)
+
+
+def split(data: DataFrame, path: str, test_rows: int) -> tuple[DataFrame, DataFrame]:
+    """Split rows as they came from ``read`` into the first ones, to train on, and the last ones, to test on.
+
+    The rows are chronological, so a split by order mimics a stream; a random one would leak the future.
+
+    Args:
+        data: the rows of one file.
+        path: the file's name, for messages.
+        test_rows: number of rows of the test set.
+
+    Raises:
+        InputError: lines that are not of the format, labels other than 0 and 1, or too few rows.
+    """
+    wrong_label = F.col(LABEL).isNull() | ~F.col(LABEL).isin(0.0, 1.0)
+    # What monotonically_increasing_id gives is (partition << 33) + position, so a partition's first and last row tell all.
+    rows = data.groupBy(F.shiftright(ROW, 33).alias("partition")).agg(
+        F.count("*").alias("count"),
+        F.min(F.when(F.col(_CORRUPT).isNotNull() | wrong_label, F.col(ROW))).alias("bad"),
+    )
+    partitions = sorted(rows.collect(), key=lambda part: part["partition"])
+    before = 0
+    for part in partitions:
+        if part["bad"] is not None:
+            line = before + (part["bad"] & (1 << 33) - 1) + 1
+            raise InputError(
+                f"{path}: row {line:,} is not a Criteo row: expected 40 tab-separated columns, the first 0 or 1, then "
+                "13 whole numbers and 26 texts, without a header"
+            )
+        before += part["count"]
+    if before <= test_rows:
+        raise InputError(f"{path}: {before:,} rows, too few to hold out train.test_rows = {test_rows:,} of them")
+    remaining = before - test_rows
+    for part in partitions:
+        if remaining < part["count"]:
+            break
+        remaining -= part["count"]
+    boundary = (part["partition"] << 33) + remaining
+    clean = data.drop(_CORRUPT)
+    return clean.filter(F.col(ROW) < boundary), clean.filter(F.col(ROW) >= boundary)
+
+
+def balance(data: DataFrame) -> DataFrame:
+    """Keep about as many rows without a click as with one, the same ones each time."""
+    counts = {row[LABEL]: row["count"] for row in data.groupBy(LABEL).count().collect()}
+    share = min(1.0, counts.get(1.0, 0) / max(1, counts.get(0.0, 0)))
+    lot = F.pmod(F.xxhash64(ROW), F.lit(1_000_000)) / 1_000_000
+    return data.filter((F.col(LABEL) == 1.0) | (lot < share))

@@ -1,0 +1,198 @@
+"""A data set of labels and features as Kafka messages: checked before any JVM starts, numbered in row order, encoded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from streamscore import sources
+from streamscore.config import Config, Seed
+from streamscore.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql.types import DataType
+
+NUMBER: Final = "number"
+"""Column with a row's position in the data set, from 0."""
+
+_VECTOR_FIELDS: Final = ("type", "size", "indices", "values")
+_PARTS: Final = "type: tinyint, size: int, indices: array<int>, values: array<double>"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a data set: ``number``, ``label`` (double or null) and ``features`` (a vector, or its parts)."""
+
+    data: DataFrame
+    count: int
+    digest: str
+    """12 hexadecimal digits that stand for the rows and their order, whatever the files are called."""
+
+
+def check_footer(settings: Seed) -> None:
+    """Check a local parquet file, or a folder of them, by its footers alone.
+
+    Raises:
+        InputError: it is absent, not parquet or empty, or has other columns or types than needed.
+    """
+    source = settings.source
+    if "://" in source or sources.is_delta(source):
+        return  # Spark looks at these
+    import pyarrow as pa
+    import pyarrow.dataset as pads
+
+    if not Path(source).exists():
+        raise InputError(f"{source}: no such file or folder. `streamscore train` writes a test set; --source names another")
+    try:
+        found = pads.dataset(source, format="parquet")
+        count = found.count_rows()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{source}: not parquet ({str(error).splitlines()[0]})") from None
+    if not found.files:
+        raise InputError(f"{source}: no parquet file in this folder")
+    _require_columns({field.name: _arrow_kind(field.type) for field in found.schema}, settings)
+    if count == 0:
+        raise InputError(f"{source}: has the columns {', '.join(found.schema.names)}, but no rows")
+
+
+def numbered(spark: SparkSession, settings: Seed) -> Rows:
+    """Read a data set and number its rows in the order of its files' names and of the rows within.
+
+    Raises:
+        InputError: it cannot be read, is empty, has other columns or types than needed, or a row without features.
+    """
+    from pyspark.sql import functions as F
+
+    found = sources.data_set(spark, settings.source)
+    _require_columns({field.name: _spark_kind(field.dataType) for field in found.schema}, settings)
+    label = F.lit(None) if settings.label_column is None else F.col(f"`{settings.label_column}`")
+    features = F.col(f"`{settings.features_column}`")
+    if _spark_kind(found.schema[settings.features_column].dataType) == "text":
+        features = _parsed(features)
+    placed = found.select(
+        label.cast("double").alias("label"),
+        features.alias("features"),
+        F.col("_metadata.file_path").alias("file"),
+        F.col("_metadata.row_index").alias("index"),
+    )
+    # One pass gives each file's length, for the numbers, and its content's hash, for the digest.
+    files = (
+        placed.groupBy("file")
+        .agg(
+            F.count("*").alias("count"),
+            F.bit_xor(F.xxhash64("index", "label", "features")).alias("hash"),
+            F.min(F.when(F.col("features").isNull(), F.col("index"))).alias("bad"),
+        )
+        .orderBy("file")
+        .collect()
+    )
+    before = 0
+    starts = []
+    for row in files:
+        if row["bad"] is not None:
+            raise InputError(
+                f"{settings.source}: row {row['bad'] + 1:,} of {row['file']} has no features, or they are not a vector "
+                "such as (110,[8,9],[12.0,16.0])"
+            )
+        starts.append((row["file"], before))
+        before += row["count"]
+    if before == 0:
+        raise InputError(f"{settings.source}: has the columns {', '.join(found.columns)}, but no rows")
+    told = ";".join(f"{row['count']},{row['hash']}" for row in files)
+    offsets = spark.createDataFrame(starts, "file string, start long")
+    data = placed.join(F.broadcast(offsets), "file").select((F.col("start") + F.col("index")).alias(NUMBER), "label", "features")
+    count = before
+    if settings.limit is not None and settings.limit < count:
+        count = settings.limit
+        data = data.filter(F.col(NUMBER) < count)
+    return Rows(data, count, hashlib.sha256(told.encode()).hexdigest()[:12])
+
+
+def records(rows: Rows, config: Config) -> DataFrame:
+    """Return the rows, once per round, as messages of the configured form: ``number``, ``key``, ``value``, ``headers``."""
+    from pyspark.sql import functions as F
+
+    rounds = F.explode(F.sequence(F.lit(0), F.lit(config.seed.repeat - 1))).alias("round")
+    repeated = rows.data.select("*", rounds) if config.seed.repeat > 1 else rows.data.select("*", F.lit(0).alias("round"))
+    number = F.col(NUMBER) + F.col("round") * F.lit(rows.count).cast("long")
+    key = F.encode(F.concat_ws("-", F.lit(rows.digest), number.cast("string")), "UTF-8")
+    value = _message(F.col("label"), F.col("features"), config)
+    header = F.struct(F.lit("id").alias("key"), F.col("key").alias("value"))
+    encoded = repeated.select(number.alias(NUMBER), key.alias("key"), value.alias("value"))
+    return encoded.withColumn("headers", F.array(header))
+
+
+def _parsed(text: Column) -> Column:
+    """Return the parts of a vector from its printed text, or null where it is not one."""
+    from pyspark.sql import functions as F
+
+    sparse = r"^\s*\((\d+),\s*\[(.*)\],\s*\[(.*)\]\)\s*$"
+    dense = r"^\s*\[(.*)\]\s*$"
+    as_json = F.when(
+        text.rlike(sparse), F.regexp_replace(text, sparse, r'{"type":0,"size":$1,"indices":[$2],"values":[$3]}')
+    ).when(text.rlike(dense), F.regexp_replace(text, dense, r'{"type":1,"values":[$1]}'))
+    parts = F.from_json(as_json, f"struct<{_PARTS}>")
+    return F.when(parts["values"].isNotNull(), parts)
+
+
+def _message(label: Column, features: Column, config: Config) -> Column:
+    """Return the JSON text of a message; without a label its field is left out."""
+    from pyspark.sql import functions as F
+
+    shape = config.message
+    if shape.vector_form == "spark":
+        return F.to_json(F.struct(label.alias(shape.label_field), features.alias(shape.features_field)))
+    parts = F.from_json(F.to_json(F.struct(features.alias("v"))), f"struct<v: struct<{_PARTS}>>")["v"]
+    values = F.to_json(parts["values"])
+    if shape.vector_form == "triple":
+        vector = F.concat(F.lit("["), parts["size"], F.lit(","), F.to_json(parts["indices"]), F.lit(","), values, F.lit("]"))
+    else:
+        set_values = F.map_from_arrays(parts["indices"], parts["values"])
+        every = F.transform(F.sequence(F.lit(0), parts["size"] - 1), lambda i: F.coalesce(set_values[i], F.lit(0.0)))
+        vector = F.when(parts["type"] == 1, values).otherwise(F.to_json(every))
+    fields = F.concat_ws(
+        ",", F.concat(F.lit(f"{json.dumps(shape.label_field)}:"), label), F.concat(F.lit(f"{json.dumps(shape.features_field)}:"), vector)
+    )
+    return F.concat(F.lit("{"), fields, F.lit("}"))
+
+
+def _require_columns(kinds: Mapping[str, str], settings: Seed) -> None:
+    """Compare a data set's columns with those that are needed."""
+    wanted = {settings.features_column: ("vector", "text")}
+    if settings.label_column is not None:
+        wanted[settings.label_column] = ("number",)
+    for name, allowed in wanted.items():
+        if kinds.get(name) not in allowed:
+            found = ", ".join(f"{column} ({kind})" for column, kind in kinds.items()) or "none"
+            problem = "no column" if name not in kinds else f"the wrong type, {kinds[name]}, for"
+            raise InputError(
+                f"{settings.source}: {problem} {name!r}, which must be a {' or a '.join(allowed)}. The columns found: {found}. "
+                "Name others with --label-column and --features-column"
+            )
+
+
+def _arrow_kind(kind: pa.DataType) -> str:
+    import pyarrow.types as types
+
+    if types.is_struct(kind) and {field.name for field in kind} == set(_VECTOR_FIELDS):
+        return "vector"
+    if types.is_integer(kind) or types.is_floating(kind):
+        return "number"
+    return "text" if types.is_string(kind) or types.is_large_string(kind) else str(kind)
+
+
+def _spark_kind(kind: DataType) -> str:
+    from pyspark.ml.linalg import VectorUDT
+    from pyspark.sql.types import NumericType, StringType
+
+    if isinstance(kind, VectorUDT):
+        return "vector"
+    if isinstance(kind, NumericType):
+        return "number"
+    return "text" if isinstance(kind, StringType) else kind.simpleString()

@@ -1,0 +1,105 @@
+"""The door to the strict message decoder, the only Java of this project (``MessageDecoder.java``)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamscore.errors import SetupError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+    from pyspark.sql.types import StructType
+
+JAVA_CLASS = "streamscore.MessageDecoder"
+
+
+@cache
+def source() -> str:
+    """Return the Java source."""
+    return files(__package__).joinpath("MessageDecoder.java").read_text(encoding="utf-8")
+
+
+def jar_name() -> str:
+    """Return the name of the jar, which changes with the source."""
+    return f"streamscore-decoder-{hashlib.sha256(source().encode()).hexdigest()[:12]}.jar"
+
+
+def compile_jar(jar: Path, java: Path) -> None:
+    """Compile the decoder with Janino, the compiler inside PySpark, so that no JDK is needed.
+
+    Args:
+        jar: the file to write.
+        java: the ``java`` program to compile with.
+
+    Raises:
+        SetupError: the JVM did not start or the source did not compile.
+    """
+    import pyspark
+    from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
+    from py4j.protocol import Py4JError
+
+    classpath = str(Path(pyspark.__file__).parent / "jars" / "*")
+    try:
+        port, token = launch_gateway(
+            classpath=classpath, java_path=str(java), die_on_exit=True, enable_auth=True, javaopts=["-XX:-UsePerfData"]
+        )
+        gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port, auth_token=token, auto_convert=True))
+    except (OSError, Py4JError, ValueError) as error:
+        raise SetupError(f"{java} did not start for the message decoder: {error}") from None
+    try:
+        compiler = gateway.jvm.org.codehaus.janino.SimpleCompiler()
+        compiler.setParentClassLoader(gateway.jvm.java.lang.Thread.currentThread().getContextClassLoader())
+        compiler.cook(source())
+        classes = {str(name): bytes(code) for name, code in compiler.getBytecodes().items()}
+    except Py4JError as error:
+        raise SetupError(f"the message decoder did not compile: {error}") from None
+    finally:
+        gateway.shutdown()
+    _write_jar(jar, classes)
+
+
+def register(
+    spark: SparkSession, name: str, columns: StructType, *, label: str, features: str, form: str, size: int, max_bytes: int
+) -> None:
+    """Make the decoder callable in SQL under a name: message bytes in, a struct of ``columns`` out.
+
+    Args:
+        spark: a classic session (not Spark Connect) that was started with the decoder's jar.
+        name: name of the SQL function.
+        columns: type of the result: label, features, reason, detail.
+        label: field of the message that holds the label.
+        features: field of the message that holds the vector.
+        form: how the vector is written: ``spark``, ``triple`` or ``dense``.
+        size: number of features that a vector must have.
+        max_bytes: longest message that is parsed.
+
+    Raises:
+        SetupError: the session lacks the jar.
+    """
+    from py4j.protocol import Py4JError
+
+    jvm = spark._jvm
+    try:
+        function = jvm.streamscore.MessageDecoder(label, features, form, size, max_bytes)  # type: ignore[union-attr]
+    except (Py4JError, TypeError):
+        raise SetupError(
+            f"the Spark session has no {JAVA_CLASS}: start it with --jars $(streamscore jars), or run `streamscore score`"
+        ) from None
+    session = spark._jsparkSession
+    session.udf().register(name, function, session.parseDataType(columns.json()))
+
+
+def _write_jar(jar: Path, classes: dict[str, bytes]) -> None:
+    """Write classes as a jar, the same bytes for the same classes, in one step that cannot be half done."""
+    jar.parent.mkdir(parents=True, exist_ok=True)
+    partial = jar.with_suffix(f".{os.getpid()}")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(classes):
+            archive.writestr(zipfile.ZipInfo(name.replace(".", "/") + ".class", (1980, 1, 1, 0, 0, 0)), classes[name])
+    partial.replace(jar)

@@ -1,0 +1,173 @@
+"""The whole flow on this machine: servers, rows, models, a paced stream, live scores, and a check of every count."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from streamscore import index, registry, submit, topics, train_models
+from streamscore.config import Config
+from streamscore.console import log, terminal
+from streamscore.errors import CheckError, ConfigError, StreamError
+from streamscore.local import stack
+from streamscore.local.process import tail
+
+PATIENCE = 180.0
+"""Seconds that the last outcomes may take to arrive after the last event was sent."""
+
+
+def run(config: Config, argv: Sequence[str], keep: bool) -> None:
+    """Run the demo.
+
+    It begins with empty topics and an empty index, on the servers of ``streamscore up`` only; models of an earlier run
+    with the same settings are used again.
+
+    Args:
+        config: the configuration.
+        argv: the arguments that made it, for the jobs.
+        keep: leave the servers running at the end.
+
+    Raises:
+        CheckError: at the end the counts do not agree.
+        StreamError: a job failed.
+        StreamscoreError: anything else that went wrong while preparing.
+    """
+    if config.seed.rate is None:
+        raise ConfigError("seed.rate: the demo needs a rate, in rows per second")
+    before = {server.name for server in stack.running(config)}
+    try:
+        stack.up(config)
+        _play(config, argv)
+    finally:
+        if not keep and not before:
+            log.info("stopped %s", " and ".join(stack.down(config)) or "nothing")
+    if keep:
+        log.info("the servers go on: Kafka %s, Elasticsearch %s; `streamscore down` stops them", *_addresses(config))
+
+
+def _play(config: Config, argv: Sequence[str]) -> None:
+    environment = submit.prepare(config)
+    if _trained(config):
+        log.info("using the models and the test set of the last run")
+    else:
+        _wait_for(submit.start(train_models.NAME, config, argv, environment), train_models.NAME)
+    _reset(config)
+    summary_file = config.state_dir / "demo.json"
+    summary_file.unlink(missing_ok=True)
+    seed_log = config.state_dir / "logs" / "seed_topic.log"
+    scorer = submit.start("score_stream", config, [*argv, "--json", str(summary_file)], environment)
+    seeder = submit.start("seed_topic", config, argv, environment, seed_log)
+    try:
+        log.info("sending %s rows a second in the background (log: %s)", f"{config.seed.rate:,.0f}", seed_log)
+        complete = _follow(config, scorer, seeder, seed_log)
+    except KeyboardInterrupt:
+        complete = False
+    finally:
+        _stop(seeder)
+        _stop(scorer)
+    if scorer.returncode != 0:
+        raise StreamError(f"score_stream ended with code {scorer.returncode}; its messages are above")
+    _conclude(config, json.loads(summary_file.read_text()), complete)
+
+
+def _trained(config: Config) -> bool:
+    """Tell whether an earlier run with the same settings left models and a test set."""
+    folder = Path(config.train.output)
+    try:
+        figures = json.loads((folder / train_models.METRICS).read_text())
+    except (OSError, ValueError):
+        return False
+    return (
+        figures.get("fingerprint") == train_models.fingerprint(config)
+        and (folder / train_models.TEST_SET).is_file()
+        and all(registry.exists(config, model.uri) for model in config.models if model.uri.startswith("models:/"))
+    )
+
+
+def _reset(config: Config) -> None:
+    """Begin with empty topics, an empty index and a new checkpoint, so that at the end every record counts."""
+    names = config.kafka.topics
+    topics.delete(config.kafka, names.input, names.predictions, names.rejected)
+    index.delete(config.elasticsearch)
+    shutil.rmtree(config.stream.checkpoint, ignore_errors=True)
+    topics.ensure(config.kafka, names.input)
+
+
+def _follow(config: Config, scorer: subprocess.Popen[bytes], seeder: subprocess.Popen[bytes], seed_log: Path) -> bool:
+    """Wait until all events are sent and every outcome has arrived; False if the scorer was stopped before."""
+    deadline = None
+    while scorer.poll() is None:
+        if seeder.poll() is not None:
+            if seeder.returncode != 0:
+                raise StreamError(f"seed_topic ended with code {seeder.returncode}. The end of {seed_log}:\n{tail(seed_log)}")
+            deadline = deadline or time.monotonic() + PATIENCE
+            events, outcomes, rejected = _counts(config)
+            if outcomes == (events - rejected) * len(config.models):
+                return True
+            if time.monotonic() > deadline:
+                return True  # the check will say what is missing
+        time.sleep(0.5)
+    return False
+
+
+def _counts(config: Config) -> tuple[int, int, int]:
+    """Return the number of records of the three topics."""
+    names = config.kafka.topics
+    events, outcomes, rejected = (
+        topics.extent(config.kafka, name).count for name in (names.input, names.predictions, names.rejected)
+    )
+    return events, outcomes, rejected
+
+
+def _conclude(config: Config, summary: dict[str, Any], complete: bool) -> None:
+    """Compare what went in with what came out, in both sinks."""
+    models = len(config.models)
+    events, outcomes, rejected = _counts(config)
+    documents = index.count(config.elasticsearch)
+    console = terminal()
+    for name, model in summary["models"].items():
+        log.info("%s: %s of %s correct", name, f"{model['correct']:,}", f"{model['scored']:,}")
+    if not complete:
+        log.info("stopped early: %s of %s events scored", f"{summary['events']:,}", f"{events:,}")
+        return
+    expected = (events - rejected) * models
+    text = (
+        f"{events - rejected:,} events × {models} models = {expected:,}; in Kafka {outcomes:,}, "
+        f"in Elasticsearch {documents:,}"
+    )
+    if not outcomes == documents == expected:
+        raise CheckError(f"the counts do not agree: {text}")
+    if console is not None:
+        console.print(f"[bold green]✓[/bold green] {text}")
+    log.info("check: %s: they agree", text)
+
+
+def _wait_for(job: subprocess.Popen[bytes], name: str) -> None:
+    try:
+        code = job.wait()
+    except KeyboardInterrupt:
+        _stop(job)
+        raise
+    if code != 0:
+        raise StreamError(f"{name} ended with code {code}; its messages are above")
+
+
+def _stop(job: subprocess.Popen[bytes]) -> None:
+    """Ask a job to end and wait for it."""
+    if job.poll() is None:
+        job.send_signal(signal.SIGTERM)
+    try:
+        job.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        job.kill()
+        job.wait()
+
+
+def _addresses(config: Config) -> tuple[str, str]:
+    return config.kafka.bootstrap_servers, config.elasticsearch.url

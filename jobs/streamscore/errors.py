@@ -1,0 +1,54 @@
+"""Every error that people can meet, one exit code per kind of fault.
+
+A message names the offender and the way out; the command line prints it without a stack trace.
+"""
+
+from __future__ import annotations
+
+
+class StreamscoreError(Exception):
+    """Root of all errors raised on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(StreamscoreError):
+    """Raised when a configuration key, a value or a command-line argument is wrong."""
+
+    exit_code = 2
+
+
+class InputError(StreamscoreError):
+    """Raised when a data set cannot be used: absent, empty, or with other columns or types than needed."""
+
+    exit_code = 3
+
+
+class ModelError(StreamscoreError):
+    """Raised when a model is absent, damaged, or does not fit the messages or the other models."""
+
+    exit_code = 4
+
+
+class ServerError(StreamscoreError):
+    """Raised when Kafka, Elasticsearch or MLflow cannot be reached, or lacks what the job needs."""
+
+    exit_code = 5
+
+
+class SetupError(StreamscoreError):
+    """Raised when this machine lacks something: Java, a free port, a verified jar, a server that starts."""
+
+    exit_code = 6
+
+
+class StreamError(StreamscoreError):
+    """Raised when the stream stops on a fault: the batch in flight was not committed and will be replayed."""
+
+    exit_code = 7
+
+
+class CheckError(StreamscoreError):
+    """Raised when the counts at the end of a demo do not agree."""
+
+    exit_code = 8

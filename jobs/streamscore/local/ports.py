@@ -1,0 +1,54 @@
+"""Loopback ports of the local servers."""
+
+from __future__ import annotations
+
+import socket
+
+import psutil
+
+from streamscore.config import is_loopback
+from streamscore.errors import ConfigError, SetupError
+
+
+def require_loopback(host: str, key: str) -> None:
+    """Refuse to start a server on an address that other machines can reach.
+
+    Raises:
+        ConfigError: the host of the given configuration key is not this machine's own.
+    """
+    if not is_loopback(host):
+        raise ConfigError(f"{key}: `streamscore up` starts servers on loopback only, found {host}")
+
+
+def require_free(host: str, port: int, key: str) -> None:
+    """Refuse a port that another process listens on.
+
+    Raises:
+        SetupError: the port is taken; the message names the process if the system tells.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SetupError(
+                f"port {port} of {host} is in use{_owner(port)} ({error.strerror}): stop that program, "
+                f"or choose another port with --set {key}"
+            ) from None
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _owner(port: int) -> str:
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})" if connection.pid else ""
+    except (psutil.Error, OSError):
+        pass  # the system does not let this user look; the port's number has to do
+    return ""

@@ -1,0 +1,119 @@
+"""Start a server apart from this process, know it again later, and stop exactly that one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Server:
+    """How to start a server, where it logs, and how to ask whether it is ready."""
+
+    name: str
+    command: list[str]
+    environment: Mapping[str, str]
+    address: str
+    log: Path
+    probe: Callable[[], str]
+    """Return the version of the server that answers; raise anything while it does not."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that was started: enough to find it again and to be sure that it is the same process."""
+
+    name: str
+    pid: int
+    created: float
+    address: str
+    log: str
+
+    def process(self) -> psutil.Process | None:
+        """Return the process, or None if it is gone; another one with a recycled pid counts as gone."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.created) < 1.0
+            alive = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return None
+        return process if same and alive else None
+
+
+def start(server: Server) -> Running:
+    """Start a server in a session of its own, so that it outlives this command and its terminal."""
+    server.log.parent.mkdir(parents=True, exist_ok=True)
+    with server.log.open("wb") as output:
+        process = subprocess.Popen(
+            server.command,
+            env=dict(server.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    created = psutil.Process(process.pid).create_time()
+    return Running(server.name, process.pid, created, server.address, str(server.log))
+
+
+def stop(running: Running, patience: float = 20.0) -> bool:
+    """Stop a server with SIGTERM, then SIGKILL when its patience (seconds) runs out.
+
+    Returns:
+        Whether there was something to stop.
+    """
+    process = running.process()
+    if process is None:
+        return False
+    members = [process, *process.children(recursive=True)]
+    _signal_group(running.pid, signal.SIGTERM)
+    deadline = time.monotonic() + patience
+    while _alive(members) and time.monotonic() < deadline:
+        _reap(running.pid)
+        time.sleep(0.1)
+    for member in _alive(members):
+        member.kill()
+    _reap(running.pid)
+    return True
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """Return the last lines of a log, indented, for an error message."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+    except OSError:
+        return "  (no log was written)"
+    return "\n".join(f"  {line[:300]}" for line in text) or "  (the log is empty)"
+
+
+def _alive(members: list[psutil.Process]) -> list[psutil.Process]:
+    alive = []
+    for member in members:
+        try:
+            if member.is_running() and member.status() != psutil.STATUS_ZOMBIE:
+                alive.append(member)
+        except psutil.NoSuchProcess:
+            continue
+    return alive
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _reap(pid: int) -> None:
+    """Collect the exit status if the server is a child of this very process."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        pass

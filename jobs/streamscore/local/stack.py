@@ -1,0 +1,119 @@
+"""Start the local servers side by side, remember them, and stop exactly those."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from streamscore.config import Config
+from streamscore.console import log, step
+from streamscore.errors import SetupError
+from streamscore.local import artifacts, elasticsearch, java, kafka
+from streamscore.local.process import Running, Server, start, stop, tail
+
+STATE_FILE = "servers.json"
+
+
+def up(config: Config) -> list[Running]:
+    """Start Kafka and Elasticsearch and return when both answer; those that run already are left alone.
+
+    Raises:
+        SetupError: no Java, a failed download, a taken port, or a server that did not come up; nothing that this
+            call started is left running.
+    """
+    with _exclusive(config.state_dir):
+        already = running(config)
+        missing = {kafka.NAME: kafka, elasticsearch.NAME: elasticsearch}
+        for server in already:
+            missing.pop(server.name)
+        if not missing:
+            return already
+        found = java.find()
+        groups = {kafka.NAME: artifacts.KAFKA, elasticsearch.NAME: artifacts.ELASTICSEARCH}
+        artifacts.ensure(config.local.artifacts_dir, [groups[name] for name in missing], found)
+        servers = [module.server(config, found) for module in missing.values()]
+        started: list[Running] = []
+        try:
+            with step(f"Starting {' and '.join(server.name for server in servers)}"):
+                for server in servers:
+                    started.append(start(server))
+                    _remember(config, [*already, *started])
+                _await(servers, started, config.local.start_seconds)
+        except BaseException:
+            for server in reversed(started):
+                stop(server)
+            _remember(config, already)
+            raise
+        return [*already, *started]
+
+
+def down(config: Config) -> list[str]:
+    """Stop what ``up`` started and return the names of the servers that were stopped."""
+    with _exclusive(config.state_dir):
+        stopped = [server.name for server in reversed(_recall(config)) if stop(server)]
+        (config.state_dir / STATE_FILE).unlink(missing_ok=True)
+        return stopped
+
+
+def running(config: Config) -> list[Running]:
+    """Return the servers that ``up`` started and that are still alive."""
+    return [server for server in _recall(config) if server.process() is not None]
+
+
+def _await(servers: Sequence[Server], started: Sequence[Running], patience: float) -> None:
+    """Wait until every server answers in its own protocol."""
+    deadline = time.monotonic() + patience
+    waiting = dict(zip((server.name for server in servers), zip(servers, started, strict=True), strict=True))
+    while waiting:
+        for name, (server, process) in list(waiting.items()):
+            if process.process() is None:
+                raise SetupError(f"{name} ended while it started. The end of {server.log}:\n{tail(server.log)}")
+            try:
+                server.probe()
+            except Exception as error:  # noqa: BLE001 (any answer but a good one means: not yet)
+                if time.monotonic() > deadline:
+                    raise SetupError(
+                        f"{name} did not answer at {server.address} within {patience:.0f} s ({error}). "
+                        f"The end of {server.log}:\n{tail(server.log)}"
+                    ) from None
+            else:
+                log.debug("%s answers", name)
+                del waiting[name]
+        time.sleep(0.2)
+
+
+def _recall(config: Config) -> list[Running]:
+    try:
+        entries = json.loads((config.state_dir / STATE_FILE).read_text())
+        return [Running(**entry) for entry in entries]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError) as error:
+        raise SetupError(f"{config.state_dir / STATE_FILE} is damaged ({error}): stop the servers by hand, delete it") from None
+
+
+def _remember(config: Config, servers: Sequence[Running]) -> None:
+    path = config.state_dir / STATE_FILE
+    if not servers:
+        path.unlink(missing_ok=True)
+        return
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps([asdict(server) for server in servers], indent=2))
+    partial.replace(path)
+
+
+@contextmanager
+def _exclusive(state_dir: Path) -> Iterator[None]:
+    """Let only one ``up`` or ``down`` work on a state folder at a time."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with (state_dir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SetupError(f"another streamscore is starting or stopping the servers of {state_dir}") from None
+        yield

@@ -1,0 +1,157 @@
+"""From Kafka's bytes to columns, and from columns to Kafka's bytes and Elasticsearch's documents. DataFrame in, DataFrame
+out; nothing here reads or writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from pyspark.ml.linalg import VectorUDT
+from pyspark.sql import functions as F
+from pyspark.sql.types import DoubleType, StringType, StructField, StructType
+
+from streamscore import __version__
+from streamscore.schema import DETAIL, DOCUMENT_ID, FEATURES, LABEL, OUTCOME_FIELDS, REASON
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+    from streamscore.models import ServedModel
+
+DECODED: Final = StructType(
+    [
+        StructField(LABEL, DoubleType()),
+        StructField(FEATURES, VectorUDT()),
+        StructField(REASON, StringType()),
+        StructField(DETAIL, StringType()),
+    ]
+)
+"""What the decoder makes of a message: a bad one has a reason, and a zero vector in place of its features."""
+
+DECODER: Final = "streamscore_decode"
+"""Name under which the decoder is registered in SQL."""
+
+_ORIGIN: Final = ("topic", "partition", "offset")
+
+
+def decode(events: DataFrame) -> DataFrame:
+    """Decode Kafka records.
+
+    Args:
+        events: ``topic``, ``partition``, ``offset``, ``timestamp``, ``key``, ``value`` and ``headers``, as Spark's
+            Kafka source has them.
+
+    Returns:
+        ``event_id``, ``event_time`` (epoch milliseconds), ``key``, ``label``, ``features``, ``reason``, ``detail``, the
+        origin, and, of a bad message only, its ``value`` and ``headers``.
+    """
+    # Without this barrier the optimiser calls the decoder once per use of one of its fields.
+    decoded = F.when(F.spark_partition_id() >= 0, F.expr(f"{DECODER}(value)"))
+    bad = F.col("decoded.reason").isNotNull()
+    return events.withColumn("decoded", decoded).select(
+        F.concat_ws("-", *_ORIGIN).alias("event_id"),
+        F.unix_millis("timestamp").alias("event_time"),
+        "key",
+        "decoded.*",
+        *_ORIGIN,
+        F.when(bad, F.col("value")).alias("value"),
+        F.when(bad, F.col("headers")).alias("headers"),
+    )
+
+
+def judge(scored: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
+    """Drop the vector and say for each model whether it was right: ``correct_<name>``, 1, 0, or null without a label."""
+    judged = [
+        F.when(F.col(LABEL).isNotNull(), (F.col(model.prediction) == F.col(LABEL)).cast("byte")).alias(_correct(model))
+        for model in models
+    ]
+    return scored.select(*(name for name in scored.columns if name != FEATURES), *judged)
+
+
+def quality(models: Sequence[ServedModel]) -> list[Column]:
+    """Return the counts to observe on judged rows: events, rejected, labelled, clicks, and right answers per model."""
+    good = F.col(REASON).isNull()
+    return [
+        F.count("*").alias("events"),
+        F.count(REASON).alias("rejected"),
+        F.count(LABEL).alias("labelled"),
+        F.count_if(good & (F.col(LABEL) == 1.0)).alias("positive"),
+        F.count_if(good & (F.col(LABEL) == 0.0)).alias("negative"),
+        *(F.count_if(good & (F.col(_correct(model)) == 1)).alias(_correct(model)) for model in models),
+    ]
+
+
+def outcomes(judged: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
+    """Return one row per good event and model, with the columns of ``schema.OUTCOME_FIELDS``; ``key`` is bytes."""
+    per_model = F.array(
+        *(
+            F.struct(
+                F.lit(model.name).alias("model"),
+                F.lit(model.version).alias("model_version"),
+                F.col(model.prediction).alias("prediction"),
+                F.col(model.score).alias("score"),
+                F.col(_correct(model)).alias("correct"),
+            )
+            for model in models
+        )
+    )
+    exploded = judged.filter(F.col(REASON).isNull()).select(
+        "event_id", "key", LABEL, "event_time", F.explode(per_model).alias("outcome")
+    )
+    return exploded.select("event_id", "key", LABEL, "event_time", "outcome.*").select(*OUTCOME_FIELDS)
+
+
+def outcome_records(outcomes: DataFrame) -> DataFrame:
+    """Return outcomes as Kafka records: ``key``, the event's own or else its id, and the JSON ``value``."""
+    fields = [F.col(name) if name != "key" else F.col(name).cast("string").alias(name) for name in OUTCOME_FIELDS]
+    return outcomes.select(
+        F.coalesce("key", F.encode("event_id", "UTF-8")).alias("key"),
+        F.to_json(F.struct(*fields), {"ignoreNullFields": "false"}).alias("value"),
+    )
+
+
+def documents(outcomes: DataFrame) -> DataFrame:
+    """Return outcomes as documents: the fields of the index, and ``document_id``, which is not one of them."""
+    return outcomes.select(
+        F.concat_ws("-", "event_id", "model", "model_version").alias(DOCUMENT_ID),
+        F.col("event_time").alias("@timestamp"),
+        "event_id",
+        F.col("key").cast("string").alias("key"),
+        "model",
+        "model_version",
+        "prediction",
+        "score",
+        LABEL,
+        "correct",
+    )
+
+
+def rejected_records(judged: DataFrame) -> DataFrame:
+    """Return the bad messages as Kafka records: their own key, value and headers, and headers that say why.
+
+    The names that begin with ``__connect.errors.`` are those of Kafka Connect's dead letter queue, so that existing
+    tools read them.
+    """
+    added = {
+        "__connect.errors.topic": F.col("topic"),
+        "__connect.errors.partition": F.col("partition").cast("string"),
+        "__connect.errors.offset": F.col("offset").cast("string"),
+        "__connect.errors.stage": F.lit("DECODE"),
+        "__connect.errors.exception.message": F.col(DETAIL),
+        "reason": F.col(REASON),
+        "event-id": F.col("event_id"),
+        "app-version": F.lit(__version__),
+    }
+    headers = F.array(
+        *(F.struct(F.lit(name).alias("key"), F.encode(value, "UTF-8").alias("value")) for name, value in added.items())
+    )
+    return judged.filter(F.col(REASON).isNotNull()).select(
+        "key", "value", F.concat(F.coalesce("headers", F.array().cast(_HEADERS)), headers).alias("headers")
+    )
+
+
+_HEADERS: Final = "array<struct<key:string,value:binary>>"
+
+
+def _correct(model: ServedModel) -> str:
+    return f"correct_{model.name}"

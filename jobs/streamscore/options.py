@@ -1,0 +1,55 @@
+"""The command line of the three jobs: each option is a configuration key under a shorter name."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from streamscore import config
+from streamscore.config import Config
+
+
+class Option(NamedTuple):
+    """An option that sets a configuration key; without ``metavar`` it is a switch that sets it to true."""
+
+    flag: str
+    key: str
+    help: str
+    metavar: str | None = None
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What the command line said: the configuration, and the arguments that are not part of it."""
+
+    config: Config
+    extra: argparse.Namespace
+
+
+def parse(job: str, description: str, options: Sequence[Option], argv: Sequence[str]) -> Arguments:
+    """Read a job's command line and the configuration that it names.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        SystemExit: the command line is wrong (code 2) or asks for help (code 0), as argparse does.
+    """
+    parser = argparse.ArgumentParser(prog=job, description=description)
+    parser.add_argument(
+        "--config",
+        default="local",
+        metavar="NAME|FILE",
+        help="local (default), docker, databricks, or a YAML file with overrides of conf/base.yml",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one key, for instance kafka.partitions=8"
+    )
+    for option in options:
+        kind: dict[str, Any] = {"action": "store_true"} if option.metavar is None else {"metavar": option.metavar}
+        parser.add_argument(option.flag, dest=option.key, default=None, help=f"{option.help} ({option.key})", **kind)
+    parser.add_argument("--json", metavar="FILE", help="write the summary to a file, as JSON")
+    arguments = parser.parse_args(argv)
+    chosen = {option.key: getattr(arguments, option.key) for option in options}
+    overrides = [f"{key}={'true' if value is True else value}" for key, value in chosen.items() if value is not None]
+    return Arguments(config.load(arguments.config, [*arguments.set, *overrides]), arguments)

@@ -1,0 +1,110 @@
+"""Send messages at a steady pace, in order, so that a topic fills like a live one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from streamscore import topics
+from streamscore.config import Config
+from streamscore.console import log, terminal
+from streamscore.errors import ServerError
+
+if TYPE_CHECKING:
+    from pyspark.sql import Row
+
+TICK = 0.01
+"""Seconds between two looks at the clock: messages that are due go out together, at most this late."""
+
+REPORT_SECONDS = 10.0
+
+
+def send_paced(messages: Iterable[Row], total: int, rate: float, config: Config) -> None:
+    """Send messages (``key``, ``value``) to the input topic, ``rate`` of them a second.
+
+    Each message has a due time, counted from the start, so that a short delay is made up for and never adds up.
+
+    Args:
+        messages: what to send, in order.
+        total: how many there are, for the progress bar.
+        rate: messages per second.
+        config: the configuration.
+
+    Raises:
+        ServerError: the broker did not take a message.
+    """
+    from confluent_kafka import KafkaException
+
+    producer = topics.producer(config.kafka)
+    topic = config.kafka.topics.input
+    failures: list[str] = []
+
+    def delivered(error: Any, _message: Any) -> None:
+        if error is not None:
+            failures.append(error.str())
+
+    with _progress(total, rate) as show:
+        started = time.monotonic()
+        for number, message in enumerate(messages):
+            due = started + number / rate
+            while (early := due - time.monotonic()) > TICK:
+                producer.poll(0)
+                show(number)
+                time.sleep(min(early, 0.2))
+            while True:
+                try:
+                    key = bytes(message["key"])
+                    producer.produce(topic, message["value"], key, headers=[("id", key)], on_delivery=delivered)
+                    break
+                except BufferError:  # the client's queue is full: wait for the broker
+                    producer.poll(0.1)
+                except KafkaException as error:
+                    raise ServerError(f"the topic {topic!r} did not take a message: {error.args[0].str()}") from None
+            if number % 1000 == 0:
+                producer.poll(0)
+                show(number)
+            if failures:
+                break
+        left = producer.flush(60)
+        show(total)
+    if failures or left:
+        reason = failures[0] if failures else f"{left} are not acknowledged after 60 s"
+        raise ServerError(f"the topic {topic!r} did not take every message: {reason}. Run again with --resume")
+
+
+@contextmanager
+def _progress(total: int, rate: float) -> Iterator[Callable[[int], None]]:
+    """Show how far it is: a bar on a terminal, a line every ten seconds in a log."""
+    console = terminal()
+    started = time.monotonic()
+    if console is None:
+        last = started
+
+        def line(sent: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= REPORT_SECONDS:
+                last = now
+                left = (total - sent) / rate
+                log.info("sent %s of %s (%s/s), %.0f s left", f"{sent:,}", f"{total:,}", f"{sent / (now - started):,.0f}", left)
+
+        yield line
+        return
+    columns = (
+        TextColumn("seeding"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]:,.0f}/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("seeding", total=total, pace=0.0)
+
+        def bar(sent: int) -> None:
+            progress.update(task, completed=sent, pace=sent / max(0.001, time.monotonic() - started))
+
+        yield bar

@@ -1,0 +1,157 @@
+"""The running totals of a stream, as people see them: a live table, a line in a log, a summary."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from pyspark.sql.streaming import StreamingQuery
+
+    from streamscore.models import ServedModel
+
+
+@dataclass
+class Totals:
+    """Counts of all batches of this run, from what the stream itself observed."""
+
+    models: Sequence[ServedModel]
+    events: int = 0
+    rejected: int = 0
+    labelled: int = 0
+    positive: int = 0
+    negative: int = 0
+    batches: int = 0
+    lag: int = 0
+    """Events in the topic that are not scored yet, as of the last batch."""
+    batch_ms: int = 0
+    correct: dict[str, int] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+    _last_batch: int = -1
+    _recent: list[tuple[float, int]] = field(default_factory=list)
+
+    def take(self, query: StreamingQuery) -> bool:
+        """Add the batches that have ended since the last call; return whether there were any."""
+        new = [progress for progress in query.recentProgress if self._is_new(progress)]
+        for progress in new:
+            self.add(progress)
+        return bool(new)
+
+    def add(self, progress: Mapping[str, Any]) -> None:
+        """Add one batch, given as the progress that Spark reports for it."""
+        self._last_batch = progress["batchId"]
+        self.lag = _lag(progress["sources"][0])
+        if not progress["numInputRows"]:
+            return
+        observed = progress["observedMetrics"]["quality"]
+        for name in ("events", "rejected", "labelled", "positive", "negative"):
+            setattr(self, name, getattr(self, name) + observed[name])
+        for model in self.models:
+            self.correct[model.name] = self.correct.get(model.name, 0) + observed[f"correct_{model.name}"]
+        self.batches += 1
+        self.batch_ms = progress["durationMs"]["triggerExecution"]
+        self._recent = [*self._recent[-20:], (time.monotonic(), self.events)]
+
+    @property
+    def scored(self) -> int:
+        """Events that were scored."""
+        return self.events - self.rejected
+
+    @property
+    def rate(self) -> float:
+        """Events per second over the last batches, up to this moment."""
+        if len(self._recent) < 2:
+            return self.events / max(0.001, time.monotonic() - self.started)
+        (start, before), (_, after) = self._recent[0], self._recent[-1]
+        return (after - before) / max(0.001, time.monotonic() - start)
+
+    @property
+    def majority(self) -> float | None:
+        """What always guessing the commoner label would have scored; None without labels."""
+        return max(self.positive, self.negative) / self.labelled if self.labelled else None
+
+    def accuracy(self, name: str) -> float | None:
+        """Share of labelled events that a model got right; None without labels."""
+        return self.correct.get(name, 0) / self.labelled if self.labelled else None
+
+    def summary(self) -> dict[str, Any]:
+        """Return the totals as plain data."""
+        seconds = time.monotonic() - self.started
+        return {
+            "events": self.events,
+            "scored": self.scored,
+            "rejected": self.rejected,
+            "labelled": self.labelled,
+            "majority_rate": self.majority,
+            "batches": self.batches,
+            "lag": self.lag,
+            "seconds": round(seconds, 3),
+            "models": {
+                model.name: {
+                    "version": model.version,
+                    "scored": self.scored,
+                    "correct": self.correct.get(model.name, 0),
+                    "accuracy": self.accuracy(model.name),
+                }
+                for model in self.models
+            },
+        }
+
+    def line(self) -> str:
+        """Return the totals as one line for a log."""
+        models = ", ".join(f"{model.name} {_percent(self.accuracy(model.name))}" for model in self.models)
+        return (
+            f"events {self.events:,} ({self.rate:,.0f}/s), rejected {self.rejected:,}, lag {self.lag:,}, "
+            f"batch {self.batch_ms:,} ms; accuracy {models}, majority rate {_percent(self.majority)}"
+        )
+
+    def table(self) -> Table:
+        """Return the totals as a table for a terminal."""
+        title = (
+            f"{self.events:,} events   {self.rate:,.0f}/s   batch {self.batch_ms:,} ms   lag {self.lag:,}   "
+            f"rejected {self.rejected:,}"
+        )
+        table = Table(title=title, title_justify="left", title_style="bold")
+        table.add_column("model")
+        for heading in ("version", "scored", "correct", "accuracy", "majority rate"):
+            table.add_column(heading, justify="right")
+        for model in self.models:
+            accuracy, majority = self.accuracy(model.name), self.majority
+            style = "green" if accuracy is not None and majority is not None and accuracy > majority else "yellow"
+            table.add_row(
+                model.name,
+                model.version,
+                f"{self.scored:,}",
+                f"{self.correct.get(model.name, 0):,}",
+                f"[{style}]{_percent(accuracy)}[/{style}]",
+                _percent(majority),
+            )
+        return table
+
+    def _is_new(self, progress: Mapping[str, Any]) -> bool:
+        return bool(progress["batchId"] > self._last_batch and progress.get("observedMetrics", {}).get("quality"))
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.2%}"
+
+
+def _lag(source: Mapping[str, Any]) -> int:
+    """Return how many records the topic holds beyond the end of a batch."""
+    latest, end = (_offsets(source.get(name)) for name in ("latestOffset", "endOffset"))
+    return sum(max(0, latest.get(partition, offset) - offset) for partition, offset in end.items())
+
+
+def _offsets(offsets: Any) -> dict[tuple[str, str], int]:
+    if isinstance(offsets, str):
+        offsets = json.loads(offsets)
+    return {
+        (topic, partition): offset
+        for topic, partitions in (offsets or {}).items()
+        for partition, offset in partitions.items()
+    }

@@ -1,0 +1,57 @@
+"""What the three jobs have in common: arguments, checks, a session, an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+from streamscore import session
+from streamscore.config import Config
+from streamscore.console import log, set_up_logging
+from streamscore.errors import StreamscoreError
+from streamscore.options import Arguments
+
+
+class Job(Protocol):
+    """A job module."""
+
+    NAME: str
+
+    def parse(self, argv: Sequence[str]) -> Arguments:
+        """Read the command line."""
+        ...
+
+    def check(self, config: Config) -> None:
+        """Find what can be found wrong before any JVM starts."""
+        ...
+
+    def run(self, spark: Any, config: Config) -> dict[str, Any]:
+        """Do the work and return its summary."""
+        ...
+
+
+def run_job(job: Any, argv: Sequence[str] | None) -> None:
+    """Parse, check, make a session, run, write the summary; end the process with the error's own code if one occurs."""
+    set_up_logging()
+    try:
+        arguments: Arguments = job.parse(sys.argv[1:] if argv is None else argv)
+        job.check(arguments.config)
+        spark = session.create(arguments.config, job.NAME)
+        try:
+            summary = job.run(spark, arguments.config)
+        finally:
+            spark.stop()
+        if arguments.extra.json:
+            Path(arguments.extra.json).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    except StreamscoreError as error:
+        fail(error)
+
+
+def fail(error: StreamscoreError) -> NoReturn:
+    """Report an error that was raised on purpose and end the process with its code."""
+    for line in str(error).splitlines():
+        log.error("%s", line)
+    sys.exit(error.exit_code)

@@ -1,0 +1,52 @@
+"""Every column, field and type of every topic and index, once."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+LABEL: Final = "label"
+FEATURES: Final = "features"
+REASON: Final = "reason"
+DETAIL: Final = "detail"
+
+OUTCOME_FIELDS: Final = (
+    "event_id",
+    "key",
+    "model",
+    "model_version",
+    "prediction",
+    "score",
+    "label",
+    "correct",
+    "event_time",
+)
+"""Fields of a record in the predictions topic, in order; times are epoch milliseconds."""
+
+DOCUMENT_ID: Final = "document_id"
+"""Column that becomes a document's ``_id``: event, model and model version, so that a replay overwrites itself."""
+
+INDEX_PROPERTIES: Final[dict[str, Any]] = {
+    "@timestamp": {"type": "date"},
+    "event_id": {"type": "keyword"},
+    "key": {"type": "keyword", "ignore_above": 8191},
+    "model": {"type": "keyword"},
+    "model_version": {"type": "keyword"},
+    "prediction": {"type": "double"},
+    "score": {"type": "double"},
+    "label": {"type": "double"},
+    "correct": {"type": "byte"},
+}
+"""Mapping of the predictions index; ``@timestamp`` is the event's time."""
+
+REASONS: Final = (
+    "tombstone",
+    "too_large",
+    "not_utf8",
+    "not_json",
+    "duplicate_name",
+    "bad_label",
+    "bad_features",
+    "wrong_size",
+    "not_finite",
+)
+"""Why a message is rejected: a closed list that consumers may route on."""

@@ -1,0 +1,132 @@
+"""Send a data set of labels and features to the input topic, at full speed or at the pace of a live stream.
+
+Each row becomes one message with the key and the header ``id``: digest of the data set, then the row's number.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from streamscore import dataset, options, runner, sinks, sources, topics
+from streamscore.config import Config
+from streamscore.console import log, step
+from streamscore.options import Arguments, Option
+from streamscore.pacing import send_paced
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+NAME = "seed_topic"
+
+OPTIONS = (
+    Option("--source", "seed.source", "parquet file or folder, or Delta table", "PATH"),
+    Option("--rate", "seed.rate", "rows per second, in row order; without it everything at once", "N"),
+    Option("--limit", "seed.limit", "most rows to send in one round", "N"),
+    Option("--repeat", "seed.repeat", "rounds through the rows", "N"),
+    Option("--resume", "seed.resume", "send only what an interrupted run of the same rows left out"),
+    Option("--label-column", "seed.label_column", "column of the label", "NAME"),
+    Option("--features-column", "seed.features_column", "column of the features, a vector or its text", "NAME"),
+)
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """Read the command line."""
+    return options.parse(NAME, __doc__.splitlines()[0], OPTIONS, argv)
+
+
+def check(config: Config) -> None:
+    """Find what can be found wrong before any JVM starts: the data set's columns, from its footers, and the broker.
+
+    Raises:
+        InputError: the data set is absent or empty, or has other columns or types than needed.
+        ServerError: no broker answers, or the topic cannot be created.
+    """
+    dataset.check_footer(config.seed)
+    if topics.ensure(config.kafka, config.kafka.topics.input):
+        log.info("created the topic %s with %s partitions", config.kafka.topics.input, config.kafka.partitions)
+
+
+def run(spark: SparkSession, config: Config) -> dict[str, Any]:
+    """Send the rows.
+
+    Returns:
+        The summary: digest, rows of the data set, rows sent, seconds.
+
+    Raises:
+        InputError: the data set cannot be used.
+        ServerError: the broker did not take the messages.
+    """
+    settings = config.seed
+    with step(f"Reading {settings.source}"):
+        rows = dataset.numbered(spark, settings)
+    records = dataset.records(rows, config)
+    wanted = rows.count * settings.repeat
+    if settings.resume:
+        with step("Looking for what is there already"):
+            records, there = _missing(spark, records, rows.digest, config)
+        log.info("%s of %s messages are there already", f"{there:,}", f"{wanted:,}")
+        wanted -= there
+    started = time.monotonic()
+    if settings.rate is None:
+        with _counted(config, wanted):
+            sinks.write_topic(records.select("key", "value", "headers"), config.kafka, config.kafka.topics.input)
+    else:
+        send_paced(_in_order(records), wanted, settings.rate, config)
+    seconds = time.monotonic() - started
+    log.info("sent %s messages in %.1f s (%s/s)", f"{wanted:,}", seconds, f"{wanted / max(seconds, 1e-3):,.0f}")
+    return {"digest": rows.digest, "rows": rows.count, "sent": wanted, "seconds": round(seconds, 3)}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the job from a command line."""
+    runner.run_job(sys.modules[__name__], argv)
+
+
+def _in_order(records: DataFrame) -> Iterator[Any]:
+    """Return the messages in row order without holding them all at once."""
+    return records.orderBy(dataset.NUMBER).select("key", "value").toLocalIterator(prefetchPartitions=True)
+
+
+def _missing(spark: SparkSession, records: DataFrame, digest: str, config: Config) -> tuple[DataFrame, int]:
+    """Return the messages that the topic does not hold yet, and how many of this data set it holds.
+
+    The topic itself is asked: a killed run leaves no record of what the broker acknowledged last.
+    """
+    from pyspark.sql import functions as F
+
+    keys = sources.topic(spark, config.kafka, config.kafka.topics.input).select("key")
+    there = keys.filter(F.col("key").cast("string").startswith(f"{digest}-")).distinct()
+    there = there.join(records.select("key"), "key", "left_semi").persist()
+    count = there.count()
+    return records.join(there, "key", "left_anti"), count
+
+
+@contextmanager
+def _counted(config: Config, wanted: int) -> Iterator[None]:
+    """Show a parallel write's progress by what has arrived in the topic."""
+    topic = config.kafka.topics.input
+    before = topics.extent(config.kafka, topic).count
+    finished = threading.Event()
+
+    def watch(update: Callable[[str], None]) -> None:
+        while not finished.wait(1.0):
+            arrived = topics.extent(config.kafka, topic).count - before
+            update(f"{arrived:,} of {wanted:,}")
+
+    with step(f"Sending {wanted:,} messages") as progress:
+        watcher = threading.Thread(target=watch, args=(progress.update,), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            finished.set()
+            watcher.join()
+
+
+if __name__ == "__main__":
+    main()

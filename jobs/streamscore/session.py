@@ -1,0 +1,172 @@
+"""The only place that creates a SparkSession, and that talks to the operating system on its behalf."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from streamscore.config import CONF_DIR, Config
+from streamscore.console import log
+from streamscore.errors import SetupError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# Spark's own patterns miss sasl.jaas.config, es.net.http.auth.pass and the Authorization header.
+_REDACTED = "(?i)secret|password|passwd|token|access[.]?key|jaas|auth[.]pass|authorization|api_?key"
+
+
+DELTA_SETTINGS: Final = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+"""Only for a session that has Delta's jars: without them the catalog breaks every query."""
+
+
+def spark_settings(config: Config, job: str) -> dict[str, str]:
+    """Return the Spark settings of a job, for ``spark-submit --conf`` and for a session made in this process alike.
+
+    Args:
+        config: the configuration.
+        job: name of the job: ``train_models``, ``seed_topic`` or ``score_stream``.
+    """
+    settings = {
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(config.spark.shuffle_partitions),
+        "spark.redaction.regex": _REDACTED,
+        "spark.sql.redaction.options.regex": _REDACTED,
+    }
+    if config.spark.master is not None:
+        state = config.state_dir
+        scratch = state / "tmp"
+        settings |= {
+            "spark.ui.showConsoleProgress": "false",
+            "spark.local.dir": str(scratch),
+            "spark.sql.warehouse.dir": str(state / "warehouse"),
+            # Quoted, since Spark splits this text as a shell would and a folder's name may have a space in it.
+            "spark.driver.extraJavaOptions": " ".join(
+                [
+                    f'"-Dlog4j2.configurationFile={CONF_DIR / "log4j2.properties"}"',
+                    f'"-Dstreamscore.log={log_file(config, job)}"',
+                    f'"-Djava.io.tmpdir={scratch}"',
+                    "-XX:+UseParallelGC",
+                    "-XX:-UsePerfData",
+                ]
+            ),
+        }
+    if job == "score_stream":
+        # A task that Spark repeats by itself within a batch would send some records twice; a failed batch is
+        # replayed as a whole instead.
+        settings |= {
+            "spark.task.maxFailures": "1",
+            "spark.speculation": "false",
+            "spark.sql.streaming.numRecentProgressUpdates": "50",
+        }
+        if _is_local(config.stream.checkpoint):
+            # The default manager starts some 40 processes per batch on a local disk; wrong for object stores.
+            settings["spark.sql.streaming.checkpointFileManagerClass"] = (
+                "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
+            )
+    return settings | config.spark.conf
+
+
+def create(config: Config, job: str, jars: Sequence[Path] = ()) -> SparkSession:
+    """Return the session of a job: the one that exists (notebook, Databricks), or a new one.
+
+    Under spark-submit the settings and jars of its command line win. Without it, in plain Python, ``jars`` are what
+    the session's JVM starts with.
+
+    Raises:
+        SetupError: the session does not start.
+    """
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.appName(f"streamscore {job}")
+    settings = spark_settings(config, job)
+    if config.spark.master is not None:
+        log_file(config, job).parent.mkdir(parents=True, exist_ok=True)
+        (config.state_dir / "tmp").mkdir(parents=True, exist_ok=True)
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        if config.spark.master is not None:
+            builder = builder.master(config.spark.master).config("spark.driver.memory", config.spark.driver_memory)
+        if jars:
+            settings |= DELTA_SETTINGS | {"spark.jars": ",".join(map(str, jars))}
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    try:
+        return builder.getOrCreate()
+    except (PySparkException, RuntimeError) as error:
+        raise SetupError(f"Spark did not start: {error}; see {log_file(config, job)}") from None
+
+
+def log_file(config: Config, job: str) -> Path:
+    """Return the file of Spark's own log, which would drown ours on the terminal."""
+    return config.state_dir / "logs" / f"{job}.spark.log"
+
+
+class StopRequest:
+    """A wish to stop, from Ctrl-C or SIGTERM, whichever process of the job it reaches.
+
+    Under spark-submit the JVM is the process that a terminal, a supervisor or a container signals, and by default it
+    ends at once, in the middle of a batch. So both the JVM and Python take the signal, and neither dies of it.
+    """
+
+    _SAME_KEYSTROKE = 1.0
+    """Seconds within which a second signal is the same one, delivered to both processes."""
+
+    def __init__(self) -> None:
+        self._wanted = threading.Event()
+        self._first = 0.0
+        self.urgent = False
+        """Whether it was asked for again: stop now, do not wait for the batch in flight."""
+
+    def __bool__(self) -> bool:
+        return self._wanted.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the wish, at most so many seconds; return whether it is there."""
+        return self._wanted.wait(seconds)
+
+    def listen(self, spark: SparkSession) -> None:
+        """Take SIGINT and SIGTERM from now on; call it in the main thread, after Spark has set up its own handlers."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _frame: self.ask(signal.Signals(number).name))
+        _listen_in_jvm(spark, self)
+
+    def ask(self, source: str) -> None:
+        """Ask to stop; a second time, more than a moment later, makes it urgent."""
+        now = time.monotonic()
+        if not self._wanted.is_set():
+            self._first = now
+            self._wanted.set()
+            log.info("%s: finishing the batch in flight, then stopping; once more to stop at once", source)
+        elif now - self._first > self._SAME_KEYSTROKE:
+            self.urgent = True
+
+
+def _listen_in_jvm(spark: SparkSession, request: StopRequest) -> None:
+    from pyspark.java_gateway import ensure_callback_server_started
+
+    class Handler:
+        def handle(self, received: Any) -> None:
+            request.ask(f"SIG{received.getName()}")
+
+        class Java:
+            implements = ("sun.misc.SignalHandler",)
+
+    context = spark.sparkContext
+    ensure_callback_server_started(context._gateway)
+    misc = context._jvm.sun.misc  # type: ignore[union-attr]
+    request._handler = Handler()  # type: ignore[attr-defined]  # py4j holds only a weak reference
+    for name in ("INT", "TERM"):
+        misc.Signal.handle(misc.Signal(name), request._handler)  # type: ignore[attr-defined]
+
+
+def _is_local(path: str) -> bool:
+    return "://" not in path and ":/" not in path

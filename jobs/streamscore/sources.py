@@ -1,0 +1,62 @@
+"""Reading: the Kafka topic as a stream or as a table, and data sets of labels and features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamscore.config import Config, Kafka
+from streamscore.errors import InputError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+def kafka_options(kafka: Kafka) -> dict[str, str]:
+    """Return the connection's options for Spark's Kafka source and sink; they hold secrets, never log them."""
+    return {
+        "kafka.bootstrap.servers": kafka.bootstrap_servers,
+        **{f"kafka.{name}": value for name, value in kafka.client_options().items()},
+    }
+
+
+def events(spark: SparkSession, config: Config) -> DataFrame:
+    """Return the input topic as a streaming DataFrame, in the columns of Spark's Kafka source with headers.
+
+    The stream fails rather than skip offsets that Kafka no longer has: what is lost must not go unnoticed.
+    """
+    options = {
+        **kafka_options(config.kafka),
+        "subscribe": config.kafka.topics.input,
+        "startingOffsets": config.stream.starting_offsets,
+        "maxOffsetsPerTrigger": str(config.stream.max_events_per_batch),
+        "failOnDataLoss": "true",
+        "includeHeaders": "true",
+    }
+    return spark.readStream.format("kafka").options(**options).load()
+
+
+def topic(spark: SparkSession, kafka: Kafka, name: str) -> DataFrame:
+    """Return all that a topic holds now, as a table in the columns of Spark's Kafka source with headers."""
+    options = {**kafka_options(kafka), "subscribe": name, "includeHeaders": "true"}
+    return spark.read.format("kafka").options(**options).load()
+
+
+def is_delta(source: str) -> bool:
+    """Tell whether a local folder is a Delta table; a remote one is asked for by the prefix ``delta:``."""
+    return source.startswith("delta:") or (Path(source) / "_delta_log").is_dir()
+
+
+def data_set(spark: SparkSession, source: str) -> DataFrame:
+    """Return a parquet file, a folder of them or a Delta table.
+
+    Raises:
+        InputError: Spark cannot read it.
+    """
+    from pyspark.errors import PySparkException
+
+    kind = "delta" if is_delta(source) else "parquet"
+    try:
+        return spark.read.format(kind).load(source.removeprefix("delta:"))
+    except PySparkException as error:
+        raise InputError(f"{source}: cannot be read as {kind}: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,192 @@
+"""Kafka topics: what exists, what is in it, and making what is missing."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from streamscore.config import Kafka
+from streamscore.errors import ConfigError, ServerError
+
+if TYPE_CHECKING:
+    from confluent_kafka import Producer
+    from confluent_kafka.admin import AdminClient
+
+_SILENT = logging.getLogger("streamscore.librdkafka")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+
+# librdkafka, the C client, has its own names for what the Java client calls otherwise (librdkafka, CONFIGURATION.md).
+_SAME = frozenset({"security.protocol", "sasl.mechanism", "client.id", "ssl.endpoint.identification.algorithm"})
+_RENAMED = {
+    "ssl.truststore.location": "ssl.ca.location",
+    "ssl.truststore.certificates": "ssl.ca.pem",
+    "ssl.keystore.certificate.chain": "ssl.certificate.pem",
+    "ssl.keystore.key": "ssl.key.pem",
+    "ssl.key.password": "ssl.key.password",
+}
+_JAVA_ONLY = frozenset({"ssl.truststore.type", "ssl.keystore.type", "sasl.jaas.config"})
+
+
+class Extent(NamedTuple):
+    """The offsets that a topic holds: from ``begin`` up to, not including, ``end``, by partition."""
+
+    begin: dict[int, int]
+    end: dict[int, int]
+
+    @property
+    def count(self) -> int:
+        """Number of records."""
+        return sum(self.end.values()) - sum(self.begin.values())
+
+
+def client_settings(kafka: Kafka) -> dict[str, str | int]:
+    """Return the connection's settings under the names of librdkafka.
+
+    Raises:
+        ConfigError: a security setting has no counterpart there, for instance a JKS trust store.
+    """
+    options = kafka.client_options()
+    for kind in ("truststore", "keystore"):
+        if options.get(f"ssl.{kind}.location") and options.get(f"ssl.{kind}.type", "JKS") != "PEM":
+            raise ConfigError(f"kafka.options.ssl.{kind}.type: only PEM files are supported; set it to PEM")
+    settings: dict[str, str | int] = {"bootstrap.servers": kafka.bootstrap_servers}
+    for name, value in options.items():
+        if name in _SAME:
+            settings[name] = value
+        elif name in _RENAMED:
+            settings[_RENAMED[name]] = value
+        elif name == "ssl.keystore.location":
+            settings |= {"ssl.certificate.location": value, "ssl.key.location": value}
+        elif name not in _JAVA_ONLY and name.startswith(("ssl.", "sasl.")):
+            raise ConfigError(f"kafka.options.{name}: not supported; supported are {', '.join(sorted(_SAME | set(_RENAMED)))}")
+    if "sasl.jaas.config" in options:
+        settings |= _credentials(options["sasl.jaas.config"])
+    return settings
+
+
+def admin(kafka: Kafka) -> AdminClient:
+    """Return an administration client; it connects on its first use."""
+    from confluent_kafka.admin import AdminClient
+
+    return AdminClient(client_settings(kafka), logger=_SILENT)
+
+
+def producer(kafka: Kafka) -> Producer:
+    """Return a producer that loses and repeats nothing, and chooses partitions as the Java client does."""
+    from confluent_kafka import Producer
+
+    settings: dict[str, str | int | bool] = {
+        **client_settings(kafka),
+        "acks": "all",
+        "enable.idempotence": True,
+        "compression.type": "lz4",
+        "partitioner": "murmur2_random",
+        "linger.ms": 20,
+        "message.timeout.ms": 60_000,
+    }
+    return Producer(settings, logger=_SILENT)
+
+
+def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
+    """Return the names of the topics that exist.
+
+    Raises:
+        ServerError: no broker answers within the timeout (seconds).
+    """
+    from confluent_kafka import KafkaException
+
+    try:
+        metadata = admin(kafka).list_topics(timeout=timeout)
+    except KafkaException as error:
+        raise ServerError(
+            f"no Kafka broker answers at {kafka.bootstrap_servers} ({error.args[0].str()}): is it running? "
+            "`streamscore up` starts one on this machine"
+        ) from None
+    return sorted(name for name in metadata.topics if not name.startswith("__"))
+
+
+def require(kafka: Kafka, topic: str) -> None:
+    """Check that a topic exists.
+
+    Raises:
+        ServerError: it does not, or no broker answers.
+    """
+    existing = names(kafka)
+    if topic not in existing:
+        raise ServerError(
+            f"the topic {topic!r} does not exist at {kafka.bootstrap_servers}; there are: {', '.join(existing) or 'none'}. "
+            "`streamscore seed` makes and fills it"
+        )
+
+
+def ensure(kafka: Kafka, *wanted: str) -> list[str]:
+    """Create the topics that are missing and return their names.
+
+    Raises:
+        ServerError: no broker answers, or it refuses.
+    """
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import NewTopic
+
+    existing = names(kafka)
+    missing = [topic for topic in wanted if topic not in existing]
+    new = [NewTopic(topic, kafka.partitions, kafka.replication_factor) for topic in missing]
+    client = admin(kafka)
+    for topic, future in (client.create_topics(new) if new else {}).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
+                raise ServerError(f"the topic {topic!r} could not be created: {error.args[0].str()}") from None
+    return missing
+
+
+def delete(kafka: Kafka, *unwanted: str) -> None:
+    """Delete topics and wait until they are gone; those that do not exist are passed over.
+
+    Raises:
+        ServerError: no broker answers, or it refuses.
+    """
+    from confluent_kafka import KafkaException
+
+    doomed = [topic for topic in unwanted if topic in names(kafka)]
+    client = admin(kafka)
+    for topic, future in (client.delete_topics(doomed) if doomed else {}).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            raise ServerError(f"the topic {topic!r} could not be deleted: {error.args[0].str()}") from None
+    while set(doomed) & set(names(kafka)):
+        time.sleep(0.1)
+
+
+def extent(kafka: Kafka, topic: str) -> Extent:
+    """Return the offsets that a topic holds.
+
+    Raises:
+        ServerError: no broker answers, or the topic does not exist.
+    """
+    from confluent_kafka import KafkaException, TopicPartition
+    from confluent_kafka.admin import OffsetSpec
+
+    require(kafka, topic)
+    client = admin(kafka)
+    partitions = [TopicPartition(topic, number) for number in client.list_topics(topic).topics[topic].partitions]
+    ends = []
+    try:
+        for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
+            futures = client.list_offsets(dict.fromkeys(partitions, spec))
+            ends.append({key.partition: future.result().offset for key, future in futures.items()})
+    except KafkaException as error:
+        raise ServerError(f"the offsets of the topic {topic!r} cannot be read: {error.args[0].str()}") from None
+    return Extent(*ends)
+
+
+def _credentials(jaas: str) -> dict[str, str]:
+    found = dict(re.findall(r'(username|password)\s*=\s*"([^"]*)"', jaas))
+    if set(found) != {"username", "password"}:
+        raise ConfigError("kafka.options.sasl.jaas.config: expected a login module with username=\"…\" and password=\"…\"")
+    return {f"sasl.{name}": value for name, value in found.items()}

@@ -1,0 +1,222 @@
+"""Train a logistic regression and a linear SVM on Criteo rows, register them, and export the test set.
+
+Rows come from Criteo's file or from the synthetic generator. The last rows are held out as the test set, which is
+written as one parquet file with ``label`` and ``features``, ready for ``seed_topic``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from streamscore import __version__, criteo, features, options, registry, runner, session, synthetic
+from streamscore.config import Config
+from streamscore.console import log, step
+from streamscore.errors import InputError
+from streamscore.options import Arguments, Option
+from streamscore.schema import FEATURES, LABEL
+
+if TYPE_CHECKING:
+    from pyspark.ml import PipelineModel
+    from pyspark.ml.classification import LinearSVC, LogisticRegression
+    from pyspark.sql import DataFrame, SparkSession
+
+NAME = "train_models"
+TEST_SET = "test_set.parquet"
+METRICS = "metrics.json"
+
+OPTIONS = (
+    Option("--data", "train.data", "synthetic or criteo", "KIND"),
+    Option("--path", "train.path", "Criteo's file, with --data criteo", "FILE"),
+    Option("--rows", "train.rows", "number of synthetic rows", "N"),
+    Option("--test-rows", "train.test_rows", "number of rows held out, the last ones", "N"),
+    Option("--balance", "train.balance", "keep as many rows without a click as with one"),
+)
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """Read the command line."""
+    return options.parse(NAME, __doc__.splitlines()[0], OPTIONS, argv)
+
+
+def check(config: Config) -> None:
+    """Find what can be found wrong before any JVM starts.
+
+    Raises:
+        InputError: Criteo's file is not there.
+    """
+    path = config.train.path
+    if path is not None and "://" not in path and not Path(path).is_file():
+        raise InputError(
+            f"train.path: no file at {path}. Criteo's data are brought by their user: train.txt of the Kaggle Display "
+            "Advertising Challenge, or its sample dac_sample.txt"
+        )
+
+
+def fingerprint(config: Config) -> str:
+    """Return a digest of all that decides a training's result: equal fingerprints, equal models."""
+    told = {"version": __version__, "train": config.train.model_dump(mode="json", exclude={"output"})}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def run(spark: SparkSession, config: Config) -> dict[str, Any]:
+    """Train, register and export.
+
+    Args:
+        spark: the session.
+        config: the configuration; ``train`` and ``mlflow`` say what to do.
+
+    Returns:
+        The figures of the test set, as written to ``metrics.json``.
+
+    Raises:
+        InputError: the rows cannot be used.
+        ServerError: MLflow cannot be reached.
+    """
+    settings = config.train
+    path = _rows(config)
+    with step("Reading rows"):
+        train, test = criteo.split(criteo.read(spark, path), path, settings.test_rows)
+        if settings.balance:
+            train, test = criteo.balance(train), criteo.balance(test)
+    with step("Fitting the feature pipeline"):
+        pipeline = features.fit(train, settings.hash_size, settings.min_category_count)
+    with step("Writing the test set"):
+        test_set = _export(pipeline.transform(test), Path(settings.output))
+    vectors = pipeline.transform(train).select(LABEL, FEATURES).persist()
+    held_out = spark.read.parquet(str(test_set)).persist()
+    figures: dict[str, Any] = {"train_rows": vectors.count(), **_majority(held_out)}
+    if settings.data == "synthetic":
+        best = synthetic.best_possible(Path(path), settings.test_rows)
+        figures["best_possible"] = best._asdict()
+    models: dict[str, PipelineModel] = {"features": pipeline}
+    for name, classifier in _classifiers(config).items():
+        with step(f"Training {name} on {figures['train_rows']:,} rows"):
+            models[name] = _fit(classifier, vectors)
+            figures[name] = _evaluate(models[name], held_out)
+            if "best_possible" in figures and not settings.balance:
+                figures[name]["auc_of_best"] = figures[name]["auc"] / best.auc
+    vectors.unpersist()
+    held_out.unpersist()
+    with step("Registering the models"):
+        parameters = {"fingerprint": fingerprint(config), **settings.model_dump(mode="json")}
+        registered = registry.log_training(config, parameters, dict(_flat(figures)), models)
+    figures["registered"] = {model.name: model.version for model in registered}
+    figures["fingerprint"] = fingerprint(config)
+    figures["test_set"] = str(test_set)
+    (Path(settings.output) / METRICS).write_text(json.dumps(figures, indent=2))
+    _report(figures)
+    return figures
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the job from a command line."""
+    runner.run_job(sys.modules[__name__], argv)
+
+
+def _rows(config: Config) -> str:
+    """Return the file of the rows; make the synthetic one unless it is there already."""
+    settings = config.train
+    if settings.path is not None:
+        return settings.path
+    told = f"{settings.rows}-{settings.seed}-{settings.bayes_auc}-{__version__}"
+    path = config.state_dir / "data" / f"synthetic-{told}.tsv"
+    if not path.is_file():
+        with step(f"Generating {settings.rows:,} synthetic rows") as progress:
+            for done in synthetic.write(path, settings.rows, settings.seed, settings.bayes_auc):
+                progress.update(f"{done:,}")
+    return str(path)
+
+
+def _export(test: DataFrame, folder: Path) -> Path:
+    """Write the test set as one parquet file, in row order, in the place of an older one all at once."""
+    partial = folder / f".{TEST_SET}.partial"
+    folder.mkdir(parents=True, exist_ok=True)
+    ordered = test.coalesce(1).sortWithinPartitions(criteo.ROW).select(LABEL, FEATURES)
+    ordered.write.mode("overwrite").parquet(str(partial))
+    (part,) = partial.glob("part-*.parquet")
+    target = folder / TEST_SET
+    part.replace(target)
+    shutil.rmtree(partial)
+    # Spark's checksum of a file that this one replaced would make it look damaged.
+    (folder / f".{TEST_SET}.crc").unlink(missing_ok=True)
+    return target
+
+
+def _classifiers(config: Config) -> dict[str, LogisticRegression | LinearSVC]:
+    """Return the two learners. Every slot of the vector is 0 or 1, so neither needs to scale it first."""
+    from pyspark.ml.classification import LinearSVC, LogisticRegression
+
+    lr, svm = config.train.lr, config.train.svm
+    return {
+        "lr": LogisticRegression(regParam=lr.reg_param, maxIter=lr.max_iter, standardization=False),
+        "svm": LinearSVC(regParam=svm.reg_param, maxIter=svm.max_iter, standardization=False),
+    }
+
+
+def _fit(classifier: LogisticRegression | LinearSVC, vectors: DataFrame) -> PipelineModel:
+    from pyspark.ml import Pipeline
+
+    return Pipeline(stages=[classifier]).fit(vectors)
+
+
+def _majority(test: DataFrame) -> dict[str, float]:
+    """Return the number of test rows, the share of clicks, and what always guessing the commoner class scores."""
+    from pyspark.sql import functions as F
+
+    row = test.agg(F.count("*").alias("rows"), F.avg(LABEL).alias("clicks")).collect()[0]
+    return {
+        "test_rows": row["rows"],
+        "click_rate": row["clicks"],
+        "majority_rate": max(row["clicks"], 1 - row["clicks"]),
+    }
+
+
+def _evaluate(model: PipelineModel, test: DataFrame) -> dict[str, float]:
+    from pyspark.ml.evaluation import BinaryClassificationEvaluator, MulticlassClassificationEvaluator
+
+    scored = model.transform(test).persist()
+    exact = BinaryClassificationEvaluator(labelCol=LABEL, rawPredictionCol="rawPrediction", numBins=0)
+    figures = {
+        "auc": exact.evaluate(scored),
+        "accuracy": MulticlassClassificationEvaluator(labelCol=LABEL, metricName="accuracy").evaluate(scored),
+    }
+    if "probability" in scored.columns:  # a linear SVM has none
+        figures["log_loss"] = MulticlassClassificationEvaluator(labelCol=LABEL, metricName="logLoss").evaluate(scored)
+    scored.unpersist()
+    return figures
+
+
+def _flat(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    flat = []
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            flat += _flat(value, f"{prefix}{name}.")
+        else:
+            flat.append((f"{prefix}{name}", float(value)))
+    return flat
+
+
+def _report(figures: dict[str, Any]) -> None:
+    majority = figures["majority_rate"]
+    for name, version in figures["registered"].items():
+        log.info("registered %s, version %s", name, version)
+    for name in ("lr", "svm"):
+        model = figures[name]
+        parts = [f"AUC {model['auc']:.4f}"]
+        if "auc_of_best" in model:
+            parts.append(f"{model['auc_of_best']:.3f} of the best possible {figures['best_possible']['auc']:.4f}")
+        if "log_loss" in model:
+            parts.append(f"log loss {model['log_loss']:.4f}")
+        parts.append(f"accuracy {model['accuracy']:.4f} (majority rate {majority:.4f})")
+        log.info("%s: %s", name, ", ".join(parts))
+    log.info("test set: %s rows in %s", f"{figures['test_rows']:,}", figures["test_set"])
+
+
+if __name__ == "__main__":
+    main()

