@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from streamscore import __version__, config as configuration
+from streamscore import __version__
+from streamscore import config as configuration
 from streamscore.config import Config
 from streamscore.console import log, set_up_logging
 from streamscore.errors import ServerError, SetupError, StreamscoreError
@@ -24,7 +25,9 @@ app = typer.Typer(
 )
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
-ConfigOption = Annotated[str, typer.Option("--config", metavar="NAME|FILE", help="local, docker, databricks, or a YAML file")]
+ConfigOption = Annotated[
+    str, typer.Option("--config", metavar="NAME|FILE", help="local, docker, databricks, or a YAML file")
+]
 SetOption = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override one key of conf/base.yml")]
 
 

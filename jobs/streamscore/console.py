@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 from rich.console import Console
 
@@ -40,7 +41,7 @@ def terminal() -> Console | None:
     if device is None:
         return None
     try:
-        stream = open(device, "w", encoding="utf-8")  # noqa: SIM115 (lives as long as the process)
+        stream = Path(device).open("w", encoding="utf-8")  # noqa: SIM115 (lives as long as the process)
         width = os.get_terminal_size(stream.fileno()).columns
     except OSError:
         return None

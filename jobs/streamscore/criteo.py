@@ -26,7 +26,12 @@ MISSING: Final = "<na>"
 
 _CORRUPT = "_corrupt"
 _DDL = ", ".join(
-    [f"{LABEL} DOUBLE", *(f"{name} INT" for name in INTEGERS), *(f"{name} STRING" for name in CATEGORIES), f"{_CORRUPT} STRING"]
+    [
+        f"{LABEL} DOUBLE",
+        *(f"{name} INT" for name in INTEGERS),
+        *(f"{name} STRING" for name in CATEGORIES),
+        f"{_CORRUPT} STRING",
+    ]
 )
 
 
@@ -56,7 +61,7 @@ def split(data: DataFrame, path: str, test_rows: int) -> tuple[DataFrame, DataFr
         InputError: lines that are not of the format, labels other than 0 and 1, or too few rows.
     """
     wrong_label = F.col(LABEL).isNull() | ~F.col(LABEL).isin(0.0, 1.0)
-    # What monotonically_increasing_id gives is (partition << 33) + position, so a partition's first and last row tell all.
+    # What monotonically_increasing_id gives is (partition << 33) + position within the partition.
     rows = data.groupBy(F.shiftright(ROW, 33).alias("partition")).agg(
         F.count("*").alias("count"),
         F.min(F.when(F.col(_CORRUPT).isNotNull() | wrong_label, F.col(ROW))).alias("bad"),

@@ -1,4 +1,4 @@
-"""A data set of labels and features as Kafka messages: checked before any JVM starts, numbered in row order, encoded."""
+"""A data set of labels and features as Kafka messages: checked before any JVM starts, numbered, encoded."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def check_footer(settings: Seed) -> None:
     import pyarrow.dataset as pads
 
     if not Path(source).exists():
-        raise InputError(f"{source}: no such file or folder. `streamscore train` writes a test set; --source names another")
+        raise InputError(
+            f"{source}: no such file or folder. `streamscore train` writes a test set; --source names another"
+        )
     try:
         found = pads.dataset(source, format="parquet")
         count = found.count_rows()
@@ -106,7 +108,9 @@ def numbered(spark: SparkSession, settings: Seed) -> Rows:
         raise InputError(f"{settings.source}: has the columns {', '.join(found.columns)}, but no rows")
     told = ";".join(f"{row['count']},{row['hash']}" for row in files)
     offsets = spark.createDataFrame(starts, "file string, start long")
-    data = placed.join(F.broadcast(offsets), "file").select((F.col("start") + F.col("index")).alias(NUMBER), "label", "features")
+    data = placed.join(F.broadcast(offsets), "file").select(
+        (F.col("start") + F.col("index")).alias(NUMBER), "label", "features"
+    )
     count = before
     if settings.limit is not None and settings.limit < count:
         count = settings.limit
@@ -115,11 +119,13 @@ def numbered(spark: SparkSession, settings: Seed) -> Rows:
 
 
 def records(rows: Rows, config: Config) -> DataFrame:
-    """Return the rows, once per round, as messages of the configured form: ``number``, ``key``, ``value``, ``headers``."""
+    """Return the rows, once per round, as messages: ``number``, ``key``, ``value``, ``headers``."""
     from pyspark.sql import functions as F
 
     rounds = F.explode(F.sequence(F.lit(0), F.lit(config.seed.repeat - 1))).alias("round")
-    repeated = rows.data.select("*", rounds) if config.seed.repeat > 1 else rows.data.select("*", F.lit(0).alias("round"))
+    repeated = (
+        rows.data.select("*", rounds) if config.seed.repeat > 1 else rows.data.select("*", F.lit(0).alias("round"))
+    )
     number = F.col(NUMBER) + F.col("round") * F.lit(rows.count).cast("long")
     key = F.encode(F.concat_ws("-", F.lit(rows.digest), number.cast("string")), "UTF-8")
     value = _message(F.col("label"), F.col("features"), config)
@@ -151,20 +157,24 @@ def _message(label: Column, features: Column, config: Config) -> Column:
     parts = F.from_json(F.to_json(F.struct(features.alias("v"))), f"struct<v: struct<{_PARTS}>>")["v"]
     values = F.to_json(parts["values"])
     if shape.vector_form == "triple":
-        vector = F.concat(F.lit("["), parts["size"], F.lit(","), F.to_json(parts["indices"]), F.lit(","), values, F.lit("]"))
+        vector = F.concat(
+            F.lit("["), parts["size"], F.lit(","), F.to_json(parts["indices"]), F.lit(","), values, F.lit("]")
+        )
     else:
         set_values = F.map_from_arrays(parts["indices"], parts["values"])
         every = F.transform(F.sequence(F.lit(0), parts["size"] - 1), lambda i: F.coalesce(set_values[i], F.lit(0.0)))
         vector = F.when(parts["type"] == 1, values).otherwise(F.to_json(every))
     fields = F.concat_ws(
-        ",", F.concat(F.lit(f"{json.dumps(shape.label_field)}:"), label), F.concat(F.lit(f"{json.dumps(shape.features_field)}:"), vector)
+        ",",
+        F.concat(F.lit(f"{json.dumps(shape.label_field)}:"), label),
+        F.concat(F.lit(f"{json.dumps(shape.features_field)}:"), vector),
     )
     return F.concat(F.lit("{"), fields, F.lit("}"))
 
 
 def _require_columns(kinds: Mapping[str, str], settings: Seed) -> None:
     """Compare a data set's columns with those that are needed."""
-    wanted = {settings.features_column: ("vector", "text")}
+    wanted: dict[str, tuple[str, ...]] = {settings.features_column: ("vector", "text")}
     if settings.label_column is not None:
         wanted[settings.label_column] = ("number",)
     for name, allowed in wanted.items():
@@ -172,13 +182,13 @@ def _require_columns(kinds: Mapping[str, str], settings: Seed) -> None:
             found = ", ".join(f"{column} ({kind})" for column, kind in kinds.items()) or "none"
             problem = "no column" if name not in kinds else f"the wrong type, {kinds[name]}, for"
             raise InputError(
-                f"{settings.source}: {problem} {name!r}, which must be a {' or a '.join(allowed)}. The columns found: {found}. "
-                "Name others with --label-column and --features-column"
+                f"{settings.source}: {problem} {name!r}, which must be a {' or a '.join(allowed)}. "
+                f"The columns found: {found}. Name others with --label-column and --features-column"
             )
 
 
 def _arrow_kind(kind: pa.DataType) -> str:
-    import pyarrow.types as types
+    from pyarrow import types
 
     if types.is_struct(kind) and {field.name for field in kind} == set(_VECTOR_FIELDS):
         return "vector"

@@ -105,7 +105,9 @@ def _follow(config: Config, scorer: subprocess.Popen[bytes], seeder: subprocess.
     while scorer.poll() is None:
         if seeder.poll() is not None:
             if seeder.returncode != 0:
-                raise StreamError(f"seed_topic ended with code {seeder.returncode}. The end of {seed_log}:\n{tail(seed_log)}")
+                raise StreamError(
+                    f"seed_topic ended with code {seeder.returncode}. The end of {seed_log}:\n{tail(seed_log)}"
+                )
             deadline = deadline or time.monotonic() + PATIENCE
             events, outcomes, rejected = _counts(config)
             if outcomes == (events - rejected) * len(config.models):
@@ -120,7 +122,7 @@ def _counts(config: Config) -> tuple[int, int, int]:
     """Return the number of records of the three topics."""
     names = config.kafka.topics
     events, outcomes, rejected = (
-        topics.extent(config.kafka, name).count for name in (names.input, names.predictions, names.rejected)
+        topics.extent(config.kafka, name).records for name in (names.input, names.predictions, names.rejected)
     )
     return events, outcomes, rejected
 

@@ -1,5 +1,6 @@
 """From Criteo's columns to the vector that linear models learn from: native Spark ML stages only, so that the fitted
-pipeline loads anywhere, without this package."""
+pipeline loads anywhere, without this package.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +60,9 @@ def fit(train: DataFrame, hash_size: int, min_category_count: int) -> PipelineMo
 
 def frequent_values(data: DataFrame, min_count: int) -> list[list[str]]:
     """Return, for each category column in order, the values that at least ``min_count`` rows have, sorted."""
-    pairs = F.explode(F.array(*(F.struct(F.lit(name).alias("column"), F.col(name).alias("value")) for name in CATEGORIES)))
+    pairs = F.explode(
+        F.array(*(F.struct(F.lit(name).alias("column"), F.col(name).alias("value")) for name in CATEGORIES))
+    )
     counts = data.select(pairs.alias("pair")).groupBy("pair").count().filter(F.col("count") >= min_count)
     values: dict[str, list[str]] = {name: [] for name in CATEGORIES}
     for row in counts.select("pair.column", "pair.value").toLocalIterator():

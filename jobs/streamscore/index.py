@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from streamscore.config import Elasticsearch
@@ -37,7 +37,9 @@ def health(settings: Elasticsearch, timeout: float = 10.0) -> str:
     with _reporting(settings), client(settings, timeout) as server:
         health = server.cluster.health(wait_for_status="yellow", timeout=f"{timeout * 1000:.0f}ms")
         if health["timed_out"]:
-            raise ServerError(f"the Elasticsearch cluster at {settings.url} is {health['status']}, not ready to be written to")
+            raise ServerError(
+                f"the Elasticsearch cluster at {settings.url} is {health['status']}, not ready to be written to"
+            )
         return str(server.info()["version"]["number"])
 
 

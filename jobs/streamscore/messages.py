@@ -1,5 +1,8 @@
-"""From Kafka's bytes to columns, and from columns to Kafka's bytes and Elasticsearch's documents. DataFrame in, DataFrame
-out; nothing here reads or writes."""
+"""From Kafka's bytes to columns, and from columns to Kafka's bytes and Elasticsearch's documents.
+
+DataFrame in, DataFrame
+out; nothing here reads or writes.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +45,8 @@ def decode(events: DataFrame) -> DataFrame:
             Kafka source has them.
 
     Returns:
-        ``event_id``, ``event_time`` (epoch milliseconds), ``key``, ``label``, ``features``, ``reason``, ``detail``, the
-        origin, and, of a bad message only, its ``value`` and ``headers``.
+        ``event_id``, ``event_time`` (epoch milliseconds), ``key``, ``label``, ``features``, ``reason``, ``detail``,
+        the origin, and, of a bad message only, its ``value`` and ``headers``.
     """
     # Without this barrier the optimiser calls the decoder once per use of one of its fields.
     decoded = F.when(F.spark_partition_id() >= 0, F.expr(f"{DECODER}(value)"))
@@ -60,7 +63,7 @@ def decode(events: DataFrame) -> DataFrame:
 
 
 def judge(scored: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
-    """Drop the vector and say for each model whether it was right: ``correct_<name>``, 1, 0, or null without a label."""
+    """Drop the vector and say for each model whether it was right: ``correct_<name>`` is 1, 0 or null (no label)."""
     judged = [
         F.when(F.col(LABEL).isNotNull(), (F.col(model.prediction) == F.col(LABEL)).cast("byte")).alias(_correct(model))
         for model in models

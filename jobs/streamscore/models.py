@@ -60,8 +60,9 @@ def load(spark: SparkSession, config: Config) -> list[ServedModel]:
     for model in models:
         if model.size != expected:
             raise ModelError(
-                f"the model {model.name!r} (version {model.version}) was trained with {model.size} features, but {origin} "
-                f"{expected}: no message can suit both. Choose models of one training run, or correct message.size"
+                f"the model {model.name!r} (version {model.version}) was trained with {model.size} features, "
+                f"but {origin} {expected}: no message can suit both. Choose models of one training run, "
+                "or correct message.size"
             )
     return models
 
@@ -77,10 +78,11 @@ def _load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
     path, version = _find(spark, config, model)
     try:
         pipeline = PipelineModel.load(path)
-    except Exception as error:
-        # Spark, Hadoop and py4j each have their own exceptions for a damaged folder; the first line tells.
+    except Exception as error:  # noqa: BLE001 (Spark, Hadoop and py4j each have their own for a damaged folder)
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"the model {model.name!r} at {model.uri} cannot be loaded as a PipelineModel: {reason}") from None
+        raise ModelError(
+            f"the model {model.name!r} at {model.uri} cannot be loaded as a PipelineModel: {reason}"
+        ) from None
     return _prepared(model, version, pipeline)
 
 
@@ -95,8 +97,8 @@ def _find(spark: SparkSession, config: Config, model: Model) -> tuple[str, str]:
     folder = Path(model.uri).expanduser()
     if not folder.is_dir():
         raise ModelError(
-            f"the model {model.name!r}: no folder at {model.uri}. Give the folder of a PipelineModel that Spark saved, or "
-            "models:/name@alias"
+            f"the model {model.name!r}: no folder at {model.uri}. Give the folder of a PipelineModel that Spark saved, "
+            "or models:/name@alias"
         )
     path = str(_pipeline_folder(folder).resolve())
     return path, _digest(spark, path)
@@ -109,7 +111,7 @@ def _pipeline_folder(folder: Path) -> Path:
 
 
 def _digest(spark: SparkSession, path: str) -> str:
-    """Return a version for a model that has none: a digest of all its files, so that other files are another version."""
+    """Return a version for a model that has none: a digest of its files, so that other files are another version."""
     files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(path)
     hashes = files.select("path", F.sha2("content", 256).alias("sha256")).collect()
     listed = sorted(f"{row['path'].split(path.rsplit('/', 1)[-1], 1)[-1]} {row['sha256']}" for row in hashes)
@@ -122,7 +124,9 @@ def _prepared(model: Model, version: str, pipeline: PipelineModel) -> ServedMode
     size = getattr(classifier, "numFeatures", None)
     if classifier is None or not classifier.hasParam("predictionCol") or not isinstance(size, int):
         kind = type(classifier).__name__ if classifier is not None else "no stage"
-        raise ModelError(f"the model {model.name!r} at {model.uri} ends in {kind}, which is not a classifier on a vector")
+        raise ModelError(
+            f"the model {model.name!r} at {model.uri} ends in {kind}, which is not a classifier on a vector"
+        )
     served = ServedModel(model.name, version, pipeline, size)
     columns = {"featuresCol": FEATURES, "predictionCol": served.prediction}
     if classifier.hasParam("probabilityCol"):
@@ -137,4 +141,4 @@ def _prepared(model: Model, version: str, pipeline: PipelineModel) -> ServedMode
 def _of_class_one(column: str) -> Column:
     from pyspark.ml.functions import vector_to_array
 
-    return vector_to_array(column)[1]
+    return vector_to_array(F.col(column))[1]

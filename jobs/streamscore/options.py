@@ -43,7 +43,11 @@ def parse(job: str, description: str, options: Sequence[Option], argv: Sequence[
         help="local (default), docker, databricks, or a YAML file with overrides of conf/base.yml",
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one key, for instance kafka.partitions=8"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one key, for instance kafka.partitions=8",
     )
     for option in options:
         kind: dict[str, Any] = {"action": "store_true"} if option.metavar is None else {"metavar": option.metavar}

@@ -15,6 +15,7 @@ from streamscore.console import log, terminal
 from streamscore.errors import ServerError
 
 if TYPE_CHECKING:
+    from confluent_kafka import Producer
     from pyspark.sql import Row
 
 TICK = 0.01
@@ -37,43 +38,56 @@ def send_paced(messages: Iterable[Row], total: int, rate: float, config: Config)
     Raises:
         ServerError: the broker did not take a message.
     """
-    from confluent_kafka import KafkaException
-
-    producer = topics.producer(config.kafka)
     topic = config.kafka.topics.input
-    failures: list[str] = []
-
-    def delivered(error: Any, _message: Any) -> None:
-        if error is not None:
-            failures.append(error.str())
-
+    outbox = _Outbox(topics.producer(config.kafka), topic)
     with _progress(total, rate) as show:
         started = time.monotonic()
         for number, message in enumerate(messages):
             due = started + number / rate
             while (early := due - time.monotonic()) > TICK:
-                producer.poll(0)
+                outbox.poll()
                 show(number)
                 time.sleep(min(early, 0.2))
-            while True:
-                try:
-                    key = bytes(message["key"])
-                    producer.produce(topic, message["value"], key, headers=[("id", key)], on_delivery=delivered)
-                    break
-                except BufferError:  # the client's queue is full: wait for the broker
-                    producer.poll(0.1)
-                except KafkaException as error:
-                    raise ServerError(f"the topic {topic!r} did not take a message: {error.args[0].str()}") from None
+            outbox.send(bytes(message["key"]), message["value"])
             if number % 1000 == 0:
-                producer.poll(0)
                 show(number)
-            if failures:
-                break
-        left = producer.flush(60)
+        outbox.flush()
         show(total)
-    if failures or left:
-        reason = failures[0] if failures else f"{left} are not acknowledged after 60 s"
-        raise ServerError(f"the topic {topic!r} did not take every message: {reason}. Run again with --resume")
+
+
+class _Outbox:
+    """Messages on their way to the broker; a failure shows at a later call."""
+
+    def __init__(self, producer: Producer, topic: str) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._failure: str | None = None
+
+    def send(self, key: bytes, value: str) -> None:
+        while True:
+            try:
+                self._producer.produce(self._topic, value, key, headers=[("id", key)], on_delivery=self._delivered)
+                break
+            except BufferError:  # the client's queue is full: wait for the broker
+                self.poll(0.1)
+        self.poll()
+
+    def poll(self, seconds: float = 0.0) -> None:
+        self._producer.poll(seconds)
+        if self._failure is not None:
+            raise ServerError(
+                f"the topic {self._topic!r} did not take every message: {self._failure}. Run again with --resume"
+            )
+
+    def flush(self) -> None:
+        left = self._producer.flush(60)
+        if left:
+            self._failure = f"{left} are not acknowledged after 60 s"
+        self.poll()
+
+    def _delivered(self, error: Any, _message: Any) -> None:
+        if error is not None:
+            self._failure = error.str()
 
 
 @contextmanager
@@ -90,7 +104,13 @@ def _progress(total: int, rate: float) -> Iterator[Callable[[int], None]]:
             if now - last >= REPORT_SECONDS:
                 last = now
                 left = (total - sent) / rate
-                log.info("sent %s of %s (%s/s), %.0f s left", f"{sent:,}", f"{total:,}", f"{sent / (now - started):,.0f}", left)
+                log.info(
+                    "sent %s of %s (%s/s), %.0f s left",
+                    f"{sent:,}",
+                    f"{total:,}",
+                    f"{sent / (now - started):,.0f}",
+                    left,
+                )
 
         yield line
         return

@@ -29,7 +29,7 @@ class Registered(NamedTuple):
 
 
 def tracking_uri(config: Config) -> str:
-    """Return the tracking server's address: configured, from the environment, or a SQLite file under the state folder."""
+    """Return the tracking server's address: configured, from the environment, or a SQLite file of our own."""
     configured = config.mlflow.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     return configured or f"sqlite:///{config.state_dir / 'mlflow' / 'mlflow.db'}"
 
@@ -103,8 +103,8 @@ def resolve(config: Config, uri: str) -> Registered:
         except MlflowException as error:
             if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                 raise ModelError(
-                    f"{uri}: no such model in the registry at {_shown(tracking_uri(config))}. `streamscore train` makes the "
-                    "two default ones; models.N.uri takes another address or a plain path"
+                    f"{uri}: no such model in the registry at {_shown(tracking_uri(config))}. `streamscore train` "
+                    "makes the two default ones; models.N.uri takes another address or a plain path"
                 ) from None
             raise
         return Registered(found.name, str(found.version))

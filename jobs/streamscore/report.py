@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from pyspark.sql.streaming import StreamingQuery
+    from pyspark.sql.streaming.query import StreamingQuery
 
     from streamscore.models import ServedModel
 
@@ -65,7 +65,7 @@ class Totals:
     @property
     def rate(self) -> float:
         """Events per second over the last batches, up to this moment."""
-        if len(self._recent) < 2:
+        if len(self._recent) <= 1:
             return self.events / max(0.001, time.monotonic() - self.started)
         (start, before), (_, after) = self._recent[0], self._recent[-1]
         return (after - before) / max(0.001, time.monotonic() - start)
@@ -138,7 +138,7 @@ class Totals:
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.2%}"
+    return "-" if share is None else f"{share:.2%}"
 
 
 def _lag(source: Mapping[str, Any]) -> int:

@@ -1,7 +1,7 @@
 """Score a Kafka topic with Spark ML models, compare with the labels, and write the outcomes to Kafka and Elasticsearch.
 
-It runs until Ctrl-C or SIGTERM, finishes the batch in flight and prints a summary. A message that cannot be decoded goes
-to the rejected topic with its reason and never stops the job.
+It runs until Ctrl-C or SIGTERM, finishes the batch in flight and prints a summary. A message that cannot be decoded
+goes to the rejected topic with its reason and never stops the job.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from streamscore.sinks import BatchWriter
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.streaming import StreamingQuery
+    from pyspark.sql.streaming.query import StreamingQuery
 
     from streamscore.models import ServedModel
 
@@ -150,7 +150,8 @@ def _raise_fault(query: StreamingQuery, writer: BatchWriter, config: Config) -> 
     reason = _cause(str(fault))
     place = f" while writing to {writer.sink}" if writer.sink else ""
     raise StreamError(
-        f"the stream stopped{place}: {reason}\nThe batch in flight is not committed and will be replayed at the next start. "
+        f"the stream stopped{place}: {reason}\n"
+        "The batch in flight is not committed and will be replayed at the next start. "
         f"Spark's log: {session.log_file(config, NAME)}"
     )
 

@@ -110,12 +110,12 @@ def _missing(spark: SparkSession, records: DataFrame, digest: str, config: Confi
 def _counted(config: Config, wanted: int) -> Iterator[None]:
     """Show a parallel write's progress by what has arrived in the topic."""
     topic = config.kafka.topics.input
-    before = topics.extent(config.kafka, topic).count
+    before = topics.extent(config.kafka, topic).records
     finished = threading.Event()
 
     def watch(update: Callable[[str], None]) -> None:
         while not finished.wait(1.0):
-            arrived = topics.extent(config.kafka, topic).count - before
+            arrived = topics.extent(config.kafka, topic).records - before
             update(f"{arrived:,} of {wanted:,}")
 
     with step(f"Sending {wanted:,} messages") as progress:

@@ -123,6 +123,7 @@ class StopRequest:
     def __init__(self) -> None:
         self._wanted = threading.Event()
         self._first = 0.0
+        self._handler: object = None
         self.urgent = False
         """Whether it was asked for again: stop now, do not wait for the batch in flight."""
 
@@ -137,7 +138,7 @@ class StopRequest:
         """Take SIGINT and SIGTERM from now on; call it in the main thread, after Spark has set up its own handlers."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _frame: self.ask(signal.Signals(number).name))
-        _listen_in_jvm(spark, self)
+        self._handler = _listen_in_jvm(spark, self)
 
     def ask(self, source: str) -> None:
         """Ask to stop; a second time, more than a moment later, makes it urgent."""
@@ -150,7 +151,8 @@ class StopRequest:
             self.urgent = True
 
 
-def _listen_in_jvm(spark: SparkSession, request: StopRequest) -> None:
+def _listen_in_jvm(spark: SparkSession, request: StopRequest) -> object:
+    """Hand the JVM's SIGINT and SIGTERM to a request; keep what is returned, py4j holds only a weak reference to it."""
     from pyspark.java_gateway import ensure_callback_server_started
 
     class Handler:
@@ -160,12 +162,12 @@ def _listen_in_jvm(spark: SparkSession, request: StopRequest) -> None:
         class Java:
             implements = ("sun.misc.SignalHandler",)
 
-    context = spark.sparkContext
-    ensure_callback_server_started(context._gateway)
-    misc = context._jvm.sun.misc  # type: ignore[union-attr]
-    request._handler = Handler()  # type: ignore[attr-defined]  # py4j holds only a weak reference
+    gateway: Any = spark.sparkContext._gateway  # noqa: SLF001 (Spark has no public way to the JVM's signals)
+    ensure_callback_server_started(gateway)  # type: ignore[no-untyped-call]
+    handler = Handler()
     for name in ("INT", "TERM"):
-        misc.Signal.handle(misc.Signal(name), request._handler)  # type: ignore[attr-defined]
+        gateway.jvm.sun.misc.Signal.handle(gateway.jvm.sun.misc.Signal(name), handler)
+    return handler
 
 
 def _is_local(path: str) -> bool:

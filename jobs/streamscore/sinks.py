@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _DURABLE = {"kafka.acks": "all", "kafka.enable.idempotence": "true", "kafka.compression.type": "lz4"}
 
 
-class NotStarted(Exception):
+class NotStarted(Exception):  # noqa: N818 (it is a way to stop, not an error)
     """Raised inside a batch that came up while the job was stopping: nothing of it was written."""
 
 
@@ -30,8 +30,8 @@ class NotStarted(Exception):
 class BatchWriter:
     """Writes a batch of judged rows; hand it to ``foreachBatch``.
 
-    If it raises, the batch is not committed: it is replayed, in whole, when the stream starts again. A replay writes the
-    same documents under the same ids; Kafka may then hold a record of that batch twice.
+    If it raises, the batch is not committed: it is replayed, in whole, when the stream starts again. A replay writes
+    the same documents under the same ids; Kafka may then hold a record of that batch twice.
     """
 
     config: Config
@@ -42,7 +42,7 @@ class BatchWriter:
     not_started: bool = field(default=False, init=False)
     """Whether a batch was turned away because the job was stopping."""
 
-    def __call__(self, batch: DataFrame, batch_id: int) -> None:
+    def __call__(self, batch: DataFrame, _batch_id: int) -> None:
         """Write one batch."""
         if self.stop:
             self.not_started = True

@@ -1,4 +1,4 @@
-"""The spark-submit line of each job: what ``streamscore train``, ``seed`` and ``score`` become, and what a cluster runs."""
+"""The spark-submit line of each job: what the verbs train, seed and score become, and what a cluster runs."""
 
 from __future__ import annotations
 
@@ -85,9 +85,11 @@ def become(job: str, config: Config, argv: Sequence[str]) -> NoReturn:
     environment = prepare(config)
     words = command(job, config, argv)
     try:
-        os.execve(words[0], words, environment)
+        os.execve(words[0], words, environment)  # noqa: S606 (no shell is wanted)
     except OSError as error:
-        raise SetupError(f"{words[0]} cannot be run ({error.strerror}); is streamscore installed in this Python?") from None
+        raise SetupError(
+            f"{words[0]} cannot be run ({error.strerror}); is streamscore installed in this Python?"
+        ) from None
 
 
 def start(

@@ -225,8 +225,9 @@ def _draw(generator: np.random.Generator, count: int) -> Rows:
         variance = np.log1p((marginal.std / marginal.mean) ** 2)
         values = generator.lognormal(np.log(marginal.mean) - variance / 2, np.sqrt(variance), count)
         integers[name] = np.minimum(np.floor(values + 0.5), marginal.largest)
-    below_zero = generator.random(count)  # about a tenth of I2 is -1 or -2
-    integers["I2"] = np.select([below_zero < 0.09, below_zero < 0.10], [-1.0, -2.0], integers["I2"])
+    minus_one, minus_two = 0.09, 0.01  # shares of I2, which is never missing
+    lot = generator.random(count)
+    integers["I2"] = np.select([lot < minus_one, lot < minus_one + minus_two], [-1.0, -2.0], integers["I2"])
     ranks = {}
     for name, cardinality in zip(CATEGORIES, _CARDINALITIES, strict=True):
         # The top value has its published share; the others are log-uniform in rank, which is Zipf's law.
@@ -264,17 +265,20 @@ def _mix(seed: int, column: int, values: npt.NDArray[np.int64]) -> npt.NDArray[n
         state += np.uint64((seed * 1_000_003 + column * 7_919 + 1) % 2**64) * np.uint64(0xD1B54A32D192ED03)
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
             state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
-        return state ^ (state >> np.uint64(31))
+    mixed: npt.NDArray[np.uint64] = state ^ (state >> np.uint64(31))
+    return mixed
 
 
 def _uniform(seed: int, column: int, values: npt.NDArray[np.int64]) -> Floats:
-    return (_mix(seed, column, values) >> np.uint64(11)) * 2.0**-53
+    uniform: Floats = (_mix(seed, column, values) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return uniform
 
 
 def _normal(seed: int, column: int, values: npt.NDArray[np.int64]) -> Floats:
     """Return a standard normal number for each value (Box-Muller)."""
     radius = np.sqrt(-2 * np.log1p(-_uniform(seed, column, values)))
-    return radius * np.cos(2 * np.pi * _uniform(seed, column + 10_000, values))
+    normal: Floats = radius * np.cos(2 * np.pi * _uniform(seed, column + 10_000, values))
+    return normal
 
 
 def _sigmoid(values: Floats) -> Floats:

@@ -37,7 +37,7 @@ class Extent(NamedTuple):
     end: dict[int, int]
 
     @property
-    def count(self) -> int:
+    def records(self) -> int:
         """Number of records."""
         return sum(self.end.values()) - sum(self.begin.values())
 
@@ -61,7 +61,9 @@ def client_settings(kafka: Kafka) -> dict[str, str | int]:
         elif name == "ssl.keystore.location":
             settings |= {"ssl.certificate.location": value, "ssl.key.location": value}
         elif name not in _JAVA_ONLY and name.startswith(("ssl.", "sasl.")):
-            raise ConfigError(f"kafka.options.{name}: not supported; supported are {', '.join(sorted(_SAME | set(_RENAMED)))}")
+            raise ConfigError(
+                f"kafka.options.{name}: not supported; supported are {', '.join(sorted(_SAME | set(_RENAMED)))}"
+            )
     if "sasl.jaas.config" in options:
         settings |= _credentials(options["sasl.jaas.config"])
     return settings
@@ -71,7 +73,7 @@ def admin(kafka: Kafka) -> AdminClient:
     """Return an administration client; it connects on its first use."""
     from confluent_kafka.admin import AdminClient
 
-    return AdminClient(client_settings(kafka), logger=_SILENT)
+    return AdminClient({**client_settings(kafka)}, logger=_SILENT)
 
 
 def producer(kafka: Kafka) -> Producer:
@@ -117,8 +119,8 @@ def require(kafka: Kafka, topic: str) -> None:
     existing = names(kafka)
     if topic not in existing:
         raise ServerError(
-            f"the topic {topic!r} does not exist at {kafka.bootstrap_servers}; there are: {', '.join(existing) or 'none'}. "
-            "`streamscore seed` makes and fills it"
+            f"the topic {topic!r} does not exist at {kafka.bootstrap_servers}; "
+            f"there are: {', '.join(existing) or 'none'}. `streamscore seed` makes and fills it"
         )
 
 
@@ -129,7 +131,7 @@ def ensure(kafka: Kafka, *wanted: str) -> list[str]:
         ServerError: no broker answers, or it refuses.
     """
     from confluent_kafka import KafkaException
-    from confluent_kafka.admin import NewTopic
+    from confluent_kafka.cimpl import NewTopic
 
     existing = names(kafka)
     missing = [topic for topic in wanted if topic not in existing]
@@ -170,14 +172,14 @@ def extent(kafka: Kafka, topic: str) -> Extent:
         ServerError: no broker answers, or the topic does not exist.
     """
     from confluent_kafka import KafkaException, TopicPartition
-    from confluent_kafka.admin import OffsetSpec
+    from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its package re-exports it
 
     require(kafka, topic)
     client = admin(kafka)
     partitions = [TopicPartition(topic, number) for number in client.list_topics(topic).topics[topic].partitions]
     ends = []
     try:
-        for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
+        for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]
             futures = client.list_offsets(dict.fromkeys(partitions, spec))
             ends.append({key.partition: future.result().offset for key, future in futures.items()})
     except KafkaException as error:
@@ -188,5 +190,5 @@ def extent(kafka: Kafka, topic: str) -> Extent:
 def _credentials(jaas: str) -> dict[str, str]:
     found = dict(re.findall(r'(username|password)\s*=\s*"([^"]*)"', jaas))
     if set(found) != {"username", "password"}:
-        raise ConfigError("kafka.options.sasl.jaas.config: expected a login module with username=\"…\" and password=\"…\"")
+        raise ConfigError('kafka.options.sasl.jaas.config: expected a login module with username="…" and password="…"')
     return {f"sasl.{name}": value for name, value in found.items()}

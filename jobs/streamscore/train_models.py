@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamscore import __version__, criteo, features, options, registry, runner, session, synthetic
+from streamscore import __version__, criteo, features, options, registry, runner, synthetic
 from streamscore.config import Config
 from streamscore.console import log, step
 from streamscore.errors import InputError
@@ -187,7 +187,9 @@ def _evaluate(model: PipelineModel, test: DataFrame) -> dict[str, float]:
         "accuracy": MulticlassClassificationEvaluator(labelCol=LABEL, metricName="accuracy").evaluate(scored),
     }
     if "probability" in scored.columns:  # a linear SVM has none
-        figures["log_loss"] = MulticlassClassificationEvaluator(labelCol=LABEL, metricName="logLoss").evaluate(scored)
+        log_loss = MulticlassClassificationEvaluator(labelCol=LABEL)
+        log_loss.set(log_loss.metricName, "logLoss")
+        figures["log_loss"] = log_loss.evaluate(scored)
     scored.unpersist()
     return figures
 

@@ -4,8 +4,7 @@
 environment or from files and never show in a repr, a log line or a command line.
 """
 
-from streamscore.config.keys import Config, Kafka, is_loopback
-from streamscore.config.keys import Elasticsearch, Message, Model, Seed, Stream, Train
+from streamscore.config.keys import Config, Elasticsearch, Kafka, Message, Model, Seed, Stream, Train, is_loopback
 from streamscore.config.loading import CONF_DIR, load, shown
 
 __all__ = [

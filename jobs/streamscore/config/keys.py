@@ -157,7 +157,8 @@ class Elasticsearch(_Section):
             raise ValueError("url must not carry a user or a password: use elasticsearch.user and .password")
         if parts.scheme == "http" and not is_loopback(parts.hostname) and not self.insecure:
             raise ValueError(
-                f"{parts.hostname} would be reached without encryption: use https://, or set elasticsearch.insecure to true"
+                f"{parts.hostname} would be reached without encryption: use https://, "
+                "or set elasticsearch.insecure to true"
             )
         if (self.user is None) != (self.password is None):
             raise ValueError("user and password go together")

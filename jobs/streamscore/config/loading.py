@@ -60,7 +60,9 @@ def _environment_file(environment: str) -> Path:
     if path.is_file():
         return path
     names = sorted(file.stem for file in CONF_DIR.glob("*.yml") if file.stem != "base")
-    raise ConfigError(f"--config {environment}: no such file; give the path of a YAML file, or one of {', '.join(names)}")
+    raise ConfigError(
+        f"--config {environment}: no such file; give the path of a YAML file, or one of {', '.join(names)}"
+    )
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

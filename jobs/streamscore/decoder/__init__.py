@@ -65,7 +65,15 @@ def compile_jar(jar: Path, java: Path) -> None:
 
 
 def register(
-    spark: SparkSession, name: str, columns: StructType, *, label: str, features: str, form: str, size: int, max_bytes: int
+    spark: SparkSession,
+    name: str,
+    columns: StructType,
+    *,
+    label: str,
+    features: str,
+    form: str,
+    size: int,
+    max_bytes: int,
 ) -> None:
     """Make the decoder callable in SQL under a name: message bytes in, a struct of ``columns`` out.
 
@@ -84,14 +92,15 @@ def register(
     """
     from py4j.protocol import Py4JError
 
-    jvm = spark._jvm
+    jvm = spark._jvm  # noqa: SLF001 (the one door to the JVM: Spark has no public one for a function of Java)
     try:
         function = jvm.streamscore.MessageDecoder(label, features, form, size, max_bytes)  # type: ignore[union-attr]
     except (Py4JError, TypeError):
         raise SetupError(
-            f"the Spark session has no {JAVA_CLASS}: start it with --jars $(streamscore jars), or run `streamscore score`"
+            f"the Spark session has no {JAVA_CLASS}: start it with --jars $(streamscore jars), "
+            "or run `streamscore score`"
         ) from None
-    session = spark._jsparkSession
+    session = spark._jsparkSession  # noqa: SLF001 (as above)
     session.udf().register(name, function, session.parseDataType(columns.json()))
 
 

@@ -74,9 +74,7 @@ def ensure(folder: Path, groups: Sequence[Group], java: Java) -> None:
         SetupError: a download failed, or a file is not the one that the lock names.
     """
     locked = locked_hashes()
-    incomplete = [
-        group for group in groups if any(not (folder / name).is_file() for name in _names_of(group, locked))
-    ]
+    incomplete = [group for group in groups if any(not (folder / name).is_file() for name in _names_of(group, locked))]
     if incomplete:
         files = sum(len(_names_of(group, locked)) for group in incomplete)
         title = f"Fetching {files} files for {', '.join(group.name for group in incomplete)}"
@@ -174,8 +172,7 @@ def _run_ivy(command: list[str], group: Group, progress: Step) -> str | None:
     lines: list[str] = []
     files = 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
+        for line in process.stdout or ():
             lines.append(line.rstrip())
             if "[SUCCESSFUL ]" in line:
                 files += 1
@@ -218,7 +215,7 @@ def _trust_store(java: Java, work: Path) -> list[str]:
     ]
     if not certificates:
         return []
-    password = "changeit"  # not a secret: the store holds public certificates, Java only wants it to have one
+    password = "changeit"  # noqa: S105 (not a secret: the store holds public certificates, Java only wants one)
     store = work / "trust.p12"
     store.write_bytes(pkcs12.serialize_java_truststore(certificates, BestAvailableEncryption(password.encode())))
     return [f"-Djavax.net.ssl.trustStore={store}", f"-Djavax.net.ssl.trustStorePassword={password}"]

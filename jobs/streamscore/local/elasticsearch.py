@@ -102,10 +102,13 @@ def _as_unprivileged(folder: Path, home: Path) -> list[str]:
     keep = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup"]
     for prefix in (drop, [*drop, *keep]):
         # Real operations: `test -w` and `test -x` do not know of capabilities.
-        trials = [["touch", str(folder / "data" / ".writable")], ["head", "-c", "1", str(home / "bin" / "elasticsearch")]]
-        if all(subprocess.run([*prefix, *trial], capture_output=True).returncode == 0 for trial in trials):
+        trials = [
+            ["touch", str(folder / "data" / ".writable")],
+            ["head", "-c", "1", str(home / "bin" / "elasticsearch")],
+        ]
+        if all(subprocess.run([*prefix, *trial], capture_output=True, check=False).returncode == 0 for trial in trials):
             return prefix
     raise SetupError(
-        f"Elasticsearch refuses to run as root, and user {UNPRIVILEGED} cannot get at {folder}: set state_dir to a folder "
-        "that every user may enter, for instance --set state_dir=/var/tmp/streamscore"
+        f"Elasticsearch refuses to run as root, and user {UNPRIVILEGED} cannot get at {folder}: "
+        "set state_dir to a folder that every user may enter, for instance --set state_dir=/var/tmp/streamscore"
     )

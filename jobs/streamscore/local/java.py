@@ -77,7 +77,11 @@ def _probe(executable: Path, origin: str) -> Java | None:
     """Ask a ``java`` program for its home and version; None if it does not answer."""
     try:
         answer = subprocess.run(
-            [executable, "-XX:-UsePerfData", "-XshowSettings:properties", "-version"], capture_output=True, text=True, timeout=30
+            [executable, "-XX:-UsePerfData", "-XshowSettings:properties", "-version"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

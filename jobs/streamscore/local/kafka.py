@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import subprocess
 import uuid
 from pathlib import Path
@@ -61,7 +60,7 @@ def server(config: Config, java: Java) -> Server:
     require_loopback(host, "kafka.bootstrap_servers")
     require_free(host, port, f"kafka.bootstrap_servers={host}:{port + 1}")
     folder = config.state_dir / NAME
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tmp").mkdir(parents=True, exist_ok=True)
     settings = folder / "server.properties"
     data = folder / "data"
     settings.write_text(PROPERTIES.format(host=host, port=port, controller_port=free_port(), data=data))
@@ -71,7 +70,7 @@ def server(config: Config, java: Java) -> Server:
         "-cp",
         f"{config.local.artifacts_dir / KAFKA.name}/*",
         "-XX:-UsePerfData",
-        f"-Djava.io.tmpdir={_made(folder / 'tmp')}",
+        f"-Djava.io.tmpdir={folder / 'tmp'}",
         f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}",
         f"-Xms{config.local.kafka_heap}",
         f"-Xmx{config.local.kafka_heap}",
@@ -98,6 +97,7 @@ def _format(run: list[str], settings: Path, log: Path, java: Java) -> None:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            check=False,
         )
     if done.returncode != 0:
         raise SetupError(f"Kafka's data folder could not be prepared. The end of {log}:\n{tail(log)}")
@@ -106,8 +106,3 @@ def _format(run: list[str], settings: Path, log: Path, java: Java) -> None:
 def _probe(config: Config) -> str:
     topics.names(config.kafka, timeout=1.0)
     return KAFKA_BROKER.version
-
-
-def _made(folder: Path) -> Path:
-    os.makedirs(folder, exist_ok=True)
-    return folder

@@ -94,7 +94,9 @@ def _recall(config: Config) -> list[Running]:
     except FileNotFoundError:
         return []
     except (ValueError, TypeError) as error:
-        raise SetupError(f"{config.state_dir / STATE_FILE} is damaged ({error}): stop the servers by hand, delete it") from None
+        raise SetupError(
+            f"{config.state_dir / STATE_FILE} is damaged ({error}): stop the servers by hand, delete it"
+        ) from None
 
 
 def _remember(config: Config, servers: Sequence[Running]) -> None:
