@@ -133,7 +133,7 @@ def demo(
     from streamscore import demo as show
 
     argv = ["--config", config]
-    overrides = [*set, f"seed.rate={rate}", f"seed.limit={events}"]
+    overrides = [*set, "stream.synthetic=true", f"seed.rate={rate}", f"seed.limit={events}"]
     for override in overrides:
         argv += ["--set", override]
     show.run(configuration.load(config, overrides), argv, keep=not stop)

@@ -1,14 +1,14 @@
-"""The Elasticsearch index of the outcomes: its mapping, its making, its counts."""
+"""The Elasticsearch indices: their mappings, their making, their counts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from streamscore.config import Elasticsearch
 from streamscore.errors import ServerError
-from streamscore.schema import INDEX_PROPERTIES
+from streamscore.schema import OUTCOME_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
@@ -43,43 +43,57 @@ def health(settings: Elasticsearch, timeout: float = 10.0) -> str:
         return str(server.info()["version"]["number"])
 
 
-def ensure(settings: Elasticsearch) -> bool:
-    """Create the index with its strict mapping if it is missing; compare the mapping of one that exists.
+def ensure(settings: Elasticsearch) -> list[str]:
+    """Create the indices that are missing, with strict mappings; compare the mappings of those that exist.
 
     Returns:
-        Whether the index was created.
+        The names of the indices that were created.
 
     Raises:
-        ServerError: the server cannot be reached, or the mapping of the index cannot hold the outcomes.
+        ServerError: the server cannot be reached, or the mapping of an index cannot hold what is to be written.
     """
+    created = []
     with _reporting(settings), client(settings) as server:
-        if server.indices.exists(index=settings.index):
-            _compare(server.indices.get_mapping(index=settings.index).body, settings)
-            return False
-        server.indices.create(
-            index=settings.index,
-            settings={
-                "number_of_shards": 1,
-                "number_of_replicas": 0,
-                "refresh_interval": settings.refresh_interval,
-            },
-            mappings={"dynamic": "strict", "properties": INDEX_PROPERTIES},
-        )
-        return True
+        for name, properties in _mappings(settings).items():
+            if server.indices.exists(index=name):
+                _compare(name, server.indices.get_mapping(index=name).body, properties, settings.url)
+                continue
+            server.indices.create(
+                index=name,
+                settings={
+                    "number_of_shards": 1,
+                    "number_of_replicas": 0,
+                    "refresh_interval": settings.refresh_interval,
+                },
+                mappings={"dynamic": "strict", "properties": properties},
+            )
+            created.append(name)
+    return created
 
 
 def delete(settings: Elasticsearch) -> None:
-    """Delete the index if it exists.
+    """Delete the indices that exist.
 
     Raises:
         ServerError: the server cannot be reached.
     """
     with _reporting(settings), client(settings) as server:
-        server.indices.delete(index=settings.index, ignore_unavailable=True)
+        for name in _mappings(settings):
+            server.indices.delete(index=name, ignore_unavailable=True)
+
+
+def put_status(server: Client, settings: Elasticsearch, status: Mapping[str, Any]) -> None:
+    """Write the document of one batch; the same batch's document is replaced.
+
+    Raises:
+        ServerError: the server cannot be reached.
+    """
+    with _reporting(settings):
+        server.index(index=settings.status_index, id=f"{status['query']}-{status['batch']}", document=dict(status))
 
 
 def count(settings: Elasticsearch) -> int:
-    """Return the number of documents, all that were written so far.
+    """Return the number of outcomes, all that were written so far.
 
     Raises:
         ServerError: the server or the index cannot be reached.
@@ -89,18 +103,26 @@ def count(settings: Elasticsearch) -> int:
         return int(server.count(index=settings.index)["count"])
 
 
-def _compare(mappings: dict[str, Any], settings: Elasticsearch) -> None:
+def _mappings(settings: Elasticsearch) -> dict[str, dict[str, Any]]:
+    return {
+        settings.index: OUTCOME_PROPERTIES,
+        settings.rejected_index: REJECTED_PROPERTIES,
+        settings.status_index: STATUS_PROPERTIES,
+    }
+
+
+def _compare(index: str, mappings: dict[str, Any], wanted: dict[str, Any], url: str) -> None:
     (mapping,) = (entry["mappings"] for entry in mappings.values())
-    properties = mapping.get("properties", {})
+    found = mapping.get("properties", {})
     wrong = [
-        f"{name} is {properties.get(name, {}).get('type', 'missing')}, expected {wanted['type']}"
-        for name, wanted in INDEX_PROPERTIES.items()
-        if properties.get(name, {}).get("type") != wanted["type"]
+        f"{name} is {found.get(name, {}).get('type', 'missing')}, expected {field['type']}"
+        for name, field in wanted.items()
+        if found.get(name, {}).get("type") != field["type"]
     ]
     if wrong:
         raise ServerError(
-            f"the index {settings.index!r} at {settings.url} cannot hold the outcomes: {'; '.join(wrong)}. "
-            "Choose another one with --set elasticsearch.index=NAME, or delete it if it is not needed"
+            f"the index {index!r} at {url} cannot hold what is to be written: {'; '.join(wrong)}. "
+            "Choose another (elasticsearch.index, .rejected_index, .status_index), or delete it if nobody needs it"
         )
 
 

@@ -129,6 +129,13 @@ def documents(outcomes: DataFrame) -> DataFrame:
     )
 
 
+def rejected_documents(judged: DataFrame) -> DataFrame:
+    """Return the bad messages as documents: which and why; ``document_id`` is not a field of theirs."""
+    return judged.filter(F.col(REASON).isNotNull()).select(
+        F.col("event_id").alias(DOCUMENT_ID), F.col("event_time").alias("@timestamp"), "event_id", REASON, DETAIL
+    )
+
+
 def rejected_records(judged: DataFrame) -> DataFrame:
     """Return the bad messages as Kafka records: their own key, value and headers, and headers that say why.
 

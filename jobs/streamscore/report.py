@@ -21,6 +21,7 @@ class Totals:
     """Counts of all batches of this run, from what the stream itself observed."""
 
     models: Sequence[ServedModel]
+    synthetic: bool
     events: int = 0
     rejected: int = 0
     labelled: int = 0
@@ -35,19 +36,15 @@ class Totals:
     _last_batch: int = -1
     _recent: list[tuple[float, int]] = field(default_factory=list)
 
-    def take(self, query: StreamingQuery) -> bool:
-        """Add the batches that have ended since the last call; return whether there were any."""
+    def take(self, query: StreamingQuery) -> list[dict[str, Any]]:
+        """Add the batches that have ended since the last call and return their status documents."""
         new = [progress for progress in query.recentProgress if self._is_new(progress)]
-        for progress in new:
-            self.add(progress)
-        return bool(new)
+        return [self.add(progress) for progress in new]
 
-    def add(self, progress: Mapping[str, Any]) -> None:
-        """Add one batch, given as the progress that Spark reports for it."""
+    def add(self, progress: Mapping[str, Any]) -> dict[str, Any]:
+        """Add one batch, given as the progress that Spark reports for it, and return its status document."""
         self._last_batch = progress["batchId"]
         self.lag = _lag(progress["sources"][0])
-        if not progress["numInputRows"]:
-            return
         observed = progress["observedMetrics"]["quality"]
         for name in ("events", "rejected", "labelled", "positive", "negative"):
             setattr(self, name, getattr(self, name) + observed[name])
@@ -56,6 +53,18 @@ class Totals:
         self.batches += 1
         self.batch_ms = progress["durationMs"]["triggerExecution"]
         self._recent = [*self._recent[-20:], (time.monotonic(), self.events)]
+        return {
+            "@timestamp": progress["timestamp"],
+            "query": progress["id"],
+            "batch": progress["batchId"],
+            "events": observed["events"],
+            "rejected": observed["rejected"],
+            "lag": self.lag,
+            "batch_ms": self.batch_ms,
+            "events_per_second": progress.get("processedRowsPerSecond", 0.0),
+            "models": [f"{model.name}:{model.version}" for model in self.models],
+            "synthetic": self.synthetic,
+        }
 
     @property
     def scored(self) -> int:
@@ -134,7 +143,8 @@ class Totals:
         return table
 
     def _is_new(self, progress: Mapping[str, Any]) -> bool:
-        return bool(progress["batchId"] > self._last_batch and progress.get("observedMetrics", {}).get("quality"))
+        observed = progress.get("observedMetrics", {}).get("quality")
+        return bool(progress["batchId"] > self._last_batch and progress["numInputRows"] and observed)
 
 
 def _percent(share: float | None) -> str:

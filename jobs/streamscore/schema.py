@@ -25,7 +25,7 @@ OUTCOME_FIELDS: Final = (
 DOCUMENT_ID: Final = "document_id"
 """Column that becomes a document's ``_id``: event, model and model version, so that a replay overwrites itself."""
 
-INDEX_PROPERTIES: Final[dict[str, Any]] = {
+OUTCOME_PROPERTIES: Final[dict[str, Any]] = {
     "@timestamp": {"type": "date"},
     "event_id": {"type": "keyword"},
     "key": {"type": "keyword", "ignore_above": 8191},
@@ -36,7 +36,29 @@ INDEX_PROPERTIES: Final[dict[str, Any]] = {
     "label": {"type": "double"},
     "correct": {"type": "byte"},
 }
-"""Mapping of the predictions index; ``@timestamp`` is the event's time."""
+"""Mapping of the index of outcomes; ``@timestamp`` is the event's time."""
+
+REJECTED_PROPERTIES: Final[dict[str, Any]] = {
+    "@timestamp": {"type": "date"},
+    "event_id": {"type": "keyword"},
+    "reason": {"type": "keyword"},
+    "detail": {"type": "keyword", "ignore_above": 1024},
+}
+"""Mapping of the index of rejected messages: which and why; the messages themselves stay in the rejected topic."""
+
+STATUS_PROPERTIES: Final[dict[str, Any]] = {
+    "@timestamp": {"type": "date"},
+    "query": {"type": "keyword"},
+    "batch": {"type": "long"},
+    "events": {"type": "long"},
+    "rejected": {"type": "long"},
+    "lag": {"type": "long"},
+    "batch_ms": {"type": "long"},
+    "events_per_second": {"type": "double"},
+    "models": {"type": "keyword"},
+    "synthetic": {"type": "boolean"},
+}
+"""Mapping of the index with one document per batch: ``@timestamp`` is its start, ``models`` holds ``name:version``."""
 
 REASONS: Final = (
     "tombstone",

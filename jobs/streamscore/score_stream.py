@@ -22,7 +22,7 @@ from streamscore.errors import StreamError
 from streamscore.options import Arguments, Option
 from streamscore.report import Totals
 from streamscore.session import StopRequest
-from streamscore.sinks import BatchWriter
+from streamscore.sinks import BatchWriter, StatusWriter
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -54,8 +54,9 @@ def check(config: Config) -> None:
     made = topics.ensure(config.kafka, config.kafka.topics.predictions, config.kafka.topics.rejected)
     if made:
         log.info("created the topics %s", ", ".join(made))
-    if config.elasticsearch.enabled and index.ensure(config.elasticsearch):
-        log.info("created the index %s", config.elasticsearch.index)
+    created = index.ensure(config.elasticsearch) if config.elasticsearch.enabled else []
+    if created:
+        log.info("created the indices %s", ", ".join(created))
 
 
 def run(spark: SparkSession, config: Config) -> dict[str, Any]:
@@ -79,18 +80,20 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     for model in served:
         log.info("model %s: version %s, %s features", model.name, model.version, f"{model.size:,}")
     writer = BatchWriter(config, served, stop)
-    totals = Totals(served)
+    totals = Totals(served, config.stream.synthetic)
+    status = StatusWriter(config.elasticsearch)
     query = _start(scored_events(spark, config, served), writer, config)
     log.info("scoring the topic %s, checkpoint %s", config.kafka.topics.input, config.stream.checkpoint)
     with _shown(totals, config) as refresh:
         while query.isActive and not stop:
-            totals.take(query)
+            status.write(totals.take(query))
             refresh()
             stop.wait(POLL_SECONDS)
         if stop:
             _drain(query, writer, stop, config.stream.drain_seconds)
-        totals.take(query)
+        status.write(totals.take(query))
         refresh()
+    status.close()
     _raise_fault(query, writer, config)
     summary = totals.summary()
     _print(totals)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from streamscore import messages
+from streamscore import index, messages
 from streamscore.config import Config, Elasticsearch, Kafka
+from streamscore.console import log
+from streamscore.errors import ServerError
 from streamscore.schema import DOCUMENT_ID
 from streamscore.sources import kafka_options
 
@@ -54,13 +56,38 @@ class BatchWriter:
             write_topic(messages.rejected_records(batch), self.config.kafka, self.config.kafka.topics.rejected)
             outcomes = messages.outcomes(batch, self.models)
             if self.config.elasticsearch.enabled:
-                self.sink = f"the Elasticsearch index {self.config.elasticsearch.index!r}"
-                write_index(messages.documents(outcomes), self.config.elasticsearch)
+                self.sink = f"Elasticsearch at {self.config.elasticsearch.url}"
+                settings = self.config.elasticsearch
+                write_index(messages.rejected_documents(batch), settings, settings.rejected_index)
+                write_index(messages.documents(outcomes), settings, settings.index)
             self.sink = f"the Kafka topic {self.config.kafka.topics.predictions!r}"
             write_topic(messages.outcome_records(outcomes), self.config.kafka, self.config.kafka.topics.predictions)
             self.sink = None
         finally:
             batch.unpersist()
+
+
+class StatusWriter:
+    """Writes each batch's status document; a failure is a warning, for the outcomes do not depend on it."""
+
+    def __init__(self, settings: Elasticsearch) -> None:
+        self._settings = settings
+        self._client = index.client(settings) if settings.enabled else None
+
+    def write(self, statuses: Sequence[Mapping[str, Any]]) -> None:
+        """Write the documents of some batches."""
+        if self._client is None:
+            return
+        try:
+            for status in statuses:
+                index.put_status(self._client, self._settings, status)
+        except ServerError as error:
+            log.warning("a batch's status is not in %s: %s", self._settings.status_index, error)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._client is not None:
+            self._client.close()
 
 
 def write_topic(records: DataFrame, kafka: Kafka, topic: str) -> None:
@@ -72,7 +99,7 @@ def write_topic(records: DataFrame, kafka: Kafka, topic: str) -> None:
     records.write.format("kafka").options(**options).save()
 
 
-def write_index(documents: DataFrame, settings: Elasticsearch) -> None:
+def write_index(documents: DataFrame, settings: Elasticsearch, index: str) -> None:
     """Write documents under the ids in their column ``document_id``; one that is there already is replaced by itself.
 
     If it raises, some of them may have been written.
@@ -93,7 +120,7 @@ def write_index(documents: DataFrame, settings: Elasticsearch) -> None:
         "es.batch.write.retry.wait": "5s",
         **_credentials(settings),
     }
-    documents.write.format("org.elasticsearch.spark.sql").options(**options).mode("append").save(settings.index)
+    documents.write.format("org.elasticsearch.spark.sql").options(**options).mode("append").save(index)
 
 
 def _credentials(settings: Elasticsearch) -> dict[str, str]:

@@ -56,6 +56,7 @@ def _absolute(path: Path) -> Path:
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 MemorySize = Annotated[str, AfterValidator(_whole_heap)]
 Positive = Annotated[int, Field(gt=0)]
+IndexName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 
 
 class Topics(_Section):
@@ -138,7 +139,9 @@ class Elasticsearch(_Section):
 
     enabled: bool
     url: str
-    index: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    index: IndexName
+    rejected_index: IndexName
+    status_index: IndexName
     refresh_interval: str
     user: str | None
     password: SecretStr | None
@@ -150,6 +153,9 @@ class Elasticsearch(_Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Elasticsearch:
+        names = [self.index, self.rejected_index, self.status_index]
+        if len(set(names)) < len(names):
+            raise ValueError(f"the three indices must differ, found {', '.join(names)}")
         parts = urlsplit(self.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError(f"url {self.url!r} is not http://host:port or https://host:port")
@@ -182,6 +188,7 @@ class Stream(_Section):
     """How score_stream runs."""
 
     checkpoint: str
+    synthetic: bool
     trigger_seconds: Annotated[float, Field(ge=0)]
     available_now: bool
     max_events_per_batch: Positive
