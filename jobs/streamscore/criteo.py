@@ -42,7 +42,10 @@ def read(spark: SparkSession, path: str) -> DataFrame:
         One row per line: ``row``, ``label`` (0.0 or 1.0), ``I1`` to ``I13`` (int, null where empty) and ``C1`` to
         ``C26`` (text, ``<na>`` where empty).
     """
-    lines = spark.read.csv(path, schema=_DDL, sep="\t", quote="", mode="PERMISSIVE", columnNameOfCorruptRecord=_CORRUPT)
+    # With pruning, Spark would not look at columns that a query does not use, and so not notice that they are missing.
+    lines = spark.read.option("columnPruning", "false").csv(
+        path, schema=_DDL, sep="\t", quote="", mode="PERMISSIVE", columnNameOfCorruptRecord=_CORRUPT
+    )
     categories = [F.coalesce(name, F.lit(MISSING)).alias(name) for name in CATEGORIES]
     return lines.select(F.monotonically_increasing_id().alias(ROW), LABEL, *INTEGERS, *categories, _CORRUPT)
 

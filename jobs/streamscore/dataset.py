@@ -81,7 +81,7 @@ def numbered(spark: SparkSession, settings: Seed) -> Rows:
         label.cast("double").alias("label"),
         features.alias("features"),
         F.col("_metadata.file_path").alias("file"),
-        F.col("_metadata.row_index").alias("index"),
+        _row_index(settings.source).alias("index"),
     )
     # One pass gives each file's length, for the numbers, and its content's hash, for the digest.
     files = (
@@ -134,6 +134,18 @@ def records(rows: Rows, config: Config) -> DataFrame:
     return encoded.withColumn("headers", F.array(header))
 
 
+def _row_index(source: str) -> Column:
+    """Return a row's position in its file."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    if not sources.is_delta(source):
+        return F.col("_metadata.row_index")
+    # Delta's reader does not tell, and its files must not be read without it: some of their rows may be deleted.
+    in_file = Window.partitionBy("_metadata.file_path").orderBy(F.monotonically_increasing_id())
+    return F.row_number().over(in_file) - 1
+
+
 def _parsed(text: Column) -> Column:
     """Return the parts of a vector from its printed text, or null where it is not one."""
     from pyspark.sql import functions as F
@@ -155,15 +167,15 @@ def _message(label: Column, features: Column, config: Config) -> Column:
     if shape.vector_form == "spark":
         return F.to_json(F.struct(label.alias(shape.label_field), features.alias(shape.features_field)))
     parts = F.from_json(F.to_json(F.struct(features.alias("v"))), f"struct<v: struct<{_PARTS}>>")["v"]
-    values = F.to_json(parts["values"])
+    values = parts["values"]
+    size = F.coalesce(parts["size"], F.size(values))  # a dense vector has neither size nor indices
+    places = F.sequence(F.lit(0), size - 1)
+    indices = F.coalesce(parts["indices"], places)
     if shape.vector_form == "triple":
-        vector = F.concat(
-            F.lit("["), parts["size"], F.lit(","), F.to_json(parts["indices"]), F.lit(","), values, F.lit("]")
-        )
+        vector = F.concat(F.lit("["), size, F.lit(","), F.to_json(indices), F.lit(","), F.to_json(values), F.lit("]"))
     else:
-        set_values = F.map_from_arrays(parts["indices"], parts["values"])
-        every = F.transform(F.sequence(F.lit(0), parts["size"] - 1), lambda i: F.coalesce(set_values[i], F.lit(0.0)))
-        vector = F.when(parts["type"] == 1, values).otherwise(F.to_json(every))
+        at = F.map_from_arrays(indices, values)
+        vector = F.to_json(F.transform(places, lambda place: F.coalesce(at[place], F.lit(0.0))))
     fields = F.concat_ws(
         ",",
         F.concat(F.lit(f"{json.dumps(shape.label_field)}:"), label),

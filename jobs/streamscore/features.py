@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from pyspark.ml import PipelineModel
-from pyspark.ml.feature import Bucketizer, FeatureHasher, StringIndexerModel
+from pyspark.ml.feature import Bucketizer, FeatureHasher, Imputer, StringIndexerModel
 from pyspark.sql import functions as F
 
 from streamscore.criteo import CATEGORIES, INTEGERS
@@ -17,12 +17,14 @@ from streamscore.schema import FEATURES
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+_MISSING: Final = -9.0
+"""Stands for a missing integer between two stages; far below any value, so that it has a bin of its own."""
+
 # The bins of the Kaggle winners, floor(log(x)^2) above 2 and one bin per smaller value (ycjuan/kaggle-2014-criteo,
 # converters/common.py), as edges: x falls in bin k of the formula from exp(sqrt(k)) on.
 _LARGEST_BIN: Final = 250
 SPLITS: Final = [
-    -math.inf,
-    *(-1.0, 0.0, 1.0, 2.0, 3.0),
+    *(-math.inf, -5.0, -1.0, 0.0, 1.0, 2.0, 3.0),
     *(math.exp(math.sqrt(k)) for k in range(2, _LARGEST_BIN)),
     math.inf,
 ]
@@ -44,18 +46,21 @@ def fit(train: DataFrame, hash_size: int, min_category_count: int) -> PipelineMo
         A pipeline whose ``transform`` adds the column ``features``; it never drops a row and never fails on an unseen
         or missing value.
     """
+    filled = [f"{name}_filled" for name in INTEGERS]
     bins = [f"{name}_bin" for name in INTEGERS]
     tokens = [f"{name}_token" for name in CATEGORIES]
-    bucketizer = Bucketizer(
-        inputCols=list(INTEGERS), outputCols=bins, splitsArray=[SPLITS] * len(INTEGERS), handleInvalid="keep"
-    )
+    # A bucketizer passes nulls on, and the hasher would drop them. An imputer has no strategy "constant", but the mode
+    # of a single value is that value.
+    constant = train.sparkSession.createDataFrame([[_MISSING] * len(INTEGERS)], list(INTEGERS))
+    imputer = Imputer(inputCols=list(INTEGERS), outputCols=filled, strategy="mode").fit(constant)
+    bucketizer = Bucketizer(inputCols=filled, outputCols=bins, splitsArray=[SPLITS] * len(INTEGERS))
     indexer = StringIndexerModel.from_arrays_of_labels(
         frequent_values(train, min_category_count), list(CATEGORIES), tokens, handleInvalid="keep"
     )
     hasher = FeatureHasher(
         inputCols=[*bins, *tokens], categoricalCols=[*bins, *tokens], numFeatures=hash_size, outputCol=FEATURES
     )
-    return PipelineModel([bucketizer, indexer, hasher])
+    return PipelineModel([imputer, bucketizer, indexer, hasher])
 
 
 def frequent_values(data: DataFrame, min_count: int) -> list[list[str]]:

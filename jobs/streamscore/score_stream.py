@@ -74,30 +74,15 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
         StreamError: the stream stopped on a fault; its last batch was not committed and will be replayed.
     """
     stop = StopRequest()
-    stop.listen(spark)
-    with step("Loading the models"):
-        served = models.load(spark, config)
-    for model in served:
-        log.info("model %s: version %s, %s features", model.name, model.version, f"{model.size:,}")
-    writer = BatchWriter(config, served, stop)
-    totals = Totals(served, config.stream.synthetic)
-    status = StatusWriter(config.elasticsearch)
-    query = _start(scored_events(spark, config, served), writer, config)
-    log.info("scoring the topic %s, checkpoint %s", config.kafka.topics.input, config.stream.checkpoint)
-    with _shown(totals, config) as refresh:
-        while query.isActive and not stop:
-            status.write(totals.take(query))
-            refresh()
-            stop.wait(POLL_SECONDS)
-        if stop:
-            _drain(query, writer, stop, config.stream.drain_seconds)
-        status.write(totals.take(query))
-        refresh()
-    status.close()
-    _raise_fault(query, writer, config)
-    summary = totals.summary()
+    with stop.listening(spark):
+        with step("Loading the models"):
+            served = models.load(spark, config)
+        for model in served:
+            log.info("model %s: version %s, %s features", model.name, model.version, f"{model.size:,}")
+        totals = Totals(served, config.stream.synthetic)
+        _score(spark, config, totals, stop)
     _print(totals)
-    return summary
+    return totals.summary()
 
 
 def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedModel]) -> DataFrame:
@@ -120,6 +105,25 @@ def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedMo
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the job from a command line."""
     runner.run_job(sys.modules[__name__], argv)
+
+
+def _score(spark: SparkSession, config: Config, totals: Totals, stop: StopRequest) -> None:
+    """Run the stream to its end and keep the totals up to date."""
+    writer = BatchWriter(config, totals.models, stop)
+    status = StatusWriter(config.elasticsearch)
+    query = _start(scored_events(spark, config, totals.models), writer, config)
+    log.info("scoring the topic %s, checkpoint %s", config.kafka.topics.input, config.stream.checkpoint)
+    with _shown(totals, config) as refresh:
+        while query.isActive and not stop:
+            status.write(totals.take(query))
+            refresh()
+            stop.wait(POLL_SECONDS)
+        if stop:
+            _drain(query, writer, stop, config.stream.drain_seconds)
+        status.write(totals.take(query))
+        refresh()
+    status.close()
+    _raise_fault(query, writer, config)
 
 
 def _start(judged: DataFrame, writer: BatchWriter, config: Config) -> StreamingQuery:

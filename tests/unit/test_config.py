@@ -1,0 +1,211 @@
+"""The configuration: precedence, faults that name their key, secrets that never show."""
+
+import re
+from itertools import pairwise
+
+import pytest
+import yaml
+
+from streamscore import config
+from streamscore.config import CONF_DIR
+from streamscore.config.keys import Config
+from streamscore.errors import ConfigError
+
+
+def refused(*overrides, environment="local"):
+    """Return the message with which a configuration is refused."""
+    with pytest.raises(ConfigError) as caught:
+        config.load(environment, overrides)
+    return str(caught.value)
+
+
+def keys_of(model, prefix=""):
+    """Return the dotted keys of a section and of the sections in it."""
+    keys = set()
+    for name, field in model.model_fields.items():
+        keys.add(f"{prefix}{name}")
+        if hasattr(field.annotation, "model_fields"):
+            keys |= keys_of(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def dotted(tree, prefix=""):
+    """Return the dotted keys of a parsed YAML file."""
+    keys = set()
+    for name, value in tree.items():
+        keys.add(f"{prefix}{name}")
+        if isinstance(value, dict):
+            keys |= dotted(value, f"{prefix}{name}.")
+    return keys
+
+
+def test_base_file_has_exactly_the_keys_that_exist():
+    """conf/base.yml and the typed keys name the same things."""
+    tree = yaml.safe_load((CONF_DIR / "base.yml").read_text())
+
+    assert dotted(tree) == keys_of(Config)
+
+
+def test_every_key_has_a_comment_above_it():
+    """A reader of conf/base.yml finds the meaning of every value right above it."""
+    lines = (CONF_DIR / "base.yml").read_text().splitlines()
+    in_sections = [pair for pair in pairwise(lines) if re.match(r"  +[a-z_]+:", pair[1])]
+    bare = [line for before, line in in_sections if not before.lstrip().startswith("#")]
+
+    assert bare == ["    uri: models:/streamscore-lr@champion", "    uri: models:/streamscore-svm@champion"]
+
+
+def test_override_beats_environment_file_beats_base(tmp_path):
+    """The later source wins, key by key."""
+    file = tmp_path / "mine.yml"
+    file.write_text("kafka: {partitions: 7, replication_factor: 2}\n")
+
+    loaded = config.load(str(file), ["kafka.partitions=9"])
+
+    assert (loaded.kafka.partitions, loaded.kafka.replication_factor) == (9, 2)
+    assert loaded.kafka.topics.input == "ml"
+
+
+@pytest.mark.parametrize("environment", ["local", "docker", "databricks"])
+def test_shipped_environment_files_hold_only_known_keys(environment):
+    """Each file beside base.yml loads."""
+    needed = {"databricks": ["kafka.bootstrap_servers=127.0.0.1:9092"]}
+
+    assert config.load(environment, needed.get(environment, [])).models
+
+
+def test_unknown_key_is_named_with_the_nearest_one_and_all_allowed_ones():
+    """A typing error is found at once."""
+    message = refused("kafka.partitons=3")
+
+    assert message.startswith("kafka.partitons: unknown key; did you mean partitions?")
+    assert "replication_factor" in message
+
+
+def test_unknown_section_is_named():
+    """An unknown first part of a key is named too."""
+    assert refused("nope.x=1").startswith("nope: unknown key")
+
+
+def test_wrong_type_is_named_with_what_was_found():
+    """A word where a number belongs."""
+    assert refused("kafka.partitions=many") == (
+        "kafka.partitions: input should be a valid integer, unable to parse string as an integer, found 'many'"
+    )
+
+
+def test_wrong_choice_lists_the_allowed_ones():
+    """A value outside of a closed list."""
+    message = refused("message.vector_form=csv")
+
+    assert message == "message.vector_form: input should be 'spark', 'triple' or 'dense', found 'csv'"
+
+
+def test_missing_file_lists_the_names_that_exist():
+    """An environment that is neither a name nor a file."""
+    assert refused(environment="prod") == (
+        "--config prod: no such file; give the path of a YAML file, or one of databricks, docker, local"
+    )
+
+
+def test_broken_yaml_names_the_file(tmp_path):
+    """A file that is not YAML."""
+    file = tmp_path / "broken.yml"
+    file.write_text("kafka: [")
+
+    assert refused(environment=str(file)).startswith(f"{file}: not valid YAML")
+
+
+def test_entry_of_a_list_is_set_by_its_number():
+    """--set models.0.uri replaces one model's address."""
+    loaded = config.load("local", ["models.0.uri=/tmp/m"])
+
+    assert [model.uri for model in loaded.models] == ["/tmp/m", "models:/streamscore-svm@champion"]
+
+
+def test_entry_beyond_a_list_is_refused():
+    """There is no third model to change."""
+    assert refused("models.2.uri=x") == "models.2: expected an entry's number from 0 to 1"
+
+
+def test_text_without_an_equals_sign_is_refused():
+    """--set wants key=value."""
+    assert "expected key=value" in refused("kafka.partitions")
+
+
+def test_dotted_client_option_keeps_its_dots():
+    """Kafka's own option names have dots in them."""
+    loaded = config.load("local", ["kafka.options.client.id=me"])
+
+    assert loaded.kafka.client_options() == {"client.id": "me"}
+
+
+def test_secret_comes_from_the_environment_and_is_never_shown(monkeypatch):
+    """A password is read, used, and masked."""
+    monkeypatch.setenv("ES_PASSWORD", "hunter2")
+
+    loaded = config.load("local", ["elasticsearch.user=elastic", "elasticsearch.password=${env:ES_PASSWORD}"])
+
+    assert loaded.elasticsearch.password.get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(loaded)
+    assert "hunter2" not in config.shown(loaded)
+
+
+def test_secret_comes_from_a_file(tmp_path):
+    """A mounted secret, without its final newline."""
+    secret = tmp_path / "jaas"
+    secret.write_text('x required username="u" password="p";\n')
+
+    loaded = config.load("local", [f"kafka.options.sasl.jaas.config=${{file:{secret}}}"])
+
+    assert loaded.kafka.client_options()["sasl.jaas.config"].endswith('password="p";')
+    assert 'password="p"' not in repr(loaded)
+
+
+@pytest.mark.parametrize("key", ["elasticsearch.password", "elasticsearch.api_key", "kafka.options.ssl.key.password"])
+def test_secret_in_plain_text_is_refused(key):
+    """A secret on a command line would show in the process list."""
+    message = refused(f"{key}=hunter2")
+
+    assert "a secret in plain text is refused" in message
+    assert "hunter2" not in message
+
+
+def test_missing_environment_variable_is_named(monkeypatch):
+    """A reference that leads nowhere."""
+    monkeypatch.delenv("NOT_THERE", raising=False)
+
+    assert refused("elasticsearch.api_key=${env:NOT_THERE}") == (
+        "elasticsearch.api_key: the environment variable NOT_THERE is not set"
+    )
+
+
+def test_unencrypted_broker_off_loopback_is_refused_unless_asked_for():
+    """Clicks do not cross a network in the clear by accident."""
+    assert "without encryption" in refused("kafka.bootstrap_servers=broker:9092")
+    assert config.load("local", ["kafka.bootstrap_servers=broker:9092", "kafka.insecure=true"])
+    assert config.load("local", ["kafka.bootstrap_servers=broker:9093", "kafka.options.security.protocol=SSL"])
+
+
+def test_unencrypted_elasticsearch_off_loopback_is_refused_unless_asked_for():
+    """As for the broker."""
+    assert "without encryption" in refused("elasticsearch.url=http://search:9200")
+    assert config.load("local", ["elasticsearch.url=https://search:9200"])
+
+
+def test_two_models_of_one_name_are_refused():
+    """The name tells the models apart in every record."""
+    assert refused("models.1.name=lr") == "models: the name 'lr' is used more than once"
+
+
+def test_paths_are_absolute_and_follow_the_state_folder(tmp_path):
+    """{state_dir} stands for the folder, wherever the process works."""
+    loaded = config.load("local", [f"state_dir={tmp_path}/s"])
+
+    assert loaded.stream.checkpoint == f"{tmp_path}/s/checkpoints/score_stream"
+    assert loaded.local.artifacts_dir == tmp_path / "s" / "artifacts"
+
+
+def test_secret_among_spark_settings_is_refused():
+    """Spark's settings show in the process list and in Spark's pages."""
+    assert "would show in the process list" in refused("spark.conf.spark.es.password=${env:HOME}")

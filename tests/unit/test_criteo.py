@@ -1,0 +1,92 @@
+"""Criteo's file: its format, its order, its faults."""
+
+import gzip
+
+import pytest
+
+from streamscore import criteo
+from streamscore.errors import InputError
+
+
+def line(number: int, label: str = "0", category: str = "68fd1e64") -> str:
+    """Return a line of Criteo's format whose I1 tells its number."""
+    return "\t".join([label, str(number), *[""] * 12, category, *["7e0ccccf"] * 24, ""]) + "\n"
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Return a function that writes lines to a file."""
+
+    def write(lines, name="train.txt"):
+        path = tmp_path / name
+        data = "".join(lines).encode()
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["train.txt", "train.txt.gz"])
+def test_reads_plain_and_compressed_files(spark, file, name):
+    """Integers are null where empty, categories get a token for it."""
+    path = file([line(5, "1"), line(6)], name)
+    rows = criteo.read(spark, path).orderBy("row").collect()
+
+    assert [(row["label"], row["I1"], row["I2"], row["C1"], row["C26"]) for row in rows] == [
+        (1.0, 5, None, "68fd1e64", "<na>"),
+        (0.0, 6, None, "68fd1e64", "<na>"),
+    ]
+
+
+def test_quotes_are_plain_text(spark, file):
+    """Nothing in this format is quoted."""
+    path = file([line(1, category='"'), line(2, category='a"b')])
+
+    assert [row["C1"] for row in criteo.read(spark, path).orderBy("row").collect()] == ['"', 'a"b']
+
+
+def test_split_is_by_order_across_partitions(spark, file):
+    """The last rows are the test set, wherever Spark cuts the file."""
+    path = file([line(number, str(number % 2)) for number in range(1000)])
+    before = spark.conf.get("spark.sql.files.maxPartitionBytes")
+    spark.conf.set("spark.sql.files.maxPartitionBytes", "50000")
+    try:
+        data = criteo.read(spark, path)
+        assert data.rdd.getNumPartitions() > 2
+        train, test = criteo.split(data, path, 123)
+        numbers = [[row["I1"] for row in part.orderBy("row").collect()] for part in (train, test)]
+    finally:
+        spark.conf.set("spark.sql.files.maxPartitionBytes", before)
+
+    assert numbers == [list(range(877)), list(range(877, 1000))]
+
+
+@pytest.mark.parametrize(
+    "bad", [line(3).replace("\t", ",", 1), "0\t1\t2\n", line(3, "2"), line(3, ""), line(3, "x"), "a\n"]
+)
+def test_line_of_another_format_is_named(spark, file, bad):
+    """Commas, missing columns, strange labels: the row's number helps to find it."""
+    path = file([line(1), line(2), bad, line(4), line(5)])
+
+    with pytest.raises(InputError, match="row 3 is not a Criteo row"):
+        criteo.split(criteo.read(spark, path), path, 1)
+
+
+def test_too_few_rows_are_refused(spark, file):
+    """There must be something left to train on."""
+    path = file([line(1), line(2)])
+
+    with pytest.raises(InputError, match="2 rows, too few to hold out"):
+        criteo.split(criteo.read(spark, path), path, 2)
+
+
+def test_balance_keeps_every_click_and_as_many_others(spark, file):
+    """Within what chance allows, and the same rows each time."""
+    path = file([line(number, "1" if number % 4 == 0 else "0") for number in range(4000)])
+    train, _ = criteo.split(criteo.read(spark, path), path, 1)
+    kept = criteo.balance(train).groupBy("label").count().collect()
+    counts = {row["label"]: row["count"] for row in kept}
+
+    assert counts[1.0] == 1000
+    assert 900 < counts[0.0] < 1100
+    assert {row["label"]: row["count"] for row in criteo.balance(train).groupBy("label").count().collect()} == counts

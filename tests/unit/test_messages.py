@@ -1,0 +1,226 @@
+"""Columns to messages: the output contract, field by field."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from pyspark.ml.linalg import Vectors, VectorUDT
+from pyspark.sql.types import (
+    ArrayType,
+    BinaryType,
+    DoubleType,
+    IntegerType,
+    LongType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
+
+from streamscore import messages
+from streamscore.models import ServedModel
+from streamscore.schema import OUTCOME_FIELDS, OUTCOME_PROPERTIES, REJECTED_PROPERTIES
+
+LR = ServedModel("lr", "3", None, 2)
+SVM = ServedModel("svm", "12", None, 2)
+
+JUDGED = StructType(
+    [
+        StructField("event_id", StringType()),
+        StructField("event_time", LongType()),
+        StructField("key", BinaryType()),
+        StructField("label", DoubleType()),
+        StructField("reason", StringType()),
+        StructField("detail", StringType()),
+        StructField("topic", StringType()),
+        StructField("partition", IntegerType()),
+        StructField("offset", LongType()),
+        StructField("value", BinaryType()),
+        StructField(
+            "headers",
+            ArrayType(StructType([StructField("key", StringType()), StructField("value", BinaryType())])),
+        ),
+        StructField("features", VectorUDT()),
+        *(StructField(f"{kind}_{name}", DoubleType()) for name in ("lr", "svm") for kind in ("prediction", "score")),
+    ]
+)
+
+
+def event(offset=7, key=b"k", label=1.0, reason=None, value=None, headers=None, predictions=(1.0, 0.8, 0.0, -0.4)):
+    """Return a scored row."""
+    detail = "why" if reason else None
+    place = ("ml", 0, offset)
+    return (
+        f"ml-0-{offset}",
+        1000 + offset,
+        key,
+        label,
+        reason,
+        detail,
+        *place,
+        value,
+        headers,
+        Vectors.dense(1),
+        *predictions,
+    )
+
+
+@pytest.fixture
+def judged(spark):
+    """Return a function that judges scored rows."""
+    return lambda *rows: messages.judge(spark.createDataFrame(list(rows), JUDGED), [LR, SVM])
+
+
+def records(frame):
+    """Return the Kafka records of outcomes as (key, parsed value)."""
+    rows = messages.outcome_records(messages.outcomes(frame, [LR, SVM])).collect()
+    return [(bytes(row["key"]), json.loads(row["value"])) for row in rows]
+
+
+def test_one_record_per_model_with_the_fields_of_the_contract_in_order(judged):
+    """Names, types and order are what consumers rely on."""
+    (lr_key, lr), (_, svm) = records(judged(event()))
+
+    assert lr_key == b"k"
+    assert list(lr) == list(OUTCOME_FIELDS)
+    assert lr == {
+        "event_id": "ml-0-7",
+        "key": "k",
+        "model": "lr",
+        "model_version": "3",
+        "prediction": 1.0,
+        "score": 0.8,
+        "label": 1.0,
+        "correct": 1,
+        "event_time": 1007,
+    }
+    assert (svm["model"], svm["model_version"], svm["prediction"], svm["correct"]) == ("svm", "12", 0.0, 0)
+
+
+def test_without_a_label_correct_is_null_and_is_there(judged):
+    """A consumer finds the field, empty."""
+    assert [(value["label"], value["correct"]) for _, value in records(judged(event(label=None)))] == [(None, None)] * 2
+
+
+def test_without_a_key_the_event_id_is_the_record_s_key(judged):
+    """So that the two records of an event stay in one partition."""
+    assert [(key, value["key"]) for key, value in records(judged(event(key=None)))] == [(b"ml-0-7", None)] * 2
+
+
+def test_key_of_any_bytes_passes_through(judged):
+    """A key need not be text."""
+    assert records(judged(event(key=b"\xff\x00")))[0][0] == b"\xff\x00"
+
+
+def test_rejected_rows_have_no_outcome(judged):
+    """The zero vector's prediction goes nowhere."""
+    assert records(judged(event(reason="not_json", value=b"x"))) == []
+
+
+def test_score_survives_json_to_the_last_bit(judged):
+    """What is in Kafka is what the model said."""
+    score = 0.1 + 0.2
+
+    assert records(judged(event(predictions=(1.0, score, 0.0, -score))))[0][1]["score"] == score
+
+
+def test_documents_have_the_fields_of_the_mapping_and_an_id(judged):
+    """The strict mapping refuses any other field."""
+    frame = messages.documents(messages.outcomes(judged(event()), [LR, SVM]))
+
+    assert set(frame.columns) == {*OUTCOME_PROPERTIES, "document_id"}
+    assert [row["document_id"] for row in frame.collect()] == ["ml-0-7-lr-3", "ml-0-7-svm-12"]
+
+
+def test_rejected_record_keeps_the_message_and_says_why(judged):
+    """Key, value and headers stay as they were; ours are added behind."""
+    own = [("id", b"42"), ("id", None)]
+    row = messages.rejected_records(judged(event(reason="not_json", value=b"\xffoops", headers=own))).first()
+    headers = [(header["key"], header["value"] and bytes(header["value"])) for header in row["headers"]]
+
+    assert (bytes(row["key"]), bytes(row["value"])) == (b"k", b"\xffoops")
+    assert headers[:2] == own
+    assert dict(headers[2:]) == {
+        "__connect.errors.topic": b"ml",
+        "__connect.errors.partition": b"0",
+        "__connect.errors.offset": b"7",
+        "__connect.errors.stage": b"DECODE",
+        "__connect.errors.exception.message": b"why",
+        "reason": b"not_json",
+        "event-id": b"ml-0-7",
+        "app-version": messages.__version__.encode(),
+    }
+
+
+def test_rejected_tombstone_stays_a_tombstone(judged):
+    """A null value is kept as null, and a null key too."""
+    row = messages.rejected_records(judged(event(key=None, reason="tombstone"))).first()
+
+    assert (row["key"], row["value"]) == (None, None)
+
+
+def test_rejected_documents_have_the_fields_of_the_mapping(judged):
+    """Which and why, not the content."""
+    frame = messages.rejected_documents(judged(event(reason="not_json", value=b"secret")))
+
+    assert set(frame.columns) == {*REJECTED_PROPERTIES, "document_id"}
+    assert "secret" not in str(frame.collect())
+
+
+def test_quality_counts(judged):
+    """What is observed adds up: good and bad, with and without a label, right and wrong."""
+    frame = judged(
+        event(1, label=1.0),
+        event(2, label=0.0),
+        event(3, label=0.0, predictions=(0.0, 0.1, 0.0, -1.0)),
+        event(4, label=None),
+        event(5, label=None, reason="not_json"),
+    )
+
+    assert frame.agg(*messages.quality([LR, SVM])).first().asDict() == {
+        "events": 5,
+        "rejected": 1,
+        "labelled": 3,
+        "positive": 1,
+        "negative": 2,
+        "correct_lr": 2,
+        "correct_svm": 2,
+    }
+
+
+def test_decode_keeps_the_message_of_a_bad_event_only(spark):
+    """A good message's bytes do not travel to the sinks."""
+    from streamscore import decoder
+
+    decoder.register(
+        spark,
+        messages.DECODER,
+        messages.DECODED,
+        label="label",
+        features="features",
+        form="dense",
+        size=2,
+        max_bytes=99,
+    )
+    schema = StructType(
+        [
+            *JUDGED.fields[6:9],
+            StructField("timestamp", TimestampType()),
+            *(field for field in JUDGED.fields if field.name in {"key", "value", "headers"}),
+        ]
+    )
+    from datetime import datetime, timezone
+
+    when = datetime(2026, 11, 24, tzinfo=timezone.utc)
+    rows = [
+        ("ml", 0, 1, when, b"k", b'{"label":1,"features":[1,2]}', []),
+        ("ml", 0, 2, when, b"k", b"bad", [("id", b"x")]),
+    ]
+    good, bad = messages.decode(spark.createDataFrame(rows, schema)).orderBy("event_id").collect()
+
+    assert (good["event_id"], good["label"], good["reason"], good["value"], good["headers"]) == (
+        "ml-0-1", 1.0, None, None, None,
+    )  # fmt: skip
+    assert good["event_time"] == when.timestamp() * 1000
+    assert (bad["reason"], bytes(bad["value"]), bad["headers"][0]["key"]) == ("not_json", b"bad", "id")
+    assert SimpleNamespace(**good.asDict()).features == Vectors.dense([1, 2])

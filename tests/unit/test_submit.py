@@ -1,0 +1,56 @@
+"""The spark-submit line: the locked jars, one way to write it, and no secret."""
+
+from streamscore import coordinates, decoder, submit
+from streamscore.local import artifacts
+
+
+def option(words, name):
+    """Return the value of an option."""
+    return words[words.index(name) + 1]
+
+
+def test_line_has_the_locked_jars_and_the_decoder(make_config):
+    """Exactly those, from the artifacts folder."""
+    config = make_config()
+    words = submit.command("score_stream", config, ["--available-now"])
+    jars = option(words, "--jars").split(",")
+
+    assert jars[:-1] == [
+        str(config.local.artifacts_dir / name) for name in artifacts.locked_hashes() if name.startswith("spark/")
+    ]
+    assert jars[-1].endswith(decoder.jar_name())
+    assert words[-2].endswith("/score_stream.py")
+    assert words[-1] == "--available-now"
+
+
+def test_line_holds_no_secret(make_config, monkeypatch):
+    """The process list is public."""
+    monkeypatch.setenv("S3CR3T", "hunter2")
+    config = make_config(
+        "elasticsearch.user=u",
+        "elasticsearch.password=${env:S3CR3T}",
+        'kafka.options.sasl.jaas.config=x username="u" password="${env:S3CR3T}";',
+    )
+
+    assert "hunter2" not in " ".join(submit.command("score_stream", config, []))
+
+
+def test_without_a_master_the_line_names_none(make_config):
+    """A cluster's spark-submit knows its master."""
+    words = submit.command("score_stream", make_config("spark.master=null"), [])
+
+    assert "--master" not in words
+    assert not any("extraJavaOptions" in word for word in words)
+
+
+def test_shown_line_is_one_option_a_line_and_quoted():
+    """It can be copied into a shell."""
+    assert submit.shown(["s", "--conf", "a=b c", "--x"]) == "s \\\n  --conf 'a=b c' \\\n  --x"
+
+
+def test_cluster_line_has_every_coordinate_and_every_exclusion():
+    """Generated from the one module that holds them."""
+    line = submit.cluster_command("score_stream")
+
+    assert all(str(jar) in line for jar in coordinates.SPARK_JARS)
+    assert all(name in line for name in coordinates.SPARK_EXCLUDES)
