@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from streamscore import config as configuration
-from streamscore import session
+from streamscore import index, session, sources, topics, train_models
 from streamscore.errors import SetupError
 from streamscore.local import artifacts, java, stack
 from streamscore.local.ports import free_port
@@ -99,6 +100,77 @@ def own(servers, make_config, tmp_path):
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained(spark, addresses, tmp_path_factory):
+    """A training on synthetic rows: the configuration it was made with, and its figures."""
+    output = tmp_path_factory.mktemp("train")
+    settings = configuration.load("local", [*addresses, "train.rows=62000", f"train.output={output}"])
+    return settings, train_models.run(spark, settings)
+
+
+@pytest.fixture
+def produce():
+    """Return a function that sends values (bytes, text, None, or (key, value, headers)) to a topic and waits."""
+
+    def send(kafka, topic, values):
+        producer = topics.producer(kafka)
+        for item in values:
+            key, value, headers = item if isinstance(item, tuple) else (None, item, [])
+            producer.produce(topic, value, key, headers=headers)
+            producer.poll(0)
+        assert producer.flush(30) == 0
+
+    return send
+
+
+@pytest.fixture
+def consume(spark):
+    """Return a function that reads a topic as a plain consumer would: a list of (key, value, headers)."""
+
+    def read(kafka, topic):
+        rows = sources.topic(spark, kafka, topic).orderBy("partition", "offset").collect()
+        return [
+            (
+                row["key"] and bytes(row["key"]),
+                row["value"] and bytes(row["value"]),
+                [(header["key"], header["value"] and bytes(header["value"])) for header in row["headers"] or []],
+            )
+            for row in rows
+        ]
+
+    return read
+
+
+@pytest.fixture
+def outcomes(consume):
+    """Return a function that reads the outcomes as parsed JSON."""
+    return lambda config: [json.loads(value) for _, value, _ in consume(config.kafka, config.kafka.topics.predictions)]
+
+
+@pytest.fixture
+def documents():
+    """Return a function that reads all documents of an index by their id."""
+
+    def read(config, name=None):
+        found = {}
+        with index.client(config.elasticsearch, 60) as client:
+            client.indices.refresh(index=name or config.elasticsearch.index)
+            after = None
+            while True:
+                page = client.search(
+                    index=name or config.elasticsearch.index,
+                    size=10_000,
+                    sort=[{"event_id": "asc"}, {"_doc": "asc"}] if name else [{"event_id": "asc"}, {"model": "asc"}],
+                    **({"search_after": after} if after else {}),
+                )["hits"]["hits"]
+                if not page:
+                    return found
+                after = page[-1]["sort"]
+                found |= {hit["_id"]: hit["_source"] for hit in page}
+
+    return read
 
 
 def pytest_collection_modifyitems(items) -> None:

@@ -26,7 +26,10 @@ app = typer.Typer(
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 ConfigOption = Annotated[
-    str, typer.Option("--config", metavar="NAME|FILE", help="local, docker, databricks, or a YAML file")
+    str,
+    typer.Option(
+        "--config", envvar="STREAMSCORE_CONFIG", metavar="NAME|FILE", help="local, docker, databricks, or a YAML file"
+    ),
 ]
 SetOption = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override one key of conf/base.yml")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -38,9 +39,10 @@ def parse(job: str, description: str, options: Sequence[Option], argv: Sequence[
     parser = argparse.ArgumentParser(prog=job, description=description)
     parser.add_argument(
         "--config",
-        default="local",
+        default=os.environ.get("STREAMSCORE_CONFIG", "local"),
         metavar="NAME|FILE",
-        help="local (default), docker, databricks, or a YAML file with overrides of conf/base.yml",
+        help="local, docker, databricks, or a YAML file with overrides of conf/base.yml; default: the environment "
+        "variable STREAMSCORE_CONFIG, or local",
     )
     parser.add_argument(
         "--set",

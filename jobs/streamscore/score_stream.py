@@ -166,6 +166,9 @@ def _raise_fault(query: StreamingQuery, writer: BatchWriter, config: Config) -> 
 def _cause(text: str) -> str:
     """Return the line that says why, from an exception with a JVM's and a Python's stack trace in it."""
     lines = [line.strip() for line in text.splitlines()]
+    refusals = [line for line in lines if "EsHadoopRemoteException: " in line]
+    if refusals:  # Elasticsearch's own words say more than the connector's
+        return refusals[0].split("EsHadoopRemoteException: ", 1)[1][:500]
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
     errors = [line for line in lines if line.startswith(("py4j.protocol", ": ", "pyspark.errors"))]
     return (causes[-1] if causes else errors[-1] if errors else lines[0])[:500]

@@ -81,12 +81,13 @@ def stop(running: Running, patience: float = 20.0) -> bool:
 
 
 def tail(log: Path, lines: int = 15) -> str:
-    """Return the last lines of a log, indented, for an error message."""
+    """Return the last lines of a log, indented, for an error message; lines of a Java stack trace do not count."""
     try:
-        text = log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+        text = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return "  (no log was written)"
-    return "\n".join(f"  {line[:300]}" for line in text) or "  (the log is empty)"
+    telling = [line for line in text if line.strip() and not line.startswith("\tat ")][-lines:]
+    return "\n".join(f"  {line[:300]}" for line in telling) or "  (the log is empty)"
 
 
 def _outlasting(members: list[psutil.Process], leader: int, patience: float) -> list[psutil.Process]:

@@ -1,0 +1,240 @@
+"""score_stream on the real broker and the real Elasticsearch."""
+
+import pytest
+from pyspark.ml import PipelineModel
+
+from streamscore import index, registry, score_stream, seed_topic, topics
+from streamscore.errors import ModelError, ServerError, StreamError
+
+
+def seed(spark, config, source):
+    """Send a data set and return the summary."""
+    config = config.model_copy(update={"seed": config.seed.model_copy(update={"source": str(source)})})
+    seed_topic.check(config)
+    return seed_topic.run(spark, config)
+
+
+def score(spark, config):
+    """Score what the topic holds and return the summary."""
+    score_stream.check(config)
+    return score_stream.run(spark, config)
+
+
+@pytest.fixture(scope="session")
+def article_model(spark, tmp_path_factory):
+    """A PipelineModel on vectors of 110 features, in a plain folder."""
+    import random
+
+    from pyspark.ml import Pipeline
+    from pyspark.ml.classification import LogisticRegression
+    from pyspark.ml.linalg import Vectors
+
+    generator = random.Random(1)
+    rows = [
+        (
+            float(generator.random() < 0.5),
+            Vectors.sparse(110, sorted((i, generator.random()) for i in generator.sample(range(110), 15))),
+        )
+        for _ in range(300)
+    ]
+    folder = tmp_path_factory.mktemp("article") / "lr"
+    Pipeline(stages=[LogisticRegression(maxIter=5)]).fit(spark.createDataFrame(rows, ["label", "features"])).save(
+        str(folder)
+    )
+    return folder
+
+
+def test_every_prediction_in_both_sinks_is_transform_s_to_the_last_bit(spark, own, trained, outcomes, documents):
+    """20,000 rows, two models: same prediction, same score, right `correct`, nothing lost, nothing twice."""
+    settings, figures = trained
+    config = own("stream.available_now=true", "stream.max_events_per_batch=7000")
+    seeded = seed(spark, config, figures["test_set"])
+    summary = score(spark, config)
+
+    rows = spark.read.parquet(figures["test_set"])
+    expected = {}
+    for model in settings.models:
+        folder = registry.download(settings, registry.resolve(settings, model.uri))
+        alone = PipelineModel.load(f"{folder}/sparkml").transform(rows)
+        column = "probability" if "probability" in alone.columns else "rawPrediction"
+        for number, row in enumerate(alone.select("label", "prediction", column).collect()):
+            key = f"{seeded['digest']}-{number}"
+            expected[key, model.name] = (
+                row["prediction"],
+                row[column][1],
+                row["label"],
+                int(row["prediction"] == row["label"]),
+            )
+    in_kafka = outcomes(config)
+    in_index = documents(config).values()
+
+    assert seeded["sent"] == summary["events"] == summary["scored"] == 20_000
+    for found in (in_kafka, in_index):
+        assert len(found) == 40_000
+        got = {(o["key"], o["model"]): (o["prediction"], o["score"], o["label"], o["correct"]) for o in found}
+        assert got == expected
+    for name, model in summary["models"].items():
+        assert model["correct"] == sum(correct for (_, of), (*_, correct) in expected.items() if of == name)
+
+
+def test_replayed_batches_leave_no_double_document(spark, own, trained, documents):
+    """A lost checkpoint scores everything again, under the same ids."""
+    import shutil
+
+    _, figures = trained
+    config = own("stream.available_now=true", "seed.limit=500")
+    seed(spark, config, figures["test_set"])
+    score(spark, config)
+    before = documents(config)
+    shutil.rmtree(config.stream.checkpoint)
+    score(spark, config)
+
+    assert len(before) == 1000
+    assert documents(config) == before
+
+
+def test_second_run_scores_only_what_is_new(spark, own, trained, outcomes):
+    """The checkpoint remembers."""
+    _, figures = trained
+    config = own("stream.available_now=true", "seed.limit=300")
+    seed(spark, config, figures["test_set"])
+    score(spark, config)
+    seed(spark, config, figures["test_set"])
+
+    assert score(spark, config)["events"] == 300
+    assert len(outcomes(config)) == 1200
+
+
+def test_the_original_message_form_needs_only_configuration(spark, own, article_model, produce, outcomes):
+    """{"label":0,"feature":[110,[…],[…]]}, as the original producer sends it."""
+    config = own(
+        "stream.available_now=true",
+        "message.features_field=feature",
+        "message.vector_form=triple",
+        f"models=[{{name: lr, uri: {article_model}}}]",
+    )
+    topics.ensure(config.kafka, config.kafka.topics.input)
+    produce(config.kafka, config.kafka.topics.input, ['{"label":0,"feature":[110,[8,9],[12.0,16.0]]}'])
+    score(spark, config)
+    (outcome,) = outcomes(config)
+
+    assert (outcome["model"], outcome["label"]) == ("lr", 0.0)
+    assert outcome["correct"] == int(outcome["prediction"] == 0.0)
+    assert len(outcome["model_version"]) == 12
+
+
+def test_bad_messages_go_to_the_rejected_topic_and_stop_nothing(
+    spark, own, article_model, produce, consume, outcomes, documents
+):
+    """The original bytes, key and headers, with the reason; the good ones around them are scored."""
+    config = own("stream.available_now=true", f"models=[{{name: lr, uri: {article_model}}}]")
+    topics.ensure(config.kafka, config.kafka.topics.input)
+    good = '{"features":{"type":0,"size":110,"indices":[1],"values":[1.0]}}'
+    bad = {
+        b"not json": "not_json",
+        b'{"label":1}': "bad_features",
+        b'{"features":{"type":0,"size":111,"indices":[1],"values":[1.0]}}': "wrong_size",
+        b'{"features":{"type":0,"size":110,"indices":[1],"values":[NaN]}}': "not_finite",
+        b"\xff": "not_utf8",
+        None: "tombstone",
+    }
+    sent = [good, *((b"k", value, [("origin", b"x")]) for value in bad), good]
+    produce(config.kafka, config.kafka.topics.input, sent)
+    summary = score(spark, config)
+    rejected = consume(config.kafka, config.kafka.topics.rejected)
+    in_index = documents(config, config.elasticsearch.rejected_index)
+
+    assert (summary["events"], summary["scored"], summary["rejected"]) == (8, 2, 6)
+    assert {value: dict(headers)["reason"].decode() for _, value, headers in rejected} == bad
+    assert all(key == b"k" and headers[0] == ("origin", b"x") for key, _, headers in rejected)
+    assert sorted(document["reason"] for document in in_index.values()) == sorted(bad.values())
+    assert len(outcomes(config)) == 2
+    assert all(outcome["correct"] is None for outcome in outcomes(config))
+
+
+def test_status_of_each_batch_is_in_the_index(spark, own, trained):
+    """What the live page knows about speed, lag and versions."""
+    _, figures = trained
+    config = own(
+        "stream.available_now=true", "seed.limit=1000", "stream.max_events_per_batch=400", "stream.synthetic=true"
+    )
+    seed(spark, config, figures["test_set"])
+    score(spark, config)
+    with index.client(config.elasticsearch) as client:
+        client.indices.refresh(index=config.elasticsearch.status_index)
+        hits = client.search(index=config.elasticsearch.status_index, sort="batch", size=10)["hits"]["hits"]
+    statuses = [hit["_source"] for hit in hits]
+
+    assert sum(status["events"] for status in statuses) == 1000
+    assert [status["lag"] for status in statuses][-1] == 0
+    assert all(status["synthetic"] for status in statuses)
+    assert {name.split(":")[0] for status in statuses for name in status["models"]} == {"lr", "svm"}
+
+
+def test_elasticsearch_can_be_left_out(spark, own, article_model, produce, outcomes):
+    """Kafka alone is a sink too, and nothing asks for the other server."""
+    config = own(
+        "stream.available_now=true",
+        "elasticsearch.enabled=false",
+        "elasticsearch.url=http://127.0.0.1:1",
+        f"models=[{{name: lr, uri: {article_model}}}]",
+    )
+    topics.ensure(config.kafka, config.kafka.topics.input)
+    produce(config.kafka, config.kafka.topics.input, ['{"features":{"type":1,"values":[' + ",".join("1" * 110) + "]}}"])
+    score(spark, config)
+
+    assert len(outcomes(config)) == 1
+
+
+def test_missing_topic_lists_those_that_exist(own):
+    """Before any JVM starts."""
+    config = own("kafka.topics.input=absent")
+
+    with pytest.raises(ServerError, match="the topic 'absent' does not exist at .*; there are: .*streamscore seed"):
+        score_stream.check(config)
+
+
+def test_index_with_another_mapping_is_refused(own):
+    """Documents would be rejected for ever."""
+    config = own()
+    topics.ensure(config.kafka, config.kafka.topics.input)
+    with index.client(config.elasticsearch) as client:
+        client.indices.create(
+            index=config.elasticsearch.index, mappings={"properties": {"prediction": {"type": "keyword"}}}
+        )
+
+    with pytest.raises(
+        ServerError, match="prediction is keyword, expected double; .*correct is missing, expected byte"
+    ):
+        score_stream.check(config)
+
+
+def test_model_of_another_size_is_refused_before_the_stream_starts(spark, own, article_model):
+    """message.size is what the producers promise."""
+    config = own(f"models=[{{name: lr, uri: {article_model}}}]", "message.size=111")
+    topics.ensure(config.kafka, config.kafka.topics.input)
+    score_stream.check(config)
+
+    with pytest.raises(ModelError, match="110 features, but message.size says 111"):
+        score_stream.run(spark, config)
+
+
+def test_failed_sink_fails_the_batch_and_names_the_sink(spark, own, article_model, produce, outcomes):
+    """An index that is closed under the job: nothing is committed, and after the repair nothing is missing."""
+    config = own("stream.available_now=true", f"models=[{{name: lr, uri: {article_model}}}]")
+    topics.ensure(config.kafka, config.kafka.topics.input)
+    produce(
+        config.kafka, config.kafka.topics.input, ['{"features":{"type":0,"size":110,"indices":[],"values":[]}}'] * 10
+    )
+    score_stream.check(config)
+    with index.client(config.elasticsearch) as client:
+        client.indices.close(index=config.elasticsearch.index)
+        with pytest.raises(
+            StreamError, match="(?s)stopped while writing to Elasticsearch at .*index_closed.*will be replayed"
+        ):
+            score_stream.run(spark, config)
+        client.indices.open(index=config.elasticsearch.index)
+
+    assert outcomes(config) == []
+    assert score_stream.run(spark, config)["events"] == 10
+    assert index.count(config.elasticsearch) == len(outcomes(config)) == 10

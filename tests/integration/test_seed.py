@@ -1,0 +1,95 @@
+"""seed_topic on the real broker: everything once, in order, at the asked pace, and again after a kill."""
+
+import json
+import time
+
+import pytest
+from pyspark.ml.linalg import Vectors
+
+from streamscore import dataset, seed_topic, sources, topics
+from streamscore.errors import ServerError
+
+
+@pytest.fixture(scope="session")
+def source(spark, tmp_path_factory):
+    """A parquet folder of 5,000 rows."""
+    folder = tmp_path_factory.mktemp("seed") / "rows"
+    rows = [(float(n % 2), Vectors.sparse(10, [3], [float(n)])) for n in range(5000)]
+    spark.createDataFrame(rows, ["label", "features"]).write.parquet(str(folder))
+    return folder
+
+
+def run(spark, config):
+    """Check and send."""
+    seed_topic.check(config)
+    return seed_topic.run(spark, config)
+
+
+def numbers(records):
+    """Return the row numbers in the keys of records."""
+    return [int(key.decode().split("-")[1]) for key, _, _ in records]
+
+
+def test_full_speed_sends_every_row_once(spark, own, source, consume):
+    """With the row's key, the same in the header, and a value that the scorer reads."""
+    config = own(f"seed.source={source}", "kafka.partitions=3")
+    summary = run(spark, config)
+    records = consume(config.kafka, config.kafka.topics.input)
+
+    assert summary["rows"] == summary["sent"] == 5000
+    assert sorted(numbers(records)) == list(range(5000))
+    assert all(key.decode().split("-")[0] == summary["digest"] for key, _, _ in records)
+    assert all(headers == [("id", key)] for key, _, headers in records)
+    assert {json.loads(value)["features"]["values"][0] for _, value, _ in records} == {float(n) for n in range(5000)}
+    assert len(topics.extent(config.kafka, config.kafka.topics.input).end) == 3
+
+
+def test_limit_and_repeat(spark, own, source, consume):
+    """The first rows, several times, each under a number of its own."""
+    config = own(f"seed.source={source}", "seed.limit=20", "seed.repeat=3")
+    run(spark, config)
+
+    assert sorted(numbers(consume(config.kafka, config.kafka.topics.input))) == list(range(60))
+
+
+@pytest.mark.parametrize("rate", ["null", "100000"])
+def test_resume_sends_exactly_what_is_missing(spark, own, source, consume, produce, rate):
+    """Whatever the killed run left: gaps anywhere, rows of another data set beside them."""
+    config = own(f"seed.source={source}", "seed.resume=true", f"seed.rate={rate}")
+    topics.ensure(config.kafka, config.kafka.topics.input)
+    all_records = dataset.records(dataset.numbered(spark, config.seed), config)
+    there = all_records.filter("number % 7 = 3 or number between 1000 and 1999").select("key", "value").collect()
+    produce(config.kafka, config.kafka.topics.input, [(bytes(row["key"]), row["value"], []) for row in there])
+    produce(config.kafka, config.kafka.topics.input, [(b"other-5", "{}", [])])
+    summary = run(spark, config)
+    records = [record for record in consume(config.kafka, config.kafka.topics.input) if record[0] != b"other-5"]
+
+    assert summary["sent"] == 5000 - len(there)
+    assert sorted(numbers(records)) == list(range(5000))
+    assert run(spark, config)["sent"] == 0
+
+
+def test_pace_is_kept_within_two_percent_over_a_minute(spark, own, source):
+    """By the broker's clock, in row order: the first and the last message are a minute apart."""
+    rate, count = 83, 4980
+    config = own(f"seed.source={source}", f"seed.rate={rate}", f"seed.limit={count}", "kafka.partitions=1")
+    began = time.monotonic()
+    run(spark, config)
+    times = [
+        (row["key"], row["timestamp"].timestamp())
+        for row in sources.topic(spark, config.kafka, config.kafka.topics.input).orderBy("offset").collect()
+    ]
+    halves = [(times[a][1], times[b][1]) for a, b in ((0, count // 2), (count // 2, count - 1))]
+
+    assert numbers([(bytes(key), None, None) for key, _ in times]) == list(range(count))
+    assert times[-1][1] - times[0][1] == pytest.approx((count - 1) / rate, rel=0.02)
+    assert all(end - start == pytest.approx(count / 2 / rate, rel=0.04) for start, end in halves)
+    assert time.monotonic() - began >= 59
+
+
+def test_absent_broker_is_named(own, source):
+    """Within seconds, before any JVM starts."""
+    config = own(f"seed.source={source}", "kafka.bootstrap_servers=127.0.0.1:1")
+
+    with pytest.raises(ServerError, match="no Kafka broker answers at 127.0.0.1:1 .*streamscore up"):
+        seed_topic.check(config)

