@@ -6,6 +6,8 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.abc import Traversable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from pydantic import ValidationError
 from streamscore.config.keys import SECRET_KEY, Config, Model
 from streamscore.errors import ConfigError
 
-CONF_DIR = Path(__file__).parents[1] / "conf"
+CONF_DIR = files("streamscore") / "conf"  # in a zip too, as --py-files ships it
 
 _REFERENCE = re.compile(r"\$\{(env|file):([^}]+)\}")
 
@@ -52,20 +54,20 @@ def shown(config: Config) -> str:
     return yaml.safe_dump(_masked(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
 
 
-def _environment_file(environment: str) -> Path:
-    packaged = CONF_DIR / f"{environment}.yml"
-    if "/" not in environment and packaged.is_file():
-        return packaged
+def _environment_file(environment: str) -> Traversable:
+    packaged = {entry.name.removesuffix(".yml"): entry for entry in CONF_DIR.iterdir() if entry.name.endswith(".yml")}
+    names = sorted(packaged.keys() - {"base"})
+    if environment in names:
+        return packaged[environment]
     path = Path(environment)
     if path.is_file():
         return path
-    names = sorted(file.stem for file in CONF_DIR.glob("*.yml") if file.stem != "base")
     raise ConfigError(
         f"--config {environment}: no such file; give the path of a YAML file, or one of {', '.join(names)}"
     )
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Traversable) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

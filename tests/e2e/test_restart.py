@@ -1,0 +1,63 @@
+"""score_stream stopped and killed in the middle: nothing is lost."""
+
+import signal
+
+import pytest
+
+from streamscore import index, seed_topic, topics
+
+EVENTS = 20_000
+
+
+@pytest.fixture
+def seeded(spark, own, trained):
+    """A configuration whose topic holds 20,000 events, to be scored in batches of 1,500."""
+    _, figures = trained
+    config = own(f"seed.source={figures['test_set']}", "stream.max_events_per_batch=1500")
+    seed_topic.check(config)
+    seed_topic.run(spark, config)
+    return config
+
+
+def documents(config):
+    """Return the number of documents; 0 before there is an index."""
+    return index.count(config.elasticsearch)
+
+
+def outcomes(config):
+    """Return the number of records in the topic of outcomes."""
+    return topics.extent(config.kafka, config.kafka.topics.predictions).records
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_in_the_middle_then_start_again_loses_and_repeats_nothing(seeded, as_file, job, shell, number):
+    """The batch in flight is committed: exit 0, a summary, and no record twice in either sink."""
+    first = job(["streamscore", "score", "--config", as_file(seeded), "--set", "stream.report_seconds=0.2"])
+    first.wait_for("events 3,000")
+    first.signal(number)
+
+    assert first.wait() == 0, first.output
+    assert f"{number.name}: finishing the batch in flight" in first.output
+    assert "summary: events" in first.output
+    done = outcomes(seeded)
+    assert 0 < done < 2 * EVENTS
+    assert documents(seeded) == done
+
+    second = shell(["streamscore", "score", "--config", as_file(seeded), "--available-now"])
+
+    assert second.returncode == 0, second.stderr
+    assert documents(seeded) == outcomes(seeded) == 2 * EVENTS
+
+
+def test_kill_in_the_middle_then_start_again_loses_nothing(seeded, as_file, job, shell):
+    """Kill -9 of everything: every document is there, once."""
+    first = job(["streamscore", "score", "--config", as_file(seeded), "--set", "stream.report_seconds=0.2"])
+    first.wait_for("events 3,000")
+    first.kill()
+    done = documents(seeded)
+    second = shell(["streamscore", "score", "--config", as_file(seeded), "--available-now"])
+
+    assert 0 < done < 2 * EVENTS
+    assert second.returncode == 0, second.stdout
+    assert documents(seeded) == 2 * EVENTS
+    assert outcomes(seeded) >= 2 * EVENTS
