@@ -48,6 +48,18 @@ class StreamError(StreamscoreError):
     exit_code = 7
 
 
+class CheckpointError(StreamscoreError):
+    """Raised when a checkpoint is damaged, in use, or not the one that the index was written from."""
+
+    exit_code = 9
+
+
+class RejectedShareError(StreamscoreError):
+    """Raised when so many messages are rejected that something upstream must be wrong."""
+
+    exit_code = 10
+
+
 class CheckError(StreamscoreError):
     """Raised when the counts at the end of a demo do not agree."""
 

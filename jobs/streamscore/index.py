@@ -82,6 +82,35 @@ def delete(settings: Elasticsearch) -> None:
             server.indices.delete(index=name, ignore_unavailable=True)
 
 
+def checkpoint_of(settings: Elasticsearch, topic: str) -> str | None:
+    """Return the id of the stream that has written the outcomes of a topic to the index; None if there was none.
+
+    Raises:
+        ServerError: the server or the index cannot be reached.
+    """
+    with _reporting(settings), client(settings) as server:
+        found = _meta(server, settings).get("streams", {}).get(topic)
+        return str(found) if found else None
+
+
+def note_checkpoint(settings: Elasticsearch, topic: str, stream: str) -> None:
+    """Note in the index's metadata that a stream writes the outcomes of a topic.
+
+    Raises:
+        ServerError: the server or the index cannot be reached.
+    """
+    with _reporting(settings), client(settings) as server:
+        meta = _meta(server, settings)
+        server.indices.put_mapping(
+            index=settings.index, meta={**meta, "streams": {**meta.get("streams", {}), topic: stream}}
+        )
+
+
+def _meta(server: Client, settings: Elasticsearch) -> dict[str, Any]:
+    (entry,) = server.indices.get_mapping(index=settings.index).body.values()
+    return dict(entry["mappings"].get("_meta", {}))
+
+
 def put_status(server: Client, settings: Elasticsearch, status: Mapping[str, Any]) -> None:
     """Write the document of one batch; the same batch's document is replaced.
 

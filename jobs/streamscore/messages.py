@@ -163,5 +163,20 @@ def rejected_records(judged: DataFrame) -> DataFrame:
 _HEADERS: Final = "array<struct<key:string,value:binary>>"
 
 
+def without(outcomes: DataFrame, records: DataFrame) -> DataFrame:
+    """Return the outcomes that are not among the records of the predictions topic."""
+    identity = ["event_id", "model", "model_version"]
+    value = F.from_json(F.col("value").cast("string"), ", ".join(f"{name} string" for name in identity))
+    return outcomes.join(records.select(value.alias("value")).select("value.*").distinct(), identity, "left_anti")
+
+
+def rejected_without(judged: DataFrame, records: DataFrame) -> DataFrame:
+    """Return the judged rows that are not among the records of the rejected topic."""
+    # The last header of that name is ours: what came with the message stands before it.
+    ids = F.filter("headers", lambda header: header["key"] == "event-id")
+    there = records.select(F.element_at(ids, -1)["value"].cast("string").alias("event_id")).distinct()
+    return judged.join(there, "event_id", "left_anti")
+
+
 def _correct(model: ServedModel) -> str:
     return f"correct_{model.name}"

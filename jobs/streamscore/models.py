@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from pyspark.ml import PipelineModel
 from pyspark.sql import functions as F
 
 from streamscore import registry
+from streamscore.checkpoint import MODELS
 from streamscore.config import Config, Model
 from streamscore.errors import ModelError
 from streamscore.schema import FEATURES
@@ -29,6 +30,12 @@ class ServedModel:
     pipeline: PipelineModel
     size: int
     """Number of features that it was trained with."""
+    origin: str = ""
+    """Where exactly this version is: an address without an alias."""
+
+    def described(self) -> dict[str, str]:
+        """Return what it takes to find this very version again."""
+        return {"name": self.name, "uri": self.origin, "version": self.version}
 
     @property
     def prediction(self) -> str:
@@ -67,6 +74,24 @@ def load(spark: SparkSession, config: Config) -> list[ServedModel]:
     return models
 
 
+def load_noted(spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]]) -> list[ServedModel]:
+    """Load the models that a record of earlier ones describes.
+
+    Raises:
+        ModelError: one is gone or has changed since.
+        ServerError: the registry cannot be reached.
+    """
+    found = [_load_one(spark, config, Model(name=entry["name"], uri=entry["uri"])) for entry in noted]
+    for model, entry in zip(found, noted, strict=True):
+        if model.version != entry["version"]:
+            raise ModelError(
+                f"a batch was begun with version {entry['version']} of the model {model.name!r}, but {entry['uri']} is "
+                f"now version {model.version}: put it back, or delete {config.stream.checkpoint}/{MODELS} to finish "
+                "the batch with the present models"
+            )
+    return found
+
+
 def apply(data: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
     """Add each model's prediction and score to rows that have a ``features`` vector."""
     for model in models:
@@ -75,7 +100,7 @@ def apply(data: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
 
 
 def _load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
-    path, version = _find(spark, config, model)
+    path, origin, version = _find(spark, config, model)
     try:
         pipeline = PipelineModel.load(path)
     except Exception as error:  # noqa: BLE001 (Spark, Hadoop and py4j each have their own for a damaged folder)
@@ -83,17 +108,17 @@ def _load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
         raise ModelError(
             f"the model {model.name!r} at {model.uri} cannot be loaded as a PipelineModel: {reason}"
         ) from None
-    return _prepared(model, version, pipeline)
+    return _prepared(model, origin, version, pipeline)
 
 
-def _find(spark: SparkSession, config: Config, model: Model) -> tuple[str, str]:
-    """Return where a model's files are, and its version."""
+def _find(spark: SparkSession, config: Config, model: Model) -> tuple[str, str, str]:
+    """Return where a model's files are, the address of this very version, and the version."""
     if model.uri.startswith("models:/"):
         registered = registry.resolve(config, model.uri)
         folder = registry.download(config, registered)
-        return f"{_pipeline_folder(folder)}", registered.version
+        return f"{_pipeline_folder(folder)}", f"models:/{registered.name}/{registered.version}", registered.version
     if "://" in model.uri:
-        return model.uri, _digest(spark, model.uri)
+        return model.uri, model.uri, _digest(spark, model.uri)
     folder = Path(model.uri).expanduser()
     if not folder.is_dir():
         raise ModelError(
@@ -101,7 +126,7 @@ def _find(spark: SparkSession, config: Config, model: Model) -> tuple[str, str]:
             "or models:/name@alias"
         )
     path = str(_pipeline_folder(folder).resolve())
-    return path, _digest(spark, path)
+    return path, path, _digest(spark, path)
 
 
 def _pipeline_folder(folder: Path) -> Path:
@@ -118,7 +143,7 @@ def _digest(spark: SparkSession, path: str) -> str:
     return hashlib.sha256("\n".join(listed).encode()).hexdigest()[:12]
 
 
-def _prepared(model: Model, version: str, pipeline: PipelineModel) -> ServedModel:
+def _prepared(model: Model, origin: str, version: str, pipeline: PipelineModel) -> ServedModel:
     """Give the classifier columns of its own, since the defaults of two models collide; compute no others."""
     classifier = pipeline.stages[-1] if pipeline.stages else None
     size = getattr(classifier, "numFeatures", None)
@@ -127,7 +152,7 @@ def _prepared(model: Model, version: str, pipeline: PipelineModel) -> ServedMode
         raise ModelError(
             f"the model {model.name!r} at {model.uri} ends in {kind}, which is not a classifier on a vector"
         )
-    served = ServedModel(model.name, version, pipeline, size)
+    served = ServedModel(model.name, version, pipeline, size, origin)
     columns = {"featuresCol": FEATURES, "predictionCol": served.prediction}
     if classifier.hasParam("probabilityCol"):
         columns |= {"probabilityCol": served.detail, "rawPredictionCol": ""}

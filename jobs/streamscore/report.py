@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+
+from streamscore.config import Stream
+from streamscore.errors import RejectedShareError
 
 if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
@@ -35,6 +39,8 @@ class Totals:
     started: float = field(default_factory=time.monotonic)
     _last_batch: int = -1
     _recent: list[tuple[float, int]] = field(default_factory=list)
+    _window: deque[tuple[int, int]] = field(default_factory=deque)
+    """Events and rejected messages of the last batches, no more of them than a share is taken over."""
 
     def take(self, query: StreamingQuery) -> list[dict[str, Any]]:
         """Add the batches that have ended since the last call and return their status documents."""
@@ -50,6 +56,7 @@ class Totals:
             setattr(self, name, getattr(self, name) + observed[name])
         for model in self.models:
             self.correct[model.name] = self.correct.get(model.name, 0) + observed[f"correct_{model.name}"]
+        self._window.append((observed["events"], observed["rejected"]))
         self.batches += 1
         self.batch_ms = progress["durationMs"]["triggerExecution"]
         self._recent = [*self._recent[-20:], (time.monotonic(), self.events)]
@@ -87,6 +94,31 @@ class Totals:
     def accuracy(self, name: str) -> float | None:
         """Share of labelled events that a model got right; None without labels."""
         return self.correct.get(name, 0) / self.labelled if self.labelled else None
+
+    def rejected_share(self, window: int) -> float:
+        """Return the share of rejected messages in the last batches that have a number of events, 0 before that."""
+        while len(self._window) > 1 and sum(events for events, _ in self._window) - self._window[0][0] >= window:
+            self._window.popleft()
+        events, rejected = map(sum, zip(*self._window, strict=True)) if self._window else (0, 0)
+        return rejected / events if events >= window else 0.0
+
+    def too_many_rejected(self, settings: Stream) -> bool:
+        """Tell whether so many messages are rejected that the job should stop."""
+        limit = settings.max_rejected_share
+        return limit is not None and self.rejected_share(settings.rejected_window) > limit
+
+    def require_few_rejected(self, settings: Stream, topic: str) -> None:
+        """Refuse to go on when too many messages are rejected.
+
+        Raises:
+            RejectedShareError: as it says.
+        """
+        if self.too_many_rejected(settings):
+            raise RejectedShareError(
+                f"{self.rejected_share(settings.rejected_window):.0%} of the last messages were rejected, more than "
+                f"stream.max_rejected_share = {settings.max_rejected_share:.0%}: did a producer change? They are in "
+                f"the topic {topic!r} (`streamscore rejected list`). To go on regardless, set the limit to null"
+            )
 
     def summary(self) -> dict[str, Any]:
         """Return the totals as plain data."""

@@ -10,19 +10,19 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.live import Live
 
-from streamscore import decoder, index, messages, models, options, runner, session, sources, topics
+from streamscore import checkpoint, decoder, faults, index, messages, models, options, runner, session, sources, topics
+from streamscore.checkpoint import State
 from streamscore.config import Config
 from streamscore.console import log, step, terminal
-from streamscore.errors import StreamError
+from streamscore.errors import CheckpointError, StreamError
 from streamscore.options import Arguments, Option
 from streamscore.report import Totals
 from streamscore.session import StopRequest
-from streamscore.sinks import BatchWriter, StatusWriter
+from streamscore.sinks import BatchWriter, Replay, StatusWriter
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -36,6 +36,7 @@ POLL_SECONDS = 0.5
 OPTIONS = (
     Option("--available-now", "stream.available_now", "score what the topic holds now, then end"),
     Option("--checkpoint", "stream.checkpoint", "folder of the stream's checkpoint", "PATH"),
+    Option("--new-checkpoint", "stream.new_checkpoint", "start from a checkpoint that the index does not know"),
 )
 
 
@@ -71,16 +72,27 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
 
     Raises:
         ModelError: a model cannot be used.
+        CheckpointError: the checkpoint is damaged, in use, or not the one that the index was written from.
         StreamError: the stream stopped on a fault; its last batch was not committed and will be replayed.
+        RejectedShareError: too many of the last messages were rejected.
     """
     stop = StopRequest()
-    with stop.listening(spark):
+    jvm = session.jvm_pid(spark)
+    faults.arm(jvm)
+    files = checkpoint.folder(config.stream.checkpoint, spark)
+    with stop.listening(spark), checkpoint.hold(files, config.stream.checkpoint, jvm) as past:
+        _require_known_past(config, past)
         with step("Loading the models"):
             served = models.load(spark, config)
         for model in served:
             log.info("model %s: version %s, %s features", model.name, model.version, f"{model.size:,}")
         totals = Totals(served, config.stream.synthetic)
-        _score(spark, config, totals, stop)
+        noted = checkpoint.noted_models(files, past.planned)
+        _finish_with_earlier_models(spark, config, past, noted, totals, stop)
+        checkpoint.note_models(files, past.last_started + 1, [model.described() for model in served])
+        totals.models = served
+        if not stop:
+            _score(spark, config, totals, stop, BatchWriter(config, served, stop, _replay(past)))
     _print(totals)
     return totals.summary()
 
@@ -107,31 +119,79 @@ def main(argv: Sequence[str] | None = None) -> None:
     runner.run_job(sys.modules[__name__], argv)
 
 
-def _score(spark: SparkSession, config: Config, totals: Totals, stop: StopRequest) -> None:
-    """Run the stream to its end and keep the totals up to date."""
-    writer = BatchWriter(config, totals.models, stop)
+def _require_known_past(config: Config, past: State) -> None:
+    """Refuse to score a topic from another checkpoint than the index was written from.
+
+    From a new one the whole topic would be scored again, or, with ``starting_offsets: latest``, a part of it never.
+    """
+    if not config.elasticsearch.enabled or config.stream.new_checkpoint:
+        return
+    known = index.checkpoint_of(config.elasticsearch, config.kafka.topics.input)
+    if known is not None and known != past.query:
+        found = "is new" if past.is_new else f"belongs to stream {past.query}"
+        raise CheckpointError(
+            f"the index {config.elasticsearch.index!r} holds outcomes of the topic {config.kafka.topics.input!r} from "
+            f"stream {known}, but the checkpoint {config.stream.checkpoint} {found}. Give the checkpoint of that "
+            "stream with --checkpoint, or accept a new beginning with --new-checkpoint"
+        )
+
+
+def _finish_with_earlier_models(
+    spark: SparkSession,
+    config: Config,
+    past: State,
+    noted: list[dict[str, str]] | None,
+    totals: Totals,
+    stop: StopRequest,
+) -> None:
+    """Run a batch that was begun with other models again with those, so that no batch mixes versions."""
+    if past.planned == past.committed or noted is None or noted == [model.described() for model in totals.models]:
+        return
+    names = ", ".join(f"{model['name']} {model['version']}" for model in noted)
+    log.info("batch %s was begun with %s: finishing it with them", past.planned, names)
+    earlier = models.load_noted(spark, config, noted)
+    totals.models = earlier
+    _score(spark, config, totals, stop, BatchWriter(config, earlier, stop, _replay(past), last_batch=past.last_started))
+
+
+def _replay(past: State) -> Replay | None:
+    """Return which batches may have been written before."""
+    if past.last_replayed < 0 or past.since is None:
+        return None
+    return Replay(past.last_replayed, past.since)
+
+
+def _score(spark: SparkSession, config: Config, totals: Totals, stop: StopRequest, writer: BatchWriter) -> None:
+    """Run the stream to its end, or to the writer's last batch, and keep the totals up to date."""
     status = StatusWriter(config.elasticsearch)
-    query = _start(scored_events(spark, config, totals.models), writer, config)
+    query = _start(scored_events(spark, config, writer.models), writer, config)
+    if config.elasticsearch.enabled:
+        index.note_checkpoint(config.elasticsearch, config.kafka.topics.input, str(query.id))
     log.info("scoring the topic %s, checkpoint %s", config.kafka.topics.input, config.stream.checkpoint)
     with _shown(totals, config) as refresh:
-        while query.isActive and not stop:
-            status.write(totals.take(query))
+        while query.isActive and not stop and not writer.finished and not totals.too_many_rejected(config.stream):
+            _take(query, totals, status)
             refresh()
             stop.wait(POLL_SECONDS)
-        if stop:
-            _drain(query, writer, stop, config.stream.drain_seconds)
-        status.write(totals.take(query))
+        _drain(query, writer, stop, config.stream.drain_seconds)
+        _take(query, totals, status)
         refresh()
     status.close()
     _raise_fault(query, writer, config)
+    totals.require_few_rejected(config.stream, config.kafka.topics.rejected)
+
+
+def _take(query: StreamingQuery, totals: Totals, status: StatusWriter) -> None:
+    """Add the batches that have ended to the totals and tell of them."""
+    taken = totals.take(query)
+    status.write(taken)
+    for _ in taken:
+        faults.reach("committed")
 
 
 def _start(judged: DataFrame, writer: BatchWriter, config: Config) -> StreamingQuery:
     settings = config.stream
-    checkpoint = settings.checkpoint
-    if "://" not in checkpoint:
-        checkpoint = str(Path(checkpoint).resolve())
-    stream = judged.writeStream.queryName(NAME).foreachBatch(writer).option("checkpointLocation", checkpoint)
+    stream = judged.writeStream.queryName(NAME).foreachBatch(writer).option("checkpointLocation", settings.checkpoint)
     if settings.available_now:
         return stream.trigger(availableNow=True).start()
     return stream.trigger(processingTime=f"{settings.trigger_seconds * 1000:.0f} milliseconds").start()
@@ -140,6 +200,7 @@ def _start(judged: DataFrame, writer: BatchWriter, config: Config) -> StreamingQ
 def _drain(query: StreamingQuery, writer: BatchWriter, stop: StopRequest, patience: float) -> None:
     """Let the batch in flight be committed, then stop; ``stop()`` alone would break off between two sinks."""
     deadline = time.monotonic() + patience
+    writer.closing = True
     while query.isActive and query.status["isTriggerActive"] and not writer.not_started:
         if stop.urgent or time.monotonic() > deadline:
             query.stop()

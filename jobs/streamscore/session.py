@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from streamscore.checkpoint import is_local
 from streamscore.config import CONF_DIR, Config
 from streamscore.console import log
 from streamscore.errors import SetupError
@@ -68,7 +69,7 @@ def spark_settings(config: Config, job: str) -> dict[str, str]:
             "spark.speculation": "false",
             "spark.sql.streaming.numRecentProgressUpdates": "50",
         }
-        if _is_local(config.stream.checkpoint):
+        if is_local(config.stream.checkpoint):
             # The default manager starts some 40 processes per batch on a local disk; wrong for object stores.
             settings["spark.sql.streaming.checkpointFileManagerClass"] = (
                 "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
@@ -104,6 +105,11 @@ def create(config: Config, job: str, jars: Sequence[Path] = ()) -> SparkSession:
         return builder.getOrCreate()
     except (PySparkException, RuntimeError) as error:
         raise SetupError(f"Spark did not start: {error}; see {log_file(config, job)}") from None
+
+
+def jvm_pid(spark: SparkSession) -> int:
+    """Return the process id of the session's JVM, which may outlive this process."""
+    return int(spark.sparkContext._gateway.jvm.java.lang.ProcessHandle.current().pid())  # type: ignore[union-attr]  # noqa: SLF001
 
 
 def log_file(config: Config, job: str) -> Path:
@@ -181,7 +187,3 @@ def _jvm_listening(spark: SparkSession, request: StopRequest) -> Iterator[None]:
     finally:
         for number, old in zip(signals, before, strict=True):
             gateway.jvm.sun.misc.Signal.handle(number, old)
-
-
-def _is_local(path: str) -> bool:
-    return "://" not in path and ":/" not in path

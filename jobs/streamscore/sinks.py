@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
-from streamscore import index, messages
+from streamscore import faults, index, messages
 from streamscore.config import Config, Elasticsearch, Kafka
 from streamscore.console import log
 from streamscore.errors import ServerError
 from streamscore.schema import DOCUMENT_ID
-from streamscore.sources import kafka_options
+from streamscore.sources import kafka_options, topic_since
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -19,13 +22,32 @@ if TYPE_CHECKING:
     from streamscore.models import ServedModel
     from streamscore.session import StopRequest
 
-# Every record is acknowledged by all replicas, and the producer's own retries neither repeat nor reorder any. These are
-# the client's defaults today; the promise must not hang on that.
-_DURABLE = {"kafka.acks": "all", "kafka.enable.idempotence": "true", "kafka.compression.type": "lz4"}
+# Every record is acknowledged by all replicas, and the producer's own retries neither repeat nor reorder any. A broker
+# that is away for longer than these limits fails the batch.
+_DURABLE = {
+    "kafka.acks": "all",
+    "kafka.enable.idempotence": "true",
+    "kafka.compression.type": "lz4",
+    "kafka.max.block.ms": "60000",
+    "kafka.request.timeout.ms": "30000",
+    "kafka.delivery.timeout.ms": "120000",
+}
+
+SKEW_MS = 60_000
+"""How far the clocks of the machines that plan a batch and that write its records may be apart, in milliseconds."""
 
 
 class NotStarted(Exception):  # noqa: N818 (it is a way to stop, not an error)
     """Raised inside a batch that came up while the job was stopping: nothing of it was written."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Batches that may have been written before, in part or in whole."""
+
+    last_batch: int
+    since: int
+    """Epoch milliseconds before which none of them was written."""
 
 
 @dataclass
@@ -33,38 +55,85 @@ class BatchWriter:
     """Writes a batch of judged rows; hand it to ``foreachBatch``.
 
     If it raises, the batch is not committed: it is replayed, in whole, when the stream starts again. A replay writes
-    the same documents under the same ids; Kafka may then hold a record of that batch twice.
+    the same documents under the same ids, and to Kafka only those records that are not there yet.
     """
 
     config: Config
     models: Sequence[ServedModel]
     stop: StopRequest
+    replay: Replay | None = None
+    last_batch: int | None = None
+    """The last batch to write; None: there is no last one."""
     sink: str | None = field(default=None, init=False)
     """The sink that is being written to, for the message when it fails."""
+    closing: bool = field(default=False, init=False)
+    """Set when no further batch is to begin."""
     not_started: bool = field(default=False, init=False)
     """Whether a batch was turned away because the job was stopping."""
+    finished: bool = field(default=False, init=False)
+    """Whether the last batch is written."""
 
-    def __call__(self, batch: DataFrame, _batch_id: int) -> None:
+    def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Write one batch."""
-        if self.stop:
+        if self.stop or self.closing or self.finished:
             self.not_started = True
             raise NotStarted
-        # Both sinks read the batch; without this Kafka would be read, and every model applied, once for each.
+        faults.reach("entry")
+        # All sinks read the batch; without this Kafka would be read, and every model applied, once for each.
         batch.persist()
         try:
-            self.sink = f"the Kafka topic {self.config.kafka.topics.rejected!r}"
-            write_topic(messages.rejected_records(batch), self.config.kafka, self.config.kafka.topics.rejected)
-            outcomes = messages.outcomes(batch, self.models)
-            if self.config.elasticsearch.enabled:
-                self.sink = f"Elasticsearch at {self.config.elasticsearch.url}"
-                settings = self.config.elasticsearch
-                write_index(messages.rejected_documents(batch), settings, settings.rejected_index)
-                write_index(messages.documents(outcomes), settings, settings.index)
-            self.sink = f"the Kafka topic {self.config.kafka.topics.predictions!r}"
-            write_topic(messages.outcome_records(outcomes), self.config.kafka, self.config.kafka.topics.predictions)
-            self.sink = None
+            self._write(batch, self.replay if self.replay and batch_id <= self.replay.last_batch else None)
         finally:
             batch.unpersist()
+        self.finished = batch_id == self.last_batch
+
+    def _write(self, batch: DataFrame, replay: Replay | None) -> None:
+        kafka, names, search = self.config.kafka, self.config.kafka.topics, self.config.elasticsearch
+        outcomes = messages.outcomes(batch, self.models)
+        new_batch, new_outcomes = batch, outcomes
+        if replay is not None:
+            log.info("a batch that may have been written before: looking for what is there")
+            there = partial(topic_since, batch.sparkSession, kafka, since=replay.since - SKEW_MS)
+            new_batch = messages.rejected_without(batch, there(names.rejected))
+            new_outcomes = messages.without(outcomes, there(names.predictions))
+        self.sink = f"the Kafka topic {names.rejected!r}"
+        rejected = messages.rejected_records(new_batch)
+        faults.write("rejected", rejected, lambda frame: write_topic(frame, kafka, names.rejected))
+        if search.enabled:
+            self.sink = f"Elasticsearch at {search.url}"
+            self._write_patiently(messages.rejected_documents(batch), search.rejected_index)
+            documents = messages.documents(outcomes)
+            faults.write("index", documents, lambda frame: self._write_patiently(frame, search.index))
+        self.sink = f"the Kafka topic {names.predictions!r}"
+        records = messages.outcome_records(new_outcomes)
+        faults.write("predictions", records, lambda frame: write_topic(frame, kafka, names.predictions))
+        self.sink = None
+
+    def _write_patiently(self, documents: DataFrame, name: str) -> None:
+        """Write documents; while Elasticsearch is away or overloaded, wait and write all again, under the same ids."""
+        settings = self.config.elasticsearch
+        deadline = time.monotonic() + settings.retry_seconds
+        for delay in chain((1, 2, 4, 8, 16), repeat(30)):
+            try:
+                write_index(documents, settings, name)
+            except Exception as error:
+                if time.monotonic() + delay > deadline or self.stop.urgent or not _may_pass(error, settings):
+                    raise
+                log.warning("Elasticsearch does not take the documents; trying again in %s s", delay)
+                time.sleep(delay)
+            else:
+                return
+
+
+def _may_pass(error: Exception, settings: Elasticsearch) -> bool:
+    """Tell whether a failed write may succeed later: the server is away, or says that it is overloaded."""
+    if any(status in str(error) for status in ("429", "503", "es_rejected_execution", "unavailable_shards")):
+        return True
+    try:
+        index.health(settings, timeout=3.0)
+    except ServerError:
+        return True
+    return "all nodes failed" in str(error)  # it was away a moment ago
 
 
 class StatusWriter:
@@ -116,8 +185,10 @@ def write_index(documents: DataFrame, settings: Elasticsearch, index: str) -> No
         "es.batch.write.refresh": "false",  # the default refreshes the index after every task
         "es.batch.size.entries": str(settings.bulk_documents),
         "es.batch.size.bytes": "8mb",
-        "es.batch.write.retry.count": "6",
+        "es.batch.write.retry.count": "3",
         "es.batch.write.retry.wait": "5s",
+        "es.http.timeout": "30s",
+        "es.http.retries": "1",
         **_credentials(settings),
     }
     documents.write.format("org.elasticsearch.spark.sql").options(**options).mode("append").save(index)

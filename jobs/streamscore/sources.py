@@ -42,6 +42,19 @@ def topic(spark: SparkSession, kafka: Kafka, name: str) -> DataFrame:
     return spark.read.format("kafka").options(**options).load()
 
 
+def topic_since(spark: SparkSession, kafka: Kafka, name: str, since: int) -> DataFrame:
+    """Return what a topic has got since a moment (epoch milliseconds), in the columns of Spark's Kafka source."""
+    options = {
+        **kafka_options(kafka),
+        "subscribe": name,
+        "includeHeaders": "true",
+        "startingTimestamp": str(since),
+        # A partition without a later record has nothing to give; by default Spark would fail.
+        "startingOffsetsByTimestampStrategy": "latest",
+    }
+    return spark.read.format("kafka").options(**options).load()
+
+
 def is_delta(source: str) -> bool:
     """Tell whether a local folder is a Delta table; a remote one is asked for by the prefix ``delta:``."""
     return source.startswith("delta:") or (Path(source) / "_delta_log").is_dir()

@@ -11,7 +11,7 @@ from streamscore.config import Kafka
 from streamscore.errors import ConfigError, ServerError
 
 if TYPE_CHECKING:
-    from confluent_kafka import Producer
+    from confluent_kafka import Consumer, Producer
     from confluent_kafka.admin import AdminClient
 
 _SILENT = logging.getLogger("streamscore.librdkafka")
@@ -90,6 +90,18 @@ def producer(kafka: Kafka) -> Producer:
         "message.timeout.ms": 60_000,
     }
     return Producer(settings, logger=_SILENT)
+
+
+def consumer(kafka: Kafka) -> Consumer:
+    """Return a consumer that reads what it is told to and commits nothing."""
+    from confluent_kafka import Consumer
+
+    settings: dict[str, str | int | float | bool] = {
+        **client_settings(kafka),
+        "group.id": "streamscore",
+        "enable.auto.commit": False,
+    }
+    return Consumer(settings, logger=_SILENT)
 
 
 def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:

@@ -53,6 +53,13 @@ def _absolute(path: Path) -> Path:
     return path.expanduser().resolve()
 
 
+def _absolute_if_local(location: str) -> str:
+    return location if ":/" in location else str(_absolute(Path(location)))
+
+
+Location = Annotated[str, AfterValidator(_absolute_if_local)]
+"""A path of this machine, made absolute, or an address of another file system."""
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 MemorySize = Annotated[str, AfterValidator(_whole_heap)]
 Positive = Annotated[int, Field(gt=0)]
@@ -149,6 +156,7 @@ class Elasticsearch(_Section):
     ca_file: AbsolutePath | None
     insecure: bool
     wan_only: bool
+    retry_seconds: Annotated[float, Field(ge=0)]
     bulk_documents: Positive
 
     @model_validator(mode="after")
@@ -187,7 +195,11 @@ class Elasticsearch(_Section):
 class Stream(_Section):
     """How score_stream runs."""
 
-    checkpoint: str
+    checkpoint: Location
+    new_checkpoint: bool
+    max_rejected_share: Annotated[float, Field(gt=0, le=1)] | None
+    rejected_window: Positive
+    max_restarts: Annotated[int, Field(ge=0)]
     synthetic: bool
     trigger_seconds: Annotated[float, Field(ge=0)]
     available_now: bool
@@ -230,7 +242,7 @@ class Train(_Section):
     min_category_count: Positive
     lr: Classifier
     svm: Classifier
-    output: str
+    output: Location
 
     @field_validator("hash_size")
     @classmethod

@@ -1,0 +1,289 @@
+"""The checkpoint of a stream: what Spark keeps there, read to tell what a restart will do again, and notes of our own.
+
+Spark writes ``offsets/N`` before it runs batch N and ``commits/N`` after it; a batch with the first and without the
+second is run again (Spark's MicroBatchExecution). Notes of ours are in the folder ``streamscore`` beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import psutil
+
+from streamscore.console import log
+from streamscore.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+NOTES: Final = "streamscore"
+LEASE: Final = f"{NOTES}/lease.json"
+MODELS: Final = f"{NOTES}/models.json"
+
+PATIENCE: Final = 30.0
+"""Seconds to wait for a killed job's JVM, which goes on for a moment after its Python is gone."""
+
+
+class Folder(Protocol):
+    """The few things that are done with a checkpoint's files."""
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder; none if it does not exist."""
+        ...
+
+    def read(self, name: str) -> str | None:
+        """Return a file's text; None if it does not exist."""
+        ...
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file, whole or not at all."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it exists."""
+        ...
+
+
+class LocalFolder:
+    """A checkpoint on a file system that this machine has mounted."""
+
+    def __init__(self, location: str) -> None:
+        self._root = Path(location.removeprefix("file://"))
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder; none if it does not exist."""
+        path = self._root / folder
+        return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+
+    def read(self, name: str) -> str | None:
+        """Return a file's text; None if it does not exist."""
+        path = self._root / name
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file, whole or not at all."""
+        path = self._root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it exists."""
+        (self._root / name).unlink(missing_ok=True)
+
+
+class HadoopFolder:
+    """A checkpoint on any other file system, reached as Spark reaches it."""
+
+    def __init__(self, spark: SparkSession, location: str) -> None:
+        self._jvm: Any = spark._jvm  # noqa: SLF001 (Spark has no public way to a file system)
+        self._root = location
+        conf = spark._jsparkSession.sessionState().newHadoopConf()  # noqa: SLF001 (as above)
+        self._files = self._path("").getFileSystem(conf)
+
+    def _path(self, name: str) -> Any:
+        return self._jvm.org.apache.hadoop.fs.Path(f"{self._root}/{name}".rstrip("/"))
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder; none if it does not exist."""
+        path = self._path(folder)
+        return (
+            sorted(entry.getPath().getName() for entry in self._files.listStatus(path))
+            if self._files.exists(path)
+            else []
+        )
+
+    def read(self, name: str) -> str | None:
+        """Return a file's text; None if it does not exist."""
+        path = self._path(name)
+        if not self._files.exists(path):
+            return None
+        stream = self._files.open(path)
+        try:
+            return str(self._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+        finally:
+            stream.close()
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file, whole or not at all, as far as the file system has a rename of that kind."""
+        partial, path = self._path(f"{name}.partial"), self._path(name)
+        stream = self._files.create(partial, True)
+        try:
+            stream.write(bytearray(text, "utf-8"))
+        finally:
+            stream.close()
+        self._files.delete(path, False)
+        self._files.rename(partial, path)
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it exists."""
+        self._files.delete(self._path(name), False)
+
+
+def is_local(location: str) -> bool:
+    """Tell whether a checkpoint is on a file system that this machine has mounted."""
+    return location.startswith("file://") or ("://" not in location and ":/" not in location)
+
+
+def folder(location: str, spark: SparkSession | None = None) -> Folder:
+    """Return the files of a checkpoint; one that is not local needs a session."""
+    if is_local(location):
+        return LocalFolder(location)
+    if spark is None:
+        raise CheckpointError(f"{location}: only Spark reaches this file system")
+    return HadoopFolder(spark, location)
+
+
+@dataclass(frozen=True)
+class State:
+    """What a checkpoint tells about the past; a batch number is -1 where there is none."""
+
+    query: str | None
+    planned: int
+    committed: int
+    since: int | None
+    """Epoch milliseconds at which the first batch that may run again was planned for the first time."""
+    clean: bool
+    """Whether the last job ended in an orderly way."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has run from it yet."""
+        return self.query is None
+
+    @property
+    def last_started(self) -> int:
+        """Highest number of a batch that either log knows."""
+        return max(self.planned, self.committed)
+
+    @property
+    def last_replayed(self) -> int:
+        """Highest number of a batch that may have been written before; -1 if none was.
+
+        After an orderly end nothing runs again. Otherwise it is the last batch of either log, and the one after it as
+        well: a last entry that was damaged and removed leaves no trace.
+        """
+        if self.is_new or (self.clean and self.planned == self.committed):
+            return -1
+        return self.last_started + 1
+
+
+def inspect(files: Folder, location: str) -> State:
+    """Read a checkpoint.
+
+    Raises:
+        CheckpointError: it is damaged; the message names the file and the repair.
+    """
+    planned, committed = _highest(files, "offsets"), _highest(files, "commits")
+    query = _query(files, location, planned)
+    since = None
+    if planned >= 0:
+        since = _planned_at(files, location, planned)
+    return State(query, planned, committed, since, clean=files.read(LEASE) is None)
+
+
+@contextmanager
+def hold(files: Folder, location: str, jvm: int) -> Iterator[State]:
+    """Hold a checkpoint against other jobs and tell its state; a note stays behind unless the work ends in order.
+
+    Args:
+        files: the checkpoint.
+        location: its name, for messages.
+        jvm: process id of this job's JVM: it may outlive its Python, and it is the one that writes.
+
+    Raises:
+        CheckpointError: another job on this machine holds it and does not end, or it is damaged.
+    """
+    _await_holder(files, location)
+    past = inspect(files, location)
+    created = psutil.Process(jvm).create_time()
+    files.write(LEASE, json.dumps({"host": socket.gethostname(), "pid": jvm, "created": created}))
+    yield past
+    files.remove(LEASE)
+
+
+def note_models(files: Folder, first_batch: int, models: Sequence[dict[str, str]]) -> None:
+    """Record which models are in force from a batch on; an entry for that or a later batch is replaced."""
+    earlier = [entry for entry in _noted(files) if entry["first_batch"] < first_batch]
+    entries = [*earlier[-9:], {"first_batch": first_batch, "models": list(models)}]
+    files.write(MODELS, json.dumps(entries, indent=1))
+
+
+def noted_models(files: Folder, batch: int) -> list[dict[str, str]] | None:
+    """Return the models that were in force at a batch; None if there is no record."""
+    entries = [entry for entry in _noted(files) if entry["first_batch"] <= batch]
+    return list(entries[-1]["models"]) if entries else None
+
+
+def _noted(files: Folder) -> list[dict[str, Any]]:
+    text = files.read(MODELS)
+    return list(json.loads(text)) if text else []
+
+
+def _highest(files: Folder, log_name: str) -> int:
+    return max((int(name) for name in files.names(log_name) if name.isdigit()), default=-1)
+
+
+def _query(files: Folder, location: str, planned: int) -> str | None:
+    text = files.read("metadata")
+    if text is None:
+        if planned >= 0:
+            raise CheckpointError(
+                f"{location}/metadata is missing, though batch {planned} was planned: Spark would take this for "
+                "another stream. Restore the file, or start with a new --checkpoint and --new-checkpoint"
+            )
+        return None
+    try:
+        return str(json.loads(text)["id"])
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(
+            f"{location}/metadata is damaged: restore the file, or start with a new --checkpoint and --new-checkpoint"
+        ) from None
+
+
+def _planned_at(files: Folder, location: str, batch: int) -> int:
+    text = files.read(f"offsets/{batch}") or ""
+    try:
+        return int(json.loads(text.splitlines()[1])["batchTimestampMs"])
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise CheckpointError(
+            f"{location}/offsets/{batch} is damaged: delete it and its checksum .{batch}.crc, and the batch is planned "
+            "anew; what it has written already will not be written again"
+        ) from None
+
+
+def _await_holder(files: Folder, location: str) -> None:
+    """Wait until the job that holds a checkpoint is gone."""
+    text = files.read(LEASE)
+    holder = json.loads(text) if text else {}
+    deadline = time.monotonic() + PATIENCE
+    waited = False
+    while _is_alive(holder):
+        if time.monotonic() > deadline:
+            raise CheckpointError(
+                f"{location} is in use by process {holder['pid']} on this machine: stop that job, "
+                "or choose another --checkpoint"
+            )
+        if not waited:
+            log.info("waiting for the job that holds the checkpoint, process %s, to end", holder["pid"])
+            waited = True
+        time.sleep(0.2)
+
+
+def _is_alive(holder: dict[str, Any]) -> bool:
+    if holder.get("host") != socket.gethostname():
+        return False  # another machine's or an earlier container's: its processes cannot be looked at
+    try:
+        process = psutil.Process(holder["pid"])
+        same = abs(process.create_time() - holder["created"]) < 1.0
+        return bool(same and process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,164 @@
+"""Look at the rejected topic and send what is in it to the input topic again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from streamscore import topics
+from streamscore.config import Kafka
+from streamscore.errors import InputError, ServerError
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, Message
+
+REPLAY_OF: Final = "replay-of"
+"""Header of a message that was sent again: the event id under which it was rejected."""
+
+_OURS: Final = frozenset(
+    {
+        "__connect.errors.topic",
+        "__connect.errors.partition",
+        "__connect.errors.offset",
+        "__connect.errors.stage",
+        "__connect.errors.exception.message",
+        "reason",
+        "event-id",
+        "app-version",
+    }
+)
+
+Header = tuple[str, bytes | None]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A rejected message as it came, and what was found wrong with it."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...]
+    timestamp: int
+    event_id: str
+    reason: str
+    detail: str
+
+    def own_headers(self) -> list[Header]:
+        """Return the headers that the message came with."""
+        return list(self.headers[: len(self.headers) - len(_OURS)])
+
+
+def read(kafka: Kafka) -> Iterator[Rejected]:
+    """Yield all that the rejected topic holds now.
+
+    Raises:
+        ServerError: no broker answers, or the topic does not exist.
+    """
+    for message in _messages(kafka, kafka.topics.rejected):
+        headers = _headers(message)
+        ours = {name: (value or b"").decode() for name, value in headers[-len(_OURS) :]}
+        if not ours.keys() >= _OURS:
+            continue  # not written by score_stream
+        yield Rejected(
+            message.key(),
+            message.value(),
+            headers,
+            message.timestamp()[1],
+            ours["event-id"],
+            ours["reason"],
+            ours["__connect.errors.exception.message"],
+        )
+
+
+def find(kafka: Kafka, event_id: str) -> Rejected:
+    """Return one rejected message.
+
+    Raises:
+        InputError: the topic holds no message of that id.
+        ServerError: no broker answers, or the topic does not exist.
+    """
+    for message in read(kafka):
+        if message.event_id == event_id:
+            return message
+    raise InputError(f"no rejected message has the id {event_id}: `streamscore rejected list` shows those there are")
+
+
+def replay(kafka: Kafka, wanted: list[Rejected], value: bytes | None = None) -> int:
+    """Send rejected messages to the input topic again, each at most once, however often this is done.
+
+    Args:
+        kafka: the brokers and topics.
+        wanted: what to send.
+        value: a repaired value to send in place of the message's own.
+
+    Returns:
+        The number of messages sent; those that were sent before are passed over.
+
+    Raises:
+        ServerError: the broker did not take a message.
+    """
+    done = {
+        (told or b"").decode()
+        for message in _messages(kafka, kafka.topics.input)
+        for name, told in _headers(message)
+        if name == REPLAY_OF
+    }
+    producer = topics.producer(kafka)
+    failures: list[str] = []
+
+    def delivered(error: Any, _message: Any) -> None:
+        if error is not None:
+            failures.append(error.str())
+
+    sent = 0
+    for message in wanted:
+        if message.event_id in done:
+            continue
+        done.add(message.event_id)
+        producer.produce(
+            kafka.topics.input,
+            message.value if value is None else value,
+            message.key,
+            headers=[*message.own_headers(), (REPLAY_OF, message.event_id.encode())],
+            on_delivery=delivered,
+        )
+        producer.poll(0)
+        sent += 1
+    left = producer.flush(60)
+    if failures or left:
+        raise ServerError(
+            f"the topic {kafka.topics.input!r} did not take every message: {(failures or ['timed out'])[0]}"
+        )
+    return sent
+
+
+def _messages(kafka: Kafka, topic: str) -> Iterator[Message]:
+    """Yield all messages that a topic holds now, partition by partition."""
+    from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+
+    extent = topics.extent(kafka, topic)
+    consumer: Consumer = topics.consumer(kafka)
+    try:
+        for partition, end in extent.end.items():
+            if end <= extent.begin[partition]:
+                continue
+            consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
+            yield from _until(consumer, end, topic)
+    finally:
+        consumer.close()
+
+
+def _headers(message: Message) -> tuple[Header, ...]:
+    return tuple(cast("list[Header]", message.headers() or []))
+
+
+def _until(consumer: Consumer, end: int, topic: str) -> Iterator[Message]:
+    while True:
+        message = consumer.poll(30.0)
+        error = message.error() if message is not None else None
+        if message is None or error is not None:
+            raise ServerError(f"the topic {topic!r} cannot be read: {error.str() if error else 'timed out'}")
+        yield message
+        if (message.offset() or 0) >= end - 1:
+            return
