@@ -67,6 +67,19 @@ def down(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: 
 
 
 @app.command()
+def create(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
+    """Create the topics and the indices that are missing; the jobs do the same, where they are allowed to."""
+    from streamscore import index, topics
+
+    settings = configuration.load(config, set)
+    named = settings.kafka.topics
+    made = [f"topic {name}" for name in topics.ensure(settings.kafka, named.input, named.predictions, named.rejected)]
+    if settings.elasticsearch.enabled:
+        made += [f"index {name}" for name in index.ensure(settings.elasticsearch)]
+    typer.echo("\n".join(f"created {name}" for name in made) or "everything is there")
+
+
+@app.command()
 def status(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
     """Say what runs; exit code 1 if a server does not answer."""
     settings = configuration.load(config, set)

@@ -10,17 +10,12 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from pathlib import Path
 
 import pytest
 
-from streamscore import config as configuration
 from streamscore import index
 from streamscore.kibana import alert, dashboards_api, saved_objects
-from streamscore.local import stack
-from streamscore.local.ports import free_port
 
-ARTIFACTS = Path(__file__).parents[2] / ".streamscore" / "artifacts"
 START = 1_760_000_040_000  # a full minute, in epoch milliseconds
 MINUTE = 60_000
 RANGE = {"gte": START, "lt": START + 2 * MINUTE}
@@ -86,28 +81,11 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
-def elasticsearch(tmp_path_factory):
-    """A configuration with an Elasticsearch of this module's own."""
-    settings = configuration.load(
-        "local",
-        [
-            f"state_dir={tmp_path_factory.mktemp('state')}",
-            f"local.artifacts_dir={ARTIFACTS}",
-            f"kafka.bootstrap_servers=127.0.0.1:{free_port()}",
-            f"elasticsearch.url=http://127.0.0.1:{free_port()}",
-        ],
-    )
-    stack.up(settings)
-    yield settings
-    stack.down(settings)
-
-
-@pytest.fixture(scope="module")
-def config(elasticsearch):
+def config(servers):
     """A configuration with indices of this module's own, which hold the known documents."""
     name = f"t{uuid.uuid4().hex[:8]}"
     names = {"index": name, "rejected_index": f"{name}-rejected", "status_index": f"{name}-status"}
-    settings = elasticsearch.model_copy(update={"elasticsearch": elasticsearch.elasticsearch.model_copy(update=names)})
+    settings = servers.model_copy(update={"elasticsearch": servers.elasticsearch.model_copy(update=names)})
     index.ensure(settings.elasticsearch)
     with index.client(settings.elasticsearch) as client:
         lines = [line for target, entry in documents(names) for line in ({"index": {"_index": target}}, entry)]

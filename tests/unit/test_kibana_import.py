@@ -263,18 +263,8 @@ def test_user_and_password_sign_in(kibana, monkeypatch):
     assert kibana.objects
 
 
-def test_an_api_key_signs_in(kibana, tmp_path):
-    """The key comes from a file."""
-    kibana.authorization = "ApiKey a2V5"
-    (tmp_path / "key").write_text("a2V5\n")
-
-    run(kibana, f"kibana.api_key=${{file:{tmp_path / 'key'}}}")
-
-    assert kibana.objects
-
-
-def test_a_netrc_file_does_not_sign_in(kibana, monkeypatch, tmp_path):
-    """Only the configuration says who we are."""
+def test_an_api_key_signs_in_and_a_netrc_file_does_not(kibana, monkeypatch, tmp_path):
+    """The key comes from a file that the configuration names; nothing else says who we are."""
     (tmp_path / "netrc").write_text(f"machine {urlsplit(kibana.url).hostname} login elastic password s3cret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     kibana.authorization = "ApiKey a2V5"
