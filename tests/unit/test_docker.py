@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -15,9 +16,7 @@ from streamscore import __version__, cli, coordinates, score_stream, seed_topic,
 from streamscore import config as configuration
 
 JOBS = {"train": train_models, "seed": seed_topic, "score": score_stream}
-SERVICES = yaml.safe_load(
-    (configuration.CONF_DIR.resolve().parent / "docker" / "compose.yml").read_text(encoding="utf-8")
-)["services"]
+SERVICES = yaml.safe_load((Path(__file__).parents[2] / "docker" / "compose.yml").read_text())["services"]
 OURS = [name for name, service in SERVICES.items() if service["image"].startswith("streamscore")]
 COMMANDS = typer.main.get_command(cli.app).commands
 
