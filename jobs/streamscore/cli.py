@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
@@ -23,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+kibana = typer.Typer(name="kibana", help="The Kibana dashboard.", no_args_is_help=True)
+app.add_typer(kibana)
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 ConfigOption = Annotated[
@@ -61,6 +64,19 @@ def down(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: 
 
     stopped = stack.down(configuration.load(config, set))
     typer.echo(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
+
+
+@app.command()
+def create(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
+    """Create the topics and the indices that are missing; the jobs do the same, where they are allowed to."""
+    from streamscore import index, topics
+
+    settings = configuration.load(config, set)
+    named = settings.kafka.topics
+    made = [f"topic {name}" for name in topics.ensure(settings.kafka, named.input, named.predictions, named.rejected)]
+    if settings.elasticsearch.enabled:
+        made += [f"index {name}" for name in index.ensure(settings.elasticsearch)]
+    typer.echo("\n".join(f"created {name}" for name in made) or "everything is there")
 
 
 @app.command()
@@ -140,6 +156,36 @@ def demo(
     for override in overrides:
         argv += ["--set", override]
     show.run(configuration.load(config, overrides), argv, keep=not stop)
+
+
+@kibana.command(name="import")
+def kibana_import(
+    config: ConfigOption = "local",
+    set: SetOption = [],  # noqa: A002, B006
+    url: Annotated[str | None, typer.Option(help="Kibana's address (kibana.url)")] = None,
+    space: Annotated[str | None, typer.Option(help="the space to import into (kibana.space)")] = None,
+    alert: Annotated[bool, typer.Option("--alert/--no-alert", help="the alert rule too")] = True,
+) -> None:
+    """Put the dashboard, its data views and the alert rule into a Kibana; again to bring them up to date."""
+    from streamscore.kibana import importer
+
+    chosen = [f"kibana.{key}={value}" for key, value in (("url", url), ("space", space)) if value is not None]
+    settings = configuration.load(config, [*set, *chosen])
+    for change in importer.run(settings, with_alert=alert):
+        typer.echo(str(change))
+
+
+@kibana.command(name="export")
+def kibana_export(
+    folder: Annotated[Path, typer.Argument(help="where the files go")],
+    config: ConfigOption = "local",
+    set: SetOption = [],  # noqa: A002, B006
+) -> None:
+    """Write what `import` sends to files, for a Kibana that cannot be reached from here."""
+    from streamscore.kibana import export
+
+    for path in export.write(configuration.load(config, set), folder):
+        typer.echo(str(path))
 
 
 def _submit(job: ModuleType, argv: list[str]) -> None:

@@ -10,7 +10,7 @@ LAYERS = [
     {"errors", "schema", "coordinates"},
     {"config", "console"},
     {"criteo", "synthetic", "features", "messages", "decoder"},
-    {"registry", "models", "session", "topics", "index"},
+    {"registry", "models", "session", "topics", "index", "kibana"},
     {"sources", "options", "report"},
     {"sinks", "dataset", "pacing", "runner"},
     {"train_models", "seed_topic", "score_stream"},

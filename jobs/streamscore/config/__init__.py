@@ -4,7 +4,18 @@
 environment or from files and never show in a repr, a log line or a command line.
 """
 
-from streamscore.config.keys import Config, Elasticsearch, Kafka, Message, Model, Seed, Stream, Train, is_loopback
+from streamscore.config.keys import (
+    Config,
+    Elasticsearch,
+    Kafka,
+    Kibana,
+    Message,
+    Model,
+    Seed,
+    Stream,
+    Train,
+    is_loopback,
+)
 from streamscore.config.loading import CONF_DIR, load, shown
 
 __all__ = [
@@ -12,6 +23,7 @@ __all__ = [
     "Config",
     "Elasticsearch",
     "Kafka",
+    "Kibana",
     "Message",
     "Model",
     "Seed",

@@ -164,20 +164,7 @@ class Elasticsearch(_Section):
         names = [self.index, self.rejected_index, self.status_index]
         if len(set(names)) < len(names):
             raise ValueError(f"the three indices must differ, found {', '.join(names)}")
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"url {self.url!r} is not http://host:port or https://host:port")
-        if parts.username or parts.password:
-            raise ValueError("url must not carry a user or a password: use elasticsearch.user and .password")
-        if parts.scheme == "http" and not is_loopback(parts.hostname) and not self.insecure:
-            raise ValueError(
-                f"{parts.hostname} would be reached without encryption: use https://, "
-                "or set elasticsearch.insecure to true"
-            )
-        if (self.user is None) != (self.password is None):
-            raise ValueError("user and password go together")
-        if self.user is not None and self.api_key is not None:
-            raise ValueError("set either user and password, or api_key")
+        _check_server(self, "elasticsearch")
         return self
 
     @property
@@ -190,6 +177,32 @@ class Elasticsearch(_Section):
         """Port of the server."""
         parts = urlsplit(self.url)
         return parts.port or (443 if parts.scheme == "https" else 9200)
+
+
+class Alert(_Section):
+    """When Kibana's alert rule calls a model worse than guessing."""
+
+    window_minutes: Positive
+    min_labelled: Positive
+    margin: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Kibana(_Section):
+    """The Kibana that the dashboard is imported into."""
+
+    url: str
+    space: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
+    user: str | None
+    password: SecretStr | None
+    api_key: SecretStr | None
+    ca_file: AbsolutePath | None
+    insecure: bool
+    alert: Alert
+
+    @model_validator(mode="after")
+    def _complete(self) -> Kibana:
+        _check_server(self, "kibana")
+        return self
 
 
 class Stream(_Section):
@@ -304,6 +317,23 @@ class Local(_Section):
     start_seconds: Annotated[float, Field(gt=0)]
 
 
+def _check_server(settings: Elasticsearch | Kibana, section: str) -> None:
+    """Check a server's address and the way to sign in."""
+    parts = urlsplit(settings.url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"url {settings.url!r} is not http://host:port or https://host:port")
+    if parts.username or parts.password:
+        raise ValueError(f"url must not carry a user or a password: use {section}.user and .password")
+    if parts.scheme == "http" and not is_loopback(parts.hostname) and not settings.insecure:
+        raise ValueError(
+            f"{parts.hostname} would be reached without encryption: use https://, or set {section}.insecure to true"
+        )
+    if (settings.user is None) != (settings.password is None):
+        raise ValueError("user and password go together")
+    if settings.user is not None and settings.api_key is not None:
+        raise ValueError("set either user and password, or api_key")
+
+
 class Config(_Section):
     """Everything that streamscore can be told; see ``conf/base.yml`` for the meaning of each key."""
 
@@ -312,6 +342,7 @@ class Config(_Section):
     message: Message
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     elasticsearch: Elasticsearch
+    kibana: Kibana
     stream: Stream
     seed: Seed
     train: Train

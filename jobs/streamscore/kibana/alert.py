@@ -1,0 +1,68 @@
+"""The alert rule: a model that is worth less than guessing, over enough labelled events to be sure of it."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from typing import Any, Final
+
+from streamscore.config import Config
+from streamscore.kibana.panels import TIME
+
+NAME: Final = "streamscore: a model is worse than guessing"
+
+_FIXED: Final = {"rule_type_id": ".es-query", "consumer": "stackAlerts"}
+"""What an existing rule cannot change."""
+
+
+def supported(version: tuple[int, int]) -> bool:
+    """Tell whether a Kibana has ES|QL rules that raise one alert per row: 8.19, and 9.1 and later."""
+    return version >= (8, 19) and version != (9, 0)
+
+
+def rule_id(space: str) -> str:
+    """Return the rule's id: Kibana takes none but a UUID, and an id may be used in one space only."""
+    digest = hashlib.sha256(f"streamscore {space}".encode()).digest()
+    return str(uuid.UUID(bytes=digest[:16], version=4))
+
+
+def build(config: Config) -> dict[str, Any]:
+    """Return the body that creates the rule."""
+    return {**_FIXED, **changeable(config), "actions": []}
+
+
+def changeable(config: Config) -> dict[str, Any]:
+    """Return the part of the rule that may differ from one import to the next; its actions belong to the users."""
+    settings = config.kibana.alert
+    return {
+        "name": NAME,
+        "tags": ["streamscore"],
+        "schedule": {"interval": "1m"},
+        "params": {
+            "searchType": "esqlQuery",
+            "esqlQuery": {"esql": query(config)},
+            "timeField": TIME,
+            "timeWindowSize": settings.window_minutes,
+            "timeWindowUnit": "m",
+            "threshold": [0],
+            "thresholdComparator": ">",
+            "size": 100,
+            "aggType": "count",
+            "groupBy": "row",
+            # The window slides: events of the last run still count.
+            "excludeHitsFromPreviousRun": False,
+        },
+    }
+
+
+def query(config: Config) -> str:
+    """Return the question, in ES|QL: one row per model that is too bad; the rule adds the time window."""
+    settings = config.kibana.alert
+    steps = [
+        f"FROM {config.elasticsearch.index}",
+        "STATS accuracy = AVG(correct), positive = AVG(label), labelled = COUNT(correct) BY model",
+        "EVAL majority = GREATEST(positive, 1 - positive)",
+        f"WHERE labelled >= {settings.min_labelled} AND accuracy < majority - {settings.margin}",
+        "KEEP model, accuracy, majority, labelled",
+    ]
+    return "\n| ".join(steps)

@@ -1,0 +1,26 @@
+"""Write what the import would send to files, for a Kibana that this machine cannot reach."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from streamscore.config import Config
+from streamscore.kibana import alert, dashboards_api, saved_objects
+
+
+def write(config: Config, folder: Path) -> list[Path]:
+    """Write the saved objects, the body of the Dashboards API and the rule; return the files' paths."""
+    contents = {
+        "streamscore.ndjson": saved_objects.lines(saved_objects.build(config, "streamscore")),
+        "dashboard.json": _readable(dashboards_api.build(config)),
+        "alert.json": _readable(alert.build(config)),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in contents.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in contents]
+
+
+def _readable(body: dict[str, object]) -> str:
+    return f"{json.dumps(body, indent=2, ensure_ascii=False)}\n"

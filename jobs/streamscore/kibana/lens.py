@@ -1,0 +1,196 @@
+"""A panel as the Lens chart that Kibana 8.9 to 9.4 keep as a saved object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamscore.kibana.panels import OUTCOMES, TIME, Group, Layer, Metric, Panel
+
+TERMS = 20
+"""Most values of a field that a chart shows: models, labels, reasons."""
+
+
+def attributes(panel: Panel) -> dict[str, Any]:
+    """Return the attributes of the panel's saved object."""
+    query = " AND ".join(condition.kql for condition in panel.where)
+    visualization_type, visualization = _visualization(panel)
+    return {
+        "title": panel.title,
+        "description": "",
+        "visualizationType": visualization_type,
+        "state": {
+            "datasourceStates": {"formBased": {"layers": {layer.name: _layer(layer) for layer in panel.layers}}},
+            "visualization": visualization,
+            "query": {"language": "kuery", "query": query},
+            "filters": [],
+        },
+    }
+
+
+def reference_name(layer: Layer) -> str:
+    """Return the name under which Lens looks for a layer's data view among the object's references."""
+    return f"indexpattern-datasource-layer-{layer.name}"
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    columns: dict[str, Any] = {group.name: _group_column(group, layer) for group in layer.groups}
+    for metric in layer.metrics:
+        columns |= _metric_columns(metric)
+    return {"columnOrder": list(columns), "columns": columns, "incompleteColumns": {}}
+
+
+def _group_column(group: Group, layer: Layer) -> dict[str, Any]:
+    column: dict[str, Any] = {"label": group.label, "customLabel": True, "isBucketed": True}
+    if group.kind == "time":
+        parameters: dict[str, Any] = {"interval": "auto", "includeEmptyRows": True, "dropPartials": False}
+        return column | {
+            "operationType": "date_histogram",
+            "dataType": "date",
+            "scale": "interval",
+            "sourceField": TIME,
+            "params": parameters,
+        }
+    column |= {"dataType": group.type, "scale": "ordinal"}
+    if group.kind == "outcome":
+        filters = [
+            {"label": outcome.label, "input": {"language": "kuery", "query": outcome.kql}} for outcome in OUTCOMES
+        ]
+        return column | {"operationType": "filters", "params": {"filters": filters}}
+    by_count = layer.metrics[0].operation == "count" and len(layer.groups) == 1
+    order = {"type": "column", "columnId": layer.metrics[0].name} if by_count else {"type": "alphabetical"}
+    parameters = {
+        "size": TERMS,
+        "orderBy": order,
+        "orderDirection": "desc" if by_count else "asc",
+        "otherBucket": False,
+        "missingBucket": False,
+        "parentFormat": {"id": "terms"},
+    }
+    return column | {"operationType": "terms", "sourceField": group.field, "params": parameters}
+
+
+def _metric_columns(metric: Metric) -> dict[str, Any]:
+    """Return the columns of a metric; a majority rate is a formula, which takes four."""
+    column: dict[str, Any] = {
+        "label": metric.label,
+        "customLabel": True,
+        "dataType": "date" if metric.number == "date" else "number",
+        "isBucketed": False,
+        "scale": "ratio",
+    }
+    style = {} if metric.number == "date" else {"format": _format(metric)}
+    if metric.operation == "majority":
+        return _majority_columns(metric, column, style)
+    parameters: dict[str, Any] = dict(style)
+    if metric.operation == "count":
+        column |= {"operationType": "count", "sourceField": "___records___"}
+        parameters["emptyAsNull"] = False
+    elif metric.operation == "last":
+        column |= {
+            "operationType": "last_value",
+            "sourceField": metric.field,
+            "filter": {"language": "kuery", "query": f"{metric.field}: *"},
+        }
+        parameters |= {"sortField": TIME, "showArrayValues": False}
+    else:
+        column |= {"operationType": metric.operation, "sourceField": metric.field}
+        if metric.operation == "sum":
+            parameters["emptyAsNull"] = False
+    return {metric.name: column | {"params": parameters}}
+
+
+def _majority_columns(metric: Metric, column: dict[str, Any], style: dict[str, Any]) -> dict[str, Any]:
+    """Return the formula's column and the ones that Lens computes it from, named as Lens itself names them."""
+    share = f"average({metric.field})"
+    formula = f"pick_max({share}, 1 - {share})"
+    positive, negative, result = (f"{metric.name}X{number}" for number in range(3))
+    part = column | {"label": f"Part of {formula}"}
+    average = part | {"operationType": "average", "sourceField": metric.field, "params": {"emptyAsNull": False}}
+    rest = f"1 - {share}"
+    tree = {
+        "type": "function",
+        "name": "pick_max",
+        "args": [
+            positive,
+            {
+                "type": "function",
+                "name": "subtract",
+                "args": [1, negative],
+                "location": {"min": formula.index(rest), "max": len(formula) - 1},
+                "text": rest,
+            },
+        ],
+        "location": {"min": 0, "max": len(formula)},
+        "text": formula,
+    }
+    return {
+        metric.name: column
+        | {
+            "operationType": "formula",
+            "params": {"formula": formula, "isFormulaBroken": False, **style},
+            "references": [result],
+        },
+        positive: average,
+        negative: average,
+        result: part | {"operationType": "math", "params": {"tinymathAst": tree}, "references": [positive, negative]},
+    }
+
+
+def _format(metric: Metric) -> dict[str, Any]:
+    if metric.number == "percent":
+        return {"id": "percent", "params": {"decimals": 2}}
+    return {"id": "number", "params": {"decimals": 0}}
+
+
+def _visualization(panel: Panel) -> tuple[str, dict[str, Any]]:
+    """Return the chart's type in Lens, and its state."""
+    layer = panel.layers[0]
+    metrics, groups = [metric.name for metric in layer.metrics], [group.name for group in layer.groups]
+    single: dict[str, Any] = {"layerId": layer.name, "layerType": "data"}
+    if panel.chart == "donut":
+        ring = single | {
+            "primaryGroups": groups,
+            "metrics": metrics,
+            "numberDisplay": "percent",
+            "percentDecimals": 1,
+            "categoryDisplay": "default",
+            "legendDisplay": "show",
+            "nestedLegend": False,
+        }
+        return "lnsPie", {"shape": "donut", "layers": [ring]}
+    if panel.chart == "metric":
+        split = {"breakdownByAccessor": groups[0]} if groups else {}
+        return "lnsMetric", single | {"metricAccessor": metrics[0]} | split
+    if panel.chart in {"lines", "bars"}:
+        return "lnsXY", _axes(panel)
+    transposed = groups[-1] if panel.chart == "pivot" else None
+    columns = [{"columnId": name, "isTransposed": name == transposed} for name in [*groups, *metrics]]
+    return "lnsDatatable", single | {"columns": columns}
+
+
+def _axes(panel: Panel) -> dict[str, Any]:
+    lines = panel.chart == "lines"
+    series = "line" if lines else "bar_horizontal"
+    layers: list[dict[str, Any]] = []
+    for layer in panel.layers:
+        axis, *split = [group.name for group in layer.groups]
+        layers.append(
+            {
+                "layerId": layer.name,
+                "layerType": "data",
+                "seriesType": series,
+                "xAccessor": axis,
+                "accessors": [metric.name for metric in layer.metrics],
+                **({"splitAccessor": split[0]} if split else {}),
+            }
+        )
+    # A line chart from zero would show accuracies, which lie close together, as one line.
+    extent = {"yLeftExtent": {"mode": "dataBounds"}} if lines else {}
+    return {
+        "preferredSeriesType": series,
+        "legend": {"isVisible": lines, "position": "bottom"},
+        "valueLabels": "hide" if lines else "show",
+        "axisTitlesVisibilitySettings": {"x": False, "yLeft": False, "yRight": False},
+        "layers": layers,
+        **extent,
+    }

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from streamscore import cli, index, topics
+from streamscore.schema import OUTCOME_FIELDS
+
+
+@pytest.fixture
+def created(own):
+    """Return a function that runs `streamscore create` for topics and indices of this test's own."""
+    settings = own()
+    keys = {
+        "state_dir": settings.state_dir,
+        "kafka.bootstrap_servers": settings.kafka.bootstrap_servers,
+        "elasticsearch.url": settings.elasticsearch.url,
+        **{f"kafka.topics.{name}": value for name, value in settings.kafka.topics.model_dump().items()},
+        **{f"elasticsearch.{name}": getattr(settings.elasticsearch, name) for name in INDICES},
+    }
+    arguments = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
+    return settings, lambda *more: CliRunner().invoke(cli.app, ["create", *arguments, *more])
+
+
+INDICES = ("index", "rejected_index", "status_index")
+
+
+def test_create_makes_what_is_missing_once(created):
+    """Three topics and three indices; a second time there is nothing to do."""
+    settings, run = created
+
+    first, second = run(), run()
+
+    assert first.exit_code == second.exit_code == 0
+    assert [line.split()[:2] for line in first.output.splitlines()] == [["created", "topic"]] * 3 + [
+        ["created", "index"]
+    ] * 3
+    assert second.output == "everything is there\n"
+    assert set(settings.kafka.topics.model_dump().values()) <= set(topics.names(settings.kafka))
+
+
+def test_create_leaves_elasticsearch_alone_where_it_is_not_used(created):
+    """Outcomes may go to Kafka only."""
+    settings, run = created
+
+    assert "index" not in run("--set", "elasticsearch.enabled=false").output
+    with index.client(settings.elasticsearch) as client:
+        assert not client.indices.exists(index=settings.elasticsearch.index)
+
+
+def test_a_logstash_that_is_kept_fills_the_same_index(created, root):
+    """Does to a record what the three lines in docs/docker.md make Logstash do: the strict index takes the result."""
+    settings, run = created
+    run()
+    added = re.findall(r"^\+ +(.*)$", (root / "docs" / "docker.md").read_text(), re.MULTILINE)
+    date, remove, identity = added
+    record = {
+        "event_id": "ml-0-123",
+        "key": None,
+        "model": "lr",
+        "model_version": "3",
+        "prediction": 1.0,
+        "score": 0.83,
+        "label": 1.0,
+        "correct": 1,
+        "event_time": 1_732_000_000_000,
+    }
+    assert list(record) == list(OUTCOME_FIELDS)
+    document = {**record, "message": "{}", "event": {"original": "{}"}, "@version": "1"}
+
+    time_field, form = re.search(r'match => \["(\w+)", "(\w+)"\]', date).groups()
+    assert form == "UNIX_MS"
+    document["@timestamp"] = document[time_field]
+    for name in re.findall(r'"([^"]+)"', remove):
+        del document[name]
+    name = re.sub(r"%\{(\w+)\}", lambda match: str(record[match[1]]), re.search('"(.*)"', identity)[1])
+    with index.client(settings.elasticsearch) as client:
+        answer = client.index(index=settings.elasticsearch.index, id=name, document=document)
+
+    assert answer["result"] == "created"
+    assert name == "ml-0-123-lr-3"
