@@ -210,6 +210,20 @@ def hold(files: Folder, location: str, jvm: int) -> Iterator[State]:
     files.remove(LEASE)
 
 
+def holder(files: Folder) -> int | None:
+    """Return the process that holds a checkpoint; None if no living process of this machine does."""
+    text = files.read(LEASE)
+    noted = json.loads(text) if text else {}
+    return int(noted["pid"]) if _is_alive(noted) else None
+
+
+def offsets(files: Folder, batch: int) -> dict[str, dict[int, int]]:
+    """Return the offsets at which a batch ended, by topic and partition; empty if it is not on record."""
+    lines = (files.read(f"offsets/{batch}") or "").splitlines()
+    ended = json.loads(lines[2]) if len(lines) > 2 else {}  # noqa: PLR2004 (version, metadata, then one line per source)
+    return {topic: {int(partition): offset for partition, offset in parts.items()} for topic, parts in ended.items()}
+
+
 def note_models(files: Folder, first_batch: int, models: Sequence[dict[str, str]]) -> None:
     """Record which models are in force from a batch on; an entry for that or a later batch is replaced."""
     earlier = [entry for entry in _noted(files) if entry["first_batch"] < first_batch]
@@ -262,18 +276,16 @@ def _planned_at(files: Folder, location: str, batch: int) -> int:
 
 def _await_holder(files: Folder, location: str) -> None:
     """Wait until the job that holds a checkpoint is gone."""
-    text = files.read(LEASE)
-    holder = json.loads(text) if text else {}
     deadline = time.monotonic() + PATIENCE
     waited = False
-    while _is_alive(holder):
+    while (process := holder(files)) is not None:
         if time.monotonic() > deadline:
             raise CheckpointError(
-                f"{location} is in use by process {holder['pid']} on this machine: stop that job, "
+                f"{location} is in use by process {process} on this machine: stop that job, "
                 "or choose another --checkpoint"
             )
         if not waited:
-            log.info("waiting for the job that holds the checkpoint, process %s, to end", holder["pid"])
+            log.info("waiting for the job that holds the checkpoint, process %s, to end", process)
             waited = True
         time.sleep(0.2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -13,7 +14,7 @@ from streamscore import __version__
 from streamscore import config as configuration
 from streamscore.config import Config
 from streamscore.console import log, set_up_logging
-from streamscore.errors import ServerError, SetupError, StreamscoreError
+from streamscore.errors import ConfigError, ServerError, SetupError, StreamscoreError
 from streamscore.runner import fail
 
 app = typer.Typer(
@@ -24,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+rejected = typer.Typer(name="rejected", help="What could not be scored.", no_args_is_help=True)
+app.add_typer(rejected)
 kibana = typer.Typer(name="kibana", help="The Kibana dashboard.", no_args_is_help=True)
 app.add_typer(kibana)
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -134,10 +137,14 @@ def seed(context: typer.Context) -> None:
 
 @app.command(context_settings=_PASS_ON, add_help_option=False)
 def score(context: typer.Context) -> None:
-    """Score the input topic. Options: streamscore score --help."""
+    """Score the input topic. Options: streamscore score --help; with --restart it is started again when it dies."""
     from streamscore import score_stream
 
-    _submit(score_stream, context.args)
+    restart = "--restart" in context.args
+    argv = [word for word in context.args if word != "--restart"]
+    if restart and "--dry-run" not in argv:
+        raise typer.Exit(_supervise(score_stream, argv))
+    _submit(score_stream, argv)
 
 
 @app.command()
@@ -156,6 +163,78 @@ def demo(
     for override in overrides:
         argv += ["--set", override]
     show.run(configuration.load(config, overrides), argv, keep=not stop)
+
+
+@app.command()
+def doctor(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
+    """Look at everything that scoring depends on and say what to do; exit code 1 if something is wrong."""
+    from streamscore import doctor as examiner
+
+    marks = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
+    faults = 0
+    for finding in examiner.examine(configuration.load(config, set)):
+        faults += finding.status == "fault"
+        typer.echo(f"{marks[finding.status]} {finding.subject:<14} {finding.text}")
+    raise typer.Exit(1 if faults else 0)
+
+
+@rejected.command(name="list")
+def rejected_list(
+    config: ConfigOption = "local",
+    set: SetOption = [],  # noqa: A002, B006
+    reason: Annotated[str | None, typer.Option(help="only messages rejected for this reason")] = None,
+    limit: Annotated[int, typer.Option(help="most messages to list, the newest", min=1)] = 20,
+) -> None:
+    """List rejected messages: how many of each reason, and the newest ones."""
+    from streamscore import rejected as topic
+
+    found = [
+        message for message in topic.read(configuration.load(config, set).kafka) if reason in {None, message.reason}
+    ]
+    for name, count in sorted(Counter(message.reason for message in found).items()):
+        typer.echo(f"{count:>8,} {name}")
+    for message in sorted(found, key=lambda message: message.timestamp)[-limit:]:
+        typer.echo(f"{message.event_id}  {message.reason}: {message.detail}")
+
+
+@rejected.command(name="show")
+def rejected_show(
+    event_id: Annotated[str, typer.Argument(help="the id that `list` shows")],
+    config: ConfigOption = "local",
+    set: SetOption = [],  # noqa: A002, B006
+) -> None:
+    """Show one rejected message whole."""
+    from streamscore import rejected as topic
+
+    message = topic.find(configuration.load(config, set).kafka, event_id)
+    typer.echo(f"{'reason':<8} {message.reason}: {message.detail}")
+    typer.echo(f"{'key':<8} {message.key!r}")
+    for name, value in message.own_headers():
+        typer.echo(f"{'header':<8} {name} = {value!r}")
+    typer.echo(f"{'value':<8} {message.value!r}")
+
+
+@rejected.command(name="replay")
+def rejected_replay(
+    event_ids: Annotated[list[str] | None, typer.Argument(help="ids that `list` shows")] = None,
+    config: ConfigOption = "local",
+    set: SetOption = [],  # noqa: A002, B006
+    reason: Annotated[str | None, typer.Option(help="all messages rejected for this reason")] = None,
+    value: Annotated[Path | None, typer.Option(help="file with a repaired value for the one message named")] = None,
+) -> None:
+    """Send rejected messages to the input topic again, as they were or repaired, each at most once."""
+    from streamscore import rejected as topic
+
+    ids = event_ids or []
+    if bool(ids) == bool(reason) or (value is not None and len(ids) != 1):
+        raise ConfigError("give ids or --reason, not both; --value goes with exactly one id")
+    kafka = configuration.load(config, set).kafka
+    if ids:
+        wanted = [topic.find(kafka, event_id) for event_id in ids]
+    else:
+        wanted = [message for message in topic.read(kafka) if message.reason == reason]
+    sent = topic.replay(kafka, wanted, None if value is None else value.read_bytes())
+    typer.echo(f"sent {sent} of {len(wanted)}; the others were sent before")
 
 
 @kibana.command(name="import")
@@ -200,6 +279,18 @@ def _submit(job: ModuleType, argv: list[str]) -> None:
         return
     job.check(arguments.config)
     submit.become(job.NAME, arguments.config, argv)
+
+
+def _supervise(job: ModuleType, argv: list[str]) -> int:
+    """Run a job's spark-submit as a child and start it again when it dies of a fault that may pass."""
+    from streamscore import submit, supervisor
+
+    settings = job.parse(argv).config
+    job.check(settings)
+    environment = submit.prepare(settings)
+    return supervisor.supervise(
+        lambda: submit.start(job.NAME, settings, argv, environment), settings.stream.max_restarts
+    )
 
 
 def _java() -> str:

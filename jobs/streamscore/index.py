@@ -52,12 +52,9 @@ def ensure(settings: Elasticsearch) -> list[str]:
     Raises:
         ServerError: the server cannot be reached, or the mapping of an index cannot hold what is to be written.
     """
-    created = []
+    missing = compare(settings)
     with _reporting(settings), client(settings) as server:
-        for name, properties in _mappings(settings).items():
-            if server.indices.exists(index=name):
-                _compare(name, server.indices.get_mapping(index=name).body, properties, settings.url)
-                continue
+        for name in missing:
             server.indices.create(
                 index=name,
                 settings={
@@ -65,10 +62,36 @@ def ensure(settings: Elasticsearch) -> list[str]:
                     "number_of_replicas": 0,
                     "refresh_interval": settings.refresh_interval,
                 },
-                mappings={"dynamic": "strict", "properties": properties},
+                mappings={"dynamic": "strict", "properties": _mappings(settings)[name]},
             )
-            created.append(name)
-    return created
+    return missing
+
+
+def compare(settings: Elasticsearch) -> list[str]:
+    """Compare the mappings of the indices with what is to be written and return the names of those that are missing.
+
+    Raises:
+        ServerError: the server cannot be reached, or the mapping of an index cannot hold what is to be written.
+    """
+    missing = []
+    with _reporting(settings), client(settings) as server:
+        for name, properties in _mappings(settings).items():
+            if server.indices.exists(index=name):
+                _compare(name, server.indices.get_mapping(index=name).body, properties, settings.url)
+            else:
+                missing.append(name)
+    return missing
+
+
+def clock(settings: Elasticsearch) -> float:
+    """Return the server's time, in seconds since the epoch.
+
+    Raises:
+        ServerError: the server cannot be reached.
+    """
+    with _reporting(settings), client(settings) as server:
+        nodes = server.nodes.stats(metric="os")["nodes"].values()
+        return max(float(node["timestamp"]) for node in nodes) / 1000
 
 
 def delete(settings: Elasticsearch) -> None:

@@ -10,16 +10,16 @@ LAYERS = [
     {"errors", "schema", "coordinates"},
     {"config", "console"},
     {"criteo", "synthetic", "features", "messages", "decoder"},
-    {"registry", "models", "session", "topics", "index", "kibana"},
+    {"checkpoint", "registry", "models", "session", "topics", "index", "faults", "kibana"},
     {"sources", "options", "report"},
-    {"sinks", "dataset", "pacing", "runner"},
+    {"sinks", "dataset", "pacing", "runner", "rejected", "supervisor"},
     {"train_models", "seed_topic", "score_stream"},
     {"local"},
-    {"submit"},
+    {"submit", "doctor"},
     {"demo"},
     {"cli"},
 ]
-JVM_DOORS = {"decoder/__init__.py", "session.py"}
+JVM_DOORS = {"decoder/__init__.py", "session.py", "checkpoint.py"}
 
 
 def package(root):

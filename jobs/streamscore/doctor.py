@@ -1,0 +1,195 @@
+"""Look at everything that score_stream depends on and say what is wrong and what to do about it; change nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from streamscore import checkpoint, coordinates, index, registry, topics
+from streamscore.config import Config
+from streamscore.errors import StreamscoreError
+from streamscore.local import artifacts, java
+
+GIB: Final = 1 << 30
+CLOCK_SECONDS: Final = 30.0
+"""A clock that is further off makes `event_time`, and the look for what a crashed batch has written, unreliable."""
+
+
+_BEGIN_ANEW: Final = "To accept that, start with a new --checkpoint and --new-checkpoint"
+
+
+class Finding(NamedTuple):
+    """What a check found; a remedy unless all is well."""
+
+    subject: str
+    status: Literal["ok", "note", "fault"]
+    text: str
+
+
+def examine(config: Config) -> Iterator[Finding]:
+    """Run every check and yield what each found; a check that cannot be done is a fault of its own."""
+    for subject, check in _CHECKS.items():
+        try:
+            for status, text in check(config):
+                yield Finding(subject, status, text)
+        except StreamscoreError as error:
+            yield Finding(subject, "fault", str(error))
+
+
+Found = Iterator[tuple[Literal["ok", "note", "fault"], str]]
+
+
+def _python(_config: Config) -> Found:
+    import pyspark
+
+    version = ".".join(map(str, sys.version_info[:3]))
+    if not (3, 10) <= sys.version_info < (3, 12):
+        yield "fault", f"Python {version}: PySpark 3.5 is made for 3.10 and 3.11; use one of them"
+    elif pyspark.__version__ != coordinates.SPARK_VERSION:
+        yield (
+            "fault",
+            f"pyspark {pyspark.__version__}: the jars are for {coordinates.SPARK_VERSION}; install that version",
+        )
+    else:
+        yield "ok", f"{version}, pyspark {pyspark.__version__}"
+
+
+def _java(_config: Config) -> Found:
+    yield "ok", str(java.find())
+
+
+def _jars(config: Config) -> Found:
+    missing = [path.name for path in artifacts.spark_jar_paths(config.local.artifacts_dir) if not path.is_file()]
+    if missing:
+        yield "note", f"{len(missing)} jars are not here yet ({missing[0]} …): `streamscore jars` fetches them"
+        return
+    locked = artifacts.locked_hashes()
+    artifacts.verify(config.local.artifacts_dir, [name for name in locked if name.startswith("spark/")], locked)
+    yield "ok", f"{len(artifacts.spark_jar_paths(config.local.artifacts_dir))}, verified"
+
+
+def _disk(config: Config) -> Found:
+    existing = next(path for path in (config.state_dir, *config.state_dir.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    text = f"{free / GIB:.1f} GiB free at {config.state_dir}"
+    if free < GIB:
+        yield "fault", f"{text}: Kafka and Elasticsearch stop when a disk is full; make room or set state_dir elsewhere"
+    else:
+        yield ("note" if free < 5 * GIB else "ok"), text
+
+
+def _kafka(config: Config) -> Found:
+    kafka = config.kafka
+    existing = topics.names(kafka)
+    yield "ok", f"answers at {kafka.bootstrap_servers}"
+    if kafka.topics.input not in existing:
+        there = ", ".join(existing) or "none"
+        yield "fault", f"no topic {kafka.topics.input!r}; there are {there}: seed it, or correct kafka.topics"
+        return
+    held = topics.extent(kafka, kafka.topics.input)
+    yield "ok", f"topic {kafka.topics.input}: {len(held.end)} partitions, {held.records:,} events"
+    missing = [name for name in (kafka.topics.predictions, kafka.topics.rejected) if name not in existing]
+    if missing:
+        yield "note", f"the topics {', '.join(missing)} will be created by the first run"
+
+
+def _elasticsearch(config: Config) -> Found:
+    settings = config.elasticsearch
+    if not settings.enabled:
+        yield "ok", "left out by elasticsearch.enabled"
+        return
+    version = index.health(settings)
+    yield "ok", f"{version} answers at {settings.url}"
+    absent = index.compare(settings)
+    if absent:
+        yield "note", f"the indices {', '.join(absent)} will be created by the first run"
+    off = index.clock(settings) - time.time()
+    if abs(off) > CLOCK_SECONDS:
+        yield "fault", f"its clock is {off:+.0f} s off this machine's: synchronise them (NTP)"
+
+
+def _checkpoint(config: Config) -> Found:
+    location = config.stream.checkpoint
+    if not checkpoint.is_local(location):
+        yield "note", f"{location} is on a file system that only Spark reaches; the job looks at it when it starts"
+        return
+    files = checkpoint.folder(location)
+    past = checkpoint.inspect(files, location)
+    holder = checkpoint.holder(files)
+    if holder is not None:
+        yield "note", f"{location} is in use by process {holder}: a job is running"
+    if past.is_new:
+        yield "ok", f"{location} is new: the first run begins at the {config.stream.starting_offsets} offsets"
+        return
+    yield "ok", f"{location}: batch {past.committed} is committed"
+    if past.planned > past.committed and holder is None:
+        yield "note", f"batch {past.planned} was begun and not finished: the next start repeats it without doubles"
+
+
+def _past(config: Config) -> Found:
+    """Compare the checkpoint with the topic and the index, as the job does at its start."""
+    location = config.stream.checkpoint
+    if not checkpoint.is_local(location):
+        return
+    files = checkpoint.folder(location)
+    past = checkpoint.inspect(files, location)
+    if config.elasticsearch.enabled and not index.compare(config.elasticsearch):
+        known = index.checkpoint_of(config.elasticsearch, config.kafka.topics.input)
+        if known is not None and known != past.query:
+            yield (
+                "fault",
+                f"the index was written from another checkpoint than {location}: give that, or --new-checkpoint",
+            )
+    scored = checkpoint.offsets(files, past.committed).get(config.kafka.topics.input, {})
+    held = topics.extent(config.kafka, config.kafka.topics.input)
+    for partition, offset in scored.items():
+        begin, end = held.begin.get(partition, 0), held.end.get(partition, 0)
+        if offset > end:
+            text = f"partition {partition} ends at {end}, but {offset} was scored already: the topic was made anew"
+            yield "fault", f"{text}. {_BEGIN_ANEW}"
+        elif offset < begin:
+            text = (
+                f"partition {partition} begins at {begin}, but {offset} is next: {begin - offset:,} events have expired"
+            )
+            yield "fault", f"{text}. {_BEGIN_ANEW}"
+
+
+def _models(config: Config) -> Found:
+    for model in config.models:
+        if model.uri.startswith("models:/"):
+            found = registry.resolve(config, model.uri)
+            yield "ok", f"{model.name}: {model.uri} is version {found.version}"
+        elif "://" in model.uri:
+            yield "note", f"{model.name}: {model.uri} is on a file system that only Spark reaches"
+        else:
+            yield _model_folder(model.name, Path(model.uri).expanduser())
+
+
+def _model_folder(name: str, folder: Path) -> tuple[Literal["ok", "fault"], str]:
+    inner = folder / "sparkml" if (folder / "sparkml").is_dir() else folder
+    parts = sorted((inner / "metadata").glob("part-*"))
+    try:
+        kind = json.loads(parts[0].read_text())["class"] if parts else None
+    except (OSError, ValueError, KeyError):
+        kind = None
+    if kind != "org.apache.spark.ml.PipelineModel":
+        return "fault", f"{name}: {folder} is not the folder of a PipelineModel; correct models.N.uri"
+    return "ok", f"{name}: {folder}"
+
+
+_CHECKS: Final[dict[str, Callable[[Config], Found]]] = {
+    "python": _python,
+    "java": _java,
+    "jars": _jars,
+    "disk": _disk,
+    "kafka": _kafka,
+    "elasticsearch": _elasticsearch,
+    "models": _models,
+    "checkpoint": _checkpoint,
+    "past": _past,
+}

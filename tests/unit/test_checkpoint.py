@@ -1,0 +1,191 @@
+"""The checkpoint: what a restart will do again, who holds it, and what to do about damage."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from streamscore import checkpoint
+from streamscore.errors import CheckpointError
+
+
+@pytest.fixture
+def location(tmp_path):
+    """A folder for a checkpoint."""
+    return str(tmp_path / "checkpoint")
+
+
+@pytest.fixture(params=["local", "hadoop"])
+def files(request, location):
+    """The checkpoint's files, seen by this machine and as Spark sees any file system."""
+    if request.param == "local":
+        return checkpoint.LocalFolder(location)
+    return checkpoint.HadoopFolder(request.getfixturevalue("spark"), f"file:{location}")
+
+
+def write(files, planned=(), committed=(), query="q"):
+    """Write what Spark would."""
+    if query:
+        files.write("metadata", json.dumps({"id": query}))
+    for batch in planned:
+        offsets = json.dumps({"ml": {"0": batch * 10, "1": batch}})
+        files.write(f"offsets/{batch}", f'v1\n{{"batchTimestampMs":{1000 + batch}}}\n{offsets}')
+    for batch in committed:
+        files.write(f"commits/{batch}", 'v1\n{"nextBatchWatermarkMs":0}')
+
+
+def test_files_are_read_written_and_removed(files):
+    """The few things that are done with them."""
+    assert (files.names("x"), files.read("x/a")) == ([], None)
+
+    files.write("x/a", "one")
+    files.write("x/a", "zwei ü")
+    files.write("x/b", "")
+
+    assert {name for name in files.names("x") if not name.startswith(".")} == {"a", "b"}
+    assert files.read("x/a") == "zwei ü"
+    files.remove("x/a")
+    files.remove("x/a")
+    assert files.read("x/a") is None
+
+
+def test_new_checkpoint_replays_nothing(files, location):
+    """There is nothing in it."""
+    state = checkpoint.inspect(files, location)
+
+    assert state.is_new
+    assert state.last_replayed == -1
+
+
+def test_orderly_end_replays_nothing(files, location):
+    """Every planned batch is committed and nobody died."""
+    write(files, range(12), range(12))
+    state = checkpoint.inspect(files, location)
+
+    assert (state.query, state.planned, state.committed, state.since) == ("q", 11, 11, 1011)
+    assert state.last_replayed == -1
+
+
+def test_batch_without_commit_is_replayed(files, location):
+    """And the time since which it may have been written is when it was planned."""
+    write(files, range(12), range(11))
+    state = checkpoint.inspect(files, location)
+
+    assert (state.last_replayed >= 11, state.since) == (True, 1011)
+
+
+def test_removed_last_entry_makes_two_batches_suspect(files, location):
+    """Spark runs the one before again, and then the one whose entry is gone."""
+    write(files, range(11), range(12))
+    state = checkpoint.inspect(files, location)
+
+    assert (state.last_replayed >= 11, state.since) == (True, 1010)
+
+
+def test_after_a_disorderly_end_even_a_complete_log_is_suspect(files, location):
+    """The lease of a dead job is still there: the last entries may have been damaged and removed."""
+    write(files, range(12), range(12))
+    files.write(checkpoint.LEASE, json.dumps({"host": "elsewhere", "pid": 1, "created": 0}))
+
+    assert checkpoint.inspect(files, location).last_replayed == 12
+
+
+def test_missing_metadata_is_named(files, location):
+    """Spark would silently begin another stream."""
+    write(files, range(2), range(2), query=None)
+
+    with pytest.raises(CheckpointError, match="/metadata is missing, though batch 1 was planned"):
+        checkpoint.inspect(files, location)
+
+
+def test_damaged_metadata_is_named(files, location):
+    """Half a file."""
+    write(files)
+    files.write("metadata", '{"id"')
+
+    with pytest.raises(CheckpointError, match="/metadata is damaged"):
+        checkpoint.inspect(files, location)
+
+
+@pytest.mark.parametrize("text", ["", "v1", "v1\n{", 'v1\n{"x":1}\n{}'])
+def test_torn_offsets_are_named_with_the_repair(files, location, text):
+    """Which file to delete, and why that is safe."""
+    write(files, range(3), range(2))
+    files.write("offsets/2", text)
+
+    with pytest.raises(CheckpointError, match="offsets/2 is damaged: delete it and its checksum .2.crc"):
+        checkpoint.inspect(files, location)
+
+
+def test_offsets_at_the_end_of_a_batch(files):
+    """By topic and partition."""
+    write(files, range(3))
+
+    assert checkpoint.offsets(files, 2) == {"ml": {0: 20, 1: 2}}
+    assert checkpoint.offsets(files, 7) == {}
+
+
+def test_lease_is_there_while_the_work_lasts_and_gone_after_an_orderly_end(files, location):
+    """Whoever comes meanwhile is told who holds it."""
+    with checkpoint.hold(files, location, os.getpid()) as past:
+        assert past.clean
+        assert checkpoint.holder(files) == os.getpid()
+    assert checkpoint.holder(files) is None
+    assert checkpoint.inspect(files, location).clean
+
+
+def test_lease_stays_after_a_fault(files, location):
+    """The next start has to look at what was written."""
+    with pytest.raises(RuntimeError), checkpoint.hold(files, location, os.getpid()):
+        raise RuntimeError
+
+    assert not checkpoint.inspect(files, location).clean
+
+
+def test_second_job_is_refused_while_the_first_lives(files, location, monkeypatch):
+    """Two writers would write everything twice."""
+    monkeypatch.setattr(checkpoint, "PATIENCE", 0.3)
+
+    with (
+        checkpoint.hold(files, location, os.getpid()),
+        pytest.raises(CheckpointError, match=f"in use by process {os.getpid()} on this machine"),
+        checkpoint.hold(files, location, os.getpid()),
+    ):
+        pass
+
+
+def test_start_waits_for_a_dying_holder(files, location):
+    """A killed job's JVM goes on for a moment."""
+    dying = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1.5)"])
+    created = psutil.Process(dying.pid).create_time()
+    files.write(checkpoint.LEASE, json.dumps({"host": socket.gethostname(), "pid": dying.pid, "created": created}))
+
+    with checkpoint.hold(files, location, os.getpid()):
+        assert not psutil.pid_exists(dying.pid) or psutil.Process(dying.pid).status() == psutil.STATUS_ZOMBIE
+    dying.wait()
+
+
+@pytest.mark.parametrize("lease", [{"host": "elsewhere", "pid": 1, "created": 0}, {"pid": os.getpid(), "created": 1.0}])
+def test_process_of_another_machine_or_a_recycled_pid_holds_nothing(files, lease):
+    """A container that was restarted has the same host name and other processes."""
+    files.write(checkpoint.LEASE, json.dumps({"host": socket.gethostname(), **lease}))
+
+    assert checkpoint.holder(files) is None
+
+
+def test_models_in_force_are_known_for_each_batch(files):
+    """The record of a batch that is planned again replaces the later ones."""
+    first, second, third = ([{"name": "lr", "uri": f"models:/lr/{n}", "version": str(n)}] for n in (1, 2, 3))
+    assert checkpoint.noted_models(files, 0) is None
+    checkpoint.note_models(files, 0, first)
+    checkpoint.note_models(files, 5, second)
+    checkpoint.note_models(files, 9, second)
+    checkpoint.note_models(files, 7, third)
+
+    assert [checkpoint.noted_models(files, batch) for batch in (0, 4, 5, 6, 7, 9)] == [
+        first, first, second, second, third, third,
+    ]  # fmt: skip
