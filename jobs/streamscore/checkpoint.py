@@ -160,20 +160,15 @@ class State:
         return self.query is None
 
     @property
-    def last_started(self) -> int:
-        """Highest number of a batch that either log knows."""
-        return max(self.planned, self.committed)
-
-    @property
     def last_replayed(self) -> int:
         """Highest number of a batch that may have been written before; -1 if none was.
 
-        After an orderly end nothing runs again. Otherwise it is the last batch of either log, and the one after it as
-        well: a last entry that was damaged and removed leaves no trace.
+        After an orderly end nothing runs again. Otherwise it is the last batch that was planned, and the one after it
+        as well: a last entry that was damaged and removed leaves no trace.
         """
         if self.is_new or (self.clean and self.planned == self.committed):
             return -1
-        return self.last_started + 1
+        return self.planned + 1
 
 
 def inspect(files: Folder, location: str) -> State:
@@ -184,9 +179,12 @@ def inspect(files: Folder, location: str) -> State:
     """
     planned, committed = _highest(files, "offsets"), _highest(files, "commits")
     query = _query(files, location, planned)
-    since = None
-    if planned >= 0:
-        since = _planned_at(files, location, planned)
+    if committed > planned:
+        raise CheckpointError(
+            f"{location}/commits/{committed} has no offsets: delete it and its checksum .{committed}.crc, and the batch is "
+            "planned anew; what it has written already will not be written again"
+        )
+    since = _planned_at(files, location, planned) if planned >= 0 else None
     return State(query, planned, committed, since, clean=files.read(LEASE) is None)
 
 
@@ -202,7 +200,7 @@ def hold(files: Folder, location: str, jvm: int) -> Iterator[State]:
     Raises:
         CheckpointError: another job on this machine holds it and does not end, or it is damaged.
     """
-    _await_holder(files, location)
+    _await_holder(files, location, jvm)
     past = inspect(files, location)
     created = psutil.Process(jvm).create_time()
     files.write(LEASE, json.dumps({"host": socket.gethostname(), "pid": jvm, "created": created}))
@@ -269,16 +267,16 @@ def _planned_at(files: Folder, location: str, batch: int) -> int:
         return int(json.loads(text.splitlines()[1])["batchTimestampMs"])
     except (ValueError, KeyError, IndexError, TypeError):
         raise CheckpointError(
-            f"{location}/offsets/{batch} is damaged: delete it and its checksum .{batch}.crc, and the batch is planned "
-            "anew; what it has written already will not be written again"
+            f"{location}/offsets/{batch} is damaged: delete it and its checksum .{batch}.crc, and those of commits, "
+            "and the batch is planned anew; what it has written already will not be written again"
         ) from None
 
 
-def _await_holder(files: Folder, location: str) -> None:
-    """Wait until the job that holds a checkpoint is gone."""
+def _await_holder(files: Folder, location: str, own: int) -> None:
+    """Wait until the job that holds a checkpoint is gone; an earlier run in this very JVM has ended already."""
     deadline = time.monotonic() + PATIENCE
     waited = False
-    while (process := holder(files)) is not None:
+    while (process := holder(files)) not in {None, own}:
         if time.monotonic() > deadline:
             raise CheckpointError(
                 f"{location} is in use by process {process} on this machine: stop that job, "

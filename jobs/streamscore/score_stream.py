@@ -89,7 +89,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
         totals = Totals(served, config.stream.synthetic)
         noted = checkpoint.noted_models(files, past.planned)
         _finish_with_earlier_models(spark, config, past, noted, totals, stop)
-        checkpoint.note_models(files, past.last_started + 1, [model.described() for model in served])
+        checkpoint.note_models(files, past.planned + 1, [model.described() for model in served])
         totals.models = served
         if not stop:
             _score(spark, config, totals, stop, BatchWriter(config, served, stop, _replay(past)))
@@ -151,7 +151,7 @@ def _finish_with_earlier_models(
     log.info("batch %s was begun with %s: finishing it with them", past.planned, names)
     earlier = models.load_noted(spark, config, noted)
     totals.models = earlier
-    _score(spark, config, totals, stop, BatchWriter(config, earlier, stop, _replay(past), last_batch=past.last_started))
+    _score(spark, config, totals, stop, BatchWriter(config, earlier, stop, _replay(past), last_batch=past.planned))
 
 
 def _replay(past: State) -> Replay | None:

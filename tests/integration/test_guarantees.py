@@ -1,0 +1,325 @@
+"""The promise, under faults inside one process: every message once, whatever fails; and an oracle that notices bugs."""
+
+import random
+from pathlib import Path
+
+import oracle
+import pytest
+from pyspark.ml import Pipeline
+from pyspark.ml.classification import LogisticRegression
+from pyspark.sql import functions as F
+
+from streamscore import faults, messages, models, score_stream, sinks, sources, topics
+from streamscore.errors import CheckpointError, RejectedShareError, StreamError
+
+POINTS = ["entry", "rejected-half", "rejected", "index-half", "index", "predictions-half", "predictions"]
+
+
+@pytest.fixture(scope="session")
+def small_models(spark, tmp_path_factory):
+    """Two models on 110 features, by name."""
+    return oracle.train(spark, tmp_path_factory.mktemp("oracle"))
+
+
+@pytest.fixture
+def world(own, small_models):
+    """Return a function that makes a configuration with 600 messages in its topic, and the ledger of them."""
+
+    def make(*overrides, seed=1, count=600, **options):
+        listed = ", ".join(f"{{name: {name}, uri: {folder}}}" for name, folder in small_models.items())
+        config = own(
+            f"models=[{listed}]",
+            "stream.available_now=true",
+            "stream.max_events_per_batch=250",
+            "elasticsearch.retry_seconds=0",
+            *overrides,
+        )
+        topics.ensure(config.kafka, config.kafka.topics.input)
+        ledger = oracle.Ledger(seed)
+        oracle.send(config, ledger.next_messages(count, **options))
+        score_stream.check(config)
+        return config, ledger
+
+    return make
+
+
+@pytest.fixture
+def fault(monkeypatch):
+    """Return a function that arms a fault for the next run only."""
+
+    def arm(text):
+        monkeypatch.setenv("STREAMSCORE_TEST_FAULTS", "1")
+        monkeypatch.setenv("STREAMSCORE_FAULT", text)
+
+    yield arm
+    monkeypatch.undo()
+    faults.arm(0)
+
+
+def run_to_the_end(spark, config, fault, points):
+    """Run once per point with a fault there, then without one."""
+    for number, point in enumerate(points):
+        fault(f"{point}:raise:{1 + number % 2}")
+        with pytest.raises(StreamError):
+            score_stream.run(spark, config)
+    fault("none:raise:1")
+    score_stream.run(spark, config)
+
+
+def test_every_message_once_whatever_fails_in_between(spark, world, fault, small_models):
+    """One run after the other breaks off at the next point; afterwards nothing is lost, doubled or wrong."""
+    config, ledger = world(count=2000)
+    run_to_the_end(spark, config, fault, POINTS)
+
+    assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}
+
+
+# Deliberate bugs: what is broken, how, and what the oracle must say of it.
+
+
+def no_document_id(monkeypatch):
+    """Documents without an id of ours."""
+    write = sinks.write_index
+    monkeypatch.setattr(
+        sinks, "write_index", lambda frame, *rest: write(frame.withColumn("document_id", F.expr("uuid()")), *rest)
+    )
+
+
+def no_replay_filter(monkeypatch):
+    """Everything is written again."""
+    monkeypatch.setattr(messages, "without", lambda outcomes, _: outcomes)
+    monkeypatch.setattr(messages, "rejected_without", lambda judged, _: judged)
+
+
+def no_memory_of_a_disorderly_end(monkeypatch):
+    """The job believes that nothing was written before."""
+    monkeypatch.setattr(score_stream, "_replay", lambda _: None)
+
+
+def filter_forgets_the_version(monkeypatch):
+    """A filter that takes one model's record for the other's."""
+    monkeypatch.setattr(
+        messages,
+        "without",
+        lambda outcomes, records: outcomes.join(
+            records.select(F.get_json_object(F.col("value").cast("string"), "$.event_id").alias("event_id")),
+            "event_id",
+            "left_anti",
+        ),
+    )
+
+
+def failure_swallowed(monkeypatch):
+    """A sink that reports success after a failure."""
+    write = sinks.write_topic
+
+    def quiet(frame, *rest):
+        try:
+            if frame.columns == ["key", "value"]:
+                raise RuntimeError  # noqa: TRY301 (the broker did not take them)
+            write(frame, *rest)
+        except RuntimeError:
+            pass
+
+    monkeypatch.setattr(sinks, "write_topic", quiet)
+
+
+def decoder_without_checks(monkeypatch):
+    """Spark's own JSON reader in place of the strict one: what it cannot read becomes null."""
+    schema = (
+        "struct<label: double, features: struct<type: tinyint, size: int, indices: array<int>, values: array<double>>>"
+    )
+
+    def decode(events):
+        value = F.from_json(F.col("value").cast("string"), schema)
+        good = value["features"]["indices"].isNotNull()
+        decoded = original(events)
+        return decoded.withColumn("reason", F.when(~F.coalesce(F.lit(True), good), F.col("reason")))
+
+    original = messages.decode
+    monkeypatch.setattr(messages, "decode", decode)
+
+
+def wrong_reason(monkeypatch):
+    """A reason that is always the same."""
+    records = messages.rejected_records
+    monkeypatch.setattr(
+        messages, "rejected_records", lambda judged: records(judged.withColumn("reason", F.lit("not_json")))
+    )
+
+
+def label_compared_the_wrong_way(monkeypatch):
+    """Right is wrong."""
+    judge = messages.judge
+    monkeypatch.setattr(
+        messages,
+        "judge",
+        lambda scored, served: judge(scored, served).withColumn("correct_lr", (1 - F.col("correct_lr")).cast("byte")),
+    )
+
+
+def score_of_the_other_class(monkeypatch):
+    """The probability of class 0."""
+    from pyspark.ml.functions import vector_to_array
+
+    monkeypatch.setattr(models, "_of_class_one", lambda column: vector_to_array(F.col(column))[0])
+
+
+def begins_at_the_end(monkeypatch):
+    """A new checkpoint at the latest offsets."""
+    events = sources.events
+
+    def late(spark, config):
+        return events(
+            spark, config.model_copy(update={"stream": config.stream.model_copy(update={"starting_offsets": "latest"})})
+        )
+
+    monkeypatch.setattr(sources, "events", late)
+
+
+BUGS = {
+    no_document_id: {"duplicated documents"},
+    no_replay_filter: {"duplicated"},
+    no_memory_of_a_disorderly_end: {"duplicated"},
+    filter_forgets_the_version: {"lost"},
+    failure_swallowed: {"lost"},
+    decoder_without_checks: {"phantom", "lost"},
+    wrong_reason: {"wrong reason"},
+    label_compared_the_wrong_way: {"divergent"},
+    score_of_the_other_class: {"divergent"},
+    begins_at_the_end: {"lost", "lost documents"},
+}
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+def test_the_oracle_notices(spark, world, fault, small_models, monkeypatch, bug):
+    """Each deliberate bug shows in the judgement of a run that breaks off twice."""
+    config, ledger = world(count=300)
+    with monkeypatch.context() as broken:
+        bug(broken)
+        points = [] if bug is begins_at_the_end else ["predictions-half", "index"]  # it has no batch to break off
+        run_to_the_end(spark, config, fault, points)
+    judgement = oracle.faults(oracle.judge(spark, config, ledger, small_models))
+
+    assert judgement.keys() >= BUGS[bug]
+
+
+def test_create_in_place_of_index_would_stop_the_stream(spark, world, fault, monkeypatch):
+    """The operation `create` refuses what a replay writes again."""
+    config, _ = world(count=100)
+    fault("predictions:raise:1")
+    with pytest.raises(StreamError):
+        score_stream.run(spark, config)
+    fault("none:raise:1")
+    original = sinks.write_index
+
+    def creating(documents, settings, name):
+        with monkeypatch.context() as patched:
+            patched.setattr(sinks, "_credentials", lambda _: {"es.write.operation": "create"})
+            original(documents, settings, name)
+
+    monkeypatch.setattr(sinks, "write_index", creating)
+    with pytest.raises(StreamError, match="version conflict|document already exists"):
+        score_stream.run(spark, config)
+
+
+def test_batch_is_read_and_scored_once_for_all_sinks(spark, world, monkeypatch):
+    """Without persist the stream would observe each event once per sink."""
+    config, ledger = world()
+
+    assert score_stream.run(spark, config)["events"] == ledger.sent
+
+
+def test_batch_begun_with_other_models_is_finished_with_them(spark, world, fault, small_models, tmp_path, outcomes):
+    """The replayed batch keeps its versions; the next one has the new ones; no event has both."""
+    config, ledger = world("stream.max_events_per_batch=300")
+    fault("index:raise:1")
+    with pytest.raises(StreamError):
+        score_stream.run(spark, config)
+    fault("none:raise:1")
+    changed = with_other_lr(config, str(tmp_path / "lr"), spark)
+    old = models.load(spark, config)[0].version
+    new = models.load(spark, changed)[0].version
+    score_stream.run(spark, changed)
+    versions = {}
+    for outcome in outcomes(config):
+        if outcome["model"] == "lr":
+            versions.setdefault(outcome["event_id"], []).append(outcome["model_version"])
+
+    assert old != new
+    assert all(len(found) == 1 for found in versions.values())
+    assert {found[0] for found in versions.values()} == {old, new}
+    assert len(versions) == len(ledger.good)
+
+
+def with_other_lr(config, folder, spark):
+    """Train another logistic regression into a folder and return a configuration with it."""
+    generator = random.Random(99)
+    rows = [(float(generator.random() < 0.7), oracle.vector(generator)) for _ in range(200)]
+    Pipeline(stages=[LogisticRegression(maxIter=3)]).fit(spark.createDataFrame(rows, ["label", "features"])).save(
+        folder
+    )
+    first = config.models[0].model_copy(update={"uri": folder})
+    return config.model_copy(update={"models": (first, *config.models[1:])})
+
+
+def test_lost_checkpoint_is_refused_until_accepted(spark, world, tmp_path):
+    """A new one would score the whole topic again."""
+    config, _ = world(count=50)
+    score_stream.run(spark, config)
+    other = config.model_copy(
+        update={"stream": config.stream.model_copy(update={"checkpoint": str(tmp_path / "other")})}
+    )
+    with pytest.raises(
+        CheckpointError, match="holds outcomes of the topic .* but the checkpoint .* is new.*--new-checkpoint"
+    ):
+        score_stream.run(spark, other)
+    accepted = other.model_copy(update={"stream": other.stream.model_copy(update={"new_checkpoint": True})})
+
+    assert score_stream.run(spark, accepted)["events"] == 50
+    with pytest.raises(CheckpointError, match="belongs to stream"):
+        score_stream.run(spark, config)
+
+
+def test_repaired_log_doubles_nothing(spark, world, fault, small_models):
+    """A damaged last entry, removed as the messages say: Spark plans the batch anew, and nothing is written twice."""
+    config, ledger = world()
+    fault("committed:raise:3")
+    with pytest.raises(RuntimeError):
+        score_stream.run(spark, config)
+    fault("none:raise:1")
+    location = Path(config.stream.checkpoint)
+    last = max(int(path.name) for path in (location / "offsets").iterdir() if path.name.isdigit())
+    (location / "offsets" / str(last)).write_text("v1")
+    with pytest.raises(CheckpointError, match=f"offsets/{last} is damaged"):
+        score_stream.run(spark, config)
+    remove(location / "offsets", last)
+    with pytest.raises(CheckpointError, match=f"commits/{last} has no offsets"):
+        score_stream.run(spark, config)
+    remove(location / "commits", last)
+    score_stream.run(spark, config)
+
+    assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}
+
+
+def remove(folder, batch):
+    """Remove a log's entry and its checksum."""
+    (folder / str(batch)).unlink()
+    (folder / f".{batch}.crc").unlink(missing_ok=True)
+
+
+def test_too_many_rejected_messages_stop_the_job(spark, world):
+    """A bad deployment upstream does not empty the topic into the rejects."""
+    config, _ = world("stream.rejected_window=200", count=1500, share_bad=0.5)
+    with pytest.raises(RejectedShareError, match=r"\d+% of the last messages were rejected"):
+        score_stream.run(spark, config)
+
+    assert topics.extent(config.kafka, config.kafka.topics.rejected).records < 600
+
+
+def test_fewer_rejected_messages_do_not(spark, world, small_models):
+    """A tenth is below the limit."""
+    config, ledger = world("stream.rejected_window=200", count=1000)
+    score_stream.run(spark, config)
+
+    assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}

@@ -1,0 +1,229 @@
+"""The oracle of the fault tests: a ledger of what was sent, and a judgement of what came out, as Jepsen's checkers do.
+
+Every message has a key of its own. A good one must end as exactly one prediction per model, seen once by a plain
+consumer and once in the index, with the score that the models give to the same vector in a batch job; a bad one as
+exactly one rejected record with the right reason and the original bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyspark.ml import Pipeline, PipelineModel
+from pyspark.ml.classification import LinearSVC, LogisticRegression
+from pyspark.ml.linalg import SparseVector, Vectors
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from streamscore import index, sources, topics
+from streamscore.config import Config
+
+SIZE = 110
+
+
+def vector(generator: random.Random) -> SparseVector:
+    """Return a vector like those of the original article: 110 features, some 15 of them set."""
+    places = sorted(generator.sample(range(SIZE), generator.randint(10, 20)))
+    return Vectors.sparse(SIZE, places, [round(generator.uniform(-3, 3), generator.randint(0, 12)) for _ in places])
+
+
+def train(spark: SparkSession, folder: Any) -> dict[str, str]:
+    """Train two small models on such vectors and return their folders by name."""
+    generator = random.Random(0)
+    rows = [(float(generator.random() < 0.4), vector(generator)) for _ in range(400)]
+    data = spark.createDataFrame(rows, ["label", "features"])
+    saved = {}
+    for name, classifier in {"lr": LogisticRegression(maxIter=5), "svm": LinearSVC(maxIter=5)}.items():
+        Pipeline(stages=[classifier]).fit(data).write().overwrite().save(f"{folder}/{name}")
+        saved[name] = f"{folder}/{name}"
+    return saved
+
+
+BAD = {
+    b"": "not_json",
+    b"{": "not_json",
+    b"[1]": "not_json",
+    b"\xff\xfe": "not_utf8",
+    None: "tombstone",
+    b'{"label":"1","features":{"type":0,"size":110,"indices":[1],"values":[1]}}': "bad_label",
+    b'{"label":1}': "bad_features",
+    b'{"features":{"type":0,"size":110,"indices":[2,1],"values":[1,1]}}': "bad_features",
+    b'{"features":{"type":0,"size":111,"indices":[1],"values":[1]}}': "wrong_size",
+    b'{"features":{"type":0,"size":110,"indices":[1],"values":[NaN]}}': "not_finite",
+    b'{"label":1,"label":0,"features":{"type":0,"size":110,"indices":[1],"values":[1]}}': "duplicate_name",
+}
+
+
+@dataclass
+class Ledger:
+    """What was sent: good messages with label and vector, bad ones with bytes and reason, by key."""
+
+    seed: int
+    good: dict[str, tuple[float | None, SparseVector]] = field(default_factory=dict)
+    bad: dict[str, tuple[bytes | None, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._generator = random.Random(self.seed)
+        self._number = 0
+
+    def next_messages(self, count: int, share_bad: float = 0.1) -> list[tuple[str, bytes | None]]:
+        """Make messages, note them, and return them as (key, value)."""
+        made: list[tuple[str, bytes | None]] = []
+        for _ in range(count):
+            key = f"{self.seed}-{self._number}"
+            self._number += 1
+            if self._generator.random() < share_bad:
+                value, reason = self._generator.choice(list(BAD.items()))
+                self.bad[key] = (value, reason)
+            else:
+                label = self._generator.choice([0.0, 1.0, None])
+                features = vector(self._generator)
+                self.good[key] = (label, features)
+                value = message(label, features)
+            made.append((key, value))
+        return made
+
+    @property
+    def sent(self) -> int:
+        """Number of messages."""
+        return len(self.good) + len(self.bad)
+
+
+def message(label: float | None, features: SparseVector) -> bytes:
+    """Return a message of the default form."""
+    written = {
+        "type": 0,
+        "size": features.size,
+        "indices": features.indices.tolist(),
+        "values": features.values.tolist(),
+    }
+    return json.dumps({"features": written} if label is None else {"label": label, "features": written}).encode()
+
+
+def send(config: Config, messages: Iterable[tuple[str, bytes | None]]) -> None:
+    """Send messages to the input topic and wait until the broker has them."""
+    producer = topics.producer(config.kafka)
+    failures: list[Any] = []
+    for key, value in messages:
+        while True:
+            try:
+                producer.produce(
+                    config.kafka.topics.input, value, key, on_delivery=lambda error, _: error and failures.append(error)
+                )
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+    assert producer.flush(120) == 0
+    assert failures == []
+
+
+def judge(spark: SparkSession, config: Config, ledger: Ledger, models: dict[str, str]) -> dict[str, int]:
+    """Compare the two topics and the two indices with the ledger; every count is zero if the promise held."""
+    expected = _expected(spark, ledger, models)
+    outcomes = [json.loads(value) for _, value, _ in _records(spark, config, config.kafka.topics.predictions)]
+    in_kafka = Counter((outcome["key"], outcome["model"]) for outcome in outcomes)
+    rejected = _records(spark, config, config.kafka.topics.rejected)
+    in_rejected = Counter(key for key, _, _ in rejected)
+    documents = _documents(config, config.elasticsearch.index)
+    in_index = Counter((document["key"], document["model"]) for document in documents)
+    rejected_documents = _documents(config, config.elasticsearch.rejected_index)
+    ids = {key: headers["event-id"] for key, _, headers in rejected}
+    reasons = {document["event_id"]: document["reason"] for document in rejected_documents}
+    found = {(o["key"], o["model"]): (o["prediction"], o["score"], o["label"], o["correct"]) for o in outcomes}
+    indexed = {
+        (d["key"], d["model"]): (d["prediction"], d["score"], d.get("label"), d.get("correct")) for d in documents
+    }
+    return {
+        "lost": len(expected.keys() - in_kafka.keys()) + len(ledger.bad.keys() - in_rejected.keys()),
+        "duplicated": sum(count - 1 for counts in (in_kafka, in_rejected) for count in counts.values()),
+        "lost documents": len(expected.keys() - in_index.keys()) + max(0, len(ledger.bad) - len(rejected_documents)),
+        "duplicated documents": sum(count - 1 for count in in_index.values())
+        + max(0, len(rejected_documents) - len(ledger.bad)),
+        "phantom": len(in_kafka.keys() - expected.keys())
+        + len(in_index.keys() - expected.keys())
+        + len(in_rejected.keys() - ledger.bad.keys()),
+        "divergent": sum(found.get(key) != value for key, value in expected.items() if key in found)
+        + sum(indexed.get(key) != value for key, value in expected.items() if key in indexed),
+        "wrong reason": sum(
+            ledger.bad[key] != (value, headers["reason"]) or reasons.get(ids[key]) != headers["reason"]
+            for key, value, headers in rejected
+            if key in ledger.bad
+        ),
+    }
+
+
+def faults(judgement: dict[str, int]) -> dict[str, int]:
+    """Return what is not zero."""
+    return {name: count for name, count in judgement.items() if count}
+
+
+def _expected(
+    spark: SparkSession, ledger: Ledger, models: dict[str, str]
+) -> dict[tuple[str, str], tuple[float, float, float | None, int | None]]:
+    """Score the ledger's vectors in a batch job, with the models as Spark loads them."""
+    rows: Sequence[tuple[str, float | None, SparseVector]] = [
+        (key, label, features) for key, (label, features) in ledger.good.items()
+    ]
+    if not rows:
+        return {}
+    data = spark.createDataFrame(rows, _SCHEMA).repartition(4)
+    expected = {}
+    for name, folder in models.items():
+        alone = PipelineModel.load(folder).transform(data)
+        column = "probability" if "probability" in alone.columns else "rawPrediction"
+        for row in alone.select("key", "label", "prediction", column).toLocalIterator():
+            correct = None if row["label"] is None else int(row["prediction"] == row["label"])
+            expected[row["key"], name] = (row["prediction"], row[column][1], row["label"], correct)
+    return expected
+
+
+def _schema() -> Any:
+    from pyspark.ml.linalg import VectorUDT
+    from pyspark.sql.types import DoubleType, StringType, StructField, StructType
+
+    return StructType(
+        [
+            StructField("key", StringType()),
+            StructField("label", DoubleType()),
+            StructField("features", VectorUDT()),
+        ]
+    )
+
+
+_SCHEMA = _schema()
+
+
+def _records(spark: SparkSession, config: Config, topic: str) -> list[tuple[str, bytes | None, dict[str, str]]]:
+    """Read a topic as a plain consumer does."""
+    rows = sources.topic(spark, config.kafka, topic).select(F.col("key").cast("string"), "value", "headers")
+    return [
+        (
+            row["key"],
+            None if row["value"] is None else bytes(row["value"]),
+            {header["key"]: bytes(header["value"] or b"").decode() for header in row["headers"] or []},
+        )
+        for row in rows.collect()
+    ]
+
+
+def _documents(config: Config, name: str) -> list[dict[str, Any]]:
+    """Read an index whole."""
+    found: list[dict[str, Any]] = []
+    with index.client(config.elasticsearch, 60) as client:
+        client.indices.refresh(index=name)
+        after: Any = None
+        while True:
+            query = {"size": 10_000, "sort": [{"event_id": "asc"}, {"_doc": "asc"}], "index": name}
+            if name == config.elasticsearch.index:
+                query["sort"] = [{"event_id": "asc"}, {"model": "asc"}, {"model_version": "asc"}]
+            hits = client.search(**query, **({"search_after": after} if after else {}))["hits"]["hits"]
+            if not hits:
+                return found
+            after = hits[-1]["sort"]
+            found += [hit["_source"] for hit in hits]
