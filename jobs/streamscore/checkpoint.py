@@ -181,8 +181,8 @@ def inspect(files: Folder, location: str) -> State:
     query = _query(files, location, planned)
     if committed > planned:
         raise CheckpointError(
-            f"{location}/commits/{committed} has no offsets: delete it and its checksum .{committed}.crc, and the batch is "
-            "planned anew; what it has written already will not be written again"
+            f"{location}/commits/{committed} has no offsets: delete it and its checksum .{committed}.crc, and the "
+            "batch is planned anew; what it has written already will not be written again"
         )
     since = _planned_at(files, location, planned) if planned >= 0 else None
     return State(query, planned, committed, since, clean=files.read(LEASE) is None)
