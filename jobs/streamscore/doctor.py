@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from streamscore import checkpoint, coordinates, index, registry, topics
+from streamscore import checkpoint, coordinates, index, models, topics
 from streamscore.config import Config
 from streamscore.errors import StreamscoreError
 from streamscore.local import artifacts, java
@@ -161,25 +159,16 @@ def _past(config: Config) -> Found:
 
 def _models(config: Config) -> Found:
     for model in config.models:
-        if model.uri.startswith("models:/"):
-            found = registry.resolve(config, model.uri)
-            yield "ok", f"{model.name}: {model.uri} is version {found.version}"
-        elif "://" in model.uri:
+        if not models.is_within_reach(model):
             yield "note", f"{model.name}: {model.uri} is on a file system that only Spark reaches"
+            continue
+        try:
+            version, found = models.look(config, model)
+        except StreamscoreError as error:
+            yield "fault", str(error)
         else:
-            yield _model_folder(model.name, Path(model.uri).expanduser())
-
-
-def _model_folder(name: str, folder: Path) -> tuple[Literal["ok", "fault"], str]:
-    inner = folder / "sparkml" if (folder / "sparkml").is_dir() else folder
-    parts = sorted((inner / "metadata").glob("part-*"))
-    try:
-        kind = json.loads(parts[0].read_text())["class"] if parts else None
-    except (OSError, ValueError, KeyError):
-        kind = None
-    if kind != "org.apache.spark.ml.PipelineModel":
-        return "fault", f"{name}: {folder} is not the folder of a PipelineModel; correct models.N.uri"
-    return "ok", f"{name}: {folder}"
+            signed = "with a manifest" if found.manifest is not None else "without a manifest, as its entry allows"
+            yield "ok", f"{model.name}: {model.uri} is version {version}, {signed}"
 
 
 _CHECKS: Final[dict[str, Callable[[Config], Found]]] = {

@@ -19,7 +19,7 @@ from streamscore.schema import DETAIL, DOCUMENT_ID, FEATURES, LABEL, OUTCOME_FIE
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-    from streamscore.models import ServedModel
+    from streamscore.scoring import ServedModel
 
 DECODED: Final = StructType(
     [
@@ -33,6 +33,9 @@ DECODED: Final = StructType(
 
 DECODER: Final = "streamscore_decode"
 """Name under which the decoder is registered in SQL."""
+
+MAX_LABELS: Final = 100
+"""Most labels that are counted one by one."""
 
 _ORIGIN: Final = ("topic", "partition", "offset")
 
@@ -72,14 +75,16 @@ def judge(scored: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
 
 
 def quality(models: Sequence[ServedModel]) -> list[Column]:
-    """Return the counts to observe on judged rows: events, rejected, labelled, clicks, and right answers per model."""
+    """Return the counts to observe on judged rows: events, rejected, labelled, each label, and right answers per model.
+
+    Labels are counted up to the largest class of any model; with more than ``MAX_LABELS`` classes none is.
+    """
     good = F.col(REASON).isNull()
     return [
         F.count("*").alias("events"),
         F.count(REASON).alias("rejected"),
         F.count(LABEL).alias("labelled"),
-        F.count_if(good & (F.col(LABEL) == 1.0)).alias("positive"),
-        F.count_if(good & (F.col(LABEL) == 0.0)).alias("negative"),
+        *(F.count_if(good & (F.col(LABEL) == float(label))).alias(f"label_{label}") for label in _labels(models)),
         *(F.count_if(good & (F.col(_correct(model)) == 1)).alias(_correct(model)) for model in models),
     ]
 
@@ -176,6 +181,11 @@ def rejected_without(judged: DataFrame, records: DataFrame) -> DataFrame:
     ids = F.filter("headers", lambda header: header["key"] == "event-id")
     there = records.select(F.element_at(ids, -1)["value"].cast("string").alias("event_id")).distinct()
     return judged.join(there, "event_id", "left_anti")
+
+
+def _labels(models: Sequence[ServedModel]) -> range:
+    classes = max(model.classes for model in models)
+    return range(classes if classes <= MAX_LABELS else 0)
 
 
 def _correct(model: ServedModel) -> str:

@@ -1,77 +1,88 @@
-"""The models of a stream: find them, load them, check that they fit, apply them all in one pass."""
+"""The models of a stream: find them, let them through the gate, load them, check that they fit."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyspark.ml import PipelineModel
-from pyspark.sql import functions as F
+from pyspark.ml.linalg import Vectors
 
-from streamscore import registry
-from streamscore.checkpoint import MODELS
+from streamscore import gate, golden, registry, scoring
+from streamscore.checkpoint import MODELS, is_local
 from streamscore.config import Config, Model
-from streamscore.errors import ModelError
+from streamscore.errors import ModelError, StreamscoreError
+from streamscore.gate import Inspected
+from streamscore.gate import manifest as manifests
+from streamscore.gate.files import Files, LocalFiles
+from streamscore.gate.manifest import MANIFEST
+from streamscore.gate.remote import HadoopFiles
 from streamscore.schema import FEATURES
+from streamscore.scoring import ServedModel
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.ml.linalg import DenseVector, SparseVector
+    from pyspark.sql import SparkSession
+
+_REGISTRY = ("models:/", "runs:/")
+_LOCAL_SCHEME = re.compile(r"file:(//)?(?=/)")
+_PATTERN = re.compile(r"[,*?\[\]{}\\]")
 
 
 @dataclass(frozen=True)
-class ServedModel:
-    """A model that is ready to score: its name and version in the outcomes, and the pipeline."""
+class _Found:
+    """Where a model is."""
 
-    name: str
-    version: str
-    pipeline: PipelineModel
-    size: int
-    """Number of features that it was trained with."""
-    origin: str = ""
-    """Where exactly this version is: an address without an alias."""
-
-    def described(self) -> dict[str, str]:
-        """Return what it takes to find this very version again."""
-        return {"name": self.name, "uri": self.origin, "version": self.version}
-
-    @property
-    def prediction(self) -> str:
-        """Column of the predicted class."""
-        return f"prediction_{self.name}"
-
-    @property
-    def score(self) -> str:
-        """Column of the score: the probability of class 1, or the raw margin of a model that has no probability."""
-        return f"score_{self.name}"
-
-    @property
-    def detail(self) -> str:
-        """Column that the score is taken from, a vector with an entry per class."""
-        return f"detail_{self.name}"
+    files: Files
+    path: str
+    """The model's folder as Spark takes it."""
+    origin: str
+    """Address of this very version."""
+    version: str | None
+    """Its version, if the place where it is has versions."""
+    manifest_sha256: str | None = None
+    """Digest of its manifest, if the place where it is has noted that."""
 
 
 def load(spark: SparkSession, config: Config) -> list[ServedModel]:
     """Find and load every configured model and check that they fit each other and the messages.
 
     Raises:
-        ModelError: a model is absent or damaged, is not a classifier on a features vector, or was trained with
-            another number of features than the other models or ``message.size`` have.
+        ModelError: a model is absent or refused by the gate, is not a classifier on a features vector, or was trained
+            with another number of features than the other models or ``message.size`` have.
         ServerError: the registry cannot be reached.
     """
-    models = [_load_one(spark, config, model) for model in config.models]
-    expected = config.message.size or models[0].size
-    origin = "message.size says" if config.message.size else f"the model {models[0].name!r} has"
-    for model in models:
-        if model.size != expected:
-            raise ModelError(
-                f"the model {model.name!r} (version {model.version}) was trained with {model.size} features, "
-                f"but {origin} {expected}: no message can suit both. Choose models of one training run, "
-                "or correct message.size"
-            )
+    models = [load_one(spark, config, model) for model in config.models]
+    for model in models[1:]:
+        if model.size != models[0].size:
+            raise _misfit(model, f"the model {models[0].name!r} has", models[0].size)
     return models
+
+
+def load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
+    """Find one model, let it through the gate, load it, and check that it predicts what it should.
+
+    Raises:
+        ModelError: it is absent, refused, or does not fit ``message.size``.
+        ServerError: the registry cannot be reached.
+    """
+    with _found(config, model, spark) as found, _named(model):
+        inspected = _inspected(found, model)
+        pipeline = _load(found, inspected)
+        if gate.inspect(found.files, model.trust).hashes != inspected.hashes:
+            raise ModelError(f"{found.files.location}: the folder has changed while it was loaded; try again")
+        served = _served(model, found, inspected, pipeline, config.message.size)
+        if inspected.manifest is None:
+            golden.outcomes(spark, served, [Vectors.dense([0.0] * served.size)])  # it must at least run
+        else:
+            golden.require_same(spark, served, inspected.manifest)
+    if config.message.size not in {None, served.size}:
+        raise _misfit(served, "message.size says", config.message.size)
+    return served
 
 
 def load_noted(spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]]) -> list[ServedModel]:
@@ -81,89 +92,191 @@ def load_noted(spark: SparkSession, config: Config, noted: Sequence[Mapping[str,
         ModelError: one is gone or has changed since.
         ServerError: the registry cannot be reached.
     """
-    found = [_load_one(spark, config, Model(name=entry["name"], uri=entry["uri"])) for entry in noted]
-    for model, entry in zip(found, noted, strict=True):
+    found = []
+    for entry in noted:
+        told = {key: entry[key] for key in ("name", "uri", "trust")}
+        model = load_one(spark, config, Model.model_validate(told))
         if model.version != entry["version"]:
             raise ModelError(
                 f"a batch was begun with version {entry['version']} of the model {model.name!r}, but {entry['uri']} is "
                 f"now version {model.version}: put it back, or delete {config.stream.checkpoint}/{MODELS} to finish "
                 "the batch with the present models"
             )
+        found.append(model)
     return found
 
 
-def apply(data: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
-    """Add each model's prediction and score to rows that have a ``features`` vector."""
-    for model in models:
-        data = model.pipeline.transform(data).withColumn(model.score, _of_class_one(model.detail)).drop(model.detail)
-    return data
+def is_within_reach(model: Model) -> bool:
+    """Tell whether a model's files can be had without Spark."""
+    return model.uri.startswith(_REGISTRY) or is_local(_LOCAL_SCHEME.sub("", model.uri))
 
 
-def _load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
-    path, origin, version = _find(spark, config, model)
-    try:
-        pipeline = PipelineModel.load(path)
-    except Exception as error:  # noqa: BLE001 (Spark, Hadoop and py4j each have their own for a damaged folder)
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"the model {model.name!r} at {model.uri} cannot be loaded as a PipelineModel: {reason}"
-        ) from None
-    return _prepared(model, origin, version, pipeline)
+def look(config: Config, model: Model, spark: SparkSession | None = None) -> tuple[str, Inspected]:
+    """Let a model through that part of the gate that needs no JVM, and return its version and what was found.
+
+    Raises:
+        ModelError: it is absent or refused, or is on a file system that only Spark reaches and there is no session.
+        ServerError: the registry cannot be reached.
+    """
+    with _found(config, model, spark) as found, _named(model):
+        inspected = _inspected(found, model)
+        return found.version or inspected.version, inspected
 
 
-def _find(spark: SparkSession, config: Config, model: Model) -> tuple[str, str, str]:
-    """Return where a model's files are, the address of this very version, and the version."""
-    if model.uri.startswith("models:/"):
+def sign(
+    spark: SparkSession,
+    folder: Path,
+    vectors: Sequence[SparseVector | DenseVector],
+    metrics: Mapping[str, float],
+    origin: Mapping[str, str],
+) -> Path:
+    """Write the manifest of a model that was just trained into its folder.
+
+    Args:
+        spark: the session.
+        folder: what ``PipelineModel.save`` or MLflow wrote, on this machine.
+        vectors: a handful of feature vectors; what the model makes of them now, it must make of them at every load.
+        metrics: how good it is.
+        origin: where it comes from, for instance ``data_sha256`` and ``git_commit``.
+
+    Returns:
+        The manifest's file.
+
+    Raises:
+        ModelError: the gate would refuse this folder even with a manifest.
+    """
+    (folder / MANIFEST).unlink(missing_ok=True)
+    model = Model(name="model", uri=str(folder), trust="unsigned")
+    found = _Found(LocalFiles(folder), _as_spark_takes(folder), str(folder), None)
+    inspected = gate.inspect(found.files, "unsigned")
+    served = _served(model, found, inspected, _load(found, inspected), len(vectors[0]))
+    made = manifests.Manifest(
+        versions=golden.versions(spark),
+        stages=tuple(stage.class_name for stage in inspected.stages),
+        inputs=inspected.inputs,
+        num_features=served.size,
+        labels=tuple(map(float, range(served.classes))),
+        metrics=dict(metrics),
+        origin=dict(origin),
+        golden=golden.rows(spark, served, vectors),
+        files=inspected.hashes,
+    )
+    path = folder / MANIFEST
+    path.write_text(manifests.text(made), encoding="utf-8")
+    return path
+
+
+@contextmanager
+def _found(config: Config, model: Model, spark: SparkSession | None) -> Iterator[_Found]:
+    """Find a model; what is in a registry is there, on this machine, for as long as the context lasts."""
+    if model.uri.startswith(_REGISTRY):
         registered = registry.resolve(config, model.uri)
-        folder = registry.download(config, registered)
-        return f"{_pipeline_folder(folder)}", f"models:/{registered.name}/{registered.version}", registered.version
-    if "://" in model.uri:
-        return model.uri, model.uri, _digest(spark, model.uri)
-    folder = Path(model.uri).expanduser()
+        with registry.downloaded(config, registered) as folder:
+            yield _Found(
+                LocalFiles(folder),
+                _as_spark_takes(folder),
+                registered.uri,
+                registered.version,
+                registered.manifest_sha256,
+            )
+        return
+    uri = _LOCAL_SCHEME.sub("", model.uri)
+    if not is_within_reach(model):
+        if spark is None:
+            raise ModelError(f"the model {model.name!r}: {model.uri} is on a file system that only Spark reaches")
+        with _named(model):
+            files = HadoopFiles(spark, uri)
+        yield _Found(files, files.location, uri, None)
+        return
+    folder = Path(uri).expanduser()
     if not folder.is_dir():
         raise ModelError(
             f"the model {model.name!r}: no folder at {model.uri}. Give the folder of a PipelineModel that Spark saved, "
             "or models:/name@alias"
         )
-    path = str(_pipeline_folder(folder).resolve())
-    return path, path, _digest(spark, path)
+    folder = folder.resolve()
+    yield _Found(LocalFiles(folder), _as_spark_takes(folder), str(folder), None)
 
 
-def _pipeline_folder(folder: Path) -> Path:
-    """Return the folder that Spark wrote; MLflow keeps it inside a folder of its own."""
-    inner = folder / "sparkml"
-    return inner if inner.is_dir() else folder
+def _as_spark_takes(folder: Path) -> str:
+    """Return a folder of this machine as an address that means it to Spark, whatever its default file system is."""
+    return str(folder) if folder.is_relative_to("/Volumes") else f"file:{folder}"
 
 
-def _digest(spark: SparkSession, path: str) -> str:
-    """Return a version for a model that has none: a digest of its files, so that other files are another version."""
-    files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(path)
-    hashes = files.select("path", F.sha2("content", 256).alias("sha256")).collect()
-    listed = sorted(f"{row['path'].split(path.rsplit('/', 1)[-1], 1)[-1]} {row['sha256']}" for row in hashes)
-    return hashlib.sha256("\n".join(listed).encode()).hexdigest()[:12]
-
-
-def _prepared(model: Model, origin: str, version: str, pipeline: PipelineModel) -> ServedModel:
-    """Give the classifier columns of its own, since the defaults of two models collide; compute no others."""
-    classifier = pipeline.stages[-1] if pipeline.stages else None
-    size = getattr(classifier, "numFeatures", None)
-    if classifier is None or not classifier.hasParam("predictionCol") or not isinstance(size, int):
-        kind = type(classifier).__name__ if classifier is not None else "no stage"
+def _inspected(found: _Found, model: Model) -> Inspected:
+    pattern = _PATTERN.search(found.path)
+    if pattern:
+        raise ModelError(f"{found.path}: a path with {pattern[0]!a} is refused: Spark takes it for a pattern of paths")
+    inspected = gate.inspect(found.files, model.trust)
+    if found.manifest_sha256 not in {None, inspected.manifest_sha256}:
         raise ModelError(
-            f"the model {model.name!r} at {model.uri} ends in {kind}, which is not a classifier on a vector"
+            f"{found.files.location}/{MANIFEST}: not the manifest that was registered with version {found.version}"
         )
-    served = ServedModel(model.name, version, pipeline, size, origin)
-    columns = {"featuresCol": FEATURES, "predictionCol": served.prediction}
-    if classifier.hasParam("probabilityCol"):
-        columns |= {"probabilityCol": served.detail, "rawPredictionCol": ""}
-    else:
-        columns |= {"rawPredictionCol": served.detail}
-    for name, column in columns.items():
-        classifier.set(classifier.getParam(name), column)
-    return served
+    return inspected
 
 
-def _of_class_one(column: str) -> Column:
-    from pyspark.ml.functions import vector_to_array
+def _load(found: _Found, inspected: Inspected) -> PipelineModel:
+    return PipelineModel.load(f"{found.path}/{inspected.inner}".rstrip("/"))
 
-    return vector_to_array(F.col(column))[1]
+
+@contextmanager
+def _named(model: Model) -> Iterator[None]:
+    """Put the model's name before any fault of its, whoever finds it."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"the model {model.name!r} is refused: {error}") from None
+    except StreamscoreError:
+        raise
+    except Exception as error:  # noqa: BLE001 (Spark, Hadoop and py4j each have their own for a damaged folder)
+        raise ModelError(
+            f"the model {model.name!r} at {model.uri} cannot be loaded and applied: {_reason(error)}"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Return the line that says why, from an exception that may have a JVM's stack trace in it."""
+    first, *others = str(error).strip().splitlines() or [type(error).__name__]
+    return others[0].removeprefix(": ") if first.startswith("An error occurred while calling") and others else first
+
+
+def _served(
+    model: Model, found: _Found, inspected: Inspected, pipeline: PipelineModel, told_size: int | None
+) -> ServedModel:
+    """Check that a pipeline is a classifier on one vector, and say what there is to know about it."""
+    stages = list(scoring.flattened(pipeline))
+    if not stages or not scoring.is_classifier(stages[-1]):
+        kind = type(stages[-1]).__name__ if stages else "no stage"
+        raise ModelError(f"{found.origin} ends in {kind}, which is not a classifier on a vector")
+    if len(inspected.inputs) != 1:
+        raise ModelError(
+            f"{found.origin} reads the columns {', '.join(inspected.inputs)}, but a message has one vector, "
+            f"{FEATURES!r}"
+        )
+    source = inspected.inputs[0]
+    known = scoring.size(stages, source)
+    manifest = inspected.manifest
+    size = known or (manifest.num_features if manifest is not None else told_size)
+    if size is None:
+        kinds = ", ".join(type(stage).__name__ for stage in stages)
+        raise ModelError(
+            f"{found.origin}: none of its stages says how many features it takes ({kinds}). Set message.size, or give "
+            "it a manifest"
+        )
+    classes = scoring.classes(stages[-1])
+    if manifest is not None and (size, classes) != (manifest.num_features, len(manifest.labels)):
+        raise ModelError(
+            f"{found.files.location}/{MANIFEST}: it says {manifest.num_features} features and "
+            f"{len(manifest.labels)} labels, but the model has {size} and {classes}"
+        )
+    return ServedModel(
+        model.name, found.version or inspected.version, pipeline, size, found.origin, model.trust, classes, source
+    )
+
+
+def _misfit(model: ServedModel, origin: str, expected: int | None) -> ModelError:
+    return ModelError(
+        f"the model {model.name!r} (version {model.version}) was trained with {model.size} features, "
+        f"but {origin} {expected}: no message can suit both. Choose models of one training run, "
+        "or correct message.size"
+    )

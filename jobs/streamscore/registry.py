@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import os
 import re
+import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from streamscore.config import Config
 from streamscore.errors import ModelError, ServerError
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
+    from pyspark.sql import DataFrame
 
 _URI = re.compile(r"^models:/(?P<name>[^@/]+)(?:@(?P<alias>[^/]+)|/(?P<version>[^/]+))$")
+_RUN_URI = re.compile(r"^runs:/(?P<run>[0-9a-f]{32})/(?P<path>.+)$")
+_MANIFEST_TAG: Final = "manifest_sha256"
+"""Tag of a version with its manifest's digest. No tag's name has a point in it: Unity Catalog refuses those."""
 
 
 class Registered(NamedTuple):
-    """A version of a registered model."""
+    """A model at an address that always means the same."""
 
     name: str
     version: str
+    uri: str
+    manifest_sha256: str | None = None
+    """Digest of the manifest that it was registered with."""
+
+
+class Trained(NamedTuple):
+    """A model to log."""
+
+    pipeline: PipelineModel
+    example: DataFrame
+    """One row, with the columns that the pipeline reads."""
+    output: str
+    """The column that it is for."""
 
 
 def tracking_uri(config: Config) -> str:
@@ -38,7 +57,9 @@ def log_training(
     config: Config,
     parameters: Mapping[str, Any],
     metrics: Mapping[str, float],
-    models: Mapping[str, PipelineModel],
+    tags: Mapping[str, str],
+    models: Mapping[str, Trained],
+    sign: Callable[[str, Path], Path],
 ) -> list[Registered]:
     """Log a training run, register those of its models that have a registered name and set their alias.
 
@@ -46,7 +67,9 @@ def log_training(
         config: the configuration.
         parameters: what the run was told.
         metrics: what came out.
+        tags: where it all comes from; the run and every version get them.
         models: the models by their name in the run; those named in ``mlflow.registered_names`` are registered.
+        sign: writes the manifest of the model of a name into the folder that was logged, and returns its file.
 
     Returns:
         The new versions.
@@ -55,69 +78,61 @@ def log_training(
         ServerError: MLflow cannot be reached or refuses.
     """
     names = config.mlflow.registered_names.model_dump()
-    requirements = [f"pyspark=={_pyspark_version()}"]
-    with _mlflow(config) as mlflow:
+    registered = []
+    # MLflow prints each new version past its own logger.
+    with _mlflow(config) as mlflow, redirect_stderr(io.StringIO()):
         _select_experiment(mlflow, config)
-        registered = []
-        # MLflow prints each new version past its own logger.
-        with mlflow.start_run(run_name="train_models"), redirect_stderr(io.StringIO()):
+        with mlflow.start_run(run_name="train_models") as run:
             mlflow.log_params(dict(parameters))
             mlflow.log_metrics(dict(metrics))
+            mlflow.set_tags(dict(tags))
             for name, model in models.items():
-                mlflow.spark.log_model(
-                    model,
-                    artifact_path=name,
-                    registered_model_name=names.get(name),
-                    pip_requirements=requirements,
-                    dfs_tmpdir=_shared_folder(config),
-                )
-        client = mlflow.MlflowClient()
-        for name in models:
-            if name in names:
-                versions = client.search_model_versions(f"name = '{names[name]}'")
-                newest = max(versions, key=lambda version: int(version.version))
-                client.set_registered_model_alias(names[name], config.mlflow.alias, newest.version)
-                registered.append(Registered(names[name], str(newest.version)))
-        return registered
+                _log(mlflow, config, name, model)
+                if name in names:
+                    version_tags = {**tags, _MANIFEST_TAG: _sign(mlflow, config, run.info.run_id, name, sign)}
+                    uri = f"runs:/{run.info.run_id}/{name}"
+                    made = mlflow.register_model(uri, names[name], tags=version_tags)
+                    registered.append(_registered(made))
+        for version in registered:
+            _move_alias(mlflow.MlflowClient(), version.name, config.mlflow.alias, version.version)
+    return registered
 
 
 def resolve(config: Config, uri: str) -> Registered:
-    """Return the version that a ``models:/name@alias`` or ``models:/name/version`` address means now.
+    """Return what a ``models:/name@alias``, ``models:/name/version`` or ``runs:/run/path`` address means now.
 
     Raises:
         ModelError: the address is not of that form, or there is no such model.
         ServerError: MLflow cannot be reached.
     """
-    from mlflow.exceptions import MlflowException
-
-    match = _URI.match(uri)
-    if match is None:
-        raise ModelError(f"{uri}: expected models:/name@alias or models:/name/version")
-    with _mlflow(config) as mlflow:
+    match, run = _URI.match(uri), _RUN_URI.match(uri)
+    with _mlflow(config) as mlflow, _absent_is_model_error(config, uri):
         client = mlflow.MlflowClient()
-        try:
-            if match["alias"]:
-                found = client.get_model_version_by_alias(match["name"], match["alias"])
-            else:
-                found = client.get_model_version(match["name"], match["version"])
-        except MlflowException as error:
-            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-                raise ModelError(
-                    f"{uri}: no such model in the registry at {_shown(tracking_uri(config))}. `streamscore train` "
-                    "makes the two default ones; models.N.uri takes another address or a plain path"
-                ) from None
-            raise
-        return Registered(found.name, str(found.version))
+        if run is not None:
+            client.get_run(run["run"])
+            return Registered(run["path"], run["run"][:12], uri)
+        if match is None:
+            raise ModelError(f"{uri}: expected models:/name@alias, models:/name/version or runs:/run/path")
+        if match["alias"]:
+            return _registered(client.get_model_version_by_alias(match["name"], match["alias"]))
+        return _registered(client.get_model_version(match["name"], match["version"]))
 
 
-def download(config: Config, model: Registered) -> Path:
-    """Return a local folder with the files of a model version.
+@contextmanager
+def downloaded(config: Config, model: Registered) -> Iterator[Path]:
+    """Give a folder of this machine, and of nobody else, with the files of a model; it is gone afterwards.
 
     Raises:
+        ModelError: there is no such model in the run.
         ServerError: MLflow or its artifact store cannot be reached.
     """
-    with _mlflow(config) as mlflow:
-        return Path(mlflow.artifacts.download_artifacts(f"models:/{model.name}/{model.version}"))
+    # On a cluster the executors read it too, so it is where the state is: on Databricks in a volume.
+    scratch = config.state_dir / "tmp"
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="model-", dir=scratch) as folder:
+        with _mlflow(config) as mlflow, _absent_is_model_error(config, model.uri):
+            path = Path(mlflow.artifacts.download_artifacts(model.uri, dst_path=folder))
+        yield path
 
 
 def exists(config: Config, uri: str) -> bool:
@@ -127,6 +142,58 @@ def exists(config: Config, uri: str) -> bool:
     except ModelError:
         return False
     return True
+
+
+def version_of(uri: str, version: str) -> str:
+    """Return the address of a version of the model that a ``models:/name@alias`` address means.
+
+    Raises:
+        ModelError: the address has no alias.
+    """
+    return f"models:/{_aliased(uri)[0]}/{version}"
+
+
+def promote(config: Config, uri: str, version: str) -> tuple[str | None, str]:
+    """Move the alias of a ``models:/name@alias`` address to a version.
+
+    Returns:
+        The version that it meant before, if any, and the one that it means now.
+
+    Raises:
+        ModelError: the address has no alias, or there is no such version.
+        ServerError: MLflow cannot be reached.
+    """
+    name, alias = _aliased(uri)
+    with _mlflow(config) as mlflow, _absent_is_model_error(config, f"models:/{name}/{version}"):
+        client = mlflow.MlflowClient()
+        client.get_model_version(name, version)
+        return _move_alias(client, name, alias, version), version
+
+
+def rollback(config: Config, uri: str) -> tuple[str, str]:
+    """Move the alias of a ``models:/name@alias`` address back to the version that the present one took over from.
+
+    That version is noted when `streamscore` moves an alias; where there is no note it is the next lower number.
+
+    Returns:
+        The version that it meant before, and the one that it means now.
+
+    Raises:
+        ModelError: the address has no alias, or there is no version to go back to.
+        ServerError: MLflow cannot be reached.
+    """
+    name, alias = _aliased(uri)
+    with _mlflow(config) as mlflow, _absent_is_model_error(config, uri):
+        client = mlflow.MlflowClient()
+        present = client.get_model_version_by_alias(name, alias)
+        others = {str(found.version) for found in client.search_model_versions(f"name = '{name}'")}
+        lower = sorted(int(other) for other in others if int(other) < int(present.version))
+        noted = present.tags.get(_before(alias))
+        if noted not in others and not lower:
+            raise ModelError(f"{uri} is version {present.version}, and there is none before it")
+        target = noted if noted in others else str(lower[-1])
+        client.set_registered_model_alias(name, alias, target)
+        return str(present.version), target
 
 
 @contextmanager
@@ -152,6 +219,80 @@ def _mlflow(config: Config) -> Iterator[Any]:
         yield mlflow
     except MlflowException as error:
         raise ServerError(f"MLflow at {_shown(uri)}: {error.message.splitlines()[0]}") from None
+
+
+@contextmanager
+def _absent_is_model_error(config: Config, uri: str) -> Iterator[None]:
+    """Say where a model was looked for when there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
+            raise
+        raise ModelError(
+            f"{uri}: no such model in the registry at {_shown(tracking_uri(config))}. `streamscore train` "
+            "makes the two default ones; models.N.uri takes another address or a plain path"
+        ) from None
+
+
+def _log(mlflow: Any, config: Config, name: str, model: Trained) -> None:
+    """Log one model with what it takes and gives, vectors as MLflow's type for Spark's vectors."""
+    given = model.pipeline.transform(model.example).select(model.output)
+    mlflow.spark.log_model(
+        model.pipeline,
+        artifact_path=name,
+        signature=mlflow.models.infer_signature(model.example, given),
+        input_example=_example(model.example) if model.output == "prediction" else None,
+        pip_requirements=[f"pyspark=={_pyspark_version()}"],
+        dfs_tmpdir=_shared_folder(config),
+    )
+
+
+def _example(row: DataFrame) -> Any:
+    """Return a row as MLflow takes an example: arrays in the place of Spark's vectors, which JSON does not have."""
+    from pyspark.ml.functions import vector_to_array
+    from pyspark.sql import functions as F
+
+    return row.select(*(vector_to_array(F.col(name)).alias(name) for name in row.columns)).toPandas()
+
+
+def _sign(mlflow: Any, config: Config, run: str, name: str, sign: Callable[[str, Path], Path]) -> str:
+    """Add the manifest to a model that was logged, made from what is really there, and return its digest."""
+    with downloaded(config, Registered(name, run, f"runs:/{run}/{name}")) as folder:
+        manifest = sign(name, folder)
+        mlflow.log_artifact(str(manifest), artifact_path=name)
+        return hashlib.sha256(manifest.read_bytes()).hexdigest()
+
+
+def _move_alias(client: Any, name: str, alias: str, version: str) -> str | None:
+    """Move an alias, note on the version which one it takes over from, and return that one."""
+    before = client.get_registered_model(name).aliases.get(alias)
+    if before is not None and str(before) != version:
+        client.set_model_version_tag(name, version, _before(alias), str(before))
+    client.set_registered_model_alias(name, alias, version)
+    return None if before is None else str(before)
+
+
+def _before(alias: str) -> str:
+    return f"before_{re.sub('[^0-9A-Za-z]', '_', alias)}"
+
+
+def _aliased(uri: str) -> tuple[str, str]:
+    match = _URI.match(uri)
+    if match is None or not match["alias"]:
+        raise ModelError(f"{uri}: only an address of the form models:/name@alias has an alias to move")
+    return match["name"], match["alias"]
+
+
+def _registered(version: Any) -> Registered:
+    return Registered(
+        version.name,
+        str(version.version),
+        f"models:/{version.name}/{version.version}",
+        version.tags.get(_MANIFEST_TAG),
+    )
 
 
 def _select_experiment(mlflow: Any, config: Config) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from streamscore.errors import RejectedShareError
 if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from streamscore.models import ServedModel
+    from streamscore.scoring import ServedModel
 
 
 @dataclass
@@ -29,13 +29,13 @@ class Totals:
     events: int = 0
     rejected: int = 0
     labelled: int = 0
-    positive: int = 0
-    negative: int = 0
     batches: int = 0
     lag: int = 0
     """Events in the topic that are not scored yet, as of the last batch."""
     batch_ms: int = 0
     correct: dict[str, int] = field(default_factory=dict)
+    of_label: Counter[str] = field(default_factory=Counter)
+    """How many events have each label."""
     started: float = field(default_factory=time.monotonic)
     _last_batch: int = -1
     _recent: list[tuple[float, int]] = field(default_factory=list)
@@ -52,8 +52,9 @@ class Totals:
         self._last_batch = progress["batchId"]
         self.lag = _lag(progress["sources"][0])
         observed = progress["observedMetrics"]["quality"]
-        for name in ("events", "rejected", "labelled", "positive", "negative"):
+        for name in ("events", "rejected", "labelled"):
             setattr(self, name, getattr(self, name) + observed[name])
+        self.of_label.update({name: count for name, count in observed.items() if name.startswith("label_")})
         for model in self.models:
             self.correct[model.name] = self.correct.get(model.name, 0) + observed[f"correct_{model.name}"]
         self._window.append((observed["events"], observed["rejected"]))
@@ -88,8 +89,8 @@ class Totals:
 
     @property
     def majority(self) -> float | None:
-        """What always guessing the commoner label would have scored; None without labels."""
-        return max(self.positive, self.negative) / self.labelled if self.labelled else None
+        """What always guessing the commonest label would have scored; None without labels, or with too many."""
+        return max(self.of_label.values()) / self.labelled if self.labelled and self.of_label else None
 
     def accuracy(self, name: str) -> float | None:
         """Share of labelled events that a model got right; None without labels."""

@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 from rich.live import Live
 
-from streamscore import checkpoint, decoder, faults, index, messages, models, options, runner, session, sources, topics
+from streamscore import (
+    checkpoint,
+    decoder,
+    faults,
+    index,
+    messages,
+    models,
+    options,
+    runner,
+    scoring,
+    session,
+    sources,
+    topics,
+)
 from streamscore.checkpoint import State
 from streamscore.config import Config
 from streamscore.console import log, step, terminal
@@ -28,7 +41,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from streamscore.models import ServedModel
+    from streamscore.scoring import ServedModel
 
 NAME = "score_stream"
 POLL_SECONDS = 0.5
@@ -110,7 +123,7 @@ def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedMo
         max_bytes=config.message.max_bytes,
     )
     decoded = messages.decode(sources.events(spark, config))
-    judged = messages.judge(models.apply(decoded, served), served)
+    judged = messages.judge(scoring.apply(decoded, served), served)
     return judged.observe("quality", *messages.quality(served))
 
 

@@ -19,7 +19,7 @@ from streamscore.sources import kafka_options, topic_since
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from streamscore.models import ServedModel
+    from streamscore.scoring import ServedModel
     from streamscore.session import StopRequest
 
 # Every record is acknowledged by all replicas, and the producer's own retries neither repeat nor reorder any. A broker

@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamscore import __version__, criteo, features, options, registry, runner, synthetic
+from streamscore import __version__, criteo, features, models, options, provenance, registry, runner, synthetic
 from streamscore.config import Config
 from streamscore.console import log, step
 from streamscore.errors import InputError
+from streamscore.gate.manifest import FORMAT as MANIFEST_FORMAT
 from streamscore.options import Arguments, Option
+from streamscore.registry import Trained
 from streamscore.schema import FEATURES, LABEL
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 NAME = "train_models"
 TEST_SET = "test_set.parquet"
 METRICS = "metrics.json"
+GOLDEN_ROWS = 8
+"""How many rows of the test set each model's manifest holds."""
 
 OPTIONS = (
     Option("--data", "train.data", "synthetic or criteo", "KIND"),
@@ -60,7 +64,11 @@ def check(config: Config) -> None:
 
 def fingerprint(config: Config) -> str:
     """Return a digest of all that decides a training's result: equal fingerprints, equal models."""
-    told = {"version": __version__, "train": config.train.model_dump(mode="json", exclude={"output"})}
+    told = {
+        "version": __version__,
+        "manifest": MANIFEST_FORMAT,
+        "train": config.train.model_dump(mode="json", exclude={"output"}),
+    }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -94,18 +102,29 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     if settings.data == "synthetic":
         best = synthetic.best_possible(Path(path), settings.test_rows)
         figures["best_possible"] = best._asdict()
-    models: dict[str, PipelineModel] = {"features": pipeline}
+    raw = train.select(*criteo.INTEGERS, *criteo.CATEGORIES).limit(1)
+    example = held_out.select(FEATURES).limit(1)
+    trained = {"features": Trained(pipeline, raw, FEATURES)}
     for name, classifier in _classifiers(config).items():
         with step(f"Training {name} on {figures['train_rows']:,} rows"):
-            models[name] = _fit(classifier, vectors)
-            figures[name] = _evaluate(models[name], held_out)
+            trained[name] = Trained(_fit(classifier, vectors), example, "prediction")
+            figures[name] = _evaluate(trained[name].pipeline, held_out)
             if "best_possible" in figures and not settings.balance:
                 figures[name]["auc_of_best"] = figures[name]["auc"] / best.auc
+    golden = [row[FEATURES] for row in held_out.select(FEATURES).limit(GOLDEN_ROWS).collect()]
     vectors.unpersist()
     held_out.unpersist()
     with step("Registering the models"):
         parameters = {"fingerprint": fingerprint(config), **settings.model_dump(mode="json")}
-        registered = registry.log_training(config, parameters, dict(_flat(figures)), models)
+        origin = provenance.tags(path)
+        registered = registry.log_training(
+            config,
+            parameters,
+            dict(_flat(figures)),
+            origin,
+            trained,
+            lambda name, folder: models.sign(spark, folder, golden, figures[name], origin),
+        )
     figures["registered"] = {model.name: model.version for model in registered}
     figures["fingerprint"] = fingerprint(config)
     figures["test_set"] = str(test_set)

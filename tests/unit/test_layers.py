@@ -9,17 +9,17 @@ import pytest
 LAYERS = [
     {"errors", "schema", "coordinates"},
     {"config", "console"},
-    {"criteo", "synthetic", "features", "messages", "decoder"},
-    {"checkpoint", "registry", "models", "session", "topics", "index", "faults", "kibana"},
+    {"criteo", "synthetic", "features", "messages", "decoder", "scoring", "provenance"},
+    {"checkpoint", "registry", "gate", "golden", "models", "session", "topics", "index", "faults", "kibana"},
     {"sources", "options", "report"},
     {"sinks", "dataset", "pacing", "runner", "rejected", "supervisor"},
     {"train_models", "seed_topic", "score_stream"},
     {"local"},
-    {"submit", "doctor"},
+    {"submit", "doctor", "catalog"},
     {"demo"},
     {"cli"},
 ]
-JVM_DOORS = {"decoder/__init__.py", "session.py", "checkpoint.py"}
+JVM_DOORS = {"decoder/__init__.py", "session.py", "checkpoint.py", "gate/remote.py"}
 
 
 def package(root):

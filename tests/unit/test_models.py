@@ -1,85 +1,105 @@
-"""Models: found, checked, and applied side by side to the same result as each alone."""
+"""Models: found, let through the gate, loaded, and checked that they fit."""
+
+import shutil
 
 import pytest
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.classification import (
     DecisionTreeClassifier,
-    GBTClassifier,
     LinearSVC,
     LogisticRegression,
     NaiveBayes,
-    RandomForestClassifier,
+    OneVsRest,
 )
-from pyspark.ml.feature import StandardScaler
+from pyspark.ml.feature import (
+    Bucketizer,
+    ElementwiseProduct,
+    IndexToString,
+    MaxAbsScaler,
+    StandardScaler,
+    VectorAssembler,
+    VectorIndexer,
+    VectorSizeHint,
+    VectorSlicer,
+)
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import functions as F
 
-from streamscore import models
+from streamscore import models, scoring
 from streamscore.errors import ModelError
-
-CLASSIFIERS = {
-    "lr": lambda: LogisticRegression(maxIter=5),
-    "svm": lambda: LinearSVC(maxIter=5),
-    "tree": lambda: DecisionTreeClassifier(maxDepth=3),
-    "forest": lambda: RandomForestClassifier(numTrees=3, seed=1),
-    "gbt": lambda: GBTClassifier(maxIter=2, seed=1),
-    "bayes": NaiveBayes,
-}
 
 
 @pytest.fixture(scope="module")
 def data(spark):
-    """Two hundred labelled vectors of four features."""
-    rows = [(float(i % 3 == 0), Vectors.dense([i % 7, i % 5, i % 3, abs(i - 100) / 9])) for i in range(200)]
-    return spark.createDataFrame(rows, ["label", "features"]).persist()
+    """A hundred labelled vectors of four features."""
+    rows = [(float(i % 3 == 0), float(i % 3), Vectors.dense([i % 7, i % 5, i % 3, i / 9])) for i in range(100)]
+    return spark.createDataFrame(rows, ["label", "several", "features"]).coalesce(1).persist()
+
+
+def save(data, folder, *stages):
+    """Train and save a pipeline; return its folder."""
+    Pipeline(stages=list(stages)).fit(data).save(str(folder))
+    return folder
 
 
 @pytest.fixture(scope="module")
 def folder(data, tmp_path_factory):
-    """A folder with one saved PipelineModel per kind of classifier."""
+    """A folder with saved PipelineModels."""
     folder = tmp_path_factory.mktemp("models")
-    for name, classifier in CLASSIFIERS.items():
-        Pipeline(stages=[classifier()]).fit(data).save(str(folder / name))
+    save(data, folder / "lr", LogisticRegression(maxIter=5))
+    save(data, folder / "svm", LinearSVC(maxIter=5))
+    scaler = Pipeline(stages=[MaxAbsScaler(inputCol="features", outputCol="scaled")])
+    learner = DecisionTreeClassifier(maxDepth=2)
+    save(data, folder / "ovr", scaler, OneVsRest(classifier=learner, featuresCol="scaled", labelCol="several"))
     return folder
 
 
-def load(spark, make_config, *models_, extra=()):
+def load(spark, make_config, *models_, extra=(), trust="unsigned"):
     """Load models given as (name, folder)."""
-    listed = ", ".join(f"{{name: {name}, uri: {uri}}}" for name, uri in models_)
+    listed = ", ".join(f"{{name: {name}, uri: '{uri}', trust: {trust}}}" for name, uri in models_)
     return models.load(spark, make_config(f"models=[{listed}]", *extra))
 
 
-def test_side_by_side_each_predicts_as_alone(spark, make_config, data, folder):
-    """One pass over all models gives, bit for bit, what PipelineModel.transform gives for each."""
-    served = load(spark, make_config, *((name, folder / name) for name in CLASSIFIERS))
-    together = models.apply(data, served).collect()
-    for name in CLASSIFIERS:
-        alone = PipelineModel.load(str(folder / name)).transform(data).collect()
-        scores = [row["rawPrediction" if name == "svm" else "probability"][1] for row in alone]
+def test_loaded_models_predict_as_they_did_when_they_were_saved(spark, make_config, data, folder):
+    """What goes through a folder and the gate comes out the same."""
+    names = ("lr", "svm", "ovr")
+    served = load(spark, make_config, *((name, folder / name) for name in names))
+    together = scoring.apply(data, served).collect()
+    for model in served[:2]:
+        alone = PipelineModel.load(str(folder / model.name)).transform(data).collect()
+        column = "probability" if model.name == "lr" else "rawPrediction"
 
-        assert [row[f"prediction_{name}"] for row in together] == [row["prediction"] for row in alone]
-        assert [row[f"score_{name}"] for row in together] == scores
-
-
-def test_no_other_column_is_added(spark, make_config, data, folder):
-    """Default column names of two models would collide; vectors per class are not kept."""
-    served = load(spark, make_config, ("a", folder / "lr"), ("b", folder / "svm"))
-
-    assert models.apply(data, served).columns == [
-        "label", "features", "prediction_a", "score_a", "prediction_b", "score_b",
-    ]  # fmt: skip
+        assert [row[model.prediction] for row in together] == [row["prediction"] for row in alone]
+        assert [row[model.score] for row in together] == [row[column][1] for row in alone]
+    assert [(model.size, model.classes) for model in served] == [(4, 2), (4, 2), (4, 3)]
+    assert all(row["prediction_ovr"] == row["several"] for row in together)
 
 
 def test_version_of_a_plain_folder_changes_with_its_content(spark, make_config, data, folder, tmp_path):
-    """And not with its place."""
-    import shutil
-
-    shutil.copytree(folder / "lr", tmp_path / "copy")
-    Pipeline(stages=[LogisticRegression(maxIter=2)]).fit(data).save(str(tmp_path / "other"))
+    """And not with its place, nor with Hadoop's checksums."""
+    shutil.copytree(folder / "lr", tmp_path / "copy", ignore=shutil.ignore_patterns(".*.crc", "_SUCCESS"))
+    save(data, tmp_path / "other", LogisticRegression(maxIter=2))
     served = load(spark, make_config, ("a", folder / "lr"), ("b", tmp_path / "copy"), ("c", tmp_path / "other"))
 
     assert served[0].version == served[1].version
     assert served[0].version != served[2].version
+    assert served[0].described() == {
+        "name": "a", "uri": str(folder / "lr"), "version": served[0].version, "trust": "unsigned",
+    }  # fmt: skip
+
+
+def test_address_with_the_scheme_of_local_files_is_a_local_folder(spark, make_config, folder):
+    """With its links and all; not a folder that only Spark reaches."""
+    plain, addressed = load(spark, make_config, ("a", folder / "lr"), ("b", f"file://{folder / 'lr'}"))
+
+    assert (addressed.origin, addressed.version) == (plain.origin, plain.version)
+
+
+def test_linked_folder_is_the_folder_that_it_points_to(spark, make_config, folder, tmp_path):
+    """Only links inside of a model's folder are refused: `current` may point to today's."""
+    (tmp_path / "current").symlink_to(folder / "lr")
+
+    assert load(spark, make_config, ("lr", tmp_path / "current"))[0].origin == str(folder / "lr")
 
 
 def test_absent_folder_is_named(spark, make_config):
@@ -89,20 +109,153 @@ def test_absent_folder_is_named(spark, make_config):
 
 
 def test_folder_that_is_no_model_is_named(spark, make_config, tmp_path):
-    """Spark's reason is in the message, without its stack trace."""
-    with pytest.raises(ModelError, match="cannot be loaded as a PipelineModel") as caught:
+    """With what is missing in it."""
+    (tmp_path / "readme.txt").touch()
+    with pytest.raises(ModelError, match="metadata: expected one file part-00000 in there, found 0: not a PipelineMo"):
         load(spark, make_config, ("lr", tmp_path))
+
+
+def test_folder_that_spark_cannot_load_is_named(spark, make_config, folder, tmp_path):
+    """Spark's reason is in the message, without its stack trace."""
+    shutil.copytree(folder / "lr", tmp_path / "lr")
+    for part in (tmp_path / "lr").rglob("*.parquet"):
+        part.write_bytes(b"PAR1 not PAR1")
+    with pytest.raises(ModelError, match="the model 'lr' at .* cannot be loaded and applied: ") as caught:
+        load(spark, make_config, ("lr", tmp_path / "lr"))
 
     assert "\n" not in str(caught.value)
 
 
+def test_unknown_file_system_is_named(spark, make_config):
+    """Not a stack trace of Hadoop's."""
+    with pytest.raises(ModelError, match='cannot be loaded and applied: .*No FileSystem for scheme "nofs"'):
+        load(spark, make_config, ("lr", "nofs://host/lr"))
+
+
 def test_pipeline_that_ends_in_no_classifier_is_refused(spark, make_config, data, tmp_path):
     """A scaler predicts nothing."""
-    scaler = StandardScaler(inputCol="features", outputCol="scaled")
-    Pipeline(stages=[scaler]).fit(data).save(str(tmp_path / "scaler"))
-
+    save(data, tmp_path / "scaler", StandardScaler(inputCol="features", outputCol="scaled"))
     with pytest.raises(ModelError, match="ends in StandardScalerModel, which is not a classifier"):
         load(spark, make_config, ("scaler", tmp_path / "scaler"))
+
+
+def test_pipeline_that_goes_on_after_its_classifier_is_refused(spark, make_config, data, tmp_path):
+    """A prediction as text cannot be compared with a label."""
+    words = IndexToString(inputCol="prediction", outputCol="word", labels=["no", "yes"])
+    save(data, tmp_path / "words", LogisticRegression(maxIter=2), words)
+    with pytest.raises(ModelError, match="ends in IndexToString, which is not a classifier"):
+        load(spark, make_config, ("words", tmp_path / "words"))
+
+
+def test_empty_pipeline_is_refused(spark, make_config, tmp_path):
+    """It would add nothing."""
+    PipelineModel([]).save(str(tmp_path / "empty"))
+    with pytest.raises(ModelError, match="ends in no stage"):
+        load(spark, make_config, ("empty", tmp_path / "empty"))
+
+
+def test_classifier_that_does_not_say_what_it_predicts_is_refused(spark, make_config, data, tmp_path):
+    """Its prediction column was switched off."""
+    save(data, tmp_path / "mute", LogisticRegression(maxIter=2, predictionCol=""))
+    with pytest.raises(ModelError, match="ends in LogisticRegressionModel, which is not a classifier on a vector"):
+        load(spark, make_config, ("mute", tmp_path / "mute"))
+
+
+def test_pipeline_that_reads_the_label_is_refused(spark, make_config, data, tmp_path):
+    """It would know the answer."""
+    seen = data.select("features", "label")
+    assembler = VectorAssembler(inputCols=["features", "label"], outputCol="both")
+    save(seen, tmp_path / "cheat", assembler, LogisticRegression(maxIter=2, featuresCol="both"))
+    with pytest.raises(ModelError, match="reads the columns features, label, but a message has one vector"):
+        load(spark, make_config, ("cheat", tmp_path / "cheat"))
+
+
+def test_pipeline_that_drops_rows_is_refused(spark, make_config, data, tmp_path):
+    """Every event must come out as an outcome or as a rejected message."""
+    indexer = VectorIndexer(maxCategories=4, handleInvalid="skip", inputCol="features", outputCol="indexed")
+    save(data, tmp_path / "drops", indexer, LogisticRegression(maxIter=2, featuresCol="indexed"))
+    with pytest.raises(ModelError, match="VectorIndexerModel would drop rows without a word.* set 'keep'"):
+        load(spark, make_config, ("drops", tmp_path / "drops"))
+
+
+@pytest.mark.parametrize(
+    ("stages", "reason"),
+    [
+        (
+            lambda: [
+                VectorIndexer(maxCategories=4, inputCol="features", outputCol="indexed"),
+                LogisticRegression(maxIter=2, featuresCol="indexed"),
+            ],
+            "VectorIndexerModel would stop the stream at a value it does not know: its handleInvalid is 'error'",
+        ),
+        (
+            lambda: [
+                Bucketizer(splits=[0.0, 1.0, 2.0], inputCol="label", outputCol="bin"),
+                VectorAssembler(inputCols=["features", "bin"], outputCol="both"),
+                LogisticRegression(maxIter=2, featuresCol="both"),
+            ],
+            "Bucketizer would stop the stream",
+        ),
+        (
+            lambda: [
+                ElementwiseProduct(scalingVec=Vectors.zeros(4), inputCol="features", outputCol="zeros"),
+                NaiveBayes(modelType="bernoulli", featuresCol="zeros"),
+            ],
+            "NaiveBayesModel of the type bernoulli would stop the stream at a value other than 0 and 1",
+        ),
+        (
+            lambda: [
+                ElementwiseProduct(scalingVec=Vectors.zeros(4), inputCol="features", outputCol="zeros"),
+                OneVsRest(classifier=NaiveBayes(modelType="bernoulli"), featuresCol="zeros"),
+            ],
+            "model_0/metadata/part-00000: NaiveBayesModel of the type bernoulli",
+        ),
+    ],
+    ids=["vector indexer", "bucketizer", "bernoulli", "bernoulli in one-vs-rest"],
+)
+def test_pipeline_that_one_value_could_stop_is_refused(spark, make_config, data, tmp_path, stages, reason):
+    """No message may stop the stream."""
+    save(data, tmp_path / "fragile", *stages())
+    with pytest.raises(ModelError, match=reason):
+        load(spark, make_config, ("fragile", tmp_path / "fragile"))
+
+
+@pytest.fixture
+def sizeless(data, tmp_path):
+    """A model none of whose stages knows how many features a message must have."""
+    slicer = VectorSlicer(indices=[0, 2], inputCol="features", outputCol="sliced")
+    return save(data, tmp_path / "sizeless", slicer, LogisticRegression(maxIter=2, featuresCol="sliced"))
+
+
+def test_size_that_no_stage_knows_is_asked_for(spark, make_config, sizeless):
+    """The message contract can tell; so can a manifest."""
+    with pytest.raises(
+        ModelError, match=r"none of its stages says how many features .*\(VectorSlicer, Logistic.*message.si"
+    ):
+        load(spark, make_config, ("sizeless", sizeless))
+
+    assert load(spark, make_config, ("sizeless", sizeless), extra=["message.size=4"])[0].size == 4
+    models.sign(spark, sizeless, [Vectors.dense(1, 2, 3, 4)], {}, {})
+    assert load(spark, make_config, ("sizeless", sizeless), trust="manifest")[0].size == 4
+
+
+def test_size_that_does_not_work_is_found_before_the_first_batch(spark, make_config, sizeless):
+    """The model is tried on one vector."""
+    with pytest.raises(ModelError, match="the model 'sizeless' at .* cannot be loaded and applied"):
+        load(spark, make_config, ("sizeless", sizeless), extra=["message.size=2"])
+
+
+def test_size_hint_is_believed(spark, make_config, data, tmp_path):
+    """The stage is there to say it."""
+    save(
+        data,
+        tmp_path / "hinted",
+        VectorSizeHint(inputCol="features", size=4),
+        VectorAssembler(inputCols=["features"], outputCol="same"),
+        LogisticRegression(maxIter=2, featuresCol="same"),
+    )
+
+    assert load(spark, make_config, ("hinted", tmp_path / "hinted"))[0].size == 4
 
 
 def test_models_of_different_sizes_are_refused(spark, make_config, data, folder, tmp_path):
@@ -112,7 +265,7 @@ def test_models_of_different_sizes_are_refused(spark, make_config, data, folder,
         .limit(0)
         .union(spark.createDataFrame([(float(i % 2), Vectors.dense([i, 1])) for i in range(9)], ["label", "features"]))
     )
-    Pipeline(stages=[LogisticRegression()]).fit(shorter).save(str(tmp_path / "short"))
+    save(shorter, tmp_path / "short", LogisticRegression())
 
     with pytest.raises(ModelError, match=r"'b' .* was trained with 2 features, but the model 'a' has 4"):
         load(spark, make_config, ("a", folder / "lr"), ("b", tmp_path / "short"))
@@ -124,14 +277,15 @@ def test_model_of_another_size_than_the_messages_is_refused(spark, make_config, 
         load(spark, make_config, ("a", folder / "lr"), extra=["message.size=110"])
 
 
-@pytest.mark.parametrize("uri", ["models:/absent@champion", "models:/absent/1"])
+@pytest.mark.parametrize("uri", ["models:/absent@champion", "models:/absent/1", f"runs:/{'0' * 32}/lr"])
 def test_absent_registered_model_is_named(spark, make_config, uri):
     """With the registry's address and how to fill it."""
     with pytest.raises(ModelError, match=rf"{uri}: no such model in the registry at sqlite:.*streamscore train"):
         load(spark, make_config, ("lr", uri))
 
 
-def test_malformed_registry_address_is_refused(spark, make_config):
-    """Neither an alias nor a version."""
-    with pytest.raises(ModelError, match="expected models:/name@alias or models:/name/version"):
-        load(spark, make_config, ("lr", "models:/name"))
+@pytest.mark.parametrize("uri", ["models:/name", "runs:/abc/lr"])
+def test_malformed_registry_address_is_refused(spark, make_config, uri):
+    """Neither an alias nor a version, or no run's id."""
+    with pytest.raises(ModelError, match="expected models:/name@alias, models:/name/version or runs:/run/path"):
+        load(spark, make_config, ("lr", uri))

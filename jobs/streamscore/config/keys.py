@@ -139,6 +139,7 @@ class Model(_Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
     uri: str
+    trust: Literal["manifest", "unsigned"] = "manifest"
 
 
 class Elasticsearch(_Section):

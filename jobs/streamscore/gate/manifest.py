@@ -1,0 +1,106 @@
+"""The manifest of a model: what the training wrote, and what the model then predicted, to be compared at every load."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from streamscore.errors import ModelError
+
+MANIFEST: Final = "streamscore.json"
+"""Name of the manifest's file in a model's folder."""
+
+MAX_BYTES: Final = 16 << 20
+
+FORMAT: Final = 1
+"""Which keys a manifest has; a program knows one format."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Vector(_Part):
+    """A feature vector in Spark's own JSON form."""
+
+    type: Literal[0, 1]
+    values: tuple[float, ...]
+    size: Annotated[int, Field(gt=0)] | None = None
+    indices: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+
+    @model_validator(mode="after")
+    def _of_its_type(self) -> Vector:
+        sparse = self.size is not None and self.indices is not None and len(self.indices) == len(self.values)
+        dense = self.size is None and self.indices is None
+        if not (sparse if self.type == 0 else dense):
+            raise ValueError("not a vector as Spark writes it")
+        return self
+
+
+class Golden(_Part):
+    """A feature vector and what the model made of it right after the training."""
+
+    features: Vector
+    prediction: float
+    score: float
+
+
+class Versions(_Part):
+    """What the training ran on."""
+
+    streamscore: str
+    spark: str
+    python: str
+    java: str
+
+
+class Manifest(_Part):
+    """Everything that a training says about a model."""
+
+    format: Literal[1] = FORMAT
+    versions: Versions
+    stages: tuple[str, ...]
+    """Class of every stage, those of inner pipelines in their place."""
+    inputs: tuple[str, ...]
+    """The columns that the pipeline reads."""
+    num_features: Annotated[int, Field(gt=0)]
+    labels: tuple[float, ...]
+    """The classes that it can predict."""
+    metrics: dict[str, float]
+    origin: dict[str, str]
+    """Where the model comes from: digest of the training data, git commit."""
+    golden: Annotated[tuple[Golden, ...], Field(min_length=1)]
+    files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
+    """The sha256 of every file that Spark wrote, by its name in Spark's folder."""
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or str(path) != name:
+                raise ValueError(f"{name!a} is not a file inside the folder")
+        return value
+
+
+def parse(content: bytes, place: str) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        ModelError: it is not one; the message names the place and what is wrong.
+    """
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise ModelError(f"{place}: not a manifest: {f'{where}: ' if where else ''}{fault['msg']}") from None
+
+
+def text(manifest: Manifest) -> str:
+    """Return a manifest as it is written to its file."""
+    told: dict[str, Any] = manifest.model_dump(mode="json", exclude_none=True)
+    return json.dumps(told, indent=1) + "\n"

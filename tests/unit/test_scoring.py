@@ -1,0 +1,216 @@
+"""Models side by side: each gives the outcome that it gives alone, whatever its stages call their columns."""
+
+import sys
+
+import pytest
+from pyspark.ml import Pipeline, PipelineModel
+from pyspark.ml.classification import (
+    DecisionTreeClassifier,
+    FMClassifier,
+    GBTClassifier,
+    LinearSVC,
+    LogisticRegression,
+    LogisticRegressionModel,
+    MultilayerPerceptronClassifier,
+    NaiveBayes,
+    OneVsRest,
+    RandomForestClassifier,
+)
+from pyspark.ml.feature import (
+    PCA,
+    ElementwiseProduct,
+    MaxAbsScaler,
+    MinMaxScaler,
+    Normalizer,
+    PolynomialExpansion,
+    RobustScaler,
+    StandardScaler,
+    VectorIndexer,
+    VectorSlicer,
+)
+from pyspark.ml.linalg import Vectors
+from pyspark.sql import functions as F
+
+from streamscore import scoring
+from streamscore.scoring import ServedModel
+
+SEVERAL = {"labelCol": "several"}
+
+PIPELINES = {
+    "lr": lambda: [LogisticRegression(maxIter=5)],
+    "lr_thresholds": lambda: [LogisticRegression(maxIter=5, threshold=0.3)],
+    "lr_several": lambda: [LogisticRegression(maxIter=5, **SEVERAL)],
+    "lr_thresholds_several": lambda: [LogisticRegression(maxIter=5, thresholds=[0.1, 0.5, 0.9], **SEVERAL)],
+    "lr_no_raw": lambda: [LogisticRegression(maxIter=5, rawPredictionCol="")],
+    "lr_no_probability": lambda: [LogisticRegression(maxIter=5, probabilityCol="")],
+    "svm": lambda: [LinearSVC(maxIter=5)],
+    "tree": lambda: [DecisionTreeClassifier(maxDepth=3)],
+    "tree_several": lambda: [DecisionTreeClassifier(maxDepth=3, leafCol="leaf", **SEVERAL)],
+    "forest": lambda: [RandomForestClassifier(numTrees=3, seed=1)],
+    "forest_several": lambda: [RandomForestClassifier(numTrees=3, seed=1, **SEVERAL)],
+    "gbt": lambda: [GBTClassifier(maxIter=2, seed=1)],
+    "bayes": lambda: [NaiveBayes()],
+    "bayes_gaussian": lambda: [NaiveBayes(modelType="gaussian", **SEVERAL)],
+    "bayes_complement": lambda: [NaiveBayes(modelType="complement", **SEVERAL)],
+    "mlp": lambda: [MultilayerPerceptronClassifier(layers=[4, 3, 2], maxIter=40, seed=1)],
+    "mlp_several": lambda: [MultilayerPerceptronClassifier(layers=[4, 3, 3], maxIter=40, seed=1, **SEVERAL)],
+    "fm": lambda: [FMClassifier(factorSize=2, maxIter=5, seed=1)],
+    "ovr": lambda: [OneVsRest(classifier=LogisticRegression(maxIter=3), **SEVERAL)],
+    "ovr_svm": lambda: [OneVsRest(classifier=LinearSVC(maxIter=3), **SEVERAL)],
+    "ovr_equals": lambda: [OneVsRest(classifier=DecisionTreeClassifier(maxDepth=1), **SEVERAL)],
+    "ovr_two": lambda: [OneVsRest(classifier=GBTClassifier(maxIter=1, seed=1))],
+    "standard": lambda: [
+        StandardScaler(withMean=True, inputCol="features", outputCol="scaled"),
+        LogisticRegression(maxIter=5, featuresCol="scaled"),
+    ],
+    "maxabs_ovr": lambda: [
+        MaxAbsScaler(inputCol="features", outputCol="scaled"),
+        OneVsRest(classifier=LogisticRegression(maxIter=2), featuresCol="scaled", **SEVERAL),
+    ],
+    "robust": lambda: [
+        RobustScaler(inputCol="features", outputCol="scaled"),
+        NaiveBayes(modelType="gaussian", featuresCol="scaled", **SEVERAL),
+    ],
+    "elementwise": lambda: [
+        ElementwiseProduct(scalingVec=Vectors.dense(1.0, 2.0, 3.0, 4.0), inputCol="features", outputCol="scaled"),
+        LinearSVC(maxIter=2, featuresCol="scaled"),
+    ],
+    "indexed": lambda: [
+        VectorIndexer(maxCategories=4, handleInvalid="keep", inputCol="features", outputCol="scaled"),
+        DecisionTreeClassifier(maxDepth=2, featuresCol="scaled"),
+    ],
+    "long": lambda: [
+        Normalizer(inputCol="features", outputCol="prediction_lr"),
+        MinMaxScaler(inputCol="prediction_lr", outputCol="label"),
+        PCA(k=2, inputCol="label", outputCol="event_id"),
+        PolynomialExpansion(inputCol="event_id", outputCol="several"),
+        RandomForestClassifier(numTrees=2, seed=1, featuresCol="several", labelCol="target"),
+    ],
+    "inner": lambda: [
+        Pipeline(stages=[MaxAbsScaler(inputCol="features", outputCol="scaled")]),
+        Pipeline(
+            stages=[
+                VectorSlicer(indices=[0, 2, 3], inputCol="scaled", outputCol="sliced"),
+                LogisticRegression(maxIter=5, featuresCol="sliced"),
+            ]
+        ),
+    ],
+    "other_name": lambda: [
+        StandardScaler(inputCol="vec", outputCol="features"),
+        LogisticRegression(maxIter=5, predictionCol="label ", probabilityCol="prob", labelCol="target"),
+    ],
+}
+"""Every kind of classifier, for two classes and for three, alone and behind other stages, with names that collide."""
+
+
+SOURCES = {"other_name": "vec"}
+"""The column of the vector, where it has another name."""
+
+
+@pytest.fixture(scope="module")
+def data(spark):
+    """Two hundred vectors of four features, with a label of two classes and one of three."""
+    rows = []
+    for i in range(200):
+        values = [i % 7, i % 5, i % 3, abs(i - 100) / 9]
+        places = [place for place, value in enumerate(values) if value]
+        vector = Vectors.dense(values) if i % 2 else Vectors.sparse(4, places, [values[place] for place in places])
+        rows.append((f"ml-0-{i}", float(i % 3 == 0), float(i % 3), vector))
+    return spark.createDataFrame(rows, ["event_id", "label", "several", "features"]).coalesce(1).persist()
+
+
+def as_trained(name, data):
+    """Return the data with the names that a pipeline expects."""
+    if name == "long":
+        return data.select("features", F.col("label").alias("target"))
+    if name == "other_name":
+        return data.select(F.col("features").alias("vec"), F.col("label").alias("target"))
+    return data.select("features", "label", "several")
+
+
+def serve(name, pipeline, source="features"):
+    """Return a pipeline as a model that is ready to score."""
+    stages = list(scoring.flattened(pipeline))
+    size = scoring.size(stages, source)
+    return ServedModel(name, "1", pipeline, size, classes=scoring.classes(stages[-1]), source=source)
+
+
+@pytest.fixture(scope="module")
+def served(data):
+    """Every pipeline, trained."""
+    return {
+        name: serve(name, Pipeline(stages=stages()).fit(as_trained(name, data)), SOURCES.get(name, "features"))
+        for name, stages in PIPELINES.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def together(data, served):
+    """The rows that all of them scored in one pass."""
+    return scoring.apply(data, list(served.values())).collect()
+
+
+@pytest.fixture
+def python_workers(spark, monkeypatch):
+    """Let Spark's Python workers be this Python: PySpark's own OneVsRest, which ours is compared with, needs numpy."""
+    monkeypatch.setattr(spark.sparkContext, "pythonExec", sys.executable)
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_side_by_side_each_predicts_as_alone(data, served, together, python_workers, name):
+    """One pass over all models gives, bit for bit, what PipelineModel.transform gives for each."""
+    model, classifier = served[name], served[name].stages[-1]
+    alone = model.pipeline.transform(as_trained(name, data)).collect()
+    column = "prob" if name == "other_name" else "probability"
+    if name == "lr_no_probability" or not classifier.hasParam("probabilityCol"):
+        column = "rawPrediction"
+    predictions = [row[classifier.getPredictionCol()] for row in alone]
+    classes = [1 if model.classes == 2 else int(prediction) for prediction in predictions]
+
+    assert model.classes == (3 if classifier.getOrDefault("labelCol") == "several" else 2)
+    assert model.size == 4
+    assert [row[f"prediction_{name}"] for row in together] == predictions
+    assert [row[f"score_{name}"] for row in together] == [
+        row[column][of] for row, of in zip(alone, classes, strict=True)
+    ]
+    assert len(set(predictions)) > 1, "a model that always says the same shows nothing"
+
+
+def test_no_other_column_is_added(together, data):
+    """Whatever the stages call their columns; the vectors per class are not kept."""
+    added = [f"{kind}_{name}" for name in PIPELINES for kind in ("prediction", "score")]
+
+    assert together[0].__fields__ == [*data.columns, *added]
+    assert [(row["event_id"], row["label"]) for row in together] == [
+        (row["event_id"], row["label"]) for row in data.collect()
+    ]
+
+
+def test_margin_too_small_to_show_in_the_probability_decides_all_the_same(spark, data):
+    """As in transform: a margin of 1e-17 is class 1, though its probability is 0.5 like that of 0."""
+    ml = spark._jvm.org.apache.spark.ml
+    made = ml.classification.LogisticRegressionModel("lr", ml.linalg.Vectors.zeros(4), 1e-17)
+    row = scoring.apply(data, [serve("lr", PipelineModel([LogisticRegressionModel(made)]))]).first()
+
+    assert (row["prediction_lr"], row["score_lr"]) == (1.0, 0.5)
+
+
+def test_stream_is_scored_by_models_with_feature_stages(spark, data, served, tmp_path):
+    """No stage asks a stream for something that only a batch has."""
+    data.write.parquet(str(tmp_path / "source"))
+    chosen = [served[name] for name in ("long", "indexed", "maxabs_ovr", "inner")]
+    stream = scoring.apply(spark.readStream.schema(data.schema).parquet(str(tmp_path / "source")), chosen)
+    query = stream.writeStream.format("memory").queryName("scored").trigger(availableNow=True).start()
+    query.awaitTermination(60)
+
+    assert spark.table("scored").count() == 200
+
+
+def test_size_is_unknown_where_no_stage_tells_it(data, served):
+    """A slice of three says nothing of how long the vector is; one that keeps the length passes the question on."""
+    slicer = VectorSlicer(indices=[0, 2, 3], inputCol="features", outputCol="sliced")
+    normalizer = Normalizer(inputCol="features", outputCol="sliced")
+    classifier = LogisticRegression(featuresCol="sliced", maxIter=1).fit(slicer.transform(data))
+
+    assert scoring.size([slicer, classifier], "features") is None
+    assert scoring.size([normalizer, classifier], "features") == 3
