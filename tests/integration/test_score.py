@@ -54,8 +54,8 @@ def test_every_prediction_in_both_sinks_is_transform_s_to_the_last_bit(spark, ow
     rows = spark.read.parquet(figures["test_set"])
     expected = {}
     for model in settings.models:
-        folder = registry.download(settings, registry.resolve(settings, model.uri))
-        alone = PipelineModel.load(f"{folder}/sparkml").transform(rows)
+        with registry.downloaded(settings, registry.resolve(settings, model.uri)) as folder:
+            alone = PipelineModel.load(f"{folder}/sparkml").transform(rows)
         column = "probability" if "probability" in alone.columns else "rawPrediction"
         for number, row in enumerate(alone.select("label", "prediction", column).collect()):
             key = f"{seeded['digest']}-{number}"
@@ -111,7 +111,7 @@ def test_the_original_message_form_needs_only_configuration(spark, own, article_
         "stream.available_now=true",
         "message.features_field=feature",
         "message.vector_form=triple",
-        f"models=[{{name: lr, uri: {article_model}}}]",
+        f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]",
     )
     topics.ensure(config.kafka, config.kafka.topics.input)
     produce(config.kafka, config.kafka.topics.input, ['{"label":0,"feature":[110,[8,9],[12.0,16.0]]}'])
@@ -127,7 +127,7 @@ def test_bad_messages_go_to_the_rejected_topic_and_stop_nothing(
     spark, own, article_model, produce, consume, outcomes, documents
 ):
     """The original bytes, key and headers, with the reason; the good ones around them are scored."""
-    config = own("stream.available_now=true", f"models=[{{name: lr, uri: {article_model}}}]")
+    config = own("stream.available_now=true", f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]")
     topics.ensure(config.kafka, config.kafka.topics.input)
     good = '{"features":{"type":0,"size":110,"indices":[1],"values":[1.0]}}'
     bad = {
@@ -177,7 +177,7 @@ def test_elasticsearch_can_be_left_out(spark, own, article_model, produce, outco
         "stream.available_now=true",
         "elasticsearch.enabled=false",
         "elasticsearch.url=http://127.0.0.1:1",
-        f"models=[{{name: lr, uri: {article_model}}}]",
+        f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]",
     )
     topics.ensure(config.kafka, config.kafka.topics.input)
     produce(config.kafka, config.kafka.topics.input, ['{"features":{"type":1,"values":[' + ",".join("1" * 110) + "]}}"])
@@ -211,7 +211,7 @@ def test_index_with_another_mapping_is_refused(own):
 
 def test_model_of_another_size_is_refused_before_the_stream_starts(spark, own, article_model):
     """message.size is what the producers promise."""
-    config = own(f"models=[{{name: lr, uri: {article_model}}}]", "message.size=111")
+    config = own(f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]", "message.size=111")
     topics.ensure(config.kafka, config.kafka.topics.input)
     score_stream.check(config)
 
@@ -221,7 +221,7 @@ def test_model_of_another_size_is_refused_before_the_stream_starts(spark, own, a
 
 def test_failed_sink_fails_the_batch_and_names_the_sink(spark, own, article_model, produce, outcomes):
     """An index that is closed under the job: nothing is committed, and after the repair nothing is missing."""
-    config = own("stream.available_now=true", f"models=[{{name: lr, uri: {article_model}}}]")
+    config = own("stream.available_now=true", f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]")
     topics.ensure(config.kafka, config.kafka.topics.input)
     produce(
         config.kafka, config.kafka.topics.input, ['{"features":{"type":0,"size":110,"indices":[],"values":[]}}'] * 10

@@ -1,13 +1,15 @@
 """train_models: from rows to registered models and one parquet file."""
 
+import hashlib
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 from pyspark.ml import PipelineModel
 from pyspark.ml.linalg import VectorUDT
 
-from streamscore import criteo, registry, train_models
+from streamscore import __version__, criteo, models, registry, train_models
 from streamscore.errors import InputError
 
 
@@ -47,7 +49,8 @@ def test_models_are_registered_with_alias_and_load_natively(spark, trained):
     for model in settings.models:
         registered = registry.resolve(settings, model.uri)
         assert registered.version == figures["registered"][registered.name]
-        pipeline = PipelineModel.load(f"{registry.download(settings, registered)}/sparkml")
+        with registry.downloaded(settings, registered) as folder:
+            pipeline = PipelineModel.load(f"{folder}/sparkml")
         assert len(pipeline.stages) == 1
         assert pipeline.transform(rows).count() == 10
 
@@ -68,6 +71,68 @@ def test_run_holds_parameters_metrics_and_the_feature_pipeline(spark, trained):
     assert run.data.metrics["lr.auc"] == figures["lr"]["auc"]
     assert run.data.params["hash_size"] == "16384"
     assert features.transform(data).select("features").first()[0].size == 16_384
+
+
+def test_registered_models_pass_the_gate_with_a_manifest(spark, trained):
+    """What the training logs is what the stream accepts, without a word in the configuration."""
+    settings, figures = trained
+    data = next((settings.state_dir / "data").glob("synthetic-62000-*.tsv"))
+    served = models.load(spark, settings)
+    _, found = models.look(settings, settings.models[0])
+
+    assert [(model.name, model.size, model.classes) for model in served] == [("lr", 16_384, 2), ("svm", 16_384, 2)]
+    assert found.inner == "sparkml/"
+    assert found.manifest.metrics == figures["lr"]
+    assert found.manifest.origin["data_sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
+    assert len(found.manifest.golden) == train_models.GOLDEN_ROWS
+    assert not list((settings.state_dir / "tmp").glob("model-*")), "what was downloaded is gone"
+
+
+def test_version_tells_where_it_comes_from(trained, root):
+    """Tags of the version and of the run, under names that Unity Catalog takes too."""
+    import mlflow
+
+    settings, figures = trained
+    mlflow.set_tracking_uri(registry.tracking_uri(settings))
+    client = mlflow.MlflowClient()
+    version = client.get_model_version("streamscore-svm", figures["registered"]["streamscore-svm"])
+    _, found = models.look(settings, settings.models[1])
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+
+    assert version.tags["git_commit"] == head.stdout.strip()
+    assert version.tags["data_sha256"] == found.manifest.origin["data_sha256"]
+    assert version.tags["manifest_sha256"] == found.manifest_sha256
+    assert version.tags["streamscore_version"] == __version__
+    assert all(name.isidentifier() for name in version.tags)
+    assert client.get_run(version.run_id).data.tags["git_commit"] == version.tags["git_commit"]
+
+
+def test_signature_says_vector(trained):
+    """In and out, with MLflow's own type for Spark's vectors; the raw columns of the feature pipeline by name."""
+    import mlflow
+    from mlflow.types.schema import SparkMLVector
+
+    settings, figures = trained
+    mlflow.set_tracking_uri(registry.tracking_uri(settings))
+    run = mlflow.MlflowClient().get_model_version("streamscore-lr", figures["registered"]["streamscore-lr"]).run_id
+    lr = mlflow.models.get_model_info(f"runs:/{run}/lr").signature
+    features = mlflow.models.get_model_info(f"runs:/{run}/features").signature
+
+    assert [(column.name, column.type) for column in lr.inputs] == [("features", SparkMLVector())]
+    assert lr.outputs.input_names() == ["prediction"]
+    assert features.inputs.input_names() == [*criteo.INTEGERS, *criteo.CATEGORIES]
+    assert [(column.name, column.type) for column in features.outputs] == [("features", SparkMLVector())]
+
+
+def test_input_example_runs_through_mlflow_s_own_door(spark, trained):
+    """Whoever serves the model with MLflow sends what the example shows."""
+    import mlflow
+
+    settings, _ = trained
+    mlflow.set_tracking_uri(registry.tracking_uri(settings))
+    loaded = mlflow.pyfunc.load_model(settings.models[0].uri)
+
+    assert loaded.predict(loaded.input_example)[0] in {0.0, 1.0}
 
 
 def test_criteo_s_own_file_is_trained_on_and_balanced(spark, own, trained, tmp_path):

@@ -117,6 +117,16 @@ def test_broken_yaml_names_the_file(tmp_path):
     assert refused(environment=str(file)).startswith(f"{file}: not valid YAML")
 
 
+def test_model_is_trusted_by_its_manifest_unless_its_entry_says_otherwise():
+    """Nothing else counts as saying so."""
+    loaded = config.load("local", ["models=[{name: a, uri: /a}, {name: b, uri: /b, trust: unsigned}]"])
+
+    assert [model.trust for model in loaded.models] == ["manifest", "unsigned"]
+    assert refused("models=[{name: a, uri: /a, trust: yes}]").startswith(
+        "models.0.trust: input should be 'manifest' or"
+    )
+
+
 def test_entry_of_a_list_is_set_by_its_number():
     """--set models.0.uri replaces one model's address."""
     loaded = config.load("local", ["models.0.uri=/tmp/m"])

@@ -18,7 +18,7 @@ from pyspark.sql.types import (
 )
 
 from streamscore import messages
-from streamscore.models import ServedModel
+from streamscore.scoring import ServedModel
 from streamscore.schema import OUTCOME_FIELDS, OUTCOME_PROPERTIES, REJECTED_PROPERTIES
 
 LR = ServedModel("lr", "3", None, 2)
@@ -181,11 +181,29 @@ def test_quality_counts(judged):
         "events": 5,
         "rejected": 1,
         "labelled": 3,
-        "positive": 1,
-        "negative": 2,
+        "label_0": 2,
+        "label_1": 1,
         "correct_lr": 2,
         "correct_svm": 2,
     }
+
+
+def test_every_label_of_the_largest_model_is_counted(judged):
+    """For the majority rate; a label that no model knows is counted as labelled only."""
+    several = ServedModel("lr", "3", None, 2, classes=4)
+    frame = judged(event(1, label=3.0), event(2, label=3.0), event(3, label=0.0), event(4, label=7.0))
+    counted = frame.agg(*messages.quality([several, SVM])).first().asDict()
+
+    assert [counted[f"label_{label}"] for label in range(4)] == [1, 0, 0, 2]
+    assert counted["labelled"] == 4
+    assert "label_4" not in counted
+
+
+def test_labels_without_number_are_not_counted_one_by_one(judged):
+    """A thousand counters would cost more than the models."""
+    many = ServedModel("lr", "3", None, 2, classes=1000)
+
+    assert not [name for name in judged(event(1)).agg(*messages.quality([many, SVM])).columns if "label_" in name]
 
 
 def test_decode_keeps_the_message_of_a_bad_event_only(spark):

@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from streamscore.models import ServedModel
+from streamscore.scoring import ServedModel
 from streamscore.report import Totals
 
 MODELS = [ServedModel("lr", "3", None, 2), ServedModel("svm", "4", None, 2)]
@@ -15,8 +15,8 @@ def progress(batch, events=10, rejected=0, labelled=10, positive=3, correct=(8, 
         "events": events,
         "rejected": rejected,
         "labelled": labelled,
-        "positive": positive,
-        "negative": labelled - positive,
+        "label_0": labelled - positive,
+        "label_1": positive,
         "correct_lr": correct[0],
         "correct_svm": correct[1],
     }
@@ -118,6 +118,28 @@ def test_without_labels_there_is_no_accuracy():
     assert totals.summary()["models"]["lr"]["accuracy"] is None
     assert totals.summary()["majority_rate"] is None
     assert "lr -, svm -" in totals.line()
+
+
+def test_majority_rate_is_that_of_the_commonest_of_all_labels():
+    """With three classes too; a label that no model knows counts against it."""
+    several = progress(0, labelled=10)
+    several["observedMetrics"]["quality"] |= {"label_0": 2, "label_1": 3, "label_2": 4}
+    totals = Totals(MODELS, synthetic=False)
+    totals.take(Query(several))
+
+    assert totals.summary()["majority_rate"] == 0.4
+
+
+def test_labels_that_are_not_counted_have_no_majority_rate():
+    """A model of very many classes: a dash, not zero."""
+    uncounted = progress(0, labelled=10)
+    for label in ("label_0", "label_1"):
+        del uncounted["observedMetrics"]["quality"][label]
+    totals = Totals(MODELS, synthetic=False)
+    totals.take(Query(uncounted))
+
+    assert totals.summary()["majority_rate"] is None
+    assert totals.line().endswith("majority rate -")
 
 
 def test_line_and_table_say_the_same(totals):

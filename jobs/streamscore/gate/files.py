@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -146,7 +147,11 @@ class LocalFiles:
             # Without O_NONBLOCK a pipe put in the file's place would keep this process waiting for ever.
             handle = os.open(self._root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
-            raise self._refused(name, f"it cannot be read ({error.strerror})") from None
+            is_link = error.errno == errno.ELOOP
+            reason = (
+                "a link is refused: it may point to anything" if is_link else f"it cannot be read ({error.strerror})"
+            )
+            raise self._refused(name, reason) from None
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
             raise self._refused(name, "it is not a plain file")
