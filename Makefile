@@ -38,6 +38,11 @@ integration: install-dev ## the tests that need the real Kafka and Elasticsearch
 e2e: install-dev ## the tests that run commands as a user would
 	$(BIN)/python -Im pytest tests/e2e
 
+MINUTES ?= 60
+.PHONY: soak
+soak: install-dev ## kill the job every few seconds under load for MINUTES minutes, and judge what came out
+	$(BIN)/python tests/support/soak.py --minutes $(MINUTES) --json .streamscore/soak.json
+
 .PHONY: lint
 lint: install-dev ## ruff
 	$(BIN)/ruff check

@@ -7,6 +7,7 @@ import os
 import uuid
 from pathlib import Path
 
+import oracle
 import pytest
 
 from streamscore import config as configuration
@@ -108,6 +109,12 @@ def trained(spark, addresses, tmp_path_factory):
     output = tmp_path_factory.mktemp("train")
     settings = configuration.load("local", [*addresses, "train.rows=62000", f"train.output={output}"])
     return settings, train_models.run(spark, settings)
+
+
+@pytest.fixture(scope="session")
+def small_models(spark, tmp_path_factory):
+    """Two models on 110 features in plain folders, by name."""
+    return oracle.train(spark, tmp_path_factory.mktemp("oracle"))
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ class Totals:
 
     models: Sequence[ServedModel]
     synthetic: bool
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Versions of models that were refused while older ones serve, with the reason."""
     events: int = 0
     rejected: int = 0
     labelled: int = 0
@@ -70,6 +72,7 @@ class Totals:
             "batch_ms": self.batch_ms,
             "events_per_second": progress.get("processedRowsPerSecond", 0.0),
             "models": [f"{model.name}:{model.version}" for model in self.models],
+            "refused": [f"{version}: {reason}" for version, reason in self.refused.items()],
             "synthetic": self.synthetic,
         }
 

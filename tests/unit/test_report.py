@@ -106,6 +106,7 @@ def test_status_document_tells_the_batch():
         "batch_ms": 200,
         "events_per_second": 50.0,
         "models": ["lr:3", "svm:4"],
+        "refused": [],
         "synthetic": True,
     }
 

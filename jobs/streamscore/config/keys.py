@@ -210,6 +210,7 @@ class Stream(_Section):
 
     checkpoint: Location
     new_checkpoint: bool
+    model_poll_seconds: Annotated[float, Field(gt=0)]
     max_rejected_share: Annotated[float, Field(gt=0, le=1)] | None
     rejected_window: Positive
     max_restarts: Annotated[int, Field(ge=0)]
