@@ -81,26 +81,32 @@ def servers(addresses):
     stack.down(settings)
 
 
-@pytest.fixture
-def own(servers, make_config, tmp_path):
-    """Return a function that makes a configuration with topics, indices, checkpoint and folders of this test's own."""
-    name = f"t{uuid.uuid4().hex[:8]}"
+@pytest.fixture(scope="session")
+def make_own(servers, addresses):
+    """Return a function that makes a configuration with topics, indices, checkpoint and folders of one test's own."""
 
-    def make(*overrides: str):
-        return make_config(
+    def make(name, folder, *overrides):
+        own = [
             f"kafka.topics.input={name}",
             f"kafka.topics.predictions={name}.predictions",
             f"kafka.topics.rejected={name}.rejected",
             f"elasticsearch.index={name}",
             f"elasticsearch.rejected_index={name}-rejected",
             f"elasticsearch.status_index={name}-status",
-            f"stream.checkpoint={tmp_path / 'checkpoint'}",
+            f"stream.checkpoint={folder / 'checkpoint'}",
             "stream.trigger_seconds=0.2",
-            f"train.output={tmp_path / 'train'}",
-            *overrides,
-        )
+            f"train.output={folder / 'train'}",
+        ]
+        return configuration.load("local", [*addresses, *own, *overrides])
 
     return make
+
+
+@pytest.fixture
+def own(make_own, tmp_path):
+    """Return a function that makes a configuration with topics, indices, checkpoint and folders of this test's own."""
+    name = f"t{uuid.uuid4().hex[:8]}"
+    return lambda *overrides: make_own(name, tmp_path, *overrides)
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +123,7 @@ def small_models(spark, tmp_path_factory):
     return oracle.train(spark, tmp_path_factory.mktemp("oracle"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def produce():
     """Return a function that sends values (bytes, text, None, or (key, value, headers)) to a topic and waits."""
 
@@ -183,7 +189,7 @@ def documents():
 def pytest_collection_modifyitems(items) -> None:
     """Mark the tests that need servers; run the quick tests first."""
     for item in items:
-        if {"servers", "own"} & set(item.fixturenames):
+        if "servers" in item.fixturenames:
             item.add_marker(pytest.mark.servers)
     order = {"unit": 0, "integration": 1, "e2e": 2}
     items.sort(key=lambda item: order.get(item.path.relative_to(ROOT / "tests").parts[0], 0))
