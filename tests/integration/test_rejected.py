@@ -11,14 +11,12 @@ from streamscore import cli, rejected, score_stream, topics
 from streamscore.errors import InputError, StreamscoreError
 
 
-@pytest.fixture
-def config(spark, own, small_models, produce):
+@pytest.fixture(scope="module")
+def config(spark, make_own, small_models, produce, tmp_path_factory):
     """A configuration whose rejected topic holds five messages of two reasons."""
-    config = own(
-        f"models=[{{name: lr, uri: {small_models['lr']}}}]",
-        "stream.available_now=true",
-        "stream.max_rejected_share=null",
-    )
+    models = f"models=[{{name: lr, uri: {small_models['lr']}}}]"
+    no_limit = "stream.max_rejected_share=null"
+    config = make_own("rejected", tmp_path_factory.mktemp("r"), models, "stream.available_now=true", no_limit)
     topics.ensure(config.kafka, config.kafka.topics.input)
     bad = [(f"k{n}".encode(), b"secret" if n < 3 else b"{}", [("trace", b"t")]) for n in range(5)]
     produce(config.kafka, config.kafka.topics.input, bad)
