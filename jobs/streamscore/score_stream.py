@@ -20,9 +20,9 @@ from streamscore.config import Config
 from streamscore.console import log, step, terminal
 from streamscore.errors import StreamError
 from streamscore.options import Arguments, Option
-from streamscore.report import Totals
 from streamscore.session import StopRequest
 from streamscore.sinks import BatchWriter, StatusWriter
+from streamscore.totals import Totals
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
