@@ -4,18 +4,32 @@
 environment or from files and never show in a repr, a log line or a command line.
 """
 
-from streamscore.config.keys import Config, Elasticsearch, Kafka, Message, Model, Seed, Stream, Train, is_loopback
+from streamscore.config.keys import (
+    Config,
+    Dashboard,
+    Elasticsearch,
+    Kafka,
+    Message,
+    Model,
+    Seed,
+    Stream,
+    TimeRange,
+    Train,
+    is_loopback,
+)
 from streamscore.config.loading import CONF_DIR, load, shown
 
 __all__ = [
     "CONF_DIR",
     "Config",
+    "Dashboard",
     "Elasticsearch",
     "Kafka",
     "Message",
     "Model",
     "Seed",
     "Stream",
+    "TimeRange",
     "Train",
     "is_loopback",
     "load",
