@@ -135,8 +135,8 @@ def _model(model: ModelFigures, snapshot: Snapshot, dot: str) -> str:
 
 def _accuracy(config: Config, snapshot: Snapshot, models: Sequence[ModelFigures], dots: dict[str, str]) -> str:
     points = snapshot.lines(config.dashboard.min_labelled, [model.name for model in models])
-    if not points:
-        return '<p class="ss-muted">No stretch of time is over yet.</p>'
+    if all(point.accuracy is None for point in points):
+        return markup.no_line(config.dashboard.min_labelled)
     lines = [
         svg.Line(
             name,

@@ -111,13 +111,21 @@ def accuracy(
             alt.Tooltip("to:T", format="%H:%M:%S"),
         ]
     )
+    layers = [drawn, dots, hover]
+    if changes:  # Vega warns of a layer without data
+        layers[2:2] = _marks(changes, theme)
+    chart: alt.LayerChart = alt.layer(*layers).properties(height=300)
+    return chart
+
+
+def _marks(changes: Sequence[Version], theme: Theme) -> list[alt.Chart]:
+    """Draw a line and a text where a version took over."""
     marks = alt.Chart(_change_table(changes)).encode(
         x="at:T", tooltip=[alt.Tooltip("change:N", title="new version"), alt.Tooltip("at:T", format="%H:%M:%S")]
     )
     rule = marks.mark_rule(strokeWidth=1.5, strokeDash=[2, 3], color=_INK[theme], opacity=0.6)
     text = marks.mark_text(align="left", dx=5, dy=9, y=0, color=_INK[theme], opacity=0.8).encode(text="change:N")
-    chart: alt.LayerChart = alt.layer(drawn, dots, rule, text, hover).properties(height=300)
-    return chart
+    return [rule, text]
 
 
 def _point_table(points: Sequence[Point], interval: int) -> Any:

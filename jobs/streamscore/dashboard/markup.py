@@ -48,8 +48,8 @@ def status(view: View, zone: tzinfo, now: int) -> str:
     snapshot = view.snapshot
     parts = []
     if view.away_since is not None:
-        state, name = "away", "Elasticsearch is away"
-        parts.append(f"since {clock(view.away_since, zone, now)}; the page tries again by itself.")
+        state, name = "away", f"Elasticsearch is away since {clock(view.away_since, zone, now)}"
+        parts.append("The page tries again by itself.")
     elif snapshot is not None and snapshot.extent is not None and now - snapshot.extent.last > QUIET_MS:
         state, name = "quiet", "quiet"
         parts.append(f"The last event came {ago(now - snapshot.extent.last)}.")
@@ -254,6 +254,14 @@ def nothing_in_range(snapshot: Snapshot, zone: tzinfo) -> str:
     return (
         '<div class="ss ss-card ss-next" data-testid="nothing-in-range"><h3>No event in this time range</h3>'
         f"<p>{last} Choose a longer time range.</p></div>"
+    )
+
+
+def no_line(min_labelled: int) -> str:
+    """Say why there is no accuracy chart."""
+    return (
+        f'<p class="ss ss-muted" data-testid="no-line">Too few events with a label so far: a point of this chart '
+        f"stands for at least {min_labelled} of them (dashboard.min_labelled).</p>"
     )
 
 

@@ -103,7 +103,10 @@ def _figures(
         points = snapshot.lines(config.dashboard.min_labelled, [model.name for model in models])
         shown = {model.name: colours[model.name] for model in models}
         changes = [version for version in snapshot.changes() if version.model in shown]
-        st.altair_chart(charts.accuracy(points, changes, shown, snapshot.window.interval, theme), key="accuracy")
+        if any(point.accuracy is not None for point in points):
+            st.altair_chart(charts.accuracy(points, changes, shown, snapshot.window.interval, theme), key="accuracy")
+        else:
+            st.html(markup.no_line(config.dashboard.min_labelled))
     left, right = st.columns(2)
     with left.container(border=True, key="card_rejected"):
         st.html('<div class="ss ss-heading">Rejected, by reason</div>')

@@ -168,9 +168,8 @@ def rate_span(stream: Stream, now: int) -> Rate | None:
 
 def recent(settings: Elasticsearch, rate: Rate) -> Search:
     """Ask how many events the last batches had."""
-    return _search(
-        settings.status_index, {"events": {"sum": {"field": "events"}}}, {"range": {TIME: {"gte": rate.since}}}
-    )
+    span = {"range": {TIME: {"gte": rate.since, "lt": rate.until}}}
+    return _search(settings.status_index, {"events": {"sum": {"field": "events"}}}, span)
 
 
 def read_rate(answer: Mapping[str, Any], rate: Rate) -> float:

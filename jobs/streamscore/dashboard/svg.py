@@ -118,7 +118,7 @@ def linear(low: float, high: float, form: str, title: str = "", most: int = 6) -
     span = (high - low) or 1.0
     rough = span / most
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough)
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
     first = math.ceil(low / step - 1e-9)
     values = [round(position * step, 10) for position in range(first, math.floor(high / step + 1e-9) + 1)]
     return Axis(low, high, [(value, format(value, form)) for value in values], title)
