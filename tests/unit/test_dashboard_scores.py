@@ -42,9 +42,9 @@ def test_area_is_that_of_the_single_scores():
 
 def test_calibration_compares_the_mean_score_with_the_share_of_class_1():
     """In ten groups of equal width; a group without events is left out."""
-    found = curves(PROBABILITY, [Bin(1, 3, 4 * 0.22), Bin(1, 0, 0.28), Bin(9, 1, 10 * 1.0)])
+    found = curves(PROBABILITY, [Bin(1, 3, 4 * 0.22), Bin(1, 0, 0.28), Bin(0, 1, 0.31), Bin(9, 1, 10 * 1.0)])
 
-    assert found.calibration == (Group(pytest.approx(0.232), 0.4, 5), Group(1.0, 0.9, 10))
+    assert found.calibration == (Group(pytest.approx(0.232), 0.4, 5), Group(0.31, 0.0, 1), Group(1.0, 0.9, 10))
 
 
 @pytest.mark.parametrize(("low", "high", "probability"), [(0.0, 1.0, True), (-0.1, 0.9, False), (0.2, 1.1, False)])

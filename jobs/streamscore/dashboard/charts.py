@@ -1,4 +1,8 @@
-"""The live charts, as Altair draws them. Streamlit redraws a chart in place as long as its form stays the same."""
+"""The live charts, as Altair draws them.
+
+Streamlit redraws a chart in place as long as only its data change. So nothing here may depend on the data but the data
+themselves: the ends of the axes are Vega's choice.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import altair as alt
 import pyarrow as pa
 
 from streamscore.dashboard.figures import MAJORITY as MAJORITY_LINE
-from streamscore.dashboard.figures import ModelFigures, Point, Version, accuracy_span
+from streamscore.dashboard.figures import ModelFigures, Point, Version
 from streamscore.dashboard.palette import MAJORITY, OUTCOMES, Colour
 
 Theme = Literal["light", "dark"]
@@ -84,7 +88,7 @@ def accuracy(
     percent = alt.Axis(format=".0%", tickCount=6)
     lines = alt.Chart(_point_table(points, interval)).encode(
         x=alt.X("from:T", title=None, axis=alt.Axis(grid=False, labelOverlap=True, tickCount=8, format=_CLOCK)),
-        y=alt.Y("accuracy:Q", title=None, scale=alt.Scale(domain=accuracy_span(points)), axis=percent),
+        y=alt.Y("accuracy:Q", title=None, scale=alt.Scale(zero=False, nice=True), axis=percent),
         color=alt.Color(
             "line:N",
             scale=alt.Scale(domain=names, range=shades),

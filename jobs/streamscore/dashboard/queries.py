@@ -178,11 +178,6 @@ def read_rate(answer: Mapping[str, Any], rate: Rate) -> float:
     return float(events) * 1_000 / (rate.until - rate.since)
 
 
-def epoch_ms(moment: datetime) -> int:
-    """Return a moment as epoch milliseconds."""
-    return int(moment.timestamp() * 1_000)
-
-
 def moment(at: int) -> datetime:
     """Return epoch milliseconds as a moment in UTC."""
     return datetime.fromtimestamp(at / 1_000, timezone.utc)

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 BUDGET: Final = 1_000_000
 """Most documents that one refresh counts by outcome, the newest first; the others have their turn at the next ones."""
 
-_INTERVALS_KEPT: Final = 4
-
 
 @dataclass(frozen=True)
 class View:
@@ -53,7 +51,7 @@ class Reader:
         self._settings = settings
         self._client: Client = index.client(settings, timeout)
         self._budget = budget
-        self._known: dict[int, dict[int, Bucket]] = {}
+        self._known: dict[str, tuple[int, dict[int, Bucket]]] = {}
         self._views: dict[str, View] = {}
         self._lock = threading.Lock()
 
@@ -104,7 +102,7 @@ class Reader:
             *([queries.recent(settings, rate)] if rate else []),
         )
         took += more
-        buckets, pending, more = self._count(shown, queries.read_counts(counts_answer))
+        buckets, pending, more = self._count(time_range, shown, queries.read_counts(counts_answer))
         return Snapshot(
             read_at=now,
             extent=extent,
@@ -119,9 +117,10 @@ class Reader:
             took=took + more,
         )
 
-    def _count(self, shown: Window, counts: dict[int, int]) -> tuple[tuple[Bucket, ...], int, int]:
+    def _count(self, time_range: str, shown: Window, counts: dict[int, int]) -> tuple[tuple[Bucket, ...], int, int]:
         """Count the buckets that need it; return those that are known, what is left to count, and the server's time."""
-        known = self._remembered(shown.interval)
+        interval, remembered = self._known.get(time_range, (shown.interval, {}))
+        known = {start: remembered[start] for start in remembered if start in counts and interval == shown.interval}
         due = plan(known, counts, self._budget)
         took = 0
         if due:
@@ -129,19 +128,10 @@ class Reader:
             for start in due:
                 known.pop(start, None)  # to put it last: it is now the one that was counted most recently
             known.update(queries.read_tallies(answer))
-        for start in [start for start in known if start >= shown.start and start not in counts]:
-            del known[start]
+        self._known[time_range] = shown.interval, known
         buckets = tuple(known[start] for start in sorted(counts) if start in known)
         left = sum(counts.values()) - sum(bucket.documents for bucket in buckets)
         return buckets, max(0, left), took
-
-    def _remembered(self, interval: int) -> dict[int, Bucket]:
-        """Return what is known of the buckets of an interval, and forget the interval that was not used for longest."""
-        known = self._known.pop(interval, {})
-        self._known[interval] = known
-        while len(self._known) > _INTERVALS_KEPT:
-            del self._known[next(iter(self._known))]
-        return known
 
     def _search(self, *searches: Search) -> tuple[list[dict[str, Any]], int]:
         return index.search(self._client, self._settings, searches)
@@ -156,7 +146,7 @@ def plan(known: dict[int, Bucket], counts: dict[int, int], budget: int | None) -
         budget: most documents to count, or None; one bucket is always counted.
     """
     changed = [start for start in counts if start not in known or known[start].documents != counts[start]]
-    oldest = [start for start in known if start in counts and start not in changed][:1]
+    oldest = [start for start in known if start not in changed][:1]
     due: list[int] = []
     documents = 0
     for start in [*sorted(changed, reverse=True), *oldest]:
