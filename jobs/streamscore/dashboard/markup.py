@@ -232,8 +232,8 @@ def next_steps(settings: Elasticsearch) -> str:
     steps = (
         ("streamscore up", "starts Kafka and Elasticsearch on this machine, if you have none"),
         ("streamscore train", "makes two models and a test set"),
-        ("streamscore score", "scores the events of the topic as they come in; leave it running"),
-        ("streamscore seed --rate 500", "in another terminal, sends the test set to the topic"),
+        ("streamscore seed --rate 500", "sends the test set to the topic, 500 events a second; leave it running"),
+        ("streamscore score", "in another terminal, scores the events of the topic as they come in"),
     )
     items = "".join(f"<li><code>{command}</code> {text}.</li>" for command, text in steps)
     return (
