@@ -32,11 +32,11 @@ def bucket(start, *tallies):
     return Bucket(start, sum(one.events for one in tallies), tallies)
 
 
-def snapshot(*buckets, rejected=None, versions=(), read_at=100_000):
+def snapshot(*buckets, rejected=None, versions=(), read_at=100_000, last=10_000):
     """Return a snapshot with buckets of a second."""
     return Snapshot(
         read_at=read_at,
-        extent=Extent(0, 10_000),
+        extent=Extent(0, last),
         window=Window(0, 1_000, whole=True),
         buckets=buckets,
         pending=0,
@@ -131,6 +131,14 @@ def test_bucket_that_is_still_filling_is_not_drawn():
 
     assert {point.at for point in snapshot(*buckets, read_at=1_999).lines(1, ["lr"])} == {0}
     assert {point.at for point in snapshot(*buckets, read_at=2_000).lines(1, ["lr"])} == {0, 1_000}
+
+
+def test_bucket_that_the_events_have_only_just_reached_is_not_drawn():
+    """Although its time is over: the job is a little behind. When nothing more comes, it is drawn."""
+    buckets = [bucket(0, tally("lr", 8, 2)), bucket(1_000, tally("lr", 1, 1))]
+
+    assert {point.at for point in snapshot(*buckets, last=1_400, read_at=31_400).lines(1, ["lr"])} == {0}
+    assert {point.at for point in snapshot(*buckets, last=1_400, read_at=31_401).lines(1, ["lr"])} == {0, 1_000}
 
 
 def test_change_is_a_version_that_took_over():

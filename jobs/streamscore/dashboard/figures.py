@@ -14,6 +14,9 @@ from streamscore.dashboard.windows import Extent, Window
 MAJORITY: Final = "majority rate"
 """Name of the line to beat: always guessing the label that is commoner in the window."""
 
+QUIET_MS: Final = 30_000
+"""After so many milliseconds without a new event the stream counts as quiet."""
+
 _STEP: Final = 0.05
 
 
@@ -186,6 +189,11 @@ class Snapshot:
         return sum(bucket.events for bucket in self.buckets)
 
     @property
+    def quiet(self) -> bool:
+        """Whether no event came lately."""
+        return self.extent is not None and self.read_at - self.extent.last > QUIET_MS
+
+    @property
     def events(self) -> int:
         """Messages of the input topic: scored or rejected."""
         return self.scored + self.rejected_total
@@ -204,7 +212,8 @@ class Snapshot:
     def lines(self, min_labelled: int, models: Sequence[str]) -> list[Point]:
         """Return the points of the accuracy chart: the majority rate and some models, bucket by bucket.
 
-        The bucket that is still filling is left out.
+        The bucket that is still filling is left out: one that is not over, or, while the stream runs, one that the
+        scored events have only just reached. With few of its events it would be the wildest point of the chart.
 
         Args:
             min_labelled: fewest labelled events that a point may stand for.
@@ -214,7 +223,8 @@ class Snapshot:
             return []
         by_start = {bucket.start: bucket for bucket in self.buckets}
         interval = self.window.interval
-        ends = min(self.read_at - interval, self.buckets[-1].start)
+        reached = self.read_at if self.quiet or self.extent is None else min(self.read_at, self.extent.last)
+        ends = min(reached - interval, self.buckets[-1].start)
         common = max(self.labels, key=lambda label: self.labels[label], default=None)
         points = []
         for start in range(self.buckets[0].start, ends + 1, interval):

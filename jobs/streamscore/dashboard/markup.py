@@ -12,9 +12,6 @@ from streamscore.dashboard.palette import MODELS
 from streamscore.dashboard.queries import moment
 from streamscore.dashboard.reader import View
 
-QUIET_MS = 30_000
-"""After so many milliseconds without a new event the stream counts as quiet."""
-
 
 def count(number: float) -> str:
     """Return a number with separators between its thousands."""
@@ -50,7 +47,7 @@ def status(view: View, zone: tzinfo, now: int) -> str:
     if view.away_since is not None:
         state, name = "away", f"Elasticsearch is away since {clock(view.away_since, zone, now)}"
         parts.append("The page tries again by itself.")
-    elif snapshot is not None and snapshot.extent is not None and now - snapshot.extent.last > QUIET_MS:
+    elif snapshot is not None and snapshot.extent is not None and snapshot.quiet:
         state, name = "quiet", "quiet"
         parts.append(f"The last event came {ago(now - snapshot.extent.last)}.")
     elif snapshot is not None and snapshot.extent is not None:
