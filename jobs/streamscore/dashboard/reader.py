@@ -24,7 +24,7 @@ from streamscore.errors import ServerError
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
 
-BUDGET: Final = 1_000_000
+BUDGET: Final = 500_000
 """Most documents that one refresh counts by outcome, the newest first; the others have their turn at the next ones."""
 
 
