@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import time
 import uuid
 from pathlib import Path
 
@@ -184,6 +186,71 @@ def documents():
                 found |= {hit["_id"]: hit["_source"] for hit in page}
 
     return read
+
+
+@pytest.fixture
+def fill():
+    """Return a function that writes made-up outcomes straight into a configuration's indices, as the job would."""
+
+    def write(config, events=1_000, models=("lr", "svm"), seconds=60, end=None, first=0, synthetic=True):
+        """Write events ``first`` and following, evenly over the seconds before ``end`` (epoch ms; now).
+
+        Every 29th is rejected, every 17th has no label, every fourth has label 1. In the second half of the time the
+        first model is at version 2.
+        """
+        settings, chance = config.elasticsearch, random.Random(first)
+        start = (end or round(time.time() * 1_000)) - seconds * 1_000
+        versions = {name: ["1"] * seconds for name in models}
+        versions[models[0]] = ["1" if second < seconds / 2 else "2" for second in range(seconds)]
+        index.ensure(settings)
+        lines = []
+        for number in range(first, first + events):
+            second, event = (number - first) * seconds // events, f"{settings.index}-0-{number}"
+            at = start + (number - first) * seconds * 1_000 // events
+            if number % 29 == 0:
+                reason = ("not_json", "bad_label", "not_json", "<i>odd</i>")[number // 29 % 4]
+                lines += [{"index": {"_index": settings.rejected_index, "_id": event}}]
+                lines += [{"@timestamp": at, "event_id": event, "reason": reason, "detail": "made up"}]
+                continue
+            label = None if number % 17 == 0 else float(number % 4 == 0)
+            for place, model in enumerate(models):
+                version = versions[model][second]
+                right = chance.random() < 0.8 - 0.1 * place
+                prediction = (label or 0.0) if right else 1.0 - (label or 0.0)
+                score = min(1.0, max(0.0, 0.3 + 0.4 * prediction + chance.uniform(-0.3, 0.3)))
+                known = {} if label is None else {"label": label, "correct": int(prediction == label)}
+                lines += [{"index": {"_index": settings.index, "_id": f"{event}-{model}-{version}"}}]
+                lines += [
+                    {
+                        "@timestamp": at,
+                        "event_id": event,
+                        "model": model,
+                        "model_version": version,
+                        "prediction": prediction,
+                        "score": score if place == 0 else 6 * score - 3,
+                        **known,
+                    }
+                ]
+        for second in range(seconds):
+            lines += [{"index": {"_index": settings.status_index, "_id": f"q{first}-{second}"}}]
+            lines += [
+                {
+                    "@timestamp": start + second * 1_000,
+                    "query": f"q{first}",
+                    "batch": second,
+                    "events": events // seconds,
+                    "rejected": 0,
+                    "lag": 1_000 + seconds - second,
+                    "batch_ms": 400,
+                    "events_per_second": 250.0,
+                    "models": [f"{model}:{versions[model][second]}" for model in models],
+                    "synthetic": synthetic,
+                }
+            ]
+        with index.client(settings, 60) as client:
+            assert not client.bulk(operations=lines, refresh=True)["errors"]
+
+    return write
 
 
 def pytest_collection_modifyitems(items) -> None:

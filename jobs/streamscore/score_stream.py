@@ -17,11 +17,11 @@ from streamscore.config import Config
 from streamscore.console import log, step, terminal
 from streamscore.errors import CheckpointError
 from streamscore.options import Arguments, Option
-from streamscore.report import Totals
 from streamscore.session import StopRequest
 from streamscore.sinks import BatchWriter, Replay
 from streamscore.stream import NAME, Stream
 from streamscore.swap import ModelWatch
+from streamscore.totals import Totals
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

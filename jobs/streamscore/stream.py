@@ -13,9 +13,9 @@ from streamscore import decoder, faults, index, messages, models, session, sourc
 from streamscore.config import Config
 from streamscore.console import log, terminal
 from streamscore.errors import StreamError
-from streamscore.report import Totals
 from streamscore.session import StopRequest
 from streamscore.sinks import BatchWriter, StatusWriter
+from streamscore.totals import Totals
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
