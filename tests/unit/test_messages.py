@@ -18,8 +18,8 @@ from pyspark.sql.types import (
 )
 
 from streamscore import messages
-from streamscore.scoring import ServedModel
 from streamscore.schema import OUTCOME_FIELDS, OUTCOME_PROPERTIES, REJECTED_PROPERTIES
+from streamscore.scoring import ServedModel
 
 LR = ServedModel("lr", "3", None, 2)
 SVM = ServedModel("svm", "12", None, 2)
