@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -60,12 +60,19 @@ def check(config: Config) -> None:
         log.info("created the indices %s", ", ".join(created))
 
 
-def run(spark: SparkSession, config: Config) -> dict[str, Any]:
+def run(
+    spark: SparkSession,
+    config: Config,
+    stop: StopRequest | None = None,
+    watch: Callable[[Totals], None] | None = None,
+) -> dict[str, Any]:
     """Score until the stream is asked to stop, or, with ``stream.available_now``, until the topic is scored.
 
     Args:
         spark: a classic session that was started with the jars.
         config: the configuration.
+        stop: the request to stop, for a caller who has another reason to than a signal, for instance a time.
+        watch: called with the totals some times a second, and when the stream has ended.
 
     Returns:
         The summary: counts in all and per model.
@@ -76,7 +83,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
         StreamError: the stream stopped on a fault; its last batch was not committed and will be replayed.
         RejectedShareError: too many of the last messages were rejected.
     """
-    stop = StopRequest()
+    stop = StopRequest() if stop is None else stop
     jvm = session.jvm_pid(spark)
     faults.arm(jvm)
     files = checkpoint.folder(config.stream.checkpoint, spark)
@@ -92,7 +99,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
         checkpoint.note_models(files, past.planned + 1, [model.described() for model in served])
         totals.models = served
         if not stop:
-            _score(spark, config, totals, stop, BatchWriter(config, served, stop, _replay(past)))
+            _score(spark, config, totals, stop, BatchWriter(config, served, stop, _replay(past)), watch)
     _print(totals)
     return totals.summary()
 
@@ -161,14 +168,21 @@ def _replay(past: State) -> Replay | None:
     return Replay(past.last_replayed, past.since)
 
 
-def _score(spark: SparkSession, config: Config, totals: Totals, stop: StopRequest, writer: BatchWriter) -> None:
+def _score(
+    spark: SparkSession,
+    config: Config,
+    totals: Totals,
+    stop: StopRequest,
+    writer: BatchWriter,
+    watch: Callable[[Totals], None] | None = None,
+) -> None:
     """Run the stream to its end, or to the writer's last batch, and keep the totals up to date."""
     status = StatusWriter(config.elasticsearch)
     query = _start(scored_events(spark, config, writer.models), writer, config)
-    if config.elasticsearch.enabled:
-        index.note_checkpoint(config.elasticsearch, config.kafka.topics.input, str(query.id))
-    log.info("scoring the topic %s, checkpoint %s", config.kafka.topics.input, config.stream.checkpoint)
-    with _shown(totals, config) as refresh:
+    with _stopped_at_last(query), _shown(totals, config, watch) as refresh:
+        if config.elasticsearch.enabled:
+            index.note_checkpoint(config.elasticsearch, config.kafka.topics.input, str(query.id))
+        log.info("scoring the topic %s, checkpoint %s", config.kafka.topics.input, config.stream.checkpoint)
         while query.isActive and not stop and not writer.finished and not totals.too_many_rejected(config.stream):
             _take(query, totals, status)
             refresh()
@@ -179,6 +193,15 @@ def _score(spark: SparkSession, config: Config, totals: Totals, stop: StopReques
     status.close()
     _raise_fault(query, writer, config)
     totals.require_few_rejected(config.stream, config.kafka.topics.rejected)
+
+
+@contextmanager
+def _stopped_at_last(query: StreamingQuery) -> Iterator[None]:
+    """Stop a query on the way out: a session that lives on, a notebook's, must not go on with it after an error."""
+    try:
+        yield
+    finally:
+        query.stop()
 
 
 def _take(query: StreamingQuery, totals: Totals, status: StatusWriter) -> None:
@@ -236,8 +259,11 @@ def _cause(text: str) -> str:
 
 
 @contextmanager
-def _shown(totals: Totals, config: Config) -> Iterator[Any]:
-    """Keep the totals in view: a live table on a terminal, a line per interval in a log."""
+def _shown(totals: Totals, config: Config, watch: Callable[[Totals], None] | None) -> Iterator[Callable[[], None]]:
+    """Keep the totals in view: with whoever watches, in a live table on a terminal, in a log line per interval."""
+    if watch is not None:
+        yield lambda: watch(totals)
+        return
     console = terminal()
     if console is None:
         last = time.monotonic()

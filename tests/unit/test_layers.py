@@ -9,9 +9,9 @@ import pytest
 LAYERS = [
     {"errors", "schema", "coordinates"},
     {"config", "console"},
-    {"criteo", "synthetic", "features", "messages", "decoder"},
+    {"criteo", "synthetic", "features", "messages", "decoder", "curves"},
     {"checkpoint", "registry", "models", "session", "topics", "index", "faults", "kibana"},
-    {"sources", "options", "report"},
+    {"sources", "options", "report", "notebook"},
     {"sinks", "dataset", "pacing", "runner", "rejected", "supervisor"},
     {"train_models", "seed_topic", "score_stream"},
     {"local"},
