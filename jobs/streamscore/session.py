@@ -169,8 +169,9 @@ class StopRequest:
     """Seconds within which a second signal is the same one, delivered to both processes."""
 
     def __init__(self, seconds: float | None = None) -> None:
-        """Make a request that comes by itself so many seconds after ``listening`` began, if a number is given."""
+        """Make a request that comes by itself so many seconds after the first ``wait``, if a number is given."""
         self._seconds = seconds
+        self._deadline: float | None = None
         self._wanted = threading.Event()
         self._first = 0.0
         self.urgent = False
@@ -181,6 +182,11 @@ class StopRequest:
 
     def wait(self, seconds: float) -> bool:
         """Wait for the wish, at most so many seconds; return whether it is there."""
+        if self._seconds is not None:
+            now = time.monotonic()
+            self._deadline = now + self._seconds if self._deadline is None else self._deadline
+            if now >= self._deadline and not self:
+                self.ask(f"{self._seconds:g} s are over")
         return self._wanted.wait(seconds)
 
     @contextmanager
@@ -195,11 +201,6 @@ class StopRequest:
                 stack.enter_context(_python_listening(self))
             if not on_databricks():
                 stack.enter_context(_jvm_listening(spark, self))
-            if self._seconds is not None:
-                timer = threading.Timer(self._seconds, self.ask, [f"{self._seconds:g} s are over"])
-                timer.daemon = True
-                timer.start()
-                stack.callback(timer.cancel)
             yield
 
     def ask(self, source: str) -> None:

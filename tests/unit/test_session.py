@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -166,21 +167,14 @@ def test_jvm_s_signals_are_taken_where_it_is_ours_only(spark, monkeypatch):
     assert "Proxy" not in before
 
 
-def test_time_that_is_up_asks_to_stop(spark):
-    """Counted from when the listening begins; one that ends earlier leaves no timer behind."""
-    stop = StopRequest(seconds=0.2)
+def test_time_that_is_up_asks_to_stop_once():
+    """Counted from the first wait, for a stream has a long way to its first batch."""
+    stop = StopRequest(seconds=0.3)
+    time.sleep(0.4)
 
-    with stop.listening(spark):
-        assert stop.wait(5)
-    threads = threading.active_count()
-    with StopRequest(seconds=600).listening(spark):
-        assert threading.active_count() == threads + 1
-    assert not any(isinstance(thread, threading.Timer) and thread.is_alive() for thread in settled())
-
-
-def settled():
-    """Return the threads, those that are about to end left out."""
-    for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):
-            thread.join(5)
-    return threading.enumerate()
+    assert not stop.wait(0.05)
+    time.sleep(0.4)
+    assert stop.wait(0)
+    time.sleep(1.1)  # a second request, a moment later, would mean to stop in the middle of a batch
+    assert stop.wait(0)
+    assert not stop.urgent
