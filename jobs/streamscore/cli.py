@@ -12,7 +12,7 @@ import typer
 
 from streamscore import __version__
 from streamscore import config as configuration
-from streamscore.config import Config
+from streamscore.config import Config, TimeRange
 from streamscore.console import log, set_up_logging
 from streamscore.errors import ConfigError, ServerError, SetupError, StreamscoreError
 from streamscore.runner import fail
@@ -117,6 +117,32 @@ def jars(
 def show_config(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
     """Print the configuration in force, secrets masked."""
     typer.echo(configuration.shown(configuration.load(config, set)), nl=False)
+
+
+@app.command()
+def dashboard(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
+    """Serve the live page until Ctrl-C; it needs the packages of the extra "dashboard"."""
+    from streamscore.dashboard import server
+
+    settings = configuration.load(config, set)
+    log.info("the live page: %s", server.address(settings))
+    server.become(settings, ["--config", config, *(word for pair in set for word in ("--set", pair))])
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="the file to write")],
+    config: ConfigOption = "local",
+    set: SetOption = [],  # noqa: A002, B006
+    time_range: Annotated[
+        TimeRange, typer.Option("--range", help="how far back: the last minutes, hours, days, or all")
+    ] = "all",
+) -> None:
+    """Write a page about a run into one file that needs no network: it can be mailed, and opens from disk."""
+    from streamscore import report as writer
+
+    size = writer.write(configuration.load(config, set), time_range, out)
+    typer.echo(f"{out} ({size / 1024:,.0f} kB)")
 
 
 @app.command(context_settings=_PASS_ON, add_help_option=False)

@@ -26,6 +26,8 @@ def set_up_logging() -> None:
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False
+    # py4j reports each exception of a batch with a stack trace; ours say what it means, and Spark's log has the rest.
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
 
 
 @cache

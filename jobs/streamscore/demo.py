@@ -14,7 +14,8 @@ from typing import Any
 from streamscore import index, registry, submit, topics, train_models
 from streamscore.config import Config
 from streamscore.console import log, terminal
-from streamscore.errors import CheckError, ConfigError, StreamError
+from streamscore.dashboard import server as page_server
+from streamscore.errors import CheckError, ConfigError, SetupError, StreamError
 from streamscore.local import stack
 from streamscore.local.process import tail
 
@@ -41,14 +42,31 @@ def run(config: Config, argv: Sequence[str], keep: bool) -> None:
     if config.seed.rate is None:
         raise ConfigError("seed.rate: the demo needs a rate, in rows per second")
     before = {server.name for server in stack.running(config)}
+    page = None
     try:
         stack.up(config)
+        page = _open_page(config, argv)
         _play(config, argv)
     finally:
         if not keep and not before:
+            page = None
             log.info("stopped %s", " and ".join(stack.down(config)) or "nothing")
     if keep:
         log.info("the servers go on: Kafka %s, Elasticsearch %s; `streamscore down` stops them", *_addresses(config))
+    if page is not None:
+        log.info("the live page: %s", page)
+
+
+def _open_page(config: Config, argv: Sequence[str]) -> str | None:
+    """Start the live page beside the servers, to be stopped with them, and return its address; None without one."""
+    known = {running.name: running for running in stack.running(config)}
+    try:
+        page = known.get(page_server.NAME) or stack.add(config, page_server.server(config, argv))
+    except SetupError as error:
+        log.warning("no live page: %s", error)
+        return None
+    log.info("watch it live: %s", page.address)
+    return page.address
 
 
 def _play(config: Config, argv: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +153,37 @@ def count(settings: Elasticsearch) -> int:
     with _reporting(settings), client(settings, 60.0) as server:
         server.indices.refresh(index=settings.index)
         return int(server.count(index=settings.index)["count"])
+
+
+def search(
+    server: Client, settings: Elasticsearch, searches: Sequence[tuple[str, Mapping[str, Any]]]
+) -> tuple[list[dict[str, Any]], int]:
+    """Run some searches in one request; an index that does not exist yet has nothing to say.
+
+    Args:
+        server: the client.
+        settings: where it connects to, for a message.
+        searches: the index (or several, with commas) and the body of each.
+
+    Returns:
+        The answers, in order, and the milliseconds that the server worked for them.
+
+    Raises:
+        ServerError: the server cannot be reached, or refuses one of the searches.
+    """
+    lines: list[Mapping[str, Any]] = []
+    for name, body in searches:
+        lines += [{"index": name, "ignore_unavailable": True}, body]
+    with _reporting(settings):
+        answer = server.msearch(searches=lines).body
+    answers: list[dict[str, Any]] = answer["responses"]
+    for (name, _), found in zip(searches, answers, strict=True):
+        fault = found.get("error")
+        if fault:
+            raise ServerError(f"Elasticsearch at {settings.url} cannot search {name}: {fault.get('reason', fault)}")
+        if found["_shards"]["failed"]:
+            raise ServerError(f"Elasticsearch at {settings.url} cannot search {name}: a part of it does not answer")
+    return answers, int(answer["took"])
 
 
 def _mappings(settings: Elasticsearch) -> dict[str, dict[str, Any]]:

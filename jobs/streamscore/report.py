@@ -1,199 +1,227 @@
-"""The running totals of a stream, as people see them: a live table, a line in a log, a summary."""
+"""A page about a run in one file: charts inline, no script, no network; it can be mailed and opens from disk."""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
+import tempfile
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from datetime import timezone
+from html import escape
+from pathlib import Path
+from typing import Final
 
-from rich.table import Table
+from markdown_it import MarkdownIt
 
-from streamscore.config import Stream
-from streamscore.errors import RejectedShareError
+from streamscore import __version__, index
+from streamscore.config import Config, Elasticsearch, TimeRange
+from streamscore.dashboard import markup, scores, svg
+from streamscore.dashboard.figures import MAJORITY, ModelFigures, Snapshot, accuracy_span, in_order
+from streamscore.dashboard.palette import stylesheet
+from streamscore.dashboard.queries import moment
+from streamscore.dashboard.reader import Reader
+from streamscore.dashboard.scores import Curves
+from streamscore.errors import ConfigError, InputError
 
-if TYPE_CHECKING:
-    from pyspark.sql.streaming.query import StreamingQuery
+TIMEOUT: Final = 120.0
+"""Seconds that Elasticsearch may take for one request."""
 
-    from streamscore.models import ServedModel
+_ZONE: Final = timezone.utc  # a file travels; the times in it must mean the same everywhere
+_SQUARE: Final = (440, 380)
+_LOW: Final = (440, 260)
 
 
-@dataclass
-class Totals:
-    """Counts of all batches of this run, from what the stream itself observed."""
+def write(config: Config, time_range: TimeRange, out: Path) -> int:
+    """Write the report, or leave the file as it was.
 
-    models: Sequence[ServedModel]
-    synthetic: bool
-    events: int = 0
-    rejected: int = 0
-    labelled: int = 0
-    positive: int = 0
-    negative: int = 0
-    batches: int = 0
-    lag: int = 0
-    """Events in the topic that are not scored yet, as of the last batch."""
-    batch_ms: int = 0
-    correct: dict[str, int] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)
-    _last_batch: int = -1
-    _recent: list[tuple[float, int]] = field(default_factory=list)
-    _window: deque[tuple[int, int]] = field(default_factory=deque)
-    """Events and rejected messages of the last batches, no more of them than a share is taken over."""
+    Args:
+        config: the configuration.
+        time_range: how far back it goes.
+        out: the file to write.
 
-    def take(self, query: StreamingQuery) -> list[dict[str, Any]]:
-        """Add the batches that have ended since the last call and return their status documents."""
-        new = [progress for progress in query.recentProgress if self._is_new(progress)]
-        return [self.add(progress) for progress in new]
+    Returns:
+        Its size in bytes.
 
-    def add(self, progress: Mapping[str, Any]) -> dict[str, Any]:
-        """Add one batch, given as the progress that Spark reports for it, and return its status document."""
-        self._last_batch = progress["batchId"]
-        self.lag = _lag(progress["sources"][0])
-        observed = progress["observedMetrics"]["quality"]
-        for name in ("events", "rejected", "labelled", "positive", "negative"):
-            setattr(self, name, getattr(self, name) + observed[name])
-        for model in self.models:
-            self.correct[model.name] = self.correct.get(model.name, 0) + observed[f"correct_{model.name}"]
-        self._window.append((observed["events"], observed["rejected"]))
-        self.batches += 1
-        self.batch_ms = progress["durationMs"]["triggerExecution"]
-        self._recent = [*self._recent[-20:], (time.monotonic(), self.events)]
-        return {
-            "@timestamp": progress["timestamp"],
-            "query": progress["id"],
-            "batch": progress["batchId"],
-            "events": observed["events"],
-            "rejected": observed["rejected"],
-            "lag": self.lag,
-            "batch_ms": self.batch_ms,
-            "events_per_second": progress.get("processedRowsPerSecond", 0.0),
-            "models": [f"{model.name}:{model.version}" for model in self.models],
-            "synthetic": self.synthetic,
-        }
+    Raises:
+        InputError: there is no event to report.
+        ServerError: Elasticsearch cannot be reached, or refuses.
+        ConfigError: the file cannot be written.
+    """
+    snapshot, curves = read(config.elasticsearch, time_range, round(time.time() * 1_000))
+    return _write_atomically(out, compose(config, snapshot, curves))
 
-    @property
-    def scored(self) -> int:
-        """Events that were scored."""
-        return self.events - self.rejected
 
-    @property
-    def rate(self) -> float:
-        """Events per second over the last batches, up to this moment."""
-        if len(self._recent) <= 1:
-            return self.events / max(0.001, time.monotonic() - self.started)
-        (start, before), (_, after) = self._recent[0], self._recent[-1]
-        return (after - before) / max(0.001, time.monotonic() - start)
+def read(settings: Elasticsearch, time_range: TimeRange, now: int) -> tuple[Snapshot, list[Curves]]:
+    """Read the figures and, of the models whose scores allow it, the curves.
 
-    @property
-    def majority(self) -> float | None:
-        """What always guessing the commoner label would have scored; None without labels."""
-        return max(self.positive, self.negative) / self.labelled if self.labelled else None
-
-    def accuracy(self, name: str) -> float | None:
-        """Share of labelled events that a model got right; None without labels."""
-        return self.correct.get(name, 0) / self.labelled if self.labelled else None
-
-    def rejected_share(self, window: int) -> float:
-        """Return the share of rejected messages in the last batches that have a number of events, 0 before that."""
-        while len(self._window) > 1 and sum(events for events, _ in self._window) - self._window[0][0] >= window:
-            self._window.popleft()
-        events, rejected = map(sum, zip(*self._window, strict=True)) if self._window else (0, 0)
-        return rejected / events if events >= window else 0.0
-
-    def too_many_rejected(self, settings: Stream) -> bool:
-        """Tell whether so many messages are rejected that the job should stop."""
-        limit = settings.max_rejected_share
-        return limit is not None and self.rejected_share(settings.rejected_window) > limit
-
-    def require_few_rejected(self, settings: Stream, topic: str) -> None:
-        """Refuse to go on when too many messages are rejected.
-
-        Raises:
-            RejectedShareError: as it says.
-        """
-        if self.too_many_rejected(settings):
-            raise RejectedShareError(
-                f"{self.rejected_share(settings.rejected_window):.0%} of the last messages were rejected, more than "
-                f"stream.max_rejected_share = {settings.max_rejected_share:.0%}: did a producer change? They are in "
-                f"the topic {topic!r} (`streamscore rejected list`). To go on regardless, set the limit to null"
-            )
-
-    def summary(self) -> dict[str, Any]:
-        """Return the totals as plain data."""
-        seconds = time.monotonic() - self.started
-        return {
-            "events": self.events,
-            "scored": self.scored,
-            "rejected": self.rejected,
-            "labelled": self.labelled,
-            "majority_rate": self.majority,
-            "batches": self.batches,
-            "lag": self.lag,
-            "seconds": round(seconds, 3),
-            "models": {
-                model.name: {
-                    "version": model.version,
-                    "scored": self.scored,
-                    "correct": self.correct.get(model.name, 0),
-                    "accuracy": self.accuracy(model.name),
-                }
-                for model in self.models
-            },
-        }
-
-    def line(self) -> str:
-        """Return the totals as one line for a log."""
-        models = ", ".join(f"{model.name} {_percent(self.accuracy(model.name))}" for model in self.models)
-        return (
-            f"events {self.events:,} ({self.rate:,.0f}/s), rejected {self.rejected:,}, lag {self.lag:,}, "
-            f"batch {self.batch_ms:,} ms; accuracy {models}, majority rate {_percent(self.majority)}"
+    Raises:
+        InputError: there is no event in the time range.
+        ServerError: Elasticsearch cannot be reached, or refuses.
+    """
+    with contextlib.closing(Reader(settings, TIMEOUT, budget=None)) as reader:
+        snapshot = reader.read(time_range, now)
+    if not snapshot.events:
+        period = "" if time_range == "all" else f" of the last {time_range}"
+        raise InputError(
+            f"there is nothing to report: the index {settings.index!r} at {settings.url} holds no event{period}. "
+            "`streamscore score` writes them; --range all goes back to the first one"
         )
+    with index.client(settings, TIMEOUT) as client:
+        (answer,), _ = index.search(client, settings, [scores.spans(settings, snapshot.window)])
+        spans = scores.read_spans(answer)
+        searches = [scores.bins(settings, snapshot.window, span) for span in spans]
+        answers = index.search(client, settings, searches)[0] if searches else []
+    found = [scores.curves(span, scores.read_bins(answer)) for span, answer in zip(spans, answers, strict=True)]
+    return snapshot, [curves for curves in found if curves is not None]
 
-    def table(self) -> Table:
-        """Return the totals as a table for a terminal."""
-        title = (
-            f"{self.events:,} events   {self.rate:,.0f}/s   batch {self.batch_ms:,} ms   lag {self.lag:,}   "
-            f"rejected {self.rejected:,}"
+
+def compose(config: Config, snapshot: Snapshot, curves: Sequence[Curves]) -> str:
+    """Return the report as HTML."""
+    models = in_order(snapshot.models, [model.name for model in config.models])
+    dots = markup.model_dots([model.name for model in models])
+    parts = [
+        _header(config, snapshot),
+        _kpis(snapshot, models, dots),
+        f'<div class="ss-models">{"".join(_model(model, snapshot, dots[model.name]) for model in models)}</div>',
+        _card("Accuracy over time", _accuracy(config, snapshot, models, dots)),
+        _curves(sorted(curves, key=lambda found: list(dots).index(found.model)), dots),
+        '<div class="ss-two">',
+        _card("Events per second", _throughput(snapshot)),
+        '<div class="ss-stack">',
+        _card("Rejected, by reason", markup.reasons(snapshot.rejected)),
+        _card("Model versions", markup.versions(snapshot, list(dots), dots, _ZONE)),
+        "</div></div>",
+        _footer(config.elasticsearch),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>streamscore: {_utc(snapshot.read_at)}</title><style>{stylesheet()}</style></head>"
+        f'<body class="ss ss-report"><main>{"".join(parts)}</main></body></html>\n'
+    )
+
+
+def _header(config: Config, snapshot: Snapshot) -> str:
+    title = MarkdownIt("commonmark", {"html": False}).render(config.dashboard.title)
+    first, last = snapshot.window.start, snapshot.read_at
+    if snapshot.extent is not None:
+        first, last = max(first, snapshot.extent.first), snapshot.extent.last
+    badge = markup.synthetic_badge() if snapshot.stream.synthetic else ""
+    return (
+        f'<header>{title}<div class="ss-status">{badge}<span class="ss-muted" data-testid="period">Events from '
+        f"{_utc(first)} to {_utc(last)}. Read at {_utc(snapshot.read_at)}.</span></div></header>"
+    )
+
+
+def _kpis(snapshot: Snapshot, models: Sequence[ModelFigures], dots: dict[str, str]) -> str:
+    mean = None
+    if snapshot.versions and snapshot.stream.latest is not None:
+        first = min(version.first for version in snapshot.versions)
+        end = max(version.last for version in snapshot.versions) + snapshot.stream.latest.milliseconds
+        mean = sum(events for _, events in snapshot.throughput) * 1_000 / max(1_000, end - first)
+    text = "–" if mean is None else markup.count(mean)
+    rate = markup.kpi("rate", "events per second", text, mean, "mean over all batches")
+    rejected, accuracies = markup.kpi_rejected(snapshot), markup.kpi_accuracies(snapshot, models, dots)
+    return markup.kpi_row([markup.kpi_events(snapshot), rate, rejected, *accuracies])
+
+
+def _model(model: ModelFigures, snapshot: Snapshot, dot: str) -> str:
+    return (
+        f'<section class="ss-card">{markup.heading(model.name, snapshot.version(model.name), dot)}'
+        f'<div class="ss-ring">{svg.donut(model)}{markup.outcomes(model)}</div>{markup.confusion(model)}</section>'
+    )
+
+
+def _accuracy(config: Config, snapshot: Snapshot, models: Sequence[ModelFigures], dots: dict[str, str]) -> str:
+    points = snapshot.lines(config.dashboard.min_labelled, [model.name for model in models])
+    if all(point.accuracy is None for point in points):
+        return markup.no_line(config.dashboard.min_labelled)
+    lines = [
+        svg.Line(
+            name,
+            [(point.at, point.accuracy) for point in points if point.line == name],
+            dots.get(name, "var(--majority)"),
+            dashed=name == MAJORITY,
+            dots=name != MAJORITY,
         )
-        table = Table(title=title, title_justify="left", title_style="bold")
-        table.add_column("model")
-        for heading in ("version", "scored", "correct", "accuracy", "majority rate"):
-            table.add_column(heading, justify="right")
-        for model in self.models:
-            accuracy, majority = self.accuracy(model.name), self.majority
-            style = "green" if accuracy is not None and majority is not None and accuracy > majority else "yellow"
-            table.add_row(
-                model.name,
-                model.version,
-                f"{self.scored:,}",
-                f"{self.correct.get(model.name, 0):,}",
-                f"[{style}]{_percent(accuracy)}[/{style}]",
-                _percent(majority),
+        for name in (MAJORITY, *dots)
+    ]
+    changes = [(f"{version.model} → {version.version}", float(version.first)) for version in snapshot.changes()]
+    low, high = accuracy_span(points)
+    time_axis = svg.clock(points[0].at, max(points[-1].at, points[0].at + snapshot.window.interval), _ZONE)
+    return svg.plot(
+        lines, time_axis, svg.linear(low, high, ".0%"), label="accuracy of each model over time", marks=changes
+    )
+
+
+def _curves(curves: Sequence[Curves], dots: dict[str, str]) -> str:
+    if not curves:
+        return ""
+    diagonal = svg.Line("guessing", [(0.0, 0.0), (1.0, 1.0)], "var(--majority)", dashed=True)
+    lines = [svg.Line(f"{found.model}: area {found.auc:.3f}", found.roc, dots[found.model]) for found in curves]
+    false = svg.linear(0.0, 1.0, ".0%", "share of the events of other classes that are taken for class 1")
+    roc = svg.plot([diagonal, *lines], false, svg.linear(0.0, 1.0, ".0%"), label="ROC curves", size=_SQUARE)
+    cards = [_card("ROC: share of class 1 that is found", roc)]
+    calibrated = [found for found in curves if found.calibration]
+    if calibrated:
+        ideal = svg.Line("ideal", [(0.0, 0.0), (1.0, 1.0)], "var(--majority)", dashed=True)
+        lines = [
+            svg.Line(
+                found.model,
+                [(group.score, group.share) for group in found.calibration],
+                dots[found.model],
+                dots=True,
             )
-        return table
-
-    def _is_new(self, progress: Mapping[str, Any]) -> bool:
-        observed = progress.get("observedMetrics", {}).get("quality")
-        return bool(progress["batchId"] > self._last_batch and progress["numInputRows"] and observed)
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.2%}"
+            for found in calibrated
+        ]
+        score = svg.linear(0.0, 1.0, ".0%", "mean probability that the model gives")
+        plot = svg.plot([ideal, *lines], score, svg.linear(0.0, 1.0, ".0%"), label="calibration", size=_SQUARE)
+        cards.append(_card("Calibration: share that is of class 1", plot))
+    return f'<div class="ss-two">{"".join(cards)}</div>'
 
 
-def _lag(source: Mapping[str, Any]) -> int:
-    """Return how many records the topic holds beyond the end of a batch."""
-    latest, end = (_offsets(source.get(name)) for name in ("latestOffset", "endOffset"))
-    return sum(max(0, latest.get(partition, offset) - offset) for partition, offset in end.items())
+def _throughput(snapshot: Snapshot) -> str:
+    if not snapshot.throughput:
+        return '<p class="ss-muted">No batch was reported.</p>'
+    interval = snapshot.window.interval
+    events = dict(snapshot.throughput)
+    first, last = snapshot.throughput[0][0], snapshot.throughput[-1][0]
+    points = [(at, events.get(at, 0) * 1_000 / interval) for at in range(first, last + 1, interval)]
+    line = svg.Line("events per second, scored or rejected", points, "var(--model-0)", filled=True)
+    height = svg.linear(0.0, max(rate for _, rate in points) * 1.1 or 1.0, ",.0f")
+    time_axis = svg.clock(first, max(last, first + interval), _ZONE, 5)
+    return svg.plot([line], time_axis, height, label="events per second over time", size=_LOW)
 
 
-def _offsets(offsets: Any) -> dict[tuple[str, str], int]:
-    if isinstance(offsets, str):
-        offsets = json.loads(offsets)
-    return {
-        (topic, partition): offset
-        for topic, partitions in (offsets or {}).items()
-        for partition, offset in partitions.items()
-    }
+def _footer(settings: Elasticsearch) -> str:
+    return (
+        f'<footer class="ss-muted ss-small">Written by streamscore {__version__} from the index '
+        f"{escape(settings.index)} at {escape(settings.url)}. All times are UTC. The majority rate is what always "
+        "guessing the commoner label would get right.</footer>"
+    )
+
+
+def _card(title: str, content: str) -> str:
+    return f'<section class="ss-card"><div class="ss-heading">{escape(title)}</div>{content}</section>'
+
+
+def _utc(at: int) -> str:
+    return f"{moment(at):%Y-%m-%d %H:%M:%S}"
+
+
+def _write_atomically(out: Path, text: str) -> int:
+    """Write a file beside its place and move it there, so that nobody ever opens half of it."""
+    content = text.encode()
+    partial = None
+    try:
+        descriptor, partial = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        Path(partial).chmod(0o644)
+        Path(partial).replace(out)
+    except OSError as error:
+        if partial is not None:
+            Path(partial).unlink(missing_ok=True)
+        raise ConfigError(f"--out {out}: cannot be written ({error.strerror})") from None
+    return len(content)

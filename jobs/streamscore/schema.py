@@ -56,9 +56,11 @@ STATUS_PROPERTIES: Final[dict[str, Any]] = {
     "batch_ms": {"type": "long"},
     "events_per_second": {"type": "double"},
     "models": {"type": "keyword"},
+    "refused": {"type": "keyword", "ignore_above": 1024},
     "synthetic": {"type": "boolean"},
 }
-"""Mapping of the index with one document per batch: ``@timestamp`` is its start, ``models`` holds ``name:version``."""
+"""Mapping of the index with one document per batch: ``@timestamp`` is its start; ``models``
+holds ``name:version``, ``refused`` new versions that were not let in, with the reason."""
 
 REASONS: Final = (
     "tombstone",

@@ -1,77 +1,12 @@
-"""Fixtures of the tests that run commands: a shell, a user's folder, and a job that can be watched and killed."""
+"""Fixtures of the tests that run commands: a shell, a configuration file, and a job that can be watched and killed."""
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import sysconfig
-import threading
-import time
-from pathlib import Path
 
-import psutil
 import pytest
 import yaml
-
-SCRIPTS = Path(sysconfig.get_path("scripts"))
-
-
-def environment(**extra: str) -> dict[str, str]:
-    """Return the environment of a user who has activated the virtual environment."""
-    return {**os.environ, "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}", **extra}
-
-
-class Job:
-    """A command that runs in the background; its output is collected."""
-
-    def __init__(self, command: list[str], **options) -> None:
-        self.lines: list[str] = []
-        self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            env=environment(),
-            **options,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        for line in self.process.stdout:
-            self.lines.append(line)
-
-    @property
-    def output(self) -> str:
-        """What it has printed so far."""
-        return "".join(self.lines)
-
-    def wait_for(self, text: str, seconds: float = 120) -> None:
-        """Wait until it has printed a text."""
-        deadline = time.monotonic() + seconds
-        while text not in self.output:
-            assert self.process.poll() is None, self.output
-            assert time.monotonic() < deadline, self.output
-            time.sleep(0.05)
-
-    def signal(self, number: signal.Signals) -> None:
-        """Signal the process that was started, as a supervisor would."""
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        """Kill it and all that it has started, at once."""
-        members = [*psutil.Process(self.process.pid).children(recursive=True), psutil.Process(self.process.pid)]
-        for member in members:
-            member.kill()
-        self.process.wait(30)
-
-    def wait(self, seconds: float = 180) -> int:
-        """Wait for its end and return its exit code."""
-        code = self.process.wait(seconds)
-        self._reader.join(10)
-        return code
+from jobs import Job, environment
 
 
 @pytest.fixture
@@ -85,7 +20,7 @@ def job():
 
     yield start
     for left in jobs:
-        if left.process.poll() is None:
+        if left.lives:
             left.kill()
 
 

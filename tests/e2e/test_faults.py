@@ -61,7 +61,7 @@ def test_model_that_does_not_fit_ends_the_job_with_its_code(shell, config, train
 
 def test_help_of_every_verb_works(shell):
     """Without servers and without Java."""
-    for verb in ("up", "down", "status", "jars", "config", "train", "seed", "score", "demo"):
+    for verb in ("up", "down", "status", "jars", "config", "train", "seed", "score", "demo", "dashboard", "report"):
         done = shell(["streamscore", verb, "--help"])
 
         assert done.returncode == 0, verb

@@ -54,6 +54,7 @@ def clone(root, addresses, tmp_path_factory):
 
     smaller["kafka"]["bootstrap_servers"] = f"127.0.0.1:{free_port()}"
     smaller["elasticsearch"] = {"url": f"http://127.0.0.1:{free_port()}"}
+    smaller["dashboard"] = {"port": free_port()}
     (folder / "small.yml").write_text(yaml.safe_dump(smaller))
     return folder
 
@@ -86,7 +87,8 @@ def test_every_command_runs(root, clone, shell):
             outputs[command] = done.stdout + done.stderr
 
     assert "4,000 events × 2 models = 8,000; in Kafka 8,000, in Elasticsearch 8,000: they agree" in outputs["make demo"]
-    assert "stopped elasticsearch and kafka" in outputs["make demo"]
+    assert re.search(r"watch it live: http://127.0.0.1:\d+$|no live page", outputs["make demo"], re.MULTILINE)
+    assert re.search(r"stopped (page and )?elasticsearch and kafka", outputs["make demo"])
     assert "summary: events" in outputs[STREAMS_FOR_EVER]
 
 

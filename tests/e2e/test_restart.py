@@ -1,7 +1,6 @@
 """score_stream stopped and killed in the middle: nothing is lost."""
 
 import signal
-import time
 
 import pytest
 
@@ -34,20 +33,11 @@ def outcomes(config):
     return topics.extent(config.kafka, config.kafka.topics.predictions).records
 
 
-def wait_until(reached, job, seconds=120):
-    """Wait until something is so, while a job runs."""
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert job.process.poll() is None, job.output
-        assert time.monotonic() < deadline, job.output
-        time.sleep(0.2)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stop_in_the_middle_then_start_again_loses_and_repeats_nothing(seeded, as_file, job, shell, number):
     """The batch in flight is committed: exit 0, a summary, and no record twice in either sink."""
     first = job(["streamscore", "score", "--config", as_file(seeded)])
-    wait_until(lambda: documents(seeded) >= 4000, first)
+    first.wait_until(lambda: documents(seeded) >= 4000)
     first.signal(number)
 
     assert first.wait() == 0, first.output
@@ -66,7 +56,7 @@ def test_stop_in_the_middle_then_start_again_loses_and_repeats_nothing(seeded, a
 def test_kill_in_the_middle_then_start_again_loses_nothing(seeded, as_file, job, shell):
     """Kill -9 of everything: every document is there, once."""
     first = job(["streamscore", "score", "--config", as_file(seeded)])
-    wait_until(lambda: documents(seeded) >= 4000, first)
+    first.wait_until(lambda: documents(seeded) >= 4000)
     first.kill()
     done = documents(seeded)
     second = shell(["streamscore", "score", "--config", as_file(seeded), "--available-now"])

@@ -15,12 +15,6 @@ from streamscore.errors import CheckpointError, RejectedShareError, StreamError
 POINTS = ["entry", "rejected-half", "rejected", "index-half", "index", "predictions-half", "predictions"]
 
 
-@pytest.fixture(scope="session")
-def small_models(spark, tmp_path_factory):
-    """Two models on 110 features, by name."""
-    return oracle.train(spark, tmp_path_factory.mktemp("oracle"))
-
-
 @pytest.fixture
 def world(own, small_models):
     """Return a function that makes a configuration with 600 messages in its topic, and the ledger of them."""

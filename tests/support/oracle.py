@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.classification import LinearSVC, LogisticRegression
-from pyspark.ml.linalg import SparseVector, Vectors
+from pyspark.ml.linalg import SparseVector, Vectors, VectorUDT
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import IntegerType, StructField, StructType
 
 from streamscore import index, sources, topics
 from streamscore.config import Config
@@ -59,17 +60,23 @@ BAD = {
 }
 
 
+POOL = 500
+"""Number of different vectors; a million messages draw on them."""
+
+
 @dataclass
 class Ledger:
     """What was sent: good messages with label and vector, bad ones with bytes and reason, by key."""
 
     seed: int
-    good: dict[str, tuple[float | None, SparseVector]] = field(default_factory=dict)
+    good: dict[str, tuple[float | None, int]] = field(default_factory=dict)
+    """Label, and the vector's number in the pool."""
     bad: dict[str, tuple[bytes | None, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._generator = random.Random(self.seed)
         self._number = 0
+        self.pool = [vector(self._generator) for _ in range(POOL)]
 
     def next_messages(self, count: int, share_bad: float = 0.1) -> list[tuple[str, bytes | None]]:
         """Make messages, note them, and return them as (key, value)."""
@@ -81,10 +88,9 @@ class Ledger:
                 value, reason = self._generator.choice(list(BAD.items()))
                 self.bad[key] = (value, reason)
             else:
-                label = self._generator.choice([0.0, 1.0, None])
-                features = vector(self._generator)
-                self.good[key] = (label, features)
-                value = message(label, features)
+                label, number = self._generator.choice([0.0, 1.0, None]), self._generator.randrange(POOL)
+                self.good[key] = (label, number)
+                value = message(label, self.pool[number])
             made.append((key, value))
         return made
 
@@ -167,36 +173,20 @@ def _expected(
     spark: SparkSession, ledger: Ledger, models: dict[str, str]
 ) -> dict[tuple[str, str], tuple[float, float, float | None, int | None]]:
     """Score the ledger's vectors in a batch job, with the models as Spark loads them."""
-    rows: Sequence[tuple[str, float | None, SparseVector]] = [
-        (key, label, features) for key, (label, features) in ledger.good.items()
-    ]
-    if not rows:
-        return {}
-    data = spark.createDataFrame(rows, _SCHEMA).repartition(4)
+    pool = spark.createDataFrame(list(enumerate(ledger.pool)), _SCHEMA)
     expected = {}
     for name, folder in models.items():
-        alone = PipelineModel.load(folder).transform(data)
+        alone = PipelineModel.load(folder).transform(pool)
         column = "probability" if "probability" in alone.columns else "rawPrediction"
-        for row in alone.select("key", "label", "prediction", column).toLocalIterator():
-            correct = None if row["label"] is None else int(row["prediction"] == row["label"])
-            expected[row["key"], name] = (row["prediction"], row[column][1], row["label"], correct)
+        rows = alone.select("number", "prediction", column).collect()
+        scores = {row["number"]: (row["prediction"], row[column][1]) for row in rows}
+        for key, (label, number) in ledger.good.items():
+            prediction, score = scores[number]
+            expected[key, name] = (prediction, score, label, None if label is None else int(prediction == label))
     return expected
 
 
-def _schema() -> Any:
-    from pyspark.ml.linalg import VectorUDT
-    from pyspark.sql.types import DoubleType, StringType, StructField, StructType
-
-    return StructType(
-        [
-            StructField("key", StringType()),
-            StructField("label", DoubleType()),
-            StructField("features", VectorUDT()),
-        ]
-    )
-
-
-_SCHEMA = _schema()
+_SCHEMA = StructType([StructField("number", IntegerType()), StructField("features", VectorUDT())])
 
 
 def _records(spark: SparkSession, config: Config, topic: str) -> list[tuple[str, bytes | None, dict[str, str]]]:

@@ -1,131 +1,118 @@
-"""The running totals: from what the stream observed to what people read."""
+"""The report as a file."""
+
+import re
 
 import pytest
-from rich.console import Console
 
-from streamscore.models import ServedModel
-from streamscore.report import Totals
+from streamscore import config, report
+from streamscore.dashboard.figures import Answer, Batch, Bucket, Snapshot, Stream, Tally, Version
+from streamscore.dashboard.scores import Bin, Span, curves
+from streamscore.dashboard.windows import Extent, Window
+from streamscore.errors import ConfigError
 
-MODELS = [ServedModel("lr", "3", None, 2), ServedModel("svm", "4", None, 2)]
-
-
-def progress(batch, events=10, rejected=0, labelled=10, positive=3, correct=(8, 6), latest=25, end=20):
-    """Return a batch's progress as Spark reports it, as far as it is used."""
-    observed = {
-        "events": events,
-        "rejected": rejected,
-        "labelled": labelled,
-        "positive": positive,
-        "negative": labelled - positive,
-        "correct_lr": correct[0],
-        "correct_svm": correct[1],
-    }
-    return {
-        "id": "q",
-        "batchId": batch,
-        "timestamp": "2026-11-24T08:00:00.000Z",
-        "numInputRows": events,
-        "processedRowsPerSecond": 50.0,
-        "durationMs": {"triggerExecution": 200},
-        "observedMetrics": {"quality": observed} if events else {},
-        "sources": [
-            {
-                "endOffset": f'{{"ml":{{"0":{end},"1":4}}}}',
-                "latestOffset": f'{{"ml":{{"0":{latest},"1":4}}}}',
-            }
-        ],
-    }
+START = 1_795_514_400_000  # 2026-11-24 10:00:00 UTC
+CONFIG = config.load("local", ["dashboard.min_labelled=1"])
 
 
-class Query:
-    """Stands for a query that has reported some progress."""
-
-    def __init__(self, *reports):
-        self.recentProgress = list(reports)
-
-
-@pytest.fixture
-def totals():
-    """Totals of two batches with labels."""
-    totals = Totals(MODELS, synthetic=False)
-    totals.take(Query(progress(0), progress(1, rejected=2, labelled=8, positive=2, correct=(4, 4), latest=20)))
-    return totals
-
-
-def test_batches_add_up(totals):
-    """Counts per run and per model, accuracy beside the majority rate."""
-    summary = totals.summary()
-
-    assert {name: summary[name] for name in ("events", "scored", "rejected", "labelled", "batches", "lag")} == {
-        "events": 20,
-        "scored": 18,
-        "rejected": 2,
-        "labelled": 18,
-        "batches": 2,
-        "lag": 0,
-    }
-    assert summary["majority_rate"] == 13 / 18
-    assert summary["models"]["lr"] == {"version": "3", "scored": 18, "correct": 12, "accuracy": 12 / 18}
-    assert summary["models"]["svm"]["correct"] == 10
+def snapshot(models=("lr", "svm"), seconds=3, synthetic=True):
+    """Return a snapshot of a few seconds, in each of which every model scored ten events, eight of them rightly."""
+    answers = (Answer(0.0, 0.0, 5), Answer(0.0, 1.0, 2), Answer(1.0, 1.0, 3))
+    tallies = tuple(Tally(model, "1", 10, answers) for model in models)
+    starts = [START + 1_000 * second for second in range(seconds)]
+    return Snapshot(
+        read_at=START + 60_000,
+        extent=Extent(START, START + 1_000 * seconds),
+        window=Window(START, 1_000, whole=True),
+        buckets=tuple(Bucket(start, 10 * len(models), tallies) for start in starts),
+        pending=0,
+        rejected={"not_json": 2},
+        stream=Stream(Batch(starts[-1], 1_000, 0, 10.0), START, synthetic),
+        rate=0.0,
+        versions=tuple(Version(model, "1", START, starts[-1]) for model in models),
+        throughput=tuple((start, 12) for start in starts),
+        took=1,
+    )
 
 
-def test_a_batch_is_taken_once(totals):
-    """The list of recent progress overlaps from poll to poll."""
-    assert totals.take(Query(progress(0), progress(1))) == []
-    assert totals.take(Query(progress(1), progress(2)))[0]["batch"] == 2
-    assert totals.events == 30
+CURVES = [
+    curves(Span("lr", 0.0, 1.0), [Bin(1, 9, 2.0), Bin(8, 2, 7.0)]),
+    curves(Span("svm", -1.0, 2.0), [Bin(1, 9, -2.0), Bin(8, 2, 7.0)]),
+]
 
 
-def test_idle_reports_count_nothing(totals):
-    """Spark reports a trigger without data under the next batch's number."""
-    idle = progress(2, events=0)
+def test_report_needs_nothing_but_itself():
+    """No script, no address to fetch from, and small enough for a mail."""
+    html = report.compose(CONFIG, snapshot(), CURVES)
 
-    assert totals.take(Query(idle)) == []
-    assert totals.take(Query(idle, progress(2))) != []
-
-
-def test_lag_is_what_the_topic_holds_beyond_the_batch():
-    """Over all partitions."""
-    totals = Totals(MODELS, synthetic=False)
-    totals.take(Query(progress(0, latest=27, end=20)))
-
-    assert totals.lag == 7
+    assert not re.search(r"<script|<link|<img|<iframe|url\(|@import|\b(src|href)=", html)
+    assert len(html) < 100_000
 
 
-def test_status_document_tells_the_batch():
-    """What the live page reads."""
-    (status,) = Totals(MODELS, synthetic=True).take(Query(progress(5, rejected=1)))
+@pytest.mark.parametrize("models", [("lr",), ("lr", "svm"), tuple(f"m{number}" for number in range(9))])
+def test_every_model_has_its_ring_and_its_tables(models):
+    """However many there are."""
+    html = report.compose(CONFIG, snapshot(models), [])
 
-    assert status == {
-        "@timestamp": "2026-11-24T08:00:00.000Z",
-        "query": "q",
-        "batch": 5,
-        "events": 10,
-        "rejected": 1,
-        "lag": 5,
-        "batch_ms": 200,
-        "events_per_second": 50.0,
-        "models": ["lr:3", "svm:4"],
-        "synthetic": True,
-    }
+    assert html.count("ss-donut") - html.count(".ss-donut") == len(models)
+    for model in models:
+        assert f'data-testid="{model}-correct" data-value="24"' in html
+        assert f'data-testid="{model}-0-1" data-value="6"' in html
 
 
-def test_without_labels_there_is_no_accuracy():
-    """A dash, not zero and not a division by zero."""
-    totals = Totals(MODELS, synthetic=False)
-    totals.take(Query(progress(0, labelled=0, positive=0, correct=(0, 0))))
+def test_curves_are_those_that_the_scores_allow():
+    """Both models have a ROC curve, the one with probabilities a calibration curve."""
+    html = report.compose(CONFIG, snapshot(), CURVES)
+    roc, calibration = (html[html.index(title) :].split("</section>")[0] for title in ("ROC: ", "Calibration: "))
 
-    assert totals.summary()["models"]["lr"]["accuracy"] is None
-    assert totals.summary()["majority_rate"] is None
-    assert "lr -, svm -" in totals.line()
+    assert "lr: area 0.854" in roc
+    assert "svm: area 0.854" in roc
+    assert ">lr<" in calibration
+    assert ">svm<" not in calibration
+    assert "ROC" not in report.compose(CONFIG, snapshot(), [])
 
 
-def test_line_and_table_say_the_same(totals):
-    """One for logs, one for terminals."""
-    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
-    console.print(totals.table())
-    table = console.export_text()
+def test_throughput_is_the_mean_over_the_batches():
+    """From the start of the first to the end of the last: 36 events in 3 seconds."""
+    assert 'data-testid="kpi-rate" data-value="12.0"' in report.compose(CONFIG, snapshot(), [])
 
-    assert "accuracy lr 66.67%, svm 55.56%, majority rate 72.22%" in totals.line()
-    for text in ("20 events", "rejected 2", "lr", "66.67%", "55.56%", "72.22%"):
-        assert text in table
+
+def test_report_says_whether_its_events_were_made_up():
+    """Above everything else."""
+    flags = [">synthetic data<" in report.compose(CONFIG, snapshot(synthetic=flag), []) for flag in (True, False)]
+
+    assert flags == [True, False]
+
+
+def test_few_labels_are_not_drawn():
+    """Instead of a line it says how many a point needs."""
+    html = report.compose(config.load("local", ["dashboard.min_labelled=11"]), snapshot(), [])
+
+    assert "stands for at least 11 of them" in html
+
+
+def test_title_is_markdown_but_not_markup():
+    """As on the page; HTML in it is text."""
+    titled = config.load("local", ["dashboard.title='# My *clicks* <script>'"])
+    html = report.compose(titled, snapshot(), [])
+
+    assert "<h1>My <em>clicks</em> &lt;script&gt;</h1>" in html
+
+
+def test_file_is_replaced_at_once(tmp_path):
+    """Whoever opens it finds the old report or the new one; nothing else is left in the folder."""
+    out = tmp_path / "report.html"
+    out.write_text("old")
+    size = report._write_atomically(out, "new ✓")
+
+    assert out.read_text(encoding="utf-8") == "new ✓"
+    assert size == out.stat().st_size
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_file_that_cannot_be_written_is_named(tmp_path):
+    """And nothing is left behind: here the place is taken by a folder."""
+    (tmp_path / "report.html").mkdir()
+
+    with pytest.raises(ConfigError, match=r"--out .*report.html: cannot be written \(Is a directory\)"):
+        report._write_atomically(tmp_path / "report.html", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

@@ -6,6 +6,7 @@ environment or from files and never show in a repr, a log line or a command line
 
 from streamscore.config.keys import (
     Config,
+    Dashboard,
     Elasticsearch,
     Kafka,
     Kibana,
@@ -13,6 +14,7 @@ from streamscore.config.keys import (
     Model,
     Seed,
     Stream,
+    TimeRange,
     Train,
     is_loopback,
 )
@@ -21,6 +23,7 @@ from streamscore.config.loading import CONF_DIR, load, shown
 __all__ = [
     "CONF_DIR",
     "Config",
+    "Dashboard",
     "Elasticsearch",
     "Kafka",
     "Kibana",
@@ -28,6 +31,7 @@ __all__ = [
     "Model",
     "Seed",
     "Stream",
+    "TimeRange",
     "Train",
     "is_loopback",
     "load",

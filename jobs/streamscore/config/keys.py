@@ -63,6 +63,7 @@ Location = Annotated[str, AfterValidator(_absolute_if_local)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 MemorySize = Annotated[str, AfterValidator(_whole_heap)]
 Positive = Annotated[int, Field(gt=0)]
+TimeRange = Literal["5m", "15m", "1h", "6h", "24h", "7d", "all"]
 IndexName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 
 
@@ -210,6 +211,7 @@ class Stream(_Section):
 
     checkpoint: Location
     new_checkpoint: bool
+    model_poll_seconds: Annotated[float, Field(gt=0)]
     max_rejected_share: Annotated[float, Field(gt=0, le=1)] | None
     rejected_window: Positive
     max_restarts: Annotated[int, Field(ge=0)]
@@ -308,6 +310,18 @@ class Spark(_Section):
         return value
 
 
+class Dashboard(_Section):
+    """The live page."""
+
+    title: str
+    address: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    refresh_seconds: Annotated[float, Field(ge=0.5)]
+    time_range: TimeRange
+    min_labelled: Positive
+    timeout_seconds: Annotated[float, Field(gt=0)]
+
+
 class Local(_Section):
     """The servers of ``streamscore up``."""
 
@@ -348,6 +362,7 @@ class Config(_Section):
     train: Train
     mlflow: Mlflow
     spark: Spark
+    dashboard: Dashboard
     local: Local
 
     @field_validator("models")

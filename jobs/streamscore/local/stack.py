@@ -30,26 +30,24 @@ def up(config: Config) -> list[Running]:
         already = running(config)
         missing = {kafka.NAME: kafka, elasticsearch.NAME: elasticsearch}
         for server in already:
-            missing.pop(server.name)
+            missing.pop(server.name, None)
         if not missing:
             return already
         found = java.find()
         groups = {kafka.NAME: artifacts.KAFKA, elasticsearch.NAME: artifacts.ELASTICSEARCH}
         artifacts.ensure(config.local.artifacts_dir, [groups[name] for name in missing], found)
         servers = [module.server(config, found) for module in missing.values()]
-        started: list[Running] = []
-        try:
-            with step(f"Starting {' and '.join(server.name for server in servers)}"):
-                for server in servers:
-                    started.append(start(server))
-                    _remember(config, [*already, *started])
-                _await(servers, started, config.local.start_seconds)
-        except BaseException:
-            for server in reversed(started):
-                stop(server)
-            _remember(config, already)
-            raise
-        return [*already, *started]
+        return _start(config, servers, already)
+
+
+def add(config: Config, server: Server) -> Running:
+    """Start one more server beside those of ``up``, so that ``down`` stops it too.
+
+    Raises:
+        SetupError: it did not come up; then it is not left running.
+    """
+    with _exclusive(config.state_dir):
+        return _start(config, [server], running(config))[-1]
 
 
 def down(config: Config) -> list[str]:
@@ -63,6 +61,23 @@ def down(config: Config) -> list[str]:
 def running(config: Config) -> list[Running]:
     """Return the servers that ``up`` started and that are still alive."""
     return [server for server in _recall(config) if server.process() is not None]
+
+
+def _start(config: Config, servers: Sequence[Server], already: Sequence[Running]) -> list[Running]:
+    """Start servers and return when all answer: those that ran already, and these."""
+    started: list[Running] = []
+    try:
+        with step(f"Starting {' and '.join(server.name for server in servers)}"):
+            for server in servers:
+                started.append(start(server))
+                _remember(config, [*already, *started])
+            _await(servers, started, config.local.start_seconds)
+    except BaseException:
+        for process in reversed(started):
+            stop(process)
+        _remember(config, already)
+        raise
+    return [*already, *started]
 
 
 def _await(servers: Sequence[Server], started: Sequence[Running], patience: float) -> None:

@@ -1,0 +1,22 @@
+"""What Streamlit runs: ``streamlit run app.py -- --config NAME --set KEY=VALUE``; `streamscore dashboard` does it."""
+
+from __future__ import annotations
+
+import argparse
+
+from streamscore.console import set_up_logging
+from streamscore.dashboard import page
+
+
+def main() -> None:
+    """Read the arguments and draw the page."""
+    set_up_logging()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config", default="local")
+    parser.add_argument("--set", action="append", default=[])
+    arguments = parser.parse_args()
+    page.show(arguments.config, arguments.set)
+
+
+if __name__ == "__main__":
+    main()

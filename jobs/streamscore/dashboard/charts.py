@@ -1,0 +1,157 @@
+"""The live charts, as Altair draws them.
+
+Streamlit redraws a chart in place as long as only its data change. So nothing here may depend on the data but the data
+themselves: the ends of the axes are Vega's choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import altair as alt
+import pyarrow as pa
+
+from streamscore.dashboard.figures import MAJORITY as MAJORITY_LINE
+from streamscore.dashboard.figures import ModelFigures, Point, Version
+from streamscore.dashboard.palette import MAJORITY, OUTCOMES, Colour
+
+Theme = Literal["light", "dark"]
+
+_INK: dict[Theme, str] = {"light": "#1c2430", "dark": "#eef1f5"}
+_CLOCK = {
+    "seconds": "%H:%M:%S",
+    "minutes": "%H:%M",
+    "hours": "%H:%M",
+    "date": "%d %b",
+    "week": "%d %b",
+    "month": "%b %Y",
+}
+_TIME = pa.timestamp("ms", tz="UTC")
+
+
+def donut(model: ModelFigures, theme: Theme) -> alt.LayerChart:
+    """Draw a model's outcomes as a ring around its accuracy."""
+    parts = {"correct": model.correct, "incorrect": model.incorrect, "unlabelled": model.unlabelled}
+    data = pa.table(
+        {
+            "outcome": list(parts),
+            "events": list(parts.values()),
+            "place": list(range(len(parts))),
+            "share": [number / model.events if model.events else 0.0 for number in parts.values()],
+        }
+    )
+    ring = (
+        alt.Chart(data)
+        .mark_arc(innerRadius=60, outerRadius=86, cornerRadius=3, padAngle=0.015)
+        .encode(
+            theta=alt.Theta("events:Q", stack=True),
+            order=alt.Order("place:Q"),
+            color=alt.Color(
+                "outcome:N",
+                scale=alt.Scale(domain=list(OUTCOMES), range=[_of(colour, theme) for colour in OUTCOMES.values()]),
+                legend=None,
+            ),
+            tooltip=[
+                alt.Tooltip("outcome:N"),
+                alt.Tooltip("events:Q", format=","),
+                alt.Tooltip("share:Q", format=".2%"),
+            ],
+        )
+    )
+    accuracy = "–" if model.accuracy is None else f"{model.accuracy:.1%}"
+    label = alt.Chart(pa.table({"accuracy": [accuracy], "name": ["accuracy"]}))
+    ink = _INK[theme]
+    number = label.mark_text(size=26, fontWeight=600, dy=-6, color=ink).encode(text="accuracy:N")
+    name = label.mark_text(size=12, dy=17, color=ink, opacity=0.7).encode(text="name:N")
+    chart: alt.LayerChart = alt.layer(ring, number, name).properties(
+        height=190, padding={"top": 6, "bottom": 6, "left": 0, "right": 0}
+    )
+    return chart
+
+
+def accuracy(
+    points: Sequence[Point], changes: Sequence[Version], colours: Mapping[str, Colour], interval: int, theme: Theme
+) -> alt.LayerChart:
+    """Draw the accuracy of each model over time, the majority rate as a dashed line, and the changes of version.
+
+    Args:
+        points: the points of all lines.
+        changes: the versions that took over, each a vertical line.
+        colours: the models to draw, in order, and their colours.
+        interval: milliseconds that a point stands for.
+        theme: the background.
+    """
+    names = [*colours, MAJORITY_LINE]
+    shades = [_of(colour, theme) for colour in (*colours.values(), MAJORITY)]
+    legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2, symbolSize=250, offset=4)
+    percent = alt.Axis(format=".0%", tickCount=6)
+    lines = alt.Chart(_point_table(points, interval)).encode(
+        x=alt.X("from:T", title=None, axis=alt.Axis(grid=False, labelOverlap=True, tickCount=8, format=_CLOCK)),
+        y=alt.Y("accuracy:Q", title=None, scale=alt.Scale(zero=False, nice=True), axis=percent),
+        color=alt.Color(
+            "line:N",
+            scale=alt.Scale(domain=names, range=shades),
+            legend=legend,
+        ),
+    )
+    dashes = alt.StrokeDash(
+        "line:N",
+        scale=alt.Scale(domain=names, range=[*([1, 0] for _ in colours), [5, 4]]),
+        legend=legend,  # the same one: Vega then makes one legend of the two
+    )
+    drawn = lines.mark_line(strokeWidth=2, clip=True).encode(strokeDash=dashes)
+    # A line with a gap on both sides of a point would not show that point.
+    dots = lines.mark_point(filled=True, size=18, opacity=1, clip=True).transform_filter(
+        alt.datum.line != MAJORITY_LINE,
+    )
+    # Larger, invisible points: easier to hit.
+    hover = lines.mark_point(size=180, opacity=0).encode(
+        tooltip=[
+            alt.Tooltip("line:N"),
+            alt.Tooltip("accuracy:Q", format=".2%"),
+            alt.Tooltip("labelled:Q", title="events with a label", format=","),
+            alt.Tooltip("from:T", format="%H:%M:%S"),
+            alt.Tooltip("to:T", format="%H:%M:%S"),
+        ]
+    )
+    layers = [drawn, dots, hover]
+    if changes:  # Vega warns of a layer without data
+        layers[2:2] = _marks(changes, theme)
+    chart: alt.LayerChart = alt.layer(*layers).properties(height=300)
+    return chart
+
+
+def _marks(changes: Sequence[Version], theme: Theme) -> list[alt.Chart]:
+    """Draw a line and a text where a version took over."""
+    marks = alt.Chart(_change_table(changes)).encode(
+        x="at:T", tooltip=[alt.Tooltip("change:N", title="new version"), alt.Tooltip("at:T", format="%H:%M:%S")]
+    )
+    rule = marks.mark_rule(strokeWidth=1.5, strokeDash=[2, 3], color=_INK[theme], opacity=0.6)
+    text = marks.mark_text(align="left", dx=5, dy=9, y=0, color=_INK[theme], opacity=0.8).encode(text="change:N")
+    return [rule, text]
+
+
+def _point_table(points: Sequence[Point], interval: int) -> Any:
+    return pa.table(
+        {
+            "from": pa.array([point.at for point in points], _TIME),
+            "to": pa.array([point.at + interval for point in points], _TIME),
+            "line": pa.array([point.line for point in points], pa.string()),
+            "accuracy": pa.array([point.accuracy for point in points], pa.float64()),
+            "labelled": pa.array([point.labelled for point in points], pa.int64()),
+        }
+    )
+
+
+def _change_table(changes: Sequence[Version]) -> Any:
+    return pa.table(
+        {
+            "at": pa.array([version.first for version in changes], _TIME),
+            "change": pa.array([f"{version.model} → {version.version}" for version in changes], pa.string()),
+        }
+    )
+
+
+def _of(colour: Colour, theme: Theme) -> str:
+    return colour.light if theme == "light" else colour.dark

@@ -1,0 +1,282 @@
+"""What was counted, and the numbers that follow from it: plain data, the same for the page and for the report."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from streamscore.dashboard.windows import Extent, Window
+
+MAJORITY: Final = "majority rate"
+"""Name of the line to beat: always guessing the label that is commoner in the window."""
+
+QUIET_MS: Final = 30_000
+"""After so many milliseconds without a new event the stream counts as quiet."""
+
+_STEP: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How many events with a label got a prediction."""
+
+    label: float
+    prediction: float
+    events: int
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What one version of a model did in a bucket."""
+
+    model: str
+    version: str
+    events: int
+    answers: tuple[Answer, ...]
+    """The events with a label; the others have none."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The outcomes of the events of a stretch of time that begins at ``start`` (epoch milliseconds)."""
+
+    start: int
+    documents: int
+    tallies: tuple[Tally, ...]
+
+    @property
+    def events(self) -> int:
+        """Events that were scored, by the model that scored the most of them."""
+        return max(self._per_model().values(), default=0)
+
+    def labels(self) -> Counter[float]:
+        """Return how many events have which label, by the model that saw the most labels."""
+        seen: dict[str, Counter[float]] = {}
+        for tally in self.tallies:
+            for answer in tally.answers:
+                seen.setdefault(tally.model, Counter())[answer.label] += answer.events
+        return max(seen.values(), key=lambda labels: labels.total(), default=Counter())
+
+    def _per_model(self) -> Counter[str]:
+        events: Counter[str] = Counter()
+        for tally in self.tallies:
+            events[tally.model] += tally.events
+        return events
+
+
+@dataclass(frozen=True)
+class ModelFigures:
+    """How one model did."""
+
+    name: str
+    events: int
+    correct: int
+    incorrect: int
+    confusion: dict[tuple[float, float], int]
+    """Events by label and prediction."""
+
+    @property
+    def labelled(self) -> int:
+        """Events whose label is known."""
+        return self.correct + self.incorrect
+
+    @property
+    def unlabelled(self) -> int:
+        """Events without a label: scored, but neither correct nor incorrect."""
+        return self.events - self.labelled
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the labelled events that were right; None without any."""
+        return self.correct / self.labelled if self.labelled else None
+
+    @property
+    def classes(self) -> list[float]:
+        """The labels and predictions that occur, in order."""
+        return sorted({value for pair in self.confusion for value in pair})
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a line of the accuracy chart: the bucket from ``at`` (epoch milliseconds) on."""
+
+    at: int
+    line: str
+    """A model, or the majority rate."""
+    accuracy: float | None
+    """None: too few labelled events to say."""
+    labelled: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the job said of its last batch."""
+
+    at: int
+    """Its start, in epoch milliseconds."""
+    milliseconds: int
+    lag: int
+    """Events in the topic that were not scored yet."""
+    events_per_second: float
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a model, and its first and last batch in the window (epoch milliseconds)."""
+
+    model: str
+    version: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What the job itself says about how it runs."""
+
+    latest: Batch | None
+    started: int | None
+    """The start of its first batch, in epoch milliseconds."""
+    synthetic: bool
+    """Whether the events were made up."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that is known at one moment (``read_at``, epoch milliseconds)."""
+
+    read_at: int
+    extent: Extent | None
+    """None: there is no message yet."""
+    window: Window
+    buckets: tuple[Bucket, ...]
+    """In order of time."""
+    pending: int
+    """Documents of the window that are not counted yet."""
+    rejected: dict[str, int]
+    """Messages that could not be scored, by reason, the commonest first."""
+    stream: Stream
+    rate: float | None
+    """Events per second lately; None if no batch was ever reported."""
+    versions: tuple[Version, ...]
+    throughput: tuple[tuple[int, int], ...]
+    """Events of the batches that started in each bucket of the window, scored or rejected."""
+    took: int
+    """Milliseconds that Elasticsearch worked for this."""
+
+    @cached_property
+    def models(self) -> tuple[ModelFigures, ...]:
+        """The models that scored in this window, by name."""
+        names = sorted({tally.model for bucket in self.buckets for tally in bucket.tallies})
+        return tuple(_figures(name, self.buckets) for name in names)
+
+    @cached_property
+    def rejected_total(self) -> int:
+        """Messages that could not be scored."""
+        return sum(self.rejected.values())
+
+    @cached_property
+    def scored(self) -> int:
+        """Events that were scored: of each bucket as many as its busiest model scored.
+
+        Dividing the number of documents by the number of models would be wrong as soon as one of them was added,
+        removed or renamed in the window.
+        """
+        return sum(bucket.events for bucket in self.buckets)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no event came lately."""
+        return self.extent is not None and self.read_at - self.extent.last > QUIET_MS
+
+    @property
+    def events(self) -> int:
+        """Messages of the input topic: scored or rejected."""
+        return self.scored + self.rejected_total
+
+    @cached_property
+    def labels(self) -> Counter[float]:
+        """How many scored events have which label."""
+        return sum((bucket.labels() for bucket in self.buckets), Counter())
+
+    @property
+    def majority(self) -> float | None:
+        """Share of the commonest label, which always guessing it would have got right; None without labels."""
+        total = self.labels.total()
+        return max(self.labels.values()) / total if total else None
+
+    def lines(self, min_labelled: int, models: Sequence[str]) -> list[Point]:
+        """Return the points of the accuracy chart: the majority rate and some models, bucket by bucket.
+
+        The bucket that is still filling is left out: one that is not over, or, while the stream runs, one that the
+        scored events have only just reached. With few of its events it would be the wildest point of the chart.
+
+        Args:
+            min_labelled: fewest labelled events that a point may stand for.
+            models: the names of the models to draw.
+        """
+        if not self.buckets:
+            return []
+        by_start = {bucket.start: bucket for bucket in self.buckets}
+        interval = self.window.interval
+        reached = self.read_at if self.quiet or self.extent is None else min(self.read_at, self.extent.last)
+        ends = min(reached - interval, self.buckets[-1].start)
+        common = max(self.labels, key=lambda label: self.labels[label], default=None)
+        points = []
+        for start in range(self.buckets[0].start, ends + 1, interval):
+            bucket = by_start.get(start, Bucket(start, 0, ()))
+            labels = bucket.labels()
+            guessed = labels[common] if common is not None else 0
+            points.append(_point(start, MAJORITY, guessed, labels.total(), min_labelled))
+            for name in models:
+                figures = _figures(name, [bucket])
+                points.append(_point(start, name, figures.correct, figures.labelled, min_labelled))
+        return points
+
+    def version(self, model: str) -> str:
+        """Return the version of a model that scored last; "" if no batch was reported."""
+        versions = [version for version in self.versions if version.model == model]
+        return max(versions, key=lambda version: (version.last, version.first)).version if versions else ""
+
+    def changes(self) -> list[Version]:
+        """Return the versions that took over from another one of the same model within the window."""
+        started: dict[str, int] = {}
+        for version in self.versions:
+            started[version.model] = min(version.first, started.get(version.model, version.first))
+        return [version for version in self.versions if version.first > started[version.model]]
+
+
+def accuracy_span(points: Iterable[Point]) -> list[float]:
+    """Return the ends of an axis for these points: multiples of a step, so that it rests while the lines move."""
+    known = [point.accuracy for point in points if point.accuracy is not None]
+    if not known:
+        return [0.0, 1.0]
+    low, high = math.floor(min(known) / _STEP - 0.1) * _STEP, math.ceil(max(known) / _STEP + 0.1) * _STEP
+    return [max(0.0, round(low, 2)), min(1.0, round(high, 2))]
+
+
+def in_order(models: Iterable[ModelFigures], first: Sequence[str]) -> list[ModelFigures]:
+    """Return models in the order of the configuration, those that it does not know by name after them."""
+    rank = {name: position for position, name in enumerate(first)}
+    return sorted(models, key=lambda model: (rank.get(model.name, len(rank)), model.name))
+
+
+def _figures(name: str, buckets: Iterable[Bucket]) -> ModelFigures:
+    events = 0
+    confusion: Counter[tuple[float, float]] = Counter()
+    for bucket in buckets:
+        for tally in bucket.tallies:
+            if tally.model == name:
+                events += tally.events
+                for answer in tally.answers:
+                    confusion[answer.label, answer.prediction] += answer.events
+    correct = sum(count for (label, prediction), count in confusion.items() if label == prediction)
+    return ModelFigures(name, events, correct, confusion.total() - correct, dict(confusion))
+
+
+def _point(at: int, line: str, right: int, labelled: int, min_labelled: int) -> Point:
+    return Point(at, line, right / labelled if labelled >= min_labelled else None, labelled)

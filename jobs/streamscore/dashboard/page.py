@@ -1,0 +1,142 @@
+"""The live page: what is read, laid out by Streamlit. It refreshes one fragment at an interval and redraws in place."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from datetime import timezone, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import streamlit as st
+
+from streamscore import config as configuration
+from streamscore.config import Config
+from streamscore.dashboard import charts, markup
+from streamscore.dashboard.figures import ModelFigures, Snapshot, in_order
+from streamscore.dashboard.palette import of_models, stylesheet
+from streamscore.dashboard.reader import Reader
+from streamscore.dashboard.windows import RANGES
+
+CARDS_PER_ROW = 3
+"""Most model cards side by side."""
+
+# Streamlit dims what it is about to redraw and shows a running figure: every two seconds that would be a flicker.
+_STEADY = """
+[data-stale="true"] { opacity: 1 !important; transition: none !important; }
+[data-testid="stStatusWidget"] { display: none; }
+[data-testid="stHeader"] { background: transparent; }
+[data-testid="stMainBlockContainer"] { padding-top: 2rem; padding-bottom: 2rem; max-width: 1400px; }
+.st-key-controls { align-items: flex-start !important; }
+[class*="st-key-ring_"] { flex-wrap: wrap; }
+[class*="st-key-ring_"] > :last-child { flex: 1 1 14.5rem; min-width: 14.5rem; }
+[data-testid="stMarkdownContainer"] h1 { padding: 0; font-size: 1.9rem; }
+"""
+
+
+def show(environment: str, overrides: Sequence[str]) -> None:
+    """Lay out the page.
+
+    Args:
+        environment: the name or the file of the configuration, as ``--config`` takes it.
+        overrides: ``key=value`` texts.
+    """
+    config, reader = _prepare(environment, tuple(overrides))
+    st.set_page_config(page_title="streamscore", layout="wide")
+    st.html(f"<style>{stylesheet()}{_STEADY}</style>")
+    st.markdown(config.dashboard.title)
+    refreshed = st.fragment(_live, run_every=config.dashboard.refresh_seconds)
+    refreshed(config, reader)
+
+
+@st.cache_resource(show_spinner=False)
+def _prepare(environment: str, overrides: tuple[str, ...]) -> tuple[Config, Reader]:
+    """Make the one reader that all viewers share, so that many of them ask Elasticsearch no more often than one."""
+    config = configuration.load(environment, overrides)
+    return config, Reader(config.elasticsearch, config.dashboard.timeout_seconds)
+
+
+def _live(config: Config, reader: Reader) -> None:
+    """Draw what changes; runs again by itself."""
+    zone, now = _zone(), round(time.time() * 1_000)
+    place = st.container()
+    with st.container(horizontal=True, vertical_alignment="bottom", key="controls"):
+        time_range = st.segmented_control(
+            "Time range", list(RANGES), default=config.dashboard.time_range, required=True, key="time_range"
+        )
+        picker = st.container(width=380)
+    max_age = round(config.dashboard.refresh_seconds * 500)
+    view = reader.view(time_range or config.dashboard.time_range, now, max_age)
+    place.html(markup.status(view, zone, now))
+    snapshot = view.snapshot
+    if snapshot is None or snapshot.extent is None:
+        if snapshot is not None:
+            st.html(markup.next_steps(config.elasticsearch))
+        return
+    models = in_order(snapshot.models, [model.name for model in config.models])
+    names = [model.name for model in models]
+    chosen = picker.multiselect("Models", names, placeholder="all models", key="models")
+    _figures(config, snapshot, [model for model in models if not chosen or model.name in chosen], names, zone)
+
+
+def _figures(
+    config: Config,
+    snapshot: Snapshot,
+    models: Sequence[ModelFigures],
+    names: Sequence[str],
+    zone: tzinfo,
+) -> None:
+    """Draw the figures of some models; ``names`` are all of them, so that each keeps its colour."""
+    if not snapshot.events:
+        st.html(markup.nothing_in_range(snapshot, zone))
+        return
+    theme: charts.Theme = "dark" if st.context.theme.type == "dark" else "light"
+    dots, colours = markup.model_dots(names), of_models(names)
+    st.html(markup.kpis(snapshot, models, dots))
+    rows = _rows(models)
+    for row in rows:
+        for model, column in zip(row, st.columns(len(rows[0])), strict=False):
+            with column.container(border=True, key=f"card_{model.name}"):
+                _card(model, snapshot.version(model.name), dots[model.name], theme)
+    with st.container(border=True, key="card_accuracy"):
+        st.html('<div class="ss ss-heading">Accuracy over time</div>')
+        points = snapshot.lines(config.dashboard.min_labelled, [model.name for model in models])
+        shown = {model.name: colours[model.name] for model in models}
+        changes = [version for version in snapshot.changes() if version.model in shown]
+        if any(point.accuracy is not None for point in points):
+            st.altair_chart(charts.accuracy(points, changes, shown, snapshot.window.interval, theme), key="accuracy")
+        else:
+            st.html(markup.no_line(config.dashboard.min_labelled))
+    left, right = st.columns(2)
+    with left.container(border=True, key="card_rejected"):
+        st.html('<div class="ss ss-heading">Rejected, by reason</div>')
+        st.html(markup.reasons(snapshot.rejected))
+    with right.container(border=True, key="card_versions"):
+        st.html('<div class="ss ss-heading">Model versions</div>')
+        st.html(markup.versions(snapshot, [model.name for model in models], dots, zone))
+    st.html(markup.origin(config.elasticsearch, snapshot))
+
+
+def _card(model: ModelFigures, version: str, dot: str, theme: charts.Theme) -> None:
+    st.html(markup.heading(model.name, version, dot))
+    with st.container(
+        horizontal=True, horizontal_alignment="center", vertical_alignment="center", key=f"ring_{model.name}"
+    ):
+        st.container(width=200).altair_chart(charts.donut(model, theme), key=f"donut_{model.name}")
+        st.container().html(markup.outcomes(model))
+    st.html(markup.confusion(model))
+
+
+def _rows(models: Sequence[ModelFigures]) -> list[Sequence[ModelFigures]]:
+    """Share the models out among rows of equal length, as few as possible."""
+    rows = math.ceil(len(models) / CARDS_PER_ROW)
+    length = math.ceil(len(models) / max(1, rows))
+    return [models[start : start + length] for start in range(0, len(models), max(1, length))]
+
+
+def _zone() -> tzinfo:
+    """Return the viewer's own time zone."""
+    try:
+        return ZoneInfo(st.context.timezone or "UTC")
+    except (ZoneInfoNotFoundError, ValueError):
+        return timezone.utc

@@ -1,0 +1,234 @@
+"""What is asked of Elasticsearch, and what its answers mean. Pure: no client, no page.
+
+Every request is an aggregation (``size`` 0): the server counts, and no document is ever fetched, but for the one that
+says how the last batch went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any, Final, NamedTuple
+
+from streamscore.config import Elasticsearch
+from streamscore.dashboard.figures import Answer, Batch, Bucket, Stream, Tally, Version
+from streamscore.dashboard.windows import Extent, Window
+
+TIME: Final = "@timestamp"
+RATE_MS: Final = 30_000
+"""Stretch of time over which the events per second are averaged, in milliseconds."""
+_ALL: Final = 1_000
+"""Most buckets of a terms aggregation: more than there are models, versions, classes or reasons."""
+
+
+class Search(NamedTuple):
+    """A request: the index, or several with commas between them, and the body."""
+
+    indices: str
+    body: dict[str, Any]
+
+
+class Rate(NamedTuple):
+    """Since when the events of the last batches are summed up, and until when; epoch milliseconds."""
+
+    since: int
+    until: int
+
+
+def extent(settings: Elasticsearch) -> Search:
+    """Ask for the times of the first and the last message; with no filter the server reads them off its index."""
+    return _search(
+        f"{settings.index},{settings.rejected_index}",
+        {"first": {"min": {"field": TIME}}, "last": {"max": {"field": TIME}}},
+    )
+
+
+def read_extent(answer: Mapping[str, Any]) -> Extent | None:
+    """Return the times of the first and the last message, or None if there is no message."""
+    found = _aggregations(answer)
+    first, last = (found.get(name, {}).get("value") for name in ("first", "last"))
+    return None if first is None or last is None else Extent(int(first), int(last))
+
+
+def stream(settings: Elasticsearch) -> Search:
+    """Ask what the job says of its last batch, when it began, and whether the events are made up."""
+    return _search(
+        settings.status_index,
+        {
+            "started": {"min": {"field": TIME}},
+            "synthetic": {"filter": {"term": {"synthetic": True}}},
+            "latest": {"top_hits": {"size": 1, "sort": [{TIME: "desc"}]}},
+        },
+    )
+
+
+def read_stream(answer: Mapping[str, Any]) -> Stream:
+    """Return what the job says about how it runs."""
+    found = _aggregations(answer)
+    hits = found.get("latest", {}).get("hits", {}).get("hits", [])
+    if not hits:
+        return Stream(None, None, synthetic=False)
+    document = hits[0]["_source"]
+    batch = Batch(
+        at=int(hits[0]["sort"][0]),
+        milliseconds=document["batch_ms"],
+        lag=document["lag"],
+        events_per_second=document["events_per_second"],
+    )
+    return Stream(batch, int(found["started"]["value"]), synthetic=found["synthetic"]["doc_count"] > 0)
+
+
+def counts(settings: Elasticsearch, window: Window) -> Search:
+    """Ask how many documents each bucket holds: the server answers from its index of times, however many there are."""
+    return _search(settings.index, {"buckets": _over_time(window)}, _since(window))
+
+
+def read_counts(answer: Mapping[str, Any]) -> dict[int, int]:
+    """Return the number of documents of each bucket that is not empty, by its start."""
+    return {int(bucket["key"]): bucket["doc_count"] for bucket in _buckets(_aggregations(answer), "buckets")}
+
+
+def tallies(settings: Elasticsearch, window: Window, starts: Sequence[int]) -> Search:
+    """Ask for the outcomes of some buckets, by model, version, label and prediction.
+
+    This is the one request that reads every document, so it is made only for buckets whose number of documents changed.
+    """
+    predictions = _terms("prediction")
+    labels = _terms("label", predictions=predictions)
+    versions = _terms("model_version", labels=labels)
+    runs = _runs(starts, window.interval)
+    ranges = [{"range": {TIME: {"gte": first, "lt": last + window.interval}}} for first, last in runs]
+    return _search(
+        settings.index,
+        {"buckets": _over_time(window, models=_terms("model", versions=versions))},
+        {"bool": {"filter": [{"bool": {"should": ranges}}]}},
+    )
+
+
+def read_tallies(answer: Mapping[str, Any]) -> dict[int, Bucket]:
+    """Return the outcomes of each bucket that is not empty, by its start."""
+    found = {}
+    for bucket in _buckets(_aggregations(answer), "buckets"):
+        tallied = [
+            Tally(model["key"], version["key"], version["doc_count"], _answers(version))
+            for model in _buckets(bucket, "models")
+            for version in _buckets(model, "versions")
+        ]
+        start = int(bucket["key"])
+        found[start] = Bucket(start, bucket["doc_count"], tuple(tallied))
+    return found
+
+
+def rejected(settings: Elasticsearch, window: Window) -> Search:
+    """Ask how many messages were rejected, by reason."""
+    return _search(settings.rejected_index, {"reasons": _terms("reason")}, _since(window))
+
+
+def read_rejected(answer: Mapping[str, Any]) -> dict[str, int]:
+    """Return the number of rejected messages by reason, the commonest first."""
+    return {bucket["key"]: bucket["doc_count"] for bucket in _buckets(_aggregations(answer), "reasons")}
+
+
+def batches(settings: Elasticsearch, window: Window) -> Search:
+    """Ask for the model versions of the window's batches, and for their events over time."""
+    versions = _terms("models")
+    versions["aggs"] = {"first": {"min": {"field": TIME}}, "last": {"max": {"field": TIME}}}
+    return _search(
+        settings.status_index,
+        {"versions": versions, "throughput": _over_time(window, events={"sum": {"field": "events"}})},
+        _since(window),
+    )
+
+
+def read_versions(answer: Mapping[str, Any]) -> tuple[Version, ...]:
+    """Return the model versions of the batches, by name and then by their first batch."""
+    versions = []
+    for bucket in _buckets(_aggregations(answer), "versions"):
+        model, _, version = bucket["key"].partition(":")
+        versions.append(Version(model, version, int(bucket["first"]["value"]), int(bucket["last"]["value"])))
+    return tuple(sorted(versions, key=lambda version: (version.model, version.first, version.version)))
+
+
+def read_throughput(answer: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """Return the events of the batches that started in each bucket."""
+    found = _buckets(_aggregations(answer), "throughput")
+    return tuple((int(bucket["key"]), int(bucket["events"]["value"])) for bucket in found)
+
+
+def rate_span(stream: Stream, now: int) -> Rate | None:
+    """Return the stretch of time whose batches tell the events per second; None if no batch was ever reported.
+
+    A batch counts at its start, so the stretch is longer than a few batches.
+    """
+    if stream.latest is None or stream.started is None:
+        return None
+    length = max(RATE_MS, 3 * stream.latest.milliseconds)
+    return Rate(max(now - length, min(stream.started, now - 1_000)), now)
+
+
+def recent(settings: Elasticsearch, rate: Rate) -> Search:
+    """Ask how many events the last batches had."""
+    span = {"range": {TIME: {"gte": rate.since, "lt": rate.until}}}
+    return _search(settings.status_index, {"events": {"sum": {"field": "events"}}}, span)
+
+
+def read_rate(answer: Mapping[str, Any], rate: Rate) -> float:
+    """Return the events per second of the last batches."""
+    events = _aggregations(answer).get("events", {}).get("value", 0.0)
+    return float(events) * 1_000 / (rate.until - rate.since)
+
+
+def moment(at: int) -> datetime:
+    """Return epoch milliseconds as a moment in UTC."""
+    return datetime.fromtimestamp(at / 1_000, timezone.utc)
+
+
+def _search(indices: str, aggregations: dict[str, Any], query: dict[str, Any] | None = None) -> Search:
+    body = {"size": 0, "track_total_hits": False, "aggs": aggregations}
+    return Search(indices, body if query is None else {**body, "query": query})
+
+
+def _since(window: Window) -> dict[str, Any] | None:
+    return None if window.whole else {"range": {TIME: {"gte": window.start}}}
+
+
+def _over_time(window: Window, **aggregations: Any) -> dict[str, Any]:
+    histogram = {
+        "date_histogram": {"field": TIME, "fixed_interval": f"{window.interval}ms", "min_doc_count": 1},
+    }
+    return {**histogram, "aggs": aggregations} if aggregations else histogram
+
+
+def _terms(field: str, **aggregations: Any) -> dict[str, Any]:
+    terms = {"terms": {"field": field, "size": _ALL}}
+    return {**terms, "aggs": aggregations} if aggregations else terms
+
+
+def _answers(version: Mapping[str, Any]) -> tuple[Answer, ...]:
+    return tuple(
+        Answer(label["key"], prediction["key"], prediction["doc_count"])
+        for label in _buckets(version, "labels")
+        for prediction in _buckets(label, "predictions")
+    )
+
+
+def _runs(starts: Sequence[int], interval: int) -> list[tuple[int, int]]:
+    """Join buckets that follow each other: the first and the last start of each run."""
+    runs: list[tuple[int, int]] = []
+    for start in sorted(starts):
+        if runs and start == runs[-1][1] + interval:
+            runs[-1] = (runs[-1][0], start)
+        else:
+            runs.append((start, start))
+    return runs
+
+
+def _aggregations(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an answer's aggregations; an index that does not exist yet answers without any."""
+    found: Mapping[str, Any] = answer.get("aggregations", {})
+    return found
+
+
+def _buckets(aggregations: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = aggregations.get(name, {}).get("buckets", [])
+    return found

@@ -1,0 +1,157 @@
+"""Read the figures from Elasticsearch, again and again, in a time that does not grow with the number of documents.
+
+How many documents each bucket of time holds is known to the server without looking at any of them. So that is asked
+first, and only the buckets whose number changed are counted by outcome: while a stream runs, the last one or two. To
+notice even documents that were replaced, the bucket that was counted longest ago is counted again each time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from streamscore import index
+from streamscore.config import Elasticsearch
+from streamscore.console import log
+from streamscore.dashboard import queries
+from streamscore.dashboard.figures import Bucket, Snapshot
+from streamscore.dashboard.queries import Search
+from streamscore.dashboard.windows import Extent, Window, window
+from streamscore.errors import ServerError
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch as Client
+
+BUDGET: Final = 500_000
+"""Most documents that one refresh counts by outcome, the newest first; the others have their turn at the next ones."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a page can show: the latest figures, and since when (epoch milliseconds) and why there are no newer ones."""
+
+    snapshot: Snapshot | None
+    away_since: int | None = None
+    fault: str = ""
+
+
+class Reader:
+    """Reads snapshots and remembers the buckets that it counted; one of them serves every viewer of a page."""
+
+    def __init__(self, settings: Elasticsearch, timeout: float = 10.0, budget: int | None = BUDGET) -> None:
+        """Connect at the first use.
+
+        Args:
+            settings: the server and the indices.
+            timeout: seconds that a request may take.
+            budget: most documents that one reading counts by outcome; None for all.
+        """
+        self._settings = settings
+        self._client: Client = index.client(settings, timeout)
+        self._budget = budget
+        self._known: dict[str, tuple[int, dict[int, Bucket]]] = {}
+        self._views: dict[str, View] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._client.close()
+
+    def view(self, time_range: str, now: int, max_age: int) -> View:
+        """Return the figures of a time range, or the last ones and what keeps newer ones away.
+
+        Args:
+            time_range: one of ``windows.RANGES``.
+            now: this moment, in epoch milliseconds.
+            max_age: milliseconds; figures that another viewer asked for so recently are returned again.
+        """
+        with self._lock:
+            old = self._views.get(time_range, View(None))
+            if old.snapshot is not None and old.away_since is None and now - old.snapshot.read_at < max_age:
+                return old
+            try:
+                new = View(self.read(time_range, now))
+            except ServerError as error:
+                new = View(old.snapshot, old.away_since or now, str(error))
+            if (old.away_since is None) != (new.away_since is None):
+                log.warning("%s", new.fault or f"Elasticsearch at {self._settings.url} answers again")
+            self._views[time_range] = new
+            return new
+
+    def read(self, time_range: str, now: int) -> Snapshot:
+        """Read the figures of a time range.
+
+        Args:
+            time_range: one of ``windows.RANGES``.
+            now: this moment, in epoch milliseconds.
+
+        Raises:
+            ServerError: Elasticsearch cannot be reached, or refuses.
+        """
+        settings = self._settings
+        (extent_answer, stream_answer), took = self._search(queries.extent(settings), queries.stream(settings))
+        extent, stream = queries.read_extent(extent_answer), queries.read_stream(stream_answer)
+        shown = window(time_range, extent or Extent(now, now), now)
+        rate = queries.rate_span(stream, now)
+        (counts_answer, rejected_answer, batches_answer, *recent_answer), more = self._search(
+            queries.counts(settings, shown),
+            queries.rejected(settings, shown),
+            queries.batches(settings, shown),
+            *([queries.recent(settings, rate)] if rate else []),
+        )
+        took += more
+        buckets, pending, more = self._count(time_range, shown, queries.read_counts(counts_answer))
+        return Snapshot(
+            read_at=now,
+            extent=extent,
+            window=shown,
+            buckets=buckets,
+            pending=pending,
+            rejected=queries.read_rejected(rejected_answer),
+            stream=stream,
+            rate=queries.read_rate(recent_answer[0], rate) if rate else None,
+            versions=queries.read_versions(batches_answer),
+            throughput=queries.read_throughput(batches_answer),
+            took=took + more,
+        )
+
+    def _count(self, time_range: str, shown: Window, counts: dict[int, int]) -> tuple[tuple[Bucket, ...], int, int]:
+        """Count the buckets that need it; return those that are known, what is left to count, and the server's time."""
+        interval, remembered = self._known.get(time_range, (shown.interval, {}))
+        known = {start: remembered[start] for start in remembered if start in counts and interval == shown.interval}
+        due = plan(known, counts, self._budget)
+        took = 0
+        if due:
+            (answer,), took = self._search(queries.tallies(self._settings, shown, due))
+            for start in due:
+                known.pop(start, None)  # to put it last: it is now the one that was counted most recently
+            known.update(queries.read_tallies(answer))
+        self._known[time_range] = shown.interval, known
+        buckets = tuple(known[start] for start in sorted(counts) if start in known)
+        left = sum(counts.values()) - sum(bucket.documents for bucket in buckets)
+        return buckets, max(0, left), took
+
+    def _search(self, *searches: Search) -> tuple[list[dict[str, Any]], int]:
+        return index.search(self._client, self._settings, searches)
+
+
+def plan(known: dict[int, Bucket], counts: dict[int, int], budget: int | None) -> Sequence[int]:
+    """Choose the buckets to count now: the newest of those that changed, and the one that was counted longest ago.
+
+    Args:
+        known: the buckets as they were counted, the longest ago first.
+        counts: the number of documents that each bucket holds now, by its start.
+        budget: most documents to count, or None; one bucket is always counted.
+    """
+    changed = [start for start in counts if start not in known or known[start].documents != counts[start]]
+    oldest = [start for start in known if start not in changed][:1]
+    due: list[int] = []
+    documents = 0
+    for start in [*sorted(changed, reverse=True), *oldest]:
+        documents += counts[start]
+        if due and budget is not None and documents > budget:
+            break
+        due.append(start)
+    return due

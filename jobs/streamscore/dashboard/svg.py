@@ -1,0 +1,165 @@
+"""Charts of the report as inline SVG: text that scales, takes the colours of its page and needs no script."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from html import escape
+from typing import Final
+
+from streamscore.dashboard.figures import ModelFigures
+from streamscore.dashboard.queries import moment
+from streamscore.dashboard.windows import DAY, INTERVALS, MINUTE
+
+LEFT: Final = 46
+RIGHT: Final = 22
+TOP: Final = 12
+BOTTOM: Final = 40
+"""Margins of a plot, in its own units."""
+RADIUS: Final = 72
+THICKNESS: Final = 26
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a plot; where a point has no height, it has a gap."""
+
+    name: str
+    points: Sequence[tuple[float, float | None]]
+    colour: str
+    dashed: bool = False
+    dots: bool = False
+    filled: bool = False
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis: its two ends, where its marks are and what they say."""
+
+    low: float
+    high: float
+    ticks: Sequence[tuple[float, str]]
+    title: str = ""
+
+
+def donut(model: ModelFigures) -> str:
+    """Draw a model's outcomes as a ring around its accuracy."""
+    side = 2 * RADIUS + THICKNESS + 4
+    parts = {"correct": model.correct, "incorrect": model.incorrect, "unlabelled": model.unlabelled}
+    arcs, begin = [], 0.0
+    for name, number in parts.items():
+        share = 100 * number / model.events if model.events else 0.0
+        arcs.append(
+            f'<circle r="{RADIUS}" pathLength="100" fill="none" stroke="var(--{name})" stroke-width="{THICKNESS}" '
+            f'stroke-dasharray="{share:.3f} 100" stroke-dashoffset="{-begin:.3f}" transform="rotate(-90)">'
+            f"<title>{name}: {number:,}</title></circle>"
+        )
+        begin += share
+    accuracy = "–" if model.accuracy is None else f"{model.accuracy:.1%}"
+    return (
+        f'<svg class="ss-donut" role="img" aria-label="{escape(model.name)}: accuracy {accuracy}" '
+        f'viewBox="{-side / 2} {-side / 2} {side} {side}">{"".join(arcs)}'
+        f'<text class="ss-big" text-anchor="middle" y="4">{accuracy}</text>'
+        '<text class="ss-tick" text-anchor="middle" y="24">accuracy</text></svg>'
+    )
+
+
+def plot(
+    lines: Sequence[Line],
+    x: Axis,
+    y: Axis,
+    *,
+    label: str,
+    size: tuple[int, int] = (900, 300),
+    marks: Sequence[tuple[str, float]] = (),
+) -> str:
+    """Draw lines over two axes.
+
+    Args:
+        lines: the lines, the first one below the others.
+        x: the axis below.
+        y: the axis at the left.
+        label: what the plot shows, for people who do not see it.
+        size: its width and height; only their ratio matters.
+        marks: vertical lines, each a text and its place on the axis below.
+    """
+    width, height = size
+    right, bottom = width - RIGHT, height - (BOTTOM if x.title else BOTTOM - 16)
+
+    def across(value: float) -> float:
+        return LEFT + (value - x.low) / ((x.high - x.low) or 1) * (right - LEFT)
+
+    def up(value: float) -> float:
+        return bottom - (value - y.low) / ((y.high - y.low) or 1) * (bottom - TOP)
+
+    parts = []
+    for value, text in y.ticks:
+        place = up(value)
+        parts.append(f'<path class="ss-grid" d="M{LEFT} {place:.1f}H{right}"/>')
+        parts.append(_text(LEFT - 7, place + 4, text, "end"))
+    parts += [_text(across(value), bottom + 17, text, "middle") for value, text in x.ticks]
+    parts += [_text((LEFT + right) / 2, height - 6, x.title, "middle")] if x.title else []
+    for line in lines:
+        parts += _drawn(line, [(across(at), None if value is None else up(value)) for at, value in line.points], bottom)
+    for text, at in marks:
+        parts.append(f'<path class="ss-mark" d="M{across(at):.1f} {TOP}V{bottom}"/>')
+        parts.append(_text(across(at) + 5, TOP + 9, text, "start"))
+    drawing = (
+        f'<svg class="ss-plot" style="min-width:{width * 0.64:.0f}px" role="img" aria-label="{escape(label)}" '
+        f'viewBox="0 0 {width} {height}">{"".join(parts)}</svg>'
+    )
+    return f'<div class="ss-scroll">{drawing}</div>{_legend(lines)}'
+
+
+def linear(low: float, high: float, form: str, title: str = "", most: int = 6) -> Axis:
+    """Return an axis with marks at round numbers, written in a format such as ``.0%``."""
+    span = (high - low) or 1.0
+    rough = span / most
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    first = math.ceil(low / step - 1e-9)
+    values = [round(position * step, 10) for position in range(first, math.floor(high / step + 1e-9) + 1)]
+    return Axis(low, high, [(value, format(value, form)) for value in values], title)
+
+
+def clock(low: int, high: int, zone: tzinfo, most: int = 8) -> Axis:
+    """Return an axis of time, from and to epoch milliseconds, with marks at round times."""
+    step = next((step for step in INTERVALS if (high - low) / step <= most), INTERVALS[-1])
+    form = "%d %b" if step >= DAY else "%H:%M" if step >= MINUTE else "%H:%M:%S"
+    values = range(low + -low % step, high + 1, step)
+    return Axis(low, high, [(value, f"{moment(value).astimezone(zone):{form}}") for value in values])
+
+
+def _drawn(line: Line, places: Sequence[tuple[float, float | None]], bottom: float) -> list[str]:
+    runs: list[list[tuple[float, float]]] = [[]]
+    for across, up in places:
+        if up is None:
+            runs.append([])
+        else:
+            runs[-1].append((across, up))
+    parts = []
+    for run in filter(None, runs):
+        path = "L".join(f"{across:.1f} {up:.1f}" for across, up in run)
+        if line.filled:
+            area = f"M{run[0][0]:.1f} {bottom}L{path}L{run[-1][0]:.1f} {bottom}Z"
+            parts.append(f'<path d="{area}" fill="{line.colour}" opacity=".18"/>')
+        dash = ' stroke-dasharray="6 5"' if line.dashed else ""
+        parts.append(f'<path class="ss-line" d="M{path}" stroke="{line.colour}"{dash}/>')
+        if line.dots:
+            parts += [f'<circle cx="{across:.1f}" cy="{up:.1f}" r="3" fill="{line.colour}"/>' for across, up in run]
+    return parts
+
+
+def _legend(lines: Sequence[Line]) -> str:
+    entries = []
+    for line in lines:
+        dash = ' stroke-dasharray="5 3"' if line.dashed else ""
+        stroke = f'<path class="ss-line" d="M0 3H22" stroke="{line.colour}"{dash}/>'
+        entries.append(f'<span><svg viewBox="0 0 22 6" width="22" height="6">{stroke}</svg>{escape(line.name)}</span>')
+    return f'<div class="ss-legend">{"".join(entries)}</div>'
+
+
+def _text(across: float, up: float, text: str, anchor: str) -> str:
+    return f'<text class="ss-tick" x="{across:.1f}" y="{up:.1f}" text-anchor="{anchor}">{escape(text)}</text>'

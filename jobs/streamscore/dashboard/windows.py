@@ -1,0 +1,68 @@
+"""The stretch of time that is shown, and the buckets that it is counted in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+SECOND: Final = 1_000
+MINUTE: Final = 60 * SECOND
+HOUR: Final = 60 * MINUTE
+DAY: Final = 24 * HOUR
+
+RANGES: Final[dict[str, int | None]] = {
+    "5m": 5 * MINUTE,
+    "15m": 15 * MINUTE,
+    "1h": HOUR,
+    "6h": 6 * HOUR,
+    "24h": DAY,
+    "7d": 7 * DAY,
+    "all": None,
+}
+"""The time ranges to choose from, in milliseconds; None is everything there is."""
+
+BUCKETS: Final = 60
+"""Most buckets of a window, give or take one: the points of the accuracy chart."""
+
+INTERVALS: Final = (
+    *(SECOND * count for count in (1, 2, 5, 10, 15, 30)),
+    *(MINUTE * count for count in (1, 2, 5, 10, 15, 30)),
+    *(HOUR * count for count in (1, 2, 3, 6, 12)),
+    *(DAY * count for count in (1, 2, 7, 30)),
+)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The times of the first and the last message of all, in epoch milliseconds."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is shown: everything from ``start`` on, counted in buckets of ``interval``; both in milliseconds."""
+
+    start: int
+    interval: int
+    whole: bool
+    """Whether nothing lies before the start."""
+
+
+def window(time_range: str, extent: Extent, now: int) -> Window:
+    """Return the window of a time range.
+
+    It starts where a bucket starts, at most one bucket earlier than asked for: so no bucket is counted in part, and
+    the figures of a bucket mean the same at every refresh.
+
+    Args:
+        time_range: one of ``RANGES``.
+        extent: the first and the last message of all.
+        now: this moment, in epoch milliseconds.
+    """
+    length = RANGES[time_range]
+    start = extent.first if length is None else max(extent.first, now - length)
+    span = max(0, extent.last - start)
+    interval = next((interval for interval in INTERVALS if span <= interval * BUCKETS), INTERVALS[-1])
+    return Window(start - start % interval, interval, whole=start == extent.first)

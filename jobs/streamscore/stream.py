@@ -1,0 +1,188 @@
+"""One life of the streaming query: started, watched, drained, and its fault told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.live import Live
+
+from streamscore import decoder, faults, index, messages, models, session, sources
+from streamscore.config import Config
+from streamscore.console import log, terminal
+from streamscore.errors import StreamError
+from streamscore.session import StopRequest
+from streamscore.sinks import BatchWriter, StatusWriter
+from streamscore.totals import Totals
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+    from streamscore.models import ServedModel
+
+NAME = "score_stream"
+POLL_SECONDS = 0.5
+
+
+class Stream:
+    """Runs the query of a job, again with other models if need be; the totals go on from one life to the next."""
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        config: Config,
+        stop: StopRequest,
+        totals: Totals,
+        watch: Callable[[Totals], None] | None = None,
+    ) -> None:
+        self.spark = spark
+        self.config = config
+        self.stop = stop
+        self._totals = totals
+        self._watch = watch
+        self._ended: float | None = None
+
+    def run(self, writer: BatchWriter, interrupted: Callable[[], bool] = lambda: False) -> None:
+        """Run the query until it ends or is asked to stop, its last batch is written, or it is interrupted.
+
+        However it ends, no batch is broken off, unless it fails or is stopped urgently.
+
+        Args:
+            writer: writes the batches, and knows the models.
+            interrupted: asked between two looks at the query, twice a second.
+
+        Raises:
+            StreamError: the query stopped on a fault; its last batch was not committed and will be replayed.
+            RejectedShareError: too many of the last messages were rejected.
+        """
+        config, totals = self.config, self._totals
+        totals.models = writer.models
+        status = StatusWriter(config.elasticsearch)
+        query = self._start(writer)
+        with _stopped_at_last(query), _shown(totals, config, self._watch) as refresh:
+            if config.elasticsearch.enabled:
+                index.note_checkpoint(config.elasticsearch, config.kafka.topics.input, str(query.id))
+            while self._goes_on(query, writer) and not interrupted():
+                _take(query, totals, status)
+                refresh()
+                self.stop.wait(POLL_SECONDS)
+            self._drain(query, writer)
+            _take(query, totals, status)
+            refresh()
+        status.close()
+        _raise_fault(query, writer, config)
+        totals.require_few_rejected(config.stream, config.kafka.topics.rejected)
+
+    def _start(self, writer: BatchWriter) -> StreamingQuery:
+        settings = self.config.stream
+        judged = scored_events(self.spark, self.config, writer.models)
+        stream = judged.writeStream.queryName(NAME).foreachBatch(writer)
+        stream = stream.option("checkpointLocation", settings.checkpoint)
+        if settings.available_now:
+            query = stream.trigger(availableNow=True).start()
+        else:
+            query = stream.trigger(processingTime=f"{settings.trigger_seconds * 1000:.0f} milliseconds").start()
+        if self._ended is not None:
+            log.info("going on after a pause of %.1f s", time.monotonic() - self._ended)
+        return query
+
+    def _goes_on(self, query: StreamingQuery, writer: BatchWriter) -> bool:
+        too_many = self._totals.too_many_rejected(self.config.stream)
+        return bool(query.isActive and not self.stop and not writer.finished and not too_many)
+
+    def _drain(self, query: StreamingQuery, writer: BatchWriter) -> None:
+        """Let the batch in flight be committed, then stop; ``stop()`` alone would break off between two sinks."""
+        deadline = time.monotonic() + self.config.stream.drain_seconds
+        writer.closing = True
+        while query.isActive and query.status["isTriggerActive"] and not writer.not_started:
+            if self.stop.urgent or time.monotonic() > deadline:
+                query.stop()
+                raise StreamError(
+                    "stopped in the middle of a batch; it is not committed and will be replayed at the next start"
+                )
+            time.sleep(0.02)
+        self._ended = time.monotonic()
+        query.stop()
+
+
+def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedModel]) -> DataFrame:
+    """Return the stream of judged rows: decoded, scored by every model, compared with the label, counted."""
+    decoder.register(
+        spark,
+        messages.DECODER,
+        messages.DECODED,
+        label=config.message.label_field,
+        features=config.message.features_field,
+        form=config.message.vector_form,
+        size=served[0].size,
+        max_bytes=config.message.max_bytes,
+    )
+    decoded = messages.decode(sources.events(spark, config))
+    judged = messages.judge(models.apply(decoded, served), served)
+    return judged.observe("quality", *messages.quality(served))
+
+
+def _take(query: StreamingQuery, totals: Totals, status: StatusWriter) -> None:
+    """Add the batches that have ended to the totals and tell of them."""
+    taken = totals.take(query)
+    status.write(taken)
+    for _ in taken:
+        faults.reach("committed")
+
+
+def _raise_fault(query: StreamingQuery, writer: BatchWriter, config: Config) -> None:
+    fault = query.exception()
+    if fault is None or writer.not_started:
+        return
+    reason = _cause(str(fault))
+    place = f" while writing to {writer.sink}" if writer.sink else ""
+    raise StreamError(
+        f"the stream stopped{place}: {reason}\n"
+        "The batch in flight is not committed and will be replayed at the next start. "
+        f"Spark's log: {session.log_file(config, NAME)}"
+    )
+
+
+def _cause(text: str) -> str:
+    """Return the line that says why, from an exception with a JVM's and a Python's stack trace in it."""
+    lines = [line.strip() for line in text.splitlines()]
+    refusals = [line for line in lines if "EsHadoopRemoteException: " in line]
+    if refusals:  # Elasticsearch's own words say more than the connector's
+        return refusals[0].split("EsHadoopRemoteException: ", 1)[1][:500]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    errors = [line for line in lines if line.startswith(("py4j.protocol", ": ", "pyspark.errors"))]
+    return (causes[-1] if causes else errors[-1] if errors else lines[0])[:500]
+
+
+@contextmanager
+def _stopped_at_last(query: StreamingQuery) -> Iterator[None]:
+    """Stop a query on the way out: a session that lives on, a notebook's, must not go on with it after an error."""
+    try:
+        yield
+    finally:
+        query.stop()
+
+
+@contextmanager
+def _shown(totals: Totals, config: Config, watch: Callable[[Totals], None] | None) -> Iterator[Callable[[], None]]:
+    """Keep the totals in view: with whoever watches, in a live table on a terminal, in a log line per interval."""
+    if watch is not None:
+        yield lambda: watch(totals)
+        return
+    console = terminal()
+    if console is None:
+        last = time.monotonic()
+
+        def log_line() -> None:
+            nonlocal last
+            if time.monotonic() - last >= config.stream.report_seconds:
+                last = time.monotonic()
+                log.info("%s", totals.line())
+
+        yield log_line
+        return
+    with Live(totals.table(), console=console, auto_refresh=False, transient=True) as live:
+        yield lambda: live.update(totals.table(), refresh=True)

@@ -1,0 +1,202 @@
+"""The running totals of a stream, as people see them: a live table, a line in a log, a summary."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from streamscore.config import Stream
+from streamscore.errors import RejectedShareError
+
+if TYPE_CHECKING:
+    from pyspark.sql.streaming.query import StreamingQuery
+
+    from streamscore.models import ServedModel
+
+
+@dataclass
+class Totals:
+    """Counts of all batches of this run, from what the stream itself observed."""
+
+    models: Sequence[ServedModel]
+    synthetic: bool
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Versions of models that were refused while older ones serve, with the reason."""
+    events: int = 0
+    rejected: int = 0
+    labelled: int = 0
+    positive: int = 0
+    negative: int = 0
+    batches: int = 0
+    lag: int = 0
+    """Events in the topic that are not scored yet, as of the last batch."""
+    batch_ms: int = 0
+    correct: dict[str, int] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+    _last_batch: int = -1
+    _recent: list[tuple[float, int]] = field(default_factory=list)
+    _window: deque[tuple[int, int]] = field(default_factory=deque)
+    """Events and rejected messages of the last batches, no more of them than a share is taken over."""
+
+    def take(self, query: StreamingQuery) -> list[dict[str, Any]]:
+        """Add the batches that have ended since the last call and return their status documents."""
+        new = [progress for progress in query.recentProgress if self._is_new(progress)]
+        return [self.add(progress) for progress in new]
+
+    def add(self, progress: Mapping[str, Any]) -> dict[str, Any]:
+        """Add one batch, given as the progress that Spark reports for it, and return its status document."""
+        self._last_batch = progress["batchId"]
+        self.lag = _lag(progress["sources"][0])
+        observed = progress["observedMetrics"]["quality"]
+        for name in ("events", "rejected", "labelled", "positive", "negative"):
+            setattr(self, name, getattr(self, name) + observed[name])
+        for model in self.models:
+            self.correct[model.name] = self.correct.get(model.name, 0) + observed[f"correct_{model.name}"]
+        self._window.append((observed["events"], observed["rejected"]))
+        self.batches += 1
+        self.batch_ms = progress["durationMs"]["triggerExecution"]
+        self._recent = [*self._recent[-20:], (time.monotonic(), self.events)]
+        return {
+            "@timestamp": progress["timestamp"],
+            "query": progress["id"],
+            "batch": progress["batchId"],
+            "events": observed["events"],
+            "rejected": observed["rejected"],
+            "lag": self.lag,
+            "batch_ms": self.batch_ms,
+            "events_per_second": progress.get("processedRowsPerSecond", 0.0),
+            "models": [f"{model.name}:{model.version}" for model in self.models],
+            "refused": [f"{version}: {reason}" for version, reason in self.refused.items()],
+            "synthetic": self.synthetic,
+        }
+
+    @property
+    def scored(self) -> int:
+        """Events that were scored."""
+        return self.events - self.rejected
+
+    @property
+    def rate(self) -> float:
+        """Events per second over the last batches, up to this moment."""
+        if len(self._recent) <= 1:
+            return self.events / max(0.001, time.monotonic() - self.started)
+        (start, before), (_, after) = self._recent[0], self._recent[-1]
+        return (after - before) / max(0.001, time.monotonic() - start)
+
+    @property
+    def majority(self) -> float | None:
+        """What always guessing the commoner label would have scored; None without labels."""
+        return max(self.positive, self.negative) / self.labelled if self.labelled else None
+
+    def accuracy(self, name: str) -> float | None:
+        """Share of labelled events that a model got right; None without labels."""
+        return self.correct.get(name, 0) / self.labelled if self.labelled else None
+
+    def rejected_share(self, window: int) -> float:
+        """Return the share of rejected messages in the last batches that have a number of events, 0 before that."""
+        while len(self._window) > 1 and sum(events for events, _ in self._window) - self._window[0][0] >= window:
+            self._window.popleft()
+        events, rejected = map(sum, zip(*self._window, strict=True)) if self._window else (0, 0)
+        return rejected / events if events >= window else 0.0
+
+    def too_many_rejected(self, settings: Stream) -> bool:
+        """Tell whether so many messages are rejected that the job should stop."""
+        limit = settings.max_rejected_share
+        return limit is not None and self.rejected_share(settings.rejected_window) > limit
+
+    def require_few_rejected(self, settings: Stream, topic: str) -> None:
+        """Refuse to go on when too many messages are rejected.
+
+        Raises:
+            RejectedShareError: as it says.
+        """
+        if self.too_many_rejected(settings):
+            raise RejectedShareError(
+                f"{self.rejected_share(settings.rejected_window):.0%} of the last messages were rejected, more than "
+                f"stream.max_rejected_share = {settings.max_rejected_share:.0%}: did a producer change? They are in "
+                f"the topic {topic!r} (`streamscore rejected list`). To go on regardless, set the limit to null"
+            )
+
+    def summary(self) -> dict[str, Any]:
+        """Return the totals as plain data."""
+        seconds = time.monotonic() - self.started
+        return {
+            "events": self.events,
+            "scored": self.scored,
+            "rejected": self.rejected,
+            "labelled": self.labelled,
+            "majority_rate": self.majority,
+            "batches": self.batches,
+            "lag": self.lag,
+            "seconds": round(seconds, 3),
+            "models": {
+                model.name: {
+                    "version": model.version,
+                    "scored": self.scored,
+                    "correct": self.correct.get(model.name, 0),
+                    "accuracy": self.accuracy(model.name),
+                }
+                for model in self.models
+            },
+        }
+
+    def line(self) -> str:
+        """Return the totals as one line for a log."""
+        models = ", ".join(f"{model.name} {_percent(self.accuracy(model.name))}" for model in self.models)
+        return (
+            f"events {self.events:,} ({self.rate:,.0f}/s), rejected {self.rejected:,}, lag {self.lag:,}, "
+            f"batch {self.batch_ms:,} ms; accuracy {models}, majority rate {_percent(self.majority)}"
+        )
+
+    def table(self) -> Table:
+        """Return the totals as a table for a terminal."""
+        title = (
+            f"{self.events:,} events   {self.rate:,.0f}/s   batch {self.batch_ms:,} ms   lag {self.lag:,}   "
+            f"rejected {self.rejected:,}"
+        )
+        table = Table(title=title, title_justify="left", title_style="bold")
+        table.add_column("model")
+        for heading in ("version", "scored", "correct", "accuracy", "majority rate"):
+            table.add_column(heading, justify="right")
+        for model in self.models:
+            accuracy, majority = self.accuracy(model.name), self.majority
+            style = "green" if accuracy is not None and majority is not None and accuracy > majority else "yellow"
+            table.add_row(
+                model.name,
+                model.version,
+                f"{self.scored:,}",
+                f"{self.correct.get(model.name, 0):,}",
+                f"[{style}]{_percent(accuracy)}[/{style}]",
+                _percent(majority),
+            )
+        return table
+
+    def _is_new(self, progress: Mapping[str, Any]) -> bool:
+        observed = progress.get("observedMetrics", {}).get("quality")
+        return bool(progress["batchId"] > self._last_batch and progress["numInputRows"] and observed)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2%}"
+
+
+def _lag(source: Mapping[str, Any]) -> int:
+    """Return how many records the topic holds beyond the end of a batch."""
+    latest, end = (_offsets(source.get(name)) for name in ("latestOffset", "endOffset"))
+    return sum(max(0, latest.get(partition, offset) - offset) for partition, offset in end.items())
+
+
+def _offsets(offsets: Any) -> dict[tuple[str, str], int]:
+    if isinstance(offsets, str):
+        offsets = json.loads(offsets)
+    return {
+        (topic, partition): offset
+        for topic, partitions in (offsets or {}).items()
+        for partition, offset in partitions.items()
+    }

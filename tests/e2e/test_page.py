@@ -1,0 +1,407 @@
+"""The live page in a real browser: every number, while the stream runs, and while Elasticsearch does not."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import time
+from collections import Counter
+
+import pytest
+
+from streamscore import index, seed_topic
+from streamscore.dashboard import server
+from streamscore.local import elasticsearch, process, stack
+from streamscore.local.ports import free_port
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+IN_CI = os.environ.get("CI") == "true"
+DESKTOP = {"width": 1360, "height": 900}
+PHONE = {"width": 390, "height": 844}
+NOISE = {"error", "warning"}
+
+
+def needs(here, what):
+    """Skip where something is missing that a developer may lack, but never in CI."""
+    if not here:
+        assert not IN_CI, f"{what} is missing"
+        pytest.skip(f"{what} is missing")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's Chromium."""
+    needs(shutil.which(CHROMIUM), f"the browser, {CHROMIUM} (package chromium),")
+    needs(server.installed(), f"the extra of the page ({server.INSTALL})")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def serve(job, as_file):
+    """Return a function that serves the page of a configuration and returns its address."""
+
+    def start(config) -> str:
+        config = config.model_copy(update={"dashboard": config.dashboard.model_copy(update={"port": free_port()})})
+        job(["streamscore", "dashboard", "--config", as_file(config, f"page-{config.dashboard.port}.yml")])
+        address, deadline = server.address(config), time.monotonic() + 60
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", config.dashboard.port)):
+                return address
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    return start
+
+
+@pytest.fixture
+def visit(browser):
+    """Return a function that opens an address; at the end no page may have logged an error or left this machine."""
+    contexts, faults = [], []
+
+    def go(address, scheme="light", viewport=None):
+        context = browser.new_context(color_scheme=scheme, viewport=viewport or DESKTOP, timezone_id="Europe/Berlin")
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("console", lambda message: faults.append(message.text) if message.type in NOISE else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda request: faults.append(request.url) if is_far(request.url, address) else None)
+        page.goto(address)
+        page.get_by_test_id("status").wait_for()
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
+def is_far(url, address):
+    """Tell whether a request leaves for another place."""
+    return not url.startswith((address, address.replace("http", "ws"), "data:", "blob:"))
+
+
+def value(page, key):
+    """Return the exact number behind a figure on the page."""
+    return float(page.get_by_test_id(key).get_attribute("data-value"))
+
+
+def wait_for(check, seconds=30.0):
+    """Wait until a check holds, and return what it returned."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = check()
+        if found or time.monotonic() > deadline:
+            assert found
+            return found
+        time.sleep(0.2)
+
+
+def shown(page, pattern):
+    """Return every figure whose key matches a pattern, as whole numbers."""
+    keys = page.locator("[data-testid][data-value]").evaluate_all(
+        "all => all.map(one => [one.dataset.testid, Number(one.dataset.value)])"
+    )
+    return {key: number for key, number in keys if re.fullmatch(pattern, key)}
+
+
+def counted(documents, config):
+    """Count the documents one by one, under the keys of the page."""
+    found = Counter()
+    for document in documents(config).values():
+        model, label = document["model"], document.get("label")
+        found[f"{model}-scored"] += 1
+        for outcome in ("correct", "incorrect", "unlabelled"):
+            found[f"{model}-{outcome}"] += 0
+        found[f"{model}-{ {1: 'correct', 0: 'incorrect', None: 'unlabelled'}[document.get('correct')] }"] += 1
+        if label is not None:
+            found[f"{model}-{label:g}-{document['prediction']:g}"] += 1
+    return dict(found)
+
+
+def lines(page):
+    """Return the paths of the accuracy chart's lines."""
+    return page.locator(".st-key-card_accuracy svg .mark-line path").evaluate_all(
+        "all => all.map(one => one.outerHTML)"
+    )
+
+
+def marks(page):
+    """Return the marks of the accuracy chart's axis of percentages."""
+    texts = page.locator(".st-key-card_accuracy svg .role-axis-label text").all_text_contents()
+    return [text for text in texts if text.endswith("%")]
+
+
+def test_every_number_is_that_of_the_documents(own, fill, serve, visit, documents):
+    """Each one is compared with a count of the documents themselves."""
+    config = own()
+    fill(config, events=3_000, seconds=100, end=round(time.time() * 1_000) + 40_000)  # so that the rate stays
+    page = visit(serve(config))
+    page.get_by_test_id("versions").wait_for()
+    found = counted(documents, config)
+    events = {document["event_id"] for document in documents(config).values()}
+    reasons = Counter(
+        document["reason"] for document in documents(config, config.elasticsearch.rejected_index).values()
+    )
+
+    assert shown(page, r"(lr|svm)-.*") == found
+    assert shown(page, "reason-.*") == {f"reason-{reason}": number for reason, number in reasons.items()}
+    assert value(page, "kpi-events") == len(events) + reasons.total() == 3_000
+    assert value(page, "kpi-rejected") == reasons.total()
+    assert value(page, "kpi-lag") == 1_001
+    assert value(page, "kpi-rate") == pytest.approx(30, rel=0.05)
+    for model in ("lr", "svm"):
+        right, wrong = found[f"{model}-correct"], found[f"{model}-incorrect"]
+        accuracy = right / (right + wrong)
+
+        assert value(page, f"kpi-accuracy-{model}") == accuracy
+        assert f"{accuracy:.2%}" in page.get_by_test_id(f"kpi-accuracy-{model}").inner_text()
+        assert f"{accuracy:.1%}" in page.locator(f".st-key-ring_{model}").inner_text()
+        assert page.locator(f".st-key-ring_{model} svg .mark-arc path").count() == 3
+
+
+def test_page_says_what_it_shows(own, fill, serve, visit):
+    """The title, the time of the data in the viewer's zone, synthetic or not, the versions and their change."""
+    config = own("dashboard.title='# Clicks of *today*'", "dashboard.min_labelled=1")
+    end = round(time.time() * 1_000)
+    fill(config, seconds=60, end=end)
+    page = visit(serve(config))
+    page.get_by_test_id("versions").wait_for()
+    status = page.get_by_test_id("status")
+
+    assert page.locator("h1 em").inner_text() == "today"
+    assert status.get_attribute("data-state") == "live"
+    assert re.search(r"Events from \d\d:\d\d:\d\d to \d\d:\d\d:\d\d\. Read at \d\d:\d\d:\d\d\.", status.inner_text())
+    assert page.get_by_test_id("synthetic").inner_text() == "synthetic data"
+    assert page.get_by_test_id("version-lr").inner_text() == "version 2"
+    assert "changed" in page.get_by_test_id("served-lr-2").inner_text()
+    assert "lr → 2" in page.locator(".st-key-card_accuracy").inner_text()
+    wait_for(lambda: status.get_attribute("data-state") == "quiet", 60)
+
+
+def test_real_data_are_not_called_synthetic(own, fill, serve, visit):
+    """The flag of the status index decides."""
+    config = own()
+    fill(config, synthetic=False)
+    page = visit(serve(config))
+    page.get_by_test_id("kpis").wait_for()
+
+    assert page.get_by_test_id("synthetic").count() == 0
+
+
+def test_few_labels_are_not_drawn(own, fill, serve, visit):
+    """A point that stands for a handful of events would say more than is known."""
+    config = own("dashboard.min_labelled=500")
+    fill(config)
+    page = visit(serve(config))
+
+    assert "stands for at least 500" in page.get_by_test_id("no-line").inner_text()
+
+
+def test_charts_move_in_place_while_documents_come_in(own, fill, serve, visit):
+    """By themselves, within seconds; the drawings stay, so nothing flickers."""
+    config = own("dashboard.min_labelled=1")
+    fill(config, events=3_000, seconds=90, end=round(time.time() * 1_000) - 20_000)
+    page = visit(serve(config))
+    page.get_by_test_id("versions").wait_for()
+    wait_for(lambda: len(lines(page)) == 3)
+    time.sleep(3)  # let the first drawing come to rest
+    page.evaluate(
+        """() => {
+            window.drawings = [...document.querySelectorAll('[data-testid=stVegaLiteChart] svg')];
+            window.dimmed = 0;
+            const look = () => {
+                for (const one of document.querySelectorAll('[data-testid=stElementContainer]'))
+                    if (getComputedStyle(one).opacity !== '1') window.dimmed += 1;
+                requestAnimationFrame(look);
+            };
+            look();
+        }"""
+    )
+    before, donut = lines(page), page.locator(".st-key-ring_lr svg .mark-arc").inner_html()
+    axis = marks(page)
+    fill(config, events=20, seconds=10, first=3_000)  # few a second: the accuracy jumps, and so the axis
+    wait_for(lambda: value(page, "kpi-events") == 3_020)
+
+    wait_for(lambda: lines(page) != before)
+    wait_for(lambda: page.locator(".st-key-ring_lr svg .mark-arc").inner_html() != donut)
+    time.sleep(3)
+    assert marks(page) != axis
+    assert page.evaluate("window.drawings.map(one => one.isConnected)") == [True] * 3
+    assert page.evaluate("window.dimmed") == 0
+
+
+def test_elasticsearch_goes_and_comes_back(servers, own, fill, serve, visit):
+    """The last figures stay, with the time since when it is away; then the page goes on by itself."""
+    config = own()
+    fill(config)
+    page = visit(serve(config))
+    page.get_by_test_id("kpis").wait_for()
+    status = page.get_by_test_id("status")
+    (running,) = (one for one in stack.running(servers) if one.name == elasticsearch.NAME)
+    process.stop(running)
+    try:
+        wait_for(lambda: status.get_attribute("data-state") == "away")
+        time.sleep(3)
+
+        assert re.search(r"Elasticsearch is away since \d\d:\d\d:\d\d", status.inner_text())
+        assert f"no Elasticsearch answers at {config.elasticsearch.url}" in page.get_by_test_id("fault").inner_text()
+        assert value(page, "kpi-events") == 1_000
+    finally:
+        stack.up(servers)
+    wait_for(lambda: status.get_attribute("data-state") in {"live", "quiet"})
+    fill(config, events=500, first=1_000)
+    wait_for(lambda: value(page, "kpi-events") == 1_500)
+
+    assert page.get_by_test_id("fault").count() == 0
+
+
+def test_elasticsearch_that_never_answered_is_waited_for(own, serve, visit):
+    """A page that was opened too early says so."""
+    page = visit(serve(own("elasticsearch.url=http://127.0.0.1:1")))
+
+    assert page.get_by_test_id("status").get_attribute("data-state") == "away"
+    assert "is it running?" in page.get_by_test_id("fault").inner_text()
+
+
+def test_empty_index_shows_what_to_do_next(own, fill, serve, visit):
+    """And fills by itself, whether the index is empty or not there yet."""
+    config = own()
+    page = visit(serve(config))
+    steps = page.get_by_test_id("next-steps")
+
+    assert "No event has been scored yet" in steps.inner_text()
+    assert "streamscore score" in steps.inner_text()
+
+    index.ensure(config.elasticsearch)
+    time.sleep(3)
+
+    assert steps.is_visible()
+
+    fill(config)
+    page.get_by_test_id("kpi-events").wait_for()
+
+    assert steps.count() == 0
+
+
+def test_time_range_and_models_can_be_picked(own, fill, serve, visit, documents):
+    """A pick holds while the page refreshes; one model's figures are the same with and without the other."""
+    config = own()
+    fill(config, events=3_000, seconds=1_200)
+    page = visit(serve(config))
+    page.get_by_test_id("versions").wait_for()
+    everything = counted(documents, config)
+    page.get_by_role("radio", name="5m", exact=True).click()
+    wait_for(lambda: 700 < value(page, "kpi-events") < 800)
+    page.get_by_role("radio", name="all", exact=True).click()
+    wait_for(lambda: value(page, "kpi-events") == 3_000)
+    page.get_by_role("combobox", name="Models").click()
+    page.get_by_role("option", name="svm").click()
+    page.keyboard.press("Escape")
+    page.get_by_test_id("model-lr").wait_for(state="detached")
+    time.sleep(5)
+
+    assert page.get_by_test_id("model-lr").count() == 0
+    assert shown(page, "svm-.*") == {key: number for key, number in everything.items() if key.startswith("svm")}
+    assert shown(page, "(kpi-accuracy|served)-lr.*") == {}
+
+
+def test_third_model_appears_and_the_pick_stays(own, fill, serve, visit, documents):
+    """Any number of models; a new one shows unless some were picked."""
+    config = own()
+    fill(config, end=round(time.time() * 1_000) - 30_000)
+    address = serve(config)
+    page, picky = visit(address), visit(address)
+    picky.get_by_test_id("model-lr").wait_for()
+    picky.get_by_role("combobox", name="Models").click()
+    picky.get_by_role("option", name="lr").click()
+    picky.keyboard.press("Escape")
+    picky.get_by_test_id("model-svm").wait_for(state="detached")
+    fill(config, events=600, seconds=20, first=1_000, models=("lr", "svm", "gbt"))
+    page.get_by_test_id("model-gbt").wait_for()
+    wait_for(lambda: shown(page, "(lr|svm|gbt)-.*") == counted(documents, config))
+
+    assert value(page, "kpi-events") == 1_600
+    wait_for(lambda: value(picky, "kpi-events") == 1_600)
+    assert picky.get_by_test_id("model-lr").is_visible()
+    assert picky.get_by_test_id("model-gbt").count() == 0
+
+
+def test_time_range_without_events_says_so(own, fill, serve, visit):
+    """Not that there are none at all."""
+    config = own("dashboard.time_range=5m")
+    fill(config, end=round(time.time() * 1_000) - 3_600_000)
+    page = visit(serve(config))
+
+    assert "Choose a longer time range." in page.get_by_test_id("nothing-in-range").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE])
+def test_page_is_readable(own, fill, serve, visit, scheme, viewport):
+    """Light and dark, on a desk and in a hand: enough contrast, nothing cut off, nothing beside the screen."""
+    config = own("dashboard.min_labelled=1")
+    fill(config, models=("lr", "svm", "gbt"))
+    page = visit(serve(config), scheme, viewport)
+    page.get_by_test_id("versions").wait_for()
+    time.sleep(2)
+    text, back = (
+        sum(int(part) for part in re.findall(r"\d+", page.evaluate(script))[:3])
+        for script in (
+            "getComputedStyle(document.querySelector('[data-testid=kpi-events]')).color",
+            "getComputedStyle(document.querySelector('.stApp')).backgroundColor",
+        )
+    )
+    overflowing = page.evaluate(
+        """() => [...document.querySelectorAll('.ss td, .ss-kpi-value, .ss-heading, .st-key-controls *')]
+            .filter(one => one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+            .map(one => one.outerHTML.slice(0, 90))"""
+    )
+
+    assert (text < back) == (scheme == "light")
+    assert abs(text - back) > 500
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    assert overflowing == []
+
+
+def test_real_stream_moves_the_page_and_a_third_model_comes_by_configuration(
+    own, trained, spark, serve, visit, job, as_file, documents
+):
+    """The whole way: topic, job, index, browser; at its end every number is that of the documents."""
+    _, figures = trained
+    config = own(f"seed.source={figures['test_set']}", "stream.synthetic=true", "seed.limit=3000")
+    seed_topic.check(config)
+    seed_topic.run(spark, config)
+    page = visit(serve(config))
+    page.get_by_test_id("next-steps").wait_for()
+    scorer = job(
+        ["streamscore", "score", "--config", as_file(config), "--set", "stream.max_events_per_batch=400"],
+    )
+    page.get_by_test_id("kpi-events").wait_for(timeout=120_000)
+    seen = set()
+    wait_for(lambda: seen.add(value(page, "kpi-events")) or 3_000 in seen, 120)
+    scorer.process.terminate()
+
+    assert scorer.wait() == 0, scorer.output
+    assert len(seen) > 1
+    wait_for(lambda: shown(page, "(lr|svm)-.*") == counted(documents, config))
+
+    models = [{"name": model.name, "uri": model.uri} for model in config.models]
+    models.append({"name": "twin", "uri": config.models[0].uri})
+    again = own(f"seed.source={figures['test_set']}", "seed.limit=1000", f"models={json.dumps(models)}")
+    seed_topic.run(spark, again)
+    scorer = job(["streamscore", "score", "--available-now", "--config", as_file(again, "again.yml")])
+
+    assert scorer.wait() == 0, scorer.output
+    page.get_by_test_id("model-twin").wait_for()
+    wait_for(lambda: shown(page, "(lr|svm|twin)-.*") == counted(documents, config))
+    assert value(page, "kpi-events") == 4_000
+    assert value(page, "twin-scored") == 1_000

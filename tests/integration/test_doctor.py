@@ -1,0 +1,203 @@
+"""The doctor: well when all is well, and for each seeded fault the right finding and what to do."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from streamscore import checkpoint, doctor, index, score_stream, topics
+from streamscore.errors import StreamscoreError
+from streamscore.local import java
+
+
+@pytest.fixture(scope="module")
+def scored(spark, make_own, small_models, produce, tmp_path_factory):
+    """A configuration with a past: a scored topic, a checkpoint, an index."""
+    models = f"models=[{{name: lr, uri: {small_models['lr']}}}]"
+    config = make_own("doctor", tmp_path_factory.mktemp("doctor"), models, "stream.available_now=true")
+    topics.ensure(config.kafka, config.kafka.topics.input)
+    produce(config.kafka, config.kafka.topics.input, ["{}"] * 20)
+    score_stream.check(config)
+    score_stream.run(spark, config)
+    return config
+
+
+@pytest.fixture
+def config(scored, tmp_path):
+    """The same with a copy of the checkpoint, to be damaged."""
+    copy = tmp_path / "checkpoint"
+    shutil.copytree(scored.stream.checkpoint, copy)
+    return changed(scored, "stream", checkpoint=str(copy))
+
+
+def changed(config, section, **values):
+    """Return a configuration with other values in a section."""
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=values)})
+
+
+def faults(config):
+    """Return the faults that are found, as text."""
+    return [f"{finding.subject}: {finding.text}" for finding in doctor.examine(config) if finding.status == "fault"]
+
+
+def test_all_is_well(config):
+    """Every subject is looked at and none has a fault."""
+    found = list(doctor.examine(config))
+
+    assert [finding for finding in found if finding.status == "fault"] == []
+    assert {finding.subject for finding in found} >= {
+        "python", "java", "jars", "disk", "kafka", "elasticsearch", "models", "checkpoint",
+    }  # fmt: skip
+
+
+def absent_broker(config, _):
+    """No server at the address."""
+    return changed(config, "kafka", bootstrap_servers="127.0.0.1:1"), "kafka: no Kafka broker answers at 127.0.0.1:1"
+
+
+def absent_topic(config, _):
+    """A topic that nobody made."""
+    names = config.kafka.topics.model_copy(update={"input": "absent"})
+    return changed(config, "kafka", topics=names), "kafka: no topic 'absent'; there are "
+
+
+def absent_elasticsearch(config, _):
+    """No server at the address."""
+    return changed(config, "elasticsearch", url="http://127.0.0.1:1"), "elasticsearch: no Elasticsearch answers"
+
+
+def other_mapping(config, _):
+    """An index that cannot hold the outcomes."""
+    name = f"{config.elasticsearch.index}-other"
+    with index.client(config.elasticsearch) as client:
+        client.indices.create(index=name, mappings={"properties": {"correct": {"type": "text"}}})
+    return changed(config, "elasticsearch", index=name), "elasticsearch: the index .* cannot hold .* correct is text"
+
+
+def absent_model(config, _):
+    """A folder that is not there."""
+    models = (config.models[0].model_copy(update={"uri": "/nowhere"}),)
+    return config.model_copy(update={"models": models}), "models: lr: /nowhere is not the folder of a PipelineModel"
+
+
+def absent_registered_model(config, _):
+    """A name that the registry does not know."""
+    models = (config.models[0].model_copy(update={"uri": "models:/nobody@champion"}),)
+    return config.model_copy(update={"models": models}), "models: models:/nobody@champion: no such model"
+
+
+def missing_metadata(config, _):
+    """A checkpoint without its identity."""
+    (Path(config.stream.checkpoint) / "metadata").unlink()
+    return config, "checkpoint: .*/metadata is missing"
+
+
+def torn_offsets(config, _):
+    """Half an entry."""
+    (Path(config.stream.checkpoint) / "offsets" / "0").write_text("v1")
+    return config, "checkpoint: .*/offsets/0 is damaged: delete it"
+
+
+def other_checkpoint(config, tmp_path):
+    """Not the one that the index was written from."""
+    return changed(config, "stream", checkpoint=str(tmp_path / "other")), "past: the index was written from another"
+
+
+def topic_made_anew(config, _):
+    """Fewer events than were scored already."""
+    topics.delete(config.kafka, config.kafka.topics.input)
+    topics.ensure(config.kafka, config.kafka.topics.input)
+    return config, r"past: partition \d ends at 0, but \d+ was scored already: the topic was made anew"
+
+
+def expired_events(config, _):
+    """Events that are gone before they were scored."""
+    from confluent_kafka import TopicPartition
+
+    path = Path(config.stream.checkpoint) / "offsets" / "0"
+    lines = path.read_text().splitlines()
+    ends = json.loads(lines[2])
+    name = config.kafka.topics.input
+    partition, end = next((p, o) for p, o in ends[name].items() if o > 0)
+    lines[2] = json.dumps({name: {**ends[name], partition: 0}})
+    path.write_text("\n".join(lines))
+    client = topics.admin(config.kafka)
+    for future in client.delete_records([TopicPartition(name, int(partition), end)]).values():
+        future.result()
+    return config, f"past: partition {partition} begins at {end}, but 0 is next: {end} events have expired"
+
+
+def damaged_jar(config, tmp_path):
+    """A file that is not the locked one."""
+    folder = tmp_path / "artifacts"
+    for group in ("spark", "decoder"):
+        (folder / group).mkdir(parents=True)
+        for path in (config.local.artifacts_dir / group).iterdir():
+            (folder / group / path.name).symlink_to(path)
+    victim = next((folder / "spark").iterdir())
+    victim.unlink()
+    victim.write_bytes(b"x")
+    return changed(config, "local", artifacts_dir=folder), f"jars: .*{victim.name} is not the file that was locked"
+
+
+FAULTS = [
+    absent_broker,
+    absent_topic,
+    absent_elasticsearch,
+    other_mapping,
+    absent_model,
+    absent_registered_model,
+    missing_metadata,
+    torn_offsets,
+    other_checkpoint,
+    damaged_jar,
+    expired_events,  # these two spoil the topic: last
+    topic_made_anew,
+]
+
+
+def test_absent_java_is_found(config, monkeypatch):
+    """What to install is said."""
+
+    def none():
+        raise StreamscoreError("no Java 17")
+
+    monkeypatch.setattr(java, "find", none)
+
+    assert "java: no Java 17" in faults(config)
+
+
+def test_wrong_clock_is_found(config, monkeypatch):
+    """Half a minute is too much."""
+    monkeypatch.setattr(index, "clock", lambda _: time.time() + 90)
+
+    assert any("its clock is +90 s off" in text for text in faults(config))
+
+
+def test_running_job_and_unfinished_batch_are_told(config):
+    """These are no faults."""
+    files = checkpoint.folder(config.stream.checkpoint)
+    (Path(config.stream.checkpoint) / "commits" / "0").unlink()
+    texts = [finding.text for finding in doctor.examine(config)]
+    assert any("batch 0 was begun and not finished" in text for text in texts)
+    created = psutil.Process(os.getpid()).create_time()
+    files.write(checkpoint.LEASE, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "created": created}))
+    texts = [finding.text for finding in doctor.examine(config)]
+
+    assert any(f"in use by process {os.getpid()}" in text for text in texts)
+    assert faults(config) == []
+
+
+@pytest.mark.parametrize("seeded", FAULTS, ids=lambda fault: fault.__name__)
+def test_seeded_fault_is_found(config, tmp_path, seeded):
+    """With its name and a way out."""
+    broken, expected = seeded(config, tmp_path)
+    found = faults(broken)
+
+    assert any(re.search(expected, text) for text in found), found

@@ -1,0 +1,217 @@
+"""The figures of the page and of the report, each compared with a count of the documents themselves."""
+
+import contextlib
+import time
+from collections import Counter
+
+import pytest
+
+from streamscore import index, report
+from streamscore.dashboard.reader import Reader
+from streamscore.errors import InputError, ServerError
+
+
+def now():
+    """Return this moment in epoch milliseconds."""
+    return round(time.time() * 1_000)
+
+
+@pytest.fixture
+def read():
+    """Return a function that reads a snapshot with a reader of its own."""
+
+    def once(config, time_range="all", budget=None):
+        with contextlib.closing(Reader(config.elasticsearch, budget=budget)) as reader:
+            return reader.read(time_range, now())
+
+    return once
+
+
+@pytest.fixture
+def filled(own, fill):
+    """A configuration with a minute of outcomes of three models, the last of which came later."""
+    config = own("dashboard.min_labelled=1")
+    end = now()
+    fill(config, events=2_000, seconds=60, end=end - 40_000)
+    fill(config, events=1_000, seconds=40, end=end, first=2_000, models=("lr", "svm", "gbt"))
+    return config
+
+
+def test_numbers_of_each_model_are_those_of_its_documents(filled, read, documents):
+    """Correct, incorrect, unlabelled and every cell of the confusion table."""
+    found = documents(filled).values()
+    shown = {model.name: model for model in read(filled).models}
+
+    assert set(shown) == {"lr", "svm", "gbt"}
+    for name, model in shown.items():
+        own = [document for document in found if document["model"] == name]
+        labelled = [document for document in own if "label" in document]
+        cells = Counter((document["label"], document["prediction"]) for document in labelled)
+
+        assert model.events == len(own)
+        assert model.correct == sum(document["correct"] == 1 for document in labelled)
+        assert model.incorrect == sum(document["correct"] == 0 for document in labelled)
+        assert model.unlabelled == len(own) - len(labelled)
+        assert model.confusion == cells
+
+
+def test_events_and_rejected_messages_are_counted_once(filled, read, documents):
+    """However many models scored them."""
+    found, bad = documents(filled).values(), documents(filled, filled.elasticsearch.rejected_index).values()
+    shown = read(filled)
+
+    assert shown.scored == len({document["event_id"] for document in found})
+    assert shown.rejected == Counter(document["reason"] for document in bad)
+    assert list(shown.rejected.values()) == sorted(shown.rejected.values(), reverse=True)
+    assert shown.events == shown.scored + len(bad) == 3_000
+    assert (shown.extent.first, shown.extent.last) == (
+        min(document["@timestamp"] for document in (*found, *bad)),
+        max(document["@timestamp"] for document in (*found, *bad)),
+    )
+
+
+def test_points_of_the_accuracy_chart_are_those_of_their_stretch_of_time(filled, read, documents):
+    """The models' and the majority rate's."""
+    found = [document for document in documents(filled).values() if "label" in document]
+    shown = read(filled)
+    points = {(point.at, point.line): point for point in shown.lines(1, ["lr", "svm", "gbt"])}
+    within = {}
+    for document in found:
+        start = document["@timestamp"] // shown.window.interval * shown.window.interval
+        within.setdefault((start, document["model"]), []).append(document)
+
+    assert len({at for at, _ in points}) >= 45
+    for (at, line), point in points.items():
+        own = within.get((at, "lr" if line == "majority rate" else line), [])
+        right = [document["label"] == 0.0 if line == "majority rate" else document["correct"] == 1 for document in own]
+
+        assert point.labelled == len(own)
+        assert point.accuracy == (sum(right) / len(own) if own else None)
+
+
+def test_time_range_leaves_out_what_is_older(own, fill, read, documents):
+    """To the bucket; both models' and the rejected messages' counts."""
+    config = own()
+    fill(config, events=3_000, seconds=1_200)
+    shown = read(config, "5m")
+    found = [entry for entry in documents(config).values() if entry["@timestamp"] >= shown.window.start]
+    bad = documents(config, config.elasticsearch.rejected_index).values()
+
+    assert 0 <= (shown.read_at - 300_000) - shown.window.start < shown.window.interval
+    assert sum(model.events for model in shown.models) == len(found)
+    assert shown.rejected_total == sum(entry["@timestamp"] >= shown.window.start for entry in bad)
+    assert 700 < shown.events < 800
+
+
+def test_job_says_its_lag_its_speed_and_its_versions(filled, read):
+    """As of its last batch, the batches of the last thirty seconds, and the first batch of each version."""
+    shown = read(filled)
+
+    assert shown.stream.synthetic
+    assert shown.stream.latest.lag == 1_001
+    assert shown.rate == pytest.approx(25, rel=0.15)
+    assert sum(events for _, events in shown.throughput) == 60 * (2_000 // 60) + 40 * 25
+    assert [(version.model, version.version) for version in shown.changes()] == [("lr", "2")]
+    assert shown.version("lr") == "2"
+
+
+def test_documents_that_come_late_are_counted(filled, fill, read, documents):
+    """Wherever in the past they belong, by a reader that has counted that time before."""
+    with contextlib.closing(Reader(filled.elasticsearch)) as reader:
+        before = reader.read("all", now())
+        fill(filled, events=500, seconds=30, end=now() - 50_000, first=9_000)
+        after = reader.read("all", now())
+
+    assert sum(model.events for model in before.models) < sum(model.events for model in after.models)
+    assert sum(model.events for model in after.models) == len(documents(filled))
+
+
+def test_replay_changes_nothing(filled, fill, read):
+    """The same documents again, under the same ids."""
+    end = now()
+    fill(filled, events=500, seconds=30, end=end, first=20_000)
+    before = read(filled)
+    fill(filled, events=500, seconds=30, end=end, first=20_000)
+
+    assert read(filled).models == before.models
+
+
+def test_small_budget_ends_at_the_same_numbers(filled):
+    """Part by part; what is left is known at every step."""
+    with contextlib.closing(Reader(filled.elasticsearch, budget=1_000)) as reader:
+        steps = [reader.read("all", now()) for _ in range(12)]
+    pending = [step.pending for step in steps]
+
+    assert pending[0] > 3_000
+    assert pending == sorted(pending, reverse=True)
+    assert pending[-1] == 0
+    with contextlib.closing(Reader(filled.elasticsearch, budget=None)) as reader:
+        assert reader.read("all", now()).models == steps[-1].models
+
+
+def test_index_may_be_empty_or_absent(own, read):
+    """There is nothing to show, and nothing fails."""
+    config = own()
+    absent = read(config)
+    index.ensure(config.elasticsearch)
+    empty = read(config)
+
+    for shown in (absent, empty):
+        assert shown.extent is None
+        assert shown.models == ()
+        assert shown.events == 0
+        assert shown.rate is None
+
+
+def test_search_that_is_refused_says_why(own):
+    """A part of a request that fails is not taken for an answer."""
+    config = own()
+    index.ensure(config.elasticsearch)
+    wrong = {"size": 0, "aggs": {"mean": {"avg": {"field": "model"}}}}
+
+    with (
+        index.client(config.elasticsearch) as client,
+        pytest.raises(ServerError, match=f"cannot search {config.elasticsearch.index}: .*keyword"),
+    ):
+        index.search(client, config.elasticsearch, [(config.elasticsearch.index, wrong)])
+
+
+def test_report_has_the_curves_of_the_scores(filled, documents):
+    """The area as scikit-learn computes it from the single scores; calibration of the probabilities only."""
+    from sklearn.metrics import roc_auc_score
+
+    _, curves = report.read(filled.elasticsearch, "all", now())
+
+    assert {found.model: bool(found.calibration) for found in curves} == {"lr": True, "svm": False, "gbt": False}
+    for found in curves:
+        own = [entry for entry in documents(filled).values() if entry["model"] == found.model and "label" in entry]
+        exact = roc_auc_score([entry["label"] for entry in own], [entry["score"] for entry in own])
+
+        assert found.auc == pytest.approx(exact, abs=2e-3)
+        for group in found.calibration:
+            scores = [entry for entry in own if abs(entry["score"] - group.score) < 0.1]
+            assert 0 < group.events <= len(scores)
+    assert sum(group.events for group in curves[0].calibration) == sum(
+        entry["model"] == "lr" and "label" in entry for entry in documents(filled).values()
+    )
+
+
+def test_report_of_nothing_is_an_error(own, tmp_path):
+    """It says what is missing, and leaves no file."""
+    config = own()
+
+    with pytest.raises(InputError, match=f"nothing to report: the index '{config.elasticsearch.index}' .* no event"):
+        report.write(config, "all", tmp_path / "report.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_report_is_written_with_the_numbers_of_the_documents(filled, documents, tmp_path):
+    """Into one file, small enough for a mail."""
+    out = tmp_path / "report.html"
+    size = report.write(filled, "all", out)
+    html = out.read_text(encoding="utf-8")
+    right = sum(entry["model"] == "svm" and entry.get("correct") == 1 for entry in documents(filled).values())
+
+    assert f'data-testid="svm-correct" data-value="{right}"' in html
+    assert "&lt;i&gt;odd&lt;/i&gt;" in html
+    assert size < 1_000_000

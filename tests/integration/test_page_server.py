@@ -1,0 +1,77 @@
+"""The live page beside the local servers: started with the demo, stopped with them."""
+
+import contextlib
+import logging
+import socket
+
+import pytest
+
+from streamscore import config as configuration
+from streamscore import console, demo
+from streamscore.dashboard import server
+from streamscore.errors import SetupError
+from streamscore.local import stack
+from streamscore.local.ports import free_port
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A configuration with a state folder and a port of this test's own; its servers are down at the end."""
+    if not server.installed():
+        pytest.skip("the extra of the page is not installed")
+    config = configuration.load("local", [f"state_dir={tmp_path / 'state'}", f"dashboard.port={free_port()}"])
+    yield config
+    stack.down(config)
+
+
+@pytest.fixture
+def said(caplog, monkeypatch):
+    """Return a function that returns the lines that people read."""
+    monkeypatch.setattr(console.log, "propagate", True)
+    caplog.set_level(logging.INFO, console.log.name)
+    return lambda: caplog.messages
+
+
+def answers(config):
+    """Tell whether the page's server answers."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", config.dashboard.port), timeout=5):
+        return True
+    return False
+
+
+def test_demo_opens_the_page_once_and_down_stops_it(config, said):
+    """Its address is said; a second demo finds it running."""
+    first = demo._open_page(config, ["--config", "local"])
+    again = demo._open_page(config, ["--config", "local"])
+
+    assert first == again == server.address(config)
+    assert said().count(f"watch it live: {first}") == 2
+    assert answers(config)
+    assert [running.name for running in stack.running(config)] == ["page"]
+    assert stack.down(config) == ["page"]
+    assert not answers(config)
+
+
+def test_demo_goes_on_without_a_page(config, said, monkeypatch):
+    """When the extra is not installed, or the port is taken: it says so."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", config.dashboard.port))
+        other.listen()
+        taken = demo._open_page(config, [])
+    monkeypatch.setattr(server, "find_spec", lambda _: None)
+    absent = demo._open_page(config, [])
+
+    assert taken is absent is None
+    assert "no live page: port" in said()[0]
+    assert "pip install 'streamscore[dashboard]'" in said()[1]
+    assert stack.running(config) == []
+
+
+def test_page_that_does_not_come_up_is_not_left_running(config):
+    """The message has the end of its log."""
+    broken = server.server(config, [])
+    broken.command[3:] = ["run", "/nowhere/app.py"]
+
+    with pytest.raises(SetupError, match="page ended while it started"):
+        stack.add(config, broken)
+    assert stack.running(config) == []

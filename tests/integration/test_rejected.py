@@ -1,0 +1,96 @@
+"""The rejected topic: looked at, shown, and sent again once."""
+
+import random
+
+import oracle
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from streamscore import cli, rejected, score_stream, topics
+from streamscore.errors import InputError, StreamscoreError
+
+
+@pytest.fixture(scope="module")
+def config(spark, make_own, small_models, produce, tmp_path_factory):
+    """A configuration whose rejected topic holds five messages of two reasons."""
+    models = f"models=[{{name: lr, uri: {small_models['lr']}}}]"
+    no_limit = "stream.max_rejected_share=null"
+    config = make_own("rejected", tmp_path_factory.mktemp("r"), models, "stream.available_now=true", no_limit)
+    topics.ensure(config.kafka, config.kafka.topics.input)
+    bad = [(f"k{n}".encode(), b"secret" if n < 3 else b"{}", [("trace", b"t")]) for n in range(5)]
+    produce(config.kafka, config.kafka.topics.input, bad)
+    score_stream.check(config)
+    score_stream.run(spark, config)
+    return config
+
+
+@pytest.fixture
+def command(config, tmp_path):
+    """Return a function that runs `streamscore rejected …` on that configuration."""
+    file = tmp_path / "rejected.yml"
+    file.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude={"kafka": {"options"}})))
+
+    def run(*words):
+        result = CliRunner().invoke(cli.app, ["rejected", *words, "--config", str(file)])
+        if isinstance(result.exception, StreamscoreError):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return run
+
+
+def test_list_counts_reasons_and_names_the_newest(command):
+    """Without a word of their content."""
+    listed = command("list")
+
+    assert "       3 not_json\n" in listed
+    assert "       2 bad_features\n" in listed
+    assert listed.count("not_json: not JSON, or not complete, near byte 0") == 3
+    assert "secret" not in listed
+    assert len(command("list", "--reason", "not_json", "--limit", "2").splitlines()) == 3
+
+
+def test_show_shows_the_whole_message(command, config):
+    """Key, value and headers as they came, and what is wrong."""
+    message = next(message for message in rejected.read(config.kafka) if message.key == b"k0")
+    shown = command("show", message.event_id)
+
+    assert "not_json: not JSON" in shown
+    assert "b'k0'" in shown
+    assert "trace = b't'" in shown
+    assert "b'secret'" in shown
+    with pytest.raises(InputError, match="no rejected message has the id nope"):
+        command("show", "nope")
+
+
+def test_replay_sends_each_message_once(command, config, consume):
+    """However often it is asked for; with its own key and headers, and one that says what it is."""
+    first = command("replay", "--reason", "not_json")
+    second = command("replay", "--reason", "not_json")
+    again = [record for record in consume(config.kafka, config.kafka.topics.input) if len(record[2]) > 1]
+
+    assert first == "sent 3 of 3; the others were sent before\n"
+    assert second == "sent 0 of 3; the others were sent before\n"
+    assert sorted(key for key, _, _ in again) == [b"k0", b"k1", b"k2"]
+    assert all(value == b"secret" and headers[0] == ("trace", b"t") for _, value, headers in again)
+
+
+def test_repaired_message_is_scored(spark, command, config, outcomes, tmp_path):
+    """Another value under the same key: the outcome is there, and the message is not rejected again."""
+    message = next(message for message in rejected.read(config.kafka) if message.key == b"k4")
+    repaired = tmp_path / "repaired.json"
+    repaired.write_bytes(oracle.message(1.0, oracle.vector(random.Random(1))))
+    command("replay", message.event_id, "--value", str(repaired))
+    summary = score_stream.run(spark, config)
+
+    assert summary["scored"] == 1
+    assert [outcome["key"] for outcome in outcomes(config)] == ["k4"]
+
+
+@pytest.mark.parametrize("words", [(), ("a-0-1", "--reason", "not_json"), ("a-0-1", "a-0-2", "--value", "x")])
+def test_what_to_replay_must_be_said(command, words):
+    """Nothing is sent by accident."""
+    with pytest.raises(StreamscoreError, match="give ids or --reason, not both"):
+        command("replay", *words)

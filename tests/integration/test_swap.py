@@ -1,0 +1,126 @@
+"""Models swapped while the stream runs: the old one serves until the new one is let in, and no event sees both."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import defaultdict
+
+import mlflow
+import oracle
+import pytest
+from pyspark.ml import Pipeline
+from pyspark.ml.classification import LogisticRegression
+from pyspark.ml.linalg import Vectors
+
+from streamscore import index, registry, score_stream, topics
+
+
+@pytest.fixture
+def register(spark, own):
+    """Return a function that trains a model of some size and registers it as a new version with the alias."""
+
+    def train(config, seed, size=oracle.SIZE):
+        generator = random.Random(seed)
+        rows = [
+            (
+                float(generator.random() < 0.5),
+                Vectors.sparse(size, sorted((i, generator.random()) for i in generator.sample(range(size), 9))),
+            )
+            for _ in range(200)
+        ]
+        data = spark.createDataFrame(rows, ["label", "features"])
+        model = Pipeline(stages=[LogisticRegression(maxIter=3)]).fit(data)
+        return registry.log_training(config, {"seed": seed}, {}, {"lr": model})[0]
+
+    return train
+
+
+class Director(threading.Thread):
+    """Does things at their time while the job runs in the main thread, and ends it."""
+
+    def __init__(self, script) -> None:
+        super().__init__(daemon=True)
+        self.script = script
+        self.failure = None
+
+    def run(self) -> None:
+        """Run the script, then stop the job as a supervisor would."""
+        try:
+            self.script()
+        except BaseException as error:  # noqa: BLE001 (shown by the test)
+            self.failure = error
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_alias_moves_while_events_flow(spark, own, register, outcomes):
+    """Version 1, then 2; version 3, of another size, is refused and shown; back to 1 by moving the alias back."""
+    name = f"swap-{os.getpid()}"
+    config = own(
+        f"mlflow.registered_names.lr={name}",
+        f"models=[{{name: lr, uri: models:/{name}@champion}}]",
+        "stream.model_poll_seconds=0.5",
+        "message.size=110",
+    )
+    register(config, seed=1)
+    topics.ensure(config.kafka, config.kafka.topics.input)
+    score_stream.check(config)
+    ledger = oracle.Ledger(seed=3)
+
+    def flow(reached):
+        """Send events until something is so."""
+        deadline = time.monotonic() + 90
+        while not reached():
+            assert time.monotonic() < deadline
+            oracle.send(config, ledger.next_messages(50, share_bad=0))
+            time.sleep(0.1)
+
+    def script():
+        flow(lambda: "lr:1" in models_in_use(config))
+        register(config, seed=2)
+        flow(lambda: "lr:2" in models_in_use(config))
+        register(config, seed=3, size=90)
+        flow(lambda: any("lr:3" in refused for refused in refusals(config)))
+        client = mlflow.MlflowClient(registry.tracking_uri(config))
+        client.set_registered_model_alias(name, "champion", "1")
+        flow(lambda: models_in_use(config)[-1] == "lr:1")
+
+    director = Director(script)
+    director.start()
+    summary = score_stream.run(spark, config)
+    assert director.failure is None
+    rest = score_stream.run(
+        spark, config.model_copy(update={"stream": config.stream.model_copy(update={"available_now": True})})
+    )
+
+    per_event = defaultdict(list)
+    for outcome in outcomes(config):
+        per_event[outcome["key"]].append(outcome["model_version"])
+    batches = [status["models"] for status in statuses(config)]
+    changes = [models for before, models in zip([None, *batches], batches, strict=False) if models != before]
+
+    assert summary["events"] + rest["events"] == ledger.sent
+    assert per_event.keys() == ledger.good.keys()
+    assert all(len(found) == 1 for found in per_event.values())
+    assert changes == [["lr:1"], ["lr:2"], ["lr:1"]]
+    assert index.count(config.elasticsearch) == ledger.sent
+
+
+def statuses(config):
+    """Return the status documents in the order of their batches."""
+    with index.client(config.elasticsearch) as client:
+        client.indices.refresh(index=config.elasticsearch.status_index)
+        hits = client.search(index=config.elasticsearch.status_index, sort="batch", size=1000)["hits"]["hits"]
+    return [hit["_source"] for hit in hits]
+
+
+def models_in_use(config):
+    """Return the models of each batch so far."""
+    return [model for status in statuses(config) for model in status["models"]]
+
+
+def refusals(config):
+    """Return what each batch so far says of versions that were not let in."""
+    return [text for status in statuses(config) for text in status["refused"]]

@@ -1,0 +1,93 @@
+"""Commands that run in the background of a test: watched, signalled, killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sysconfig
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Return the environment of a user who has activated the virtual environment."""
+    return {**os.environ, "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}", **extra}
+
+
+class Job:
+    """A command that runs in the background, in a process group of its own; its output is collected."""
+
+    def __init__(self, command: list[str], env: dict[str, str] | None = None, **options: Any) -> None:
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            env=env or environment(),
+            **options,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
+            self.lines.append(line)
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far."""
+        return "".join(self.lines)
+
+    @property
+    def lives(self) -> bool:
+        """Whether it still runs."""
+        return self.process.poll() is None
+
+    def wait_for(self, text: str, seconds: float = 120) -> None:
+        """Wait until it has printed a text."""
+        self.wait_until(lambda: text in self.output, seconds)
+
+    def wait_until(self, reached: Callable[[], bool], seconds: float = 120) -> None:
+        """Wait until something is so, while it runs."""
+        deadline = time.monotonic() + seconds
+        while not reached():
+            assert self.lives, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.05)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the process that was started, as a supervisor would."""
+        self.process.send_signal(number)
+
+    def members(self) -> list[psutil.Process]:
+        """Return the process that was started and all that it has started."""
+        try:
+            leader = psutil.Process(self.process.pid)
+            return [leader, *leader.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def kill(self) -> None:
+        """Kill it and all that it has started, at once."""
+        for member in self.members():
+            try:
+                member.kill()
+            except psutil.NoSuchProcess:
+                continue
+        self.process.wait(30)
+
+    def wait(self, seconds: float = 180) -> int:
+        """Wait for its end and return its exit code."""
+        code = self.process.wait(seconds)
+        self._reader.join(10)
+        return code

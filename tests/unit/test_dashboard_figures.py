@@ -1,0 +1,173 @@
+"""From counted outcomes to the numbers that people read."""
+
+import pytest
+
+from streamscore.dashboard.figures import (
+    MAJORITY,
+    Answer,
+    Bucket,
+    Point,
+    Snapshot,
+    Stream,
+    Tally,
+    Version,
+    accuracy_span,
+    in_order,
+)
+from streamscore.dashboard.windows import Extent, Window
+
+MODELS = ["lr", "svm"]
+
+
+def tally(model, right, wrong, unlabelled=0, version="1", clicks=0):
+    """Return a tally: right and wrong answers for label 0, and right ones for label 1 (clicks)."""
+    answers = [Answer(0.0, 0.0, right), Answer(0.0, 1.0, wrong), Answer(1.0, 1.0, clicks)]
+    return Tally(
+        model, version, right + wrong + clicks + unlabelled, tuple(answer for answer in answers if answer.events)
+    )
+
+
+def bucket(start, *tallies):
+    """Return a bucket of some tallies."""
+    return Bucket(start, sum(one.events for one in tallies), tallies)
+
+
+def snapshot(*buckets, rejected=None, versions=(), read_at=100_000, last=10_000):
+    """Return a snapshot with buckets of a second."""
+    return Snapshot(
+        read_at=read_at,
+        extent=Extent(0, last),
+        window=Window(0, 1_000, whole=True),
+        buckets=buckets,
+        pending=0,
+        rejected=rejected or {},
+        stream=Stream(None, None, synthetic=False),
+        rate=None,
+        versions=versions,
+        throughput=(),
+        took=1,
+    )
+
+
+def test_model_is_summed_over_buckets_and_versions():
+    """Correct, incorrect and unlabelled events are all that it scored."""
+    shown = snapshot(
+        bucket(0, tally("lr", 7, 2, unlabelled=1)),
+        bucket(1_000, tally("lr", 3, 1, version="1"), tally("lr", 4, 0, unlabelled=2, version="2")),
+    )
+    (model,) = shown.models
+
+    assert (model.correct, model.incorrect, model.unlabelled, model.events) == (14, 3, 3, 20)
+    assert model.accuracy == 14 / 17
+    assert model.confusion == {(0.0, 0.0): 14, (0.0, 1.0): 3}
+
+
+def test_model_without_labels_has_no_accuracy():
+    """It is unknown, not zero."""
+    (model,) = snapshot(bucket(0, tally("lr", 0, 0, unlabelled=5))).models
+
+    assert model.accuracy is None
+    assert model.unlabelled == 5
+
+
+def test_events_count_once_however_many_models_score_them():
+    """A model that came later, or went, does not change the number of events."""
+    shown = snapshot(
+        bucket(0, tally("lr", 10, 0), tally("svm", 10, 0)),
+        bucket(1_000, tally("lr", 5, 0), tally("svm", 5, 0), tally("gbt", 5, 0)),
+        bucket(2_000, tally("gbt", 8, 0)),
+        rejected={"not_json": 2},
+    )
+
+    assert shown.scored == 23
+    assert shown.events == 25
+
+
+def test_majority_rate_is_what_the_commoner_label_would_get_right():
+    """Over the whole window, each event counted once."""
+    shown = snapshot(
+        bucket(0, tally("lr", 3, 0, clicks=1), tally("svm", 2, 1, clicks=1)),
+        bucket(1_000, tally("lr", 4, 0, clicks=2), tally("svm", 4, 0, clicks=2)),
+    )
+
+    assert shown.labels == {0.0: 7, 1.0: 3}
+    assert shown.majority == 0.7
+
+
+def test_no_label_no_majority_rate():
+    """Nothing can be guessed."""
+    assert snapshot(bucket(0, tally("lr", 0, 0, unlabelled=3))).majority is None
+
+
+def test_lines_follow_the_buckets():
+    """The majority line guesses the label that is commoner overall, even where it is not."""
+    shown = snapshot(
+        bucket(0, tally("lr", 8, 2), tally("svm", 6, 4)),
+        bucket(1_000, tally("lr", 1, 1, clicks=8), tally("svm", 2, 0, clicks=8)),
+    )
+
+    assert shown.lines(1, MODELS) == [
+        Point(0, MAJORITY, 1.0, 10),
+        Point(0, "lr", 0.8, 10),
+        Point(0, "svm", 0.6, 10),
+        Point(1_000, MAJORITY, 0.2, 10),
+        Point(1_000, "lr", 0.9, 10),
+        Point(1_000, "svm", 1.0, 10),
+    ]
+
+
+def test_lines_have_a_gap_where_labels_are_few():
+    """Also where there is no event at all."""
+    shown = snapshot(bucket(0, tally("lr", 8, 2)), bucket(3_000, tally("lr", 2, 1)), bucket(4_000, tally("lr", 5, 0)))
+
+    drawn = [point.accuracy for point in shown.lines(4, ["lr"]) if point.line == "lr"]
+
+    assert drawn == [0.8, None, None, None, 1.0]
+
+
+def test_bucket_that_is_still_filling_is_not_drawn():
+    """It appears when its time is over."""
+    buckets = [bucket(0, tally("lr", 8, 2)), bucket(1_000, tally("lr", 1, 1))]
+
+    assert {point.at for point in snapshot(*buckets, read_at=1_999).lines(1, ["lr"])} == {0}
+    assert {point.at for point in snapshot(*buckets, read_at=2_000).lines(1, ["lr"])} == {0, 1_000}
+
+
+def test_bucket_that_the_events_have_only_just_reached_is_not_drawn():
+    """Although its time is over: the job is a little behind. When nothing more comes, it is drawn."""
+    buckets = [bucket(0, tally("lr", 8, 2)), bucket(1_000, tally("lr", 1, 1))]
+
+    assert {point.at for point in snapshot(*buckets, last=1_400, read_at=31_400).lines(1, ["lr"])} == {0}
+    assert {point.at for point in snapshot(*buckets, last=1_400, read_at=31_401).lines(1, ["lr"])} == {0, 1_000}
+
+
+def test_change_is_a_version_that_took_over():
+    """The first version of a model is none, nor is a model that came later."""
+    versions = (Version("gbt", "1", 50, 90), Version("lr", "3", 10, 40), Version("lr", "4", 50, 90))
+    shown = snapshot(versions=versions)
+
+    assert shown.changes() == [Version("lr", "4", 50, 90)]
+    assert [shown.version(model) for model in ("lr", "gbt", "absent")] == ["4", "1", ""]
+
+
+def test_version_that_came_back_is_the_one_that_serves():
+    """After a step back to an earlier version that one is current."""
+    shown = snapshot(versions=(Version("lr", "3", 10, 90), Version("lr", "4", 40, 60)))
+
+    assert shown.version("lr") == "3"
+
+
+def test_models_stand_in_the_order_of_the_configuration():
+    """Those that it does not know come after them."""
+    shown = snapshot(bucket(0, tally("a", 1, 0), tally("lr", 1, 0), tally("svm", 1, 0)))
+
+    assert [model.name for model in in_order(shown.models, ["svm", "lr"])] == ["svm", "lr", "a"]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "span"),
+    [([0.71, 0.84], [0.7, 0.85]), ([0.7, 0.8], [0.65, 0.85]), ([0.0, 1.0], [0.0, 1.0]), ([None], [0.0, 1.0])],
+)
+def test_axis_ends_at_round_numbers_around_the_points(accuracies, span):
+    """It does not move with every new point, and never leaves 0 to 100 %."""
+    assert accuracy_span(Point(0, "lr", accuracy, 9) for accuracy in accuracies) == span

@@ -1,0 +1,177 @@
+"""The text and the tables of the page and of the report."""
+
+import re
+from datetime import timezone
+from html.parser import HTMLParser
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from streamscore import config
+from streamscore.dashboard import markup, palette
+from streamscore.dashboard.figures import Answer, Batch, Bucket, ModelFigures, Snapshot, Stream, Tally, Version
+from streamscore.dashboard.reader import View
+from streamscore.dashboard.windows import Extent, Window
+
+NOW = 1_795_514_400_000  # 2026-11-24 10:00:00 UTC
+EVIL = "<script>alert(1)</script>"
+
+
+class Text(HTMLParser):
+    """Collects the text, the tags and the attributes of a piece of HTML."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.text, self.tags, self.values = "", [], {}
+        self.feed(html)
+
+    def handle_data(self, data):
+        """Collect text."""
+        self.text += data
+
+    def handle_starttag(self, tag, attrs):
+        """Collect a tag and what it holds."""
+        self.tags.append(tag)
+        given = dict(attrs)
+        if "data-testid" in given:
+            self.values[given["data-testid"]] = given.get("data-value")
+
+
+def snapshot(model="lr", version="3", reason="not_json", last=NOW - 5_000, synthetic=False, pending=0):
+    """Return a snapshot of six events: four of a model, two of them right, and two rejected ones."""
+    answers = (Answer(0.0, 0.0, 1), Answer(0.0, 1.0, 1), Answer(1.0, 1.0, 1))
+    return Snapshot(
+        read_at=NOW,
+        extent=Extent(NOW - 90_000, last),
+        window=Window(NOW - 90_000, 1_000, whole=True),
+        buckets=(Bucket(NOW - 90_000, 4, (Tally(model, version, 4, answers),)),),
+        pending=pending,
+        rejected={reason: 2},
+        stream=Stream(Batch(NOW - 3_000, 400, 17, 250.0), NOW - 90_000, synthetic),
+        rate=12.4,
+        versions=(Version(model, "2", NOW - 90_000, NOW - 50_000), Version(model, version, NOW - 50_000, NOW)),
+        throughput=(),
+        took=7,
+    )
+
+
+@pytest.mark.parametrize(
+    ("view", "state", "words"),
+    [
+        (View(snapshot()), "live", "Events from 09:58:30 to 09:59:55. Read at 10:00:00."),
+        (View(snapshot(last=NOW - 7_200_000)), "quiet", "The last event came 2 h ago."),
+        (View(snapshot(), NOW - 8_000, "no answer"), "away", "Elasticsearch is away since 09:59:52"),
+        (View(None, NOW, "no answer"), "away", "Elasticsearch is away"),
+        (View(snapshot(pending=12_345)), "live", "Still counting: 12,345 documents to go."),
+    ],
+)
+def test_status_says_of_which_time_the_figures_are(view, state, words):
+    """And whether there are newer ones."""
+    html = markup.status(view, timezone.utc, NOW)
+
+    assert f'data-state="{state}"' in html
+    assert words in Text(html).text
+    assert ("no answer" in html) == (state == "away")
+
+
+def test_made_up_events_are_named_as_such():
+    """Only they."""
+    shown = [Text(markup.status(View(snapshot(synthetic=flag)), timezone.utc, NOW)).values for flag in (True, False)]
+
+    assert ["synthetic" in values for values in shown] == [True, False]
+
+
+def test_key_figures_carry_the_exact_numbers():
+    """Rounded for people, exact for tests."""
+    shown = snapshot()
+    text = Text(markup.kpis(shown, shown.models, {"lr": "blue"}))
+
+    assert {key: float(value) for key, value in text.values.items() if value} == {
+        "kpi-events": 6,
+        "kpi-rate": 12.4,
+        "kpi-lag": 17,
+        "kpi-rejected": 2,
+        "kpi-accuracy-lr": 2 / 3,
+    }
+    assert "33.33% of the events" in text.text
+    assert "66.67%majority 66.67%" in text.text
+
+
+def test_unknown_is_a_dash():
+    """Not zero."""
+    nothing = ModelFigures("lr", 0, 0, 0, {})
+
+    assert markup.percent(nothing.accuracy) == "–"
+    assert "No event with a label" in markup.confusion(nothing)
+
+
+def test_confusion_has_a_row_per_label_and_a_column_per_prediction():
+    """Classes that one side never has are shown with zeros; shares are of the row."""
+    text = Text(markup.confusion(ModelFigures("lr", 8, 6, 2, {(0.0, 0.0): 6, (0.0, 2.0): 2})))
+
+    assert text.values == {"lr-0-0": "6", "lr-0-2": "2", "lr-2-0": "0", "lr-2-2": "0"}
+    assert "label 0675.0%225.0%" in text.text
+
+
+def test_change_of_version_is_marked():
+    """With the moment when it came, in the viewer's time."""
+    shown = snapshot()
+    text = Text(markup.versions(shown, ["lr"], {"lr": "blue"}, ZoneInfo("Europe/Berlin")))
+
+    assert "lr310:59:10 changed11:00:00" in text.text
+    assert text.text.count("changed") == 1
+
+
+def test_yesterday_has_its_date():
+    """A time alone would be taken for today's."""
+    assert markup.clock(NOW - 86_400_000, timezone.utc, NOW) == "23 Nov 2026 10:00:00"
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "words"),
+    [(900, "just now"), (59_999, "59 s ago"), (60_000, "1 min ago"), (7_200_000, "2 h ago"), (172_800_000, "2 d ago")],
+)
+def test_ago(milliseconds, words):
+    """One number and its unit."""
+    assert markup.ago(milliseconds) == words
+
+
+def test_nothing_from_outside_becomes_markup():
+    """Names, versions, reasons and faults come from documents that anybody may have written."""
+    shown = snapshot(model=EVIL, version=EVIL, reason=EVIL)
+    (model,) = shown.models
+    dots = {EVIL: "blue"}
+    settings = config.load("local", [f"elasticsearch.url=http://127.0.0.1:9200/{EVIL}"]).elasticsearch
+    parts = [
+        markup.status(View(shown, NOW, EVIL), timezone.utc, NOW),
+        markup.kpis(shown, [model], dots),
+        markup.heading(EVIL, EVIL, "blue"),
+        markup.outcomes(model),
+        markup.confusion(model),
+        markup.reasons(shown.rejected),
+        markup.versions(shown, [EVIL], dots, timezone.utc),
+        markup.next_steps(settings),
+        markup.origin(settings, shown),
+    ]
+
+    assert all("script" not in Text(part).tags for part in parts)
+    assert sum(EVIL in Text(part).text for part in parts) == 7
+
+
+def test_next_steps_are_commands_that_exist():
+    """What the empty page tells people to type."""
+    from streamscore.cli import app
+
+    verbs = {command.name or command.callback.__name__ for command in app.registered_commands}
+    told = re.findall(r"<code>streamscore (\w+)", markup.next_steps(config.load().elasticsearch))
+
+    assert len(told) == 5
+    assert set(told) <= verbs
+
+
+def test_every_colour_of_the_rules_is_defined():
+    """For a light and for a dark background."""
+    css = palette.stylesheet()
+    used = set(re.findall(r"var\(--([\w-]+)\)", css)) - {"dot", "tone", "hue", "share"}
+
+    assert used <= set(re.findall(r"--([\w-]+):light-dark\(", css))

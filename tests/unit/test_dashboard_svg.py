@@ -1,0 +1,85 @@
+"""The charts of the report."""
+
+import re
+from datetime import timezone
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from streamscore.dashboard import svg
+from streamscore.dashboard.figures import ModelFigures
+from streamscore.dashboard.windows import DAY, MINUTE, SECOND
+
+
+def drawn(html):
+    """Parse the first drawing; it must be well-formed."""
+    return ET.fromstring(re.search(r"<svg.*?</svg>", html, re.DOTALL).group())  # noqa: S314 (our own drawing)
+
+
+def test_ring_is_shared_out_among_the_outcomes():
+    """Each arc begins where the last one ended."""
+    arcs = drawn(svg.donut(ModelFigures("lr", 10, 6, 2, {}))).findall("circle")
+
+    assert [arc.get("stroke-dasharray") for arc in arcs] == ["60.000 100", "20.000 100", "20.000 100"]
+    assert [float(arc.get("stroke-dashoffset")) for arc in arcs] == [0, -60, -80]
+
+
+def test_ring_without_events_is_empty():
+    """And its accuracy is a dash."""
+    assert "–" in svg.donut(ModelFigures("lr", 0, 0, 0, {}))
+
+
+def test_line_goes_from_corner_to_corner():
+    """The lowest point is at the bottom left, the highest at the top right."""
+    axis = svg.linear(0.0, 1.0, ".0%")
+    picture = drawn(svg.plot([svg.Line("x", [(0.0, 0.0), (1.0, 1.0)], "red")], axis, axis, label="x", size=(500, 300)))
+    path = picture.find("path[@class='ss-line']").get("d")
+
+    assert path == f"M{svg.LEFT}.0 276.0L{500 - svg.RIGHT}.0 {svg.TOP}.0"
+
+
+def test_line_has_a_gap_where_nothing_is_known():
+    """It is not drawn through."""
+    points = [(0.0, 1.0), (1.0, None), (2.0, 1.0), (3.0, 0.5)]
+    axis = svg.linear(0.0, 3.0, ".0f")
+    picture = drawn(svg.plot([svg.Line("x", points, "red", dots=True)], axis, axis, label="x"))
+
+    assert len(picture.findall("path[@class='ss-line']")) == 2
+    assert len(picture.findall("circle")) == 3
+
+
+def test_names_are_escaped():
+    """They come from documents."""
+    axis = svg.linear(0.0, 1.0, ".0f")
+    html = svg.plot([svg.Line("<b>", [(0.0, 0.0)], "red")], axis, axis, label='"<i>', marks=[("<u>", 0.5)])
+
+    assert not re.search("<[biu]>", html)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "form", "texts"),
+    [
+        (0.0, 1.0, ".0%", ["0%", "20%", "40%", "60%", "80%", "100%"]),
+        (0.7, 0.85, ".0%", ["70%", "75%", "80%", "85%"]),
+        (0.0, 5_300.0, ",.0f", ["0", "1,000", "2,000", "3,000", "4,000", "5,000"]),
+        (3.0, 3.0, ".0f", ["3"]),
+    ],
+)
+def test_marks_are_at_round_numbers(low, high, form, texts):
+    """A handful of them, within the axis."""
+    assert [text for _, text in svg.linear(low, high, form).ticks] == texts
+
+
+@pytest.mark.parametrize(
+    ("length", "texts"),
+    [
+        (20 * SECOND, ["10:00:00", "10:00:05", "10:00:10", "10:00:15", "10:00:20"]),
+        (4 * MINUTE, ["10:00", "10:01", "10:02", "10:03", "10:04"]),
+        (3 * DAY, ["25 Nov", "26 Nov", "27 Nov"]),
+    ],
+)
+def test_times_are_round_too(length, texts):
+    """In seconds, minutes or days, as the length asks for."""
+    start = 1_795_514_400_000
+
+    assert [text for _, text in svg.clock(start, start + length, timezone.utc, most=5).ticks] == texts

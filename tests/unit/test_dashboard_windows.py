@@ -1,0 +1,52 @@
+"""The stretch of time that is shown, and its buckets."""
+
+import pytest
+
+from streamscore.config.keys import TimeRange
+from streamscore.dashboard.windows import BUCKETS, DAY, HOUR, MINUTE, RANGES, SECOND, Extent, window
+
+NOW = 1_795_514_400_000
+
+
+def test_ranges_are_those_of_the_configuration():
+    """Whatever conf/base.yml allows can be chosen, and nothing else."""
+    assert tuple(RANGES) == TimeRange.__args__
+
+
+def test_everything_begins_with_the_first_message():
+    """Rounded down to where a bucket begins, so that the first bucket is whole."""
+    shown = window("all", Extent(NOW - 40_500, NOW), NOW)
+
+    assert (shown.start, shown.interval, shown.whole) == (NOW - 41_000, SECOND, True)
+
+
+def test_range_begins_so_long_ago():
+    """Messages before it are left out."""
+    shown = window("15m", Extent(NOW - 30 * DAY, NOW), NOW)
+
+    assert (shown.start, shown.interval, shown.whole) == (NOW - 15 * MINUTE, 15 * SECOND, False)
+
+
+def test_range_longer_than_the_run_shows_the_run():
+    """Its buckets are as fine as those of everything."""
+    extent = Extent(NOW - 50 * SECOND, NOW)
+
+    assert window("7d", extent, NOW) == window("all", extent, NOW)
+
+
+@pytest.mark.parametrize("length", [1, 61 * SECOND, HOUR, 25 * HOUR, 400 * DAY])
+def test_buckets_are_few_and_begin_together(length):
+    """However long the run: at most some sixty, each at a multiple of the interval."""
+    shown = window("all", Extent(NOW - length, NOW), NOW)
+
+    assert length / shown.interval <= BUCKETS
+    assert shown.start % shown.interval == 0
+    assert 0 <= NOW - length - shown.start < shown.interval
+
+
+def test_buckets_of_a_live_range_stay_in_place():
+    """Two seconds later the same buckets are asked for, so that they need not be counted again."""
+    first = window("1h", Extent(NOW - DAY, NOW), NOW)
+    later = window("1h", Extent(NOW - DAY, NOW + 2 * SECOND), NOW + 2 * SECOND)
+
+    assert (first.start, first.interval) == (later.start, later.interval)

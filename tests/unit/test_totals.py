@@ -1,0 +1,132 @@
+"""The running totals: from what the stream observed to what people read."""
+
+import pytest
+from rich.console import Console
+
+from streamscore.models import ServedModel
+from streamscore.totals import Totals
+
+MODELS = [ServedModel("lr", "3", None, 2), ServedModel("svm", "4", None, 2)]
+
+
+def progress(batch, events=10, rejected=0, labelled=10, positive=3, correct=(8, 6), latest=25, end=20):
+    """Return a batch's progress as Spark reports it, as far as it is used."""
+    observed = {
+        "events": events,
+        "rejected": rejected,
+        "labelled": labelled,
+        "positive": positive,
+        "negative": labelled - positive,
+        "correct_lr": correct[0],
+        "correct_svm": correct[1],
+    }
+    return {
+        "id": "q",
+        "batchId": batch,
+        "timestamp": "2026-11-24T08:00:00.000Z",
+        "numInputRows": events,
+        "processedRowsPerSecond": 50.0,
+        "durationMs": {"triggerExecution": 200},
+        "observedMetrics": {"quality": observed} if events else {},
+        "sources": [
+            {
+                "endOffset": f'{{"ml":{{"0":{end},"1":4}}}}',
+                "latestOffset": f'{{"ml":{{"0":{latest},"1":4}}}}',
+            }
+        ],
+    }
+
+
+class Query:
+    """Stands for a query that has reported some progress."""
+
+    def __init__(self, *reports):
+        self.recentProgress = list(reports)
+
+
+@pytest.fixture
+def totals():
+    """Totals of two batches with labels."""
+    totals = Totals(MODELS, synthetic=False)
+    totals.take(Query(progress(0), progress(1, rejected=2, labelled=8, positive=2, correct=(4, 4), latest=20)))
+    return totals
+
+
+def test_batches_add_up(totals):
+    """Counts per run and per model, accuracy beside the majority rate."""
+    summary = totals.summary()
+
+    assert {name: summary[name] for name in ("events", "scored", "rejected", "labelled", "batches", "lag")} == {
+        "events": 20,
+        "scored": 18,
+        "rejected": 2,
+        "labelled": 18,
+        "batches": 2,
+        "lag": 0,
+    }
+    assert summary["majority_rate"] == 13 / 18
+    assert summary["models"]["lr"] == {"version": "3", "scored": 18, "correct": 12, "accuracy": 12 / 18}
+    assert summary["models"]["svm"]["correct"] == 10
+
+
+def test_a_batch_is_taken_once(totals):
+    """The list of recent progress overlaps from poll to poll."""
+    assert totals.take(Query(progress(0), progress(1))) == []
+    assert totals.take(Query(progress(1), progress(2)))[0]["batch"] == 2
+    assert totals.events == 30
+
+
+def test_idle_reports_count_nothing(totals):
+    """Spark reports a trigger without data under the next batch's number."""
+    idle = progress(2, events=0)
+
+    assert totals.take(Query(idle)) == []
+    assert totals.take(Query(idle, progress(2))) != []
+
+
+def test_lag_is_what_the_topic_holds_beyond_the_batch():
+    """Over all partitions."""
+    totals = Totals(MODELS, synthetic=False)
+    totals.take(Query(progress(0, latest=27, end=20)))
+
+    assert totals.lag == 7
+
+
+def test_status_document_tells_the_batch():
+    """What the live page reads."""
+    (status,) = Totals(MODELS, synthetic=True).take(Query(progress(5, rejected=1)))
+
+    assert status == {
+        "@timestamp": "2026-11-24T08:00:00.000Z",
+        "query": "q",
+        "batch": 5,
+        "events": 10,
+        "rejected": 1,
+        "lag": 5,
+        "batch_ms": 200,
+        "events_per_second": 50.0,
+        "models": ["lr:3", "svm:4"],
+        "refused": [],
+        "synthetic": True,
+    }
+
+
+def test_without_labels_there_is_no_accuracy():
+    """A dash, not zero and not a division by zero."""
+    totals = Totals(MODELS, synthetic=False)
+    totals.take(Query(progress(0, labelled=0, positive=0, correct=(0, 0))))
+
+    assert totals.summary()["models"]["lr"]["accuracy"] is None
+    assert totals.summary()["majority_rate"] is None
+    assert "lr -, svm -" in totals.line()
+
+
+def test_line_and_table_say_the_same(totals):
+    """One for logs, one for terminals."""
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console.print(totals.table())
+    table = console.export_text()
+
+    assert "accuracy lr 66.67%, svm 55.56%, majority rate 72.22%" in totals.line()
+    for text in ("20 events", "rejected 2", "lr", "66.67%", "55.56%", "72.22%"):
+        assert text in table
