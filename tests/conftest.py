@@ -8,6 +8,7 @@ import random
 import time
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 import oracle
 import pytest
@@ -186,6 +187,28 @@ def documents():
                 found |= {hit["_id"]: hit["_source"] for hit in page}
 
     return read
+
+
+class Widgets:
+    """The widgets of a notebook: a value that somebody has given stands, whatever default it is made with."""
+
+    def __init__(self, given: dict[str, str]) -> None:
+        self._given = given
+        self.made: dict[str, tuple[str, str]] = {}
+
+    def text(self, name: str, default: str, label: str) -> None:
+        """Make a widget."""
+        self.made[name] = (default, label)
+
+    def get(self, name: str) -> str:
+        """Return a widget's value; it must have been made."""
+        return self._given.get(name, self.made[name][0])
+
+
+@pytest.fixture
+def dbutils():
+    """Return a function that makes what Databricks gives a notebook as ``dbutils``, with these widgets filled in."""
+    return lambda **given: SimpleNamespace(widgets=Widgets(given))
 
 
 @pytest.fixture

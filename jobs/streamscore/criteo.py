@@ -97,3 +97,48 @@ def balance(data: DataFrame) -> DataFrame:
     share = min(1.0, counts.get(1.0, 0) / max(1, counts.get(0.0, 0)))
     lot = F.pmod(F.xxhash64(ROW), F.lit(1_000_000)) / 1_000_000
     return data.filter((F.col(LABEL) == 1.0) | (lot < share))
+
+
+def overview(data: DataFrame, min_count: int) -> DataFrame:
+    """Return what makes the columns hard to learn from, one row per column in the file's order.
+
+    Args:
+        data: rows as they came from ``read``.
+        min_count: a value that fewer rows have is rare.
+
+    Returns:
+        ``column``; ``missing``, the share of rows without a value; ``clicks_if_missing``, the share of clicks among
+        them; ``values``, the number of different values; ``rare``, the share of rows with a rare one.
+    """
+    names = [*INTEGERS, *CATEGORIES]
+    cells = F.explode(
+        F.array(
+            *(
+                F.struct(
+                    F.lit(place).alias("place"), F.lit(name).alias("column"), F.col(name).cast("string").alias("value")
+                )
+                for place, name in enumerate(names)
+            )
+        )
+    )
+    counts = (
+        data.select(LABEL, cells.alias("cell"))
+        .groupBy(
+            "cell.place", "cell.column", F.when(F.col("cell.value") != MISSING, F.col("cell.value")).alias("value")
+        )
+        .agg(F.count("*").alias("rows"), F.sum(LABEL).alias("clicks"))
+    )
+    missing, rare = F.col("value").isNull(), F.col("value").isNotNull() & (F.col("rows") < min_count)
+    return (
+        counts.groupBy("place", "column")
+        .agg(
+            (F.sum(F.when(missing, F.col("rows")).otherwise(0)) / F.sum("rows")).alias("missing"),
+            (F.sum(F.when(missing, F.col("clicks"))) / F.sum(F.when(missing, F.col("rows")))).alias(
+                "clicks_if_missing"
+            ),
+            F.count("value").alias("values"),
+            (F.sum(F.when(rare, F.col("rows")).otherwise(0)) / F.sum("rows")).alias("rare"),
+        )
+        .orderBy("place")
+        .drop("place")
+    )

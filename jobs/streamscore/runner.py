@@ -39,11 +39,8 @@ def run_job(job: Any, argv: Sequence[str] | None) -> None:
     try:
         arguments: Arguments = job.parse(sys.argv[1:] if argv is None else argv)
         job.check(arguments.config)
-        spark = session.create(arguments.config, job.NAME)
-        try:
+        with session.opened(arguments.config, job.NAME) as spark:
             summary = job.run(spark, arguments.config)
-        finally:
-            spark.stop()
         if arguments.extra.json:
             Path(arguments.extra.json).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     except StreamscoreError as error:

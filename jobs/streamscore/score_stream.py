@@ -7,7 +7,7 @@ goes to the rejected topic with its reason and never stops the job.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,12 @@ def check(config: Config) -> None:
         log.info("created the indices %s", ", ".join(created))
 
 
-def run(spark: SparkSession, config: Config) -> dict[str, Any]:
+def run(
+    spark: SparkSession,
+    config: Config,
+    stop: StopRequest | None = None,
+    watch: Callable[[Totals], None] | None = None,
+) -> dict[str, Any]:
     """Score until the stream is asked to stop, or, with ``stream.available_now``, until the topic is scored.
 
     When the alias of a model moves, the new version is judged, and takes over between two batches.
@@ -63,6 +68,8 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     Args:
         spark: a classic session that was started with the jars.
         config: the configuration.
+        stop: the request to stop, for a caller who has another reason to than a signal, for instance a time.
+        watch: called with the totals some times a second, and when the stream has ended.
 
     Returns:
         The summary: counts in all and per model.
@@ -74,26 +81,26 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
         RejectedShareError: too many of the last messages were rejected.
     """
     location = config.stream.checkpoint
-    stop = StopRequest()
+    stop = StopRequest() if stop is None else stop
     jvm = session.jvm_pid(spark)
     faults.arm(jvm)
     files = checkpoint.folder(location, spark)
     with stop.listening(spark), checkpoint.hold(files, location, jvm) as past:
         _require_known_past(config, past)
         with step("Loading the models"):
-            watch = ModelWatch(spark, config, models.load(spark, config))
-        for model in watch.served:
+            aliases = ModelWatch(spark, config, models.load(spark, config))
+        for model in aliases.served:
             log.info("model %s: version %s, %s features", model.name, model.version, f"{model.size:,}")
-        totals = Totals(watch.served, config.stream.synthetic, watch.refused)
-        stream = Stream(spark, config, stop, totals)
-        _finish_with_earlier_models(stream, past, checkpoint.noted_models(files, past.planned), watch.served)
+        totals = Totals(aliases.served, config.stream.synthetic, aliases.refused)
+        stream = Stream(spark, config, stop, totals, watch)
+        _finish_with_earlier_models(stream, past, checkpoint.noted_models(files, past.planned), aliases.served)
         log.info("scoring the topic %s, checkpoint %s", config.kafka.topics.input, location)
         begun_with = None
         next_batch = past.planned + 1
-        while begun_with is not watch.served and not stop:
-            begun_with = watch.served
+        while begun_with is not aliases.served and not stop:
+            begun_with = aliases.served
             checkpoint.note_models(files, next_batch, [model.described() for model in begun_with])
-            stream.run(BatchWriter(config, begun_with, stop, _replay(past)), partial(watch.replaces, begun_with))
+            stream.run(BatchWriter(config, begun_with, stop, _replay(past)), partial(aliases.replaces, begun_with))
             next_batch = checkpoint.inspect(files, location).committed + 1
     _print(totals)
     return totals.summary()

@@ -6,8 +6,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +28,15 @@ DELTA_SETTINGS: Final = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
 """Only for a session that has Delta's jars: without them the catalog breaks every query."""
+
+_ONE_ATTEMPT: Final = {"spark.task.maxFailures": "1", "spark.speculation": "false"}
+"""A task that Spark repeats by itself within a batch would send some records twice; a failed batch is replayed as a
+whole instead. Spark reads both once, when a session starts."""
+
+
+def on_databricks() -> bool:
+    """Tell whether this process runs on Databricks: the session, its JVM and its jars are the platform's there."""
+    return "DATABRICKS_RUNTIME_VERSION" in os.environ
 
 
 def spark_settings(config: Config, job: str) -> dict[str, str]:
@@ -62,14 +71,8 @@ def spark_settings(config: Config, job: str) -> dict[str, str]:
             ),
         }
     if job == "score_stream":
-        # A task that Spark repeats by itself within a batch would send some records twice; a failed batch is
-        # replayed as a whole instead.
-        settings |= {
-            "spark.task.maxFailures": "1",
-            "spark.speculation": "false",
-            "spark.sql.streaming.numRecentProgressUpdates": "50",
-        }
-        if is_local(config.stream.checkpoint):
+        settings |= {**_ONE_ATTEMPT, "spark.sql.streaming.numRecentProgressUpdates": "50"}
+        if is_local(config.stream.checkpoint) and not on_databricks():  # there, /Volumes is an object store
             # The default manager starts some 40 processes per batch on a local disk; wrong for object stores.
             settings["spark.sql.streaming.checkpointFileManagerClass"] = (
                 "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
@@ -80,8 +83,9 @@ def spark_settings(config: Config, job: str) -> dict[str, str]:
 def create(config: Config, job: str, jars: Sequence[Path] = ()) -> SparkSession:
     """Return the session of a job: the one that exists (notebook, Databricks), or a new one.
 
-    Under spark-submit the settings and jars of its command line win. Without it, in plain Python, ``jars`` are what
-    the session's JVM starts with.
+    One that exists gets the settings that can change while it runs; its master, memory and jars are its owner's
+    business. Under spark-submit the settings and jars of its command line win. Without it, in plain Python, ``jars``
+    are what the session's JVM starts with.
 
     Raises:
         SetupError: the session does not start.
@@ -89,8 +93,12 @@ def create(config: Config, job: str, jars: Sequence[Path] = ()) -> SparkSession:
     from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
-    builder = SparkSession.builder.appName(f"streamscore {job}")
     settings = spark_settings(config, job)
+    existing = _existing()
+    if existing is not None:
+        _adapt(existing, settings)
+        return existing
+    builder = SparkSession.builder.appName(f"streamscore {job}")
     if config.spark.master is not None:
         log_file(config, job).parent.mkdir(parents=True, exist_ok=True)
         (config.state_dir / "tmp").mkdir(parents=True, exist_ok=True)
@@ -107,6 +115,18 @@ def create(config: Config, job: str, jars: Sequence[Path] = ()) -> SparkSession:
         raise SetupError(f"Spark did not start: {error}; see {log_file(config, job)}") from None
 
 
+@contextmanager
+def opened(config: Config, job: str) -> Iterator[SparkSession]:
+    """Give a job its session and stop it afterwards, unless it was there before: then others go on with it."""
+    ours = _existing() is None
+    spark = create(config, job)
+    try:
+        yield spark
+    finally:
+        if ours:
+            spark.stop()
+
+
 def jvm_pid(spark: SparkSession) -> int:
     """Return the process id of the session's JVM, which may outlive this process."""
     return int(spark.sparkContext._gateway.jvm.java.lang.ProcessHandle.current().pid())  # type: ignore[union-attr]  # noqa: SLF001
@@ -117,8 +137,29 @@ def log_file(config: Config, job: str) -> Path:
     return config.state_dir / "logs" / f"{job}.spark.log"
 
 
+def _existing() -> SparkSession | None:
+    """Return the session that this process has already; on Databricks there always is one."""
+    from pyspark.sql import SparkSession
+
+    return SparkSession.builder.getOrCreate() if on_databricks() else SparkSession.getActiveSession()
+
+
+def _adapt(spark: SparkSession, settings: Mapping[str, str]) -> None:
+    """Give a session that runs already what can still be given, and say which guarantee it lacks."""
+    for name, value in settings.items():
+        if spark.conf.isModifiable(name):
+            spark.conf.set(name, value)
+    lacking = [name for name in _ONE_ATTEMPT if name in settings and spark.conf.get(name, None) != settings[name]]
+    if lacking and not str(spark.sparkContext.master).startswith("local["):  # that has one attempt in any case
+        log.warning(
+            "this session lacks %s: Spark may repeat a part of a batch and send some records twice. Set it where the "
+            "session is started, on Databricks in the cluster's Spark configuration",
+            " and ".join(f"{name}={settings[name]}" for name in lacking),
+        )
+
+
 class StopRequest:
-    """A wish to stop, from Ctrl-C or SIGTERM, whichever process of the job it reaches.
+    """A wish to stop, from Ctrl-C or SIGTERM, whichever process of the job it reaches, or because the time is up.
 
     Under spark-submit the JVM is the process that a terminal, a supervisor or a container signals, and by default it
     ends at once, in the middle of a batch. So both the JVM and Python take the signal, and neither dies of it.
@@ -127,7 +168,10 @@ class StopRequest:
     _SAME_KEYSTROKE = 1.0
     """Seconds within which a second signal is the same one, delivered to both processes."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float | None = None) -> None:
+        """Make a request that comes by itself so many seconds after the first ``wait``, if a number is given."""
+        self._seconds = seconds
+        self._deadline: float | None = None
         self._wanted = threading.Event()
         self._first = 0.0
         self.urgent = False
@@ -138,21 +182,26 @@ class StopRequest:
 
     def wait(self, seconds: float) -> bool:
         """Wait for the wish, at most so many seconds; return whether it is there."""
+        if self._seconds is not None:
+            now = time.monotonic()
+            self._deadline = now + self._seconds if self._deadline is None else self._deadline
+            if now >= self._deadline and not self:
+                self.ask(f"{self._seconds:g} s are over")
         return self._wanted.wait(seconds)
 
     @contextmanager
     def listening(self, spark: SparkSession) -> Iterator[None]:
-        """Take SIGINT and SIGTERM for a while; call it in the main thread, after Spark has set up its own handlers."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = [
-            signal.signal(number, lambda received, _: self.ask(signal.Signals(received).name)) for number in numbers
-        ]
-        try:
-            with _jvm_listening(spark, self):
-                yield
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
+        """Take SIGINT and SIGTERM for a while; call it after Spark has set up its own handlers.
+
+        Python gives signals to its main thread only: in another one they stay with whoever has them. The JVM's are
+        taken where it is ours, not on Databricks, which runs it for other notebooks too.
+        """
+        with ExitStack() as stack:
+            if threading.current_thread() is threading.main_thread():
+                stack.enter_context(_python_listening(self))
+            if not on_databricks():
+                stack.enter_context(_jvm_listening(spark, self))
+            yield
 
     def ask(self, source: str) -> None:
         """Ask to stop; a second time, more than a moment later, makes it urgent."""
@@ -163,6 +212,22 @@ class StopRequest:
             log.info("%s: finishing the batch in flight, then stopping; once more to stop at once", source)
         elif now - self._first > self._SAME_KEYSTROKE:
             self.urgent = True
+
+
+@contextmanager
+def _python_listening(request: StopRequest) -> Iterator[None]:
+    """Hand this process's SIGINT and SIGTERM to a request for a while."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def handle(received: int, _frame: Any) -> None:
+        request.ask(signal.Signals(received).name)
+
+    before = [signal.signal(number, handle) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -30,11 +30,19 @@ POLL_SECONDS = 0.5
 class Stream:
     """Runs the query of a job, again with other models if need be; the totals go on from one life to the next."""
 
-    def __init__(self, spark: SparkSession, config: Config, stop: StopRequest, totals: Totals) -> None:
+    def __init__(
+        self,
+        spark: SparkSession,
+        config: Config,
+        stop: StopRequest,
+        totals: Totals,
+        watch: Callable[[Totals], None] | None = None,
+    ) -> None:
         self.spark = spark
         self.config = config
         self.stop = stop
         self._totals = totals
+        self._watch = watch
         self._ended: float | None = None
 
     def run(self, writer: BatchWriter, interrupted: Callable[[], bool] = lambda: False) -> None:
@@ -54,9 +62,9 @@ class Stream:
         totals.models = writer.models
         status = StatusWriter(config.elasticsearch)
         query = self._start(writer)
-        if config.elasticsearch.enabled:
-            index.note_checkpoint(config.elasticsearch, config.kafka.topics.input, str(query.id))
-        with _shown(totals, config) as refresh:
+        with _stopped_at_last(query), _shown(totals, config, self._watch) as refresh:
+            if config.elasticsearch.enabled:
+                index.note_checkpoint(config.elasticsearch, config.kafka.topics.input, str(query.id))
             while self._goes_on(query, writer) and not interrupted():
                 _take(query, totals, status)
                 refresh()
@@ -150,8 +158,20 @@ def _cause(text: str) -> str:
 
 
 @contextmanager
-def _shown(totals: Totals, config: Config) -> Iterator[Callable[[], None]]:
-    """Keep the totals in view: a live table on a terminal, a line per interval in a log."""
+def _stopped_at_last(query: StreamingQuery) -> Iterator[None]:
+    """Stop a query on the way out: a session that lives on, a notebook's, must not go on with it after an error."""
+    try:
+        yield
+    finally:
+        query.stop()
+
+
+@contextmanager
+def _shown(totals: Totals, config: Config, watch: Callable[[Totals], None] | None) -> Iterator[Callable[[], None]]:
+    """Keep the totals in view: with whoever watches, in a live table on a terminal, in a log line per interval."""
+    if watch is not None:
+        yield lambda: watch(totals)
+        return
     console = terminal()
     if console is None:
         last = time.monotonic()

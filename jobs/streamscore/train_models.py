@@ -87,7 +87,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
         ServerError: MLflow cannot be reached.
     """
     settings = config.train
-    path = _rows(config)
+    path = rows(config)
     with step("Reading rows"):
         train, test = criteo.split(criteo.read(spark, path), path, settings.test_rows)
         if settings.balance:
@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     runner.run_job(sys.modules[__name__], argv)
 
 
-def _rows(config: Config) -> str:
+def rows(config: Config) -> str:
     """Return the file of the rows; make the synthetic one unless it is there already."""
     settings = config.train
     if settings.path is not None:

@@ -66,13 +66,21 @@ def test_override_beats_environment_file_beats_base(tmp_path):
     assert loaded.kafka.topics.input == "ml"
 
 
-@pytest.mark.parametrize("environment", ["local", "docker", "databricks"])
+@pytest.mark.parametrize("environment", ["local", "docker"])  # test_databricks.py looks at the third one
 def test_shipped_environment_files_hold_only_known_keys(environment, monkeypatch):
     """Each file beside base.yml loads."""
     monkeypatch.setenv("ELASTIC_PASSWORD", "s3cret")  # docker/compose.yml gives it to the containers
-    needed = {"databricks": ["kafka.bootstrap_servers=127.0.0.1:9092"]}
 
-    assert config.load(environment, needed.get(environment, [])).models
+    assert config.load(environment).models
+
+
+def test_state_folder_may_come_from_the_environment(monkeypatch, tmp_path):
+    """Where the volumes are is known to the cluster, not to the configuration."""
+    monkeypatch.setenv("VOLUMES", str(tmp_path))
+    loaded = config.load("local", ["state_dir=${env:VOLUMES}/state"])
+
+    assert loaded.state_dir == tmp_path / "state"
+    assert loaded.train.output == f"{tmp_path}/state/train"
 
 
 def test_unknown_key_is_named_with_the_nearest_one_and_all_allowed_ones():

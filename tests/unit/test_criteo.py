@@ -90,3 +90,16 @@ def test_balance_keeps_every_click_and_as_many_others(spark, file):
     assert counts[1.0] == 1000
     assert 900 < counts[0.0] < 1100
     assert {row["label"]: row["count"] for row in criteo.balance(train).groupBy("label").count().collect()} == counts
+
+
+def test_overview_tells_what_is_missing_and_what_is_rare(spark, file):
+    """Shares of rows, clicks among the rows without a value, different values."""
+    rows = [line(7, "1"), line(7), line(8), line(9, "1", ""), line(9, "0", ""), line(9, "0", "")]
+    found = criteo.overview(criteo.read(spark, file(rows)), min_count=2).collect()
+    told = {row["column"]: tuple(row)[1:] for row in found}
+
+    assert list(told) == [*criteo.INTEGERS, *criteo.CATEGORIES]
+    assert told["I1"] == (0.0, None, 3, pytest.approx(1 / 6))
+    assert told["I2"] == (1.0, pytest.approx(1 / 3), 0, 0.0)
+    assert told["C1"] == (0.5, pytest.approx(1 / 3), 1, 0.0)
+    assert told["C2"] == (0.0, None, 1, 0.0)

@@ -10,9 +10,9 @@ JOBS = {"train_models", "seed_topic", "score_stream"}
 LAYERS = [
     {"errors", "schema", "coordinates"},
     {"config", "console"},
-    {"criteo", "synthetic", "features", "messages", "decoder", "scoring", "provenance"},
+    {"criteo", "synthetic", "features", "messages", "decoder", "scoring", "provenance", "curves"},
     {"checkpoint", "registry", "gate", "golden", "models", "session", "topics", "index", "faults", "kibana"},
-    {"sources", "options", "totals"},
+    {"sources", "options", "totals", "notebook"},
     {"sinks", "dataset", "pacing", "runner", "rejected", "supervisor"},
     {"stream", "swap"},
     JOBS,

@@ -42,7 +42,7 @@ def load(environment: str = "local", overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply_override(tree, override)
     _refuse_plain_secrets(tree)
-    state_dir = str(Path(str(tree.get("state_dir"))).expanduser().resolve())
+    state_dir = str(Path(_resolve(str(tree.get("state_dir")), "", "state_dir")).expanduser().resolve())
     try:
         return Config.model_validate(_resolve(tree, state_dir))
     except ValidationError as error:

@@ -1,0 +1,83 @@
+# Databricks notebook source
+# MAGIC %md
+# MAGIC # Score the stream
+# MAGIC
+# MAGIC Every event of the Kafka topic is scored by all models in one pass and compared with the label that came with
+# MAGIC it; the outcomes go to Kafka and to Elasticsearch. This notebook does for a while what the job `score_stream`
+# MAGIC does all day, with the same code and the same guarantees, and shows the counts while they grow.
+# MAGIC
+# MAGIC It goes on where the job has stopped, from the same checkpoint: **pause the job first**, two streams cannot
+# MAGIC share one. "Interrupt" ends it in an orderly way, after the batch in flight.
+
+# COMMAND ----------
+
+# DBTITLE 1,Parameters
+from matplotlib.figure import Figure
+
+from streamscore import notebook, score_stream, session
+
+dbutils = globals().get("dbutils")
+display = globals().get("display", print)
+config = notebook.configuration(dbutils)
+seconds = float(notebook.parameter(dbutils, "seconds", "0", "Seconds to run; 0: what the topic holds now"))
+score_stream.check(config)
+spark = session.create(config, score_stream.NAME)
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Live counts
+# MAGIC
+# MAGIC A line per batch: events so far and per second, what could not be decoded, how far behind the topic the stream
+# MAGIC is, and each model's accuracy beside the majority rate, which is what always guessing the commoner label would
+# MAGIC have scored.
+
+# COMMAND ----------
+
+# DBTITLE 1,Run
+history = []
+
+
+def show(totals):
+    """Print the totals after each batch and keep them."""
+    if not history or totals.batches > history[-1]["batches"]:
+        history.append(totals.summary())
+        print(totals.line())
+
+
+stop = session.StopRequest(seconds or None)
+stream = config.stream.model_copy(update={"available_now": seconds == 0})
+summary = score_stream.run(spark, config.model_copy(update={"stream": stream}), stop, show)
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## What came out
+
+# COMMAND ----------
+
+# DBTITLE 1,Outcome per model
+outcome = [
+    (name, model["version"], model["scored"], model["correct"], model["accuracy"], summary["majority_rate"])
+    for name, model in summary["models"].items()
+]
+display(
+    spark.createDataFrame(
+        outcome, "model string, version string, scored long, correct long, accuracy double, majority_rate double"
+    )
+)
+
+# COMMAND ----------
+
+# DBTITLE 1,Accuracy while the stream ran
+figure = Figure(figsize=(11, 4))
+axes = figure.subplots()
+events = [point["events"] for point in history]
+for name in summary["models"]:
+    axes.plot(events, [point["models"][name]["accuracy"] for point in history], label=name)
+axes.plot(
+    events, [point["majority_rate"] for point in history], label="majority rate", linestyle="dashed", color="grey"
+)
+axes.set(title="Accuracy of all events so far", xlabel="events", ylabel="share of labelled events")
+axes.legend()
+display(figure)

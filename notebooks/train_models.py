@@ -1,0 +1,131 @@
+# Databricks notebook source
+# MAGIC %md
+# MAGIC # Train the models
+# MAGIC
+# MAGIC Will this ad be clicked? Two linear models learn it from Criteo's display ads: a logistic regression and a
+# MAGIC linear SVM, as in the articles "Preprocessing Criteo Dataset for Prediction of Click Through Rate on Ads" and
+# MAGIC "ML Model Prediction on Streaming Data Using Kafka" (A. Abdelhalim, 2020). This notebook looks at the rows,
+# MAGIC trains, registers both models in MLflow, writes the test set for the stream, and says how good the models are
+# MAGIC and how good they could be.
+# MAGIC
+# MAGIC Criteo's data are not for passing on. With a file of yours, set `train.data` to `criteo` and `train.path` to the
+# MAGIC file. Without, the rows are synthetic: same columns, same gaps, same rare values, and a best possible score that
+# MAGIC is known.
+
+# COMMAND ----------
+
+# DBTITLE 1,Parameters
+from matplotlib.figure import Figure
+
+from streamscore import criteo, curves, models, notebook, scoring, session, train_models
+
+config = notebook.configuration(globals().get("dbutils"))
+display = globals().get("display", print)
+train_models.check(config)
+spark = session.create(config, train_models.NAME)
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## The rows
+# MAGIC
+# MAGIC A label, 13 whole numbers and 26 categories, whose meaning Criteo keeps to itself. Three things make them hard:
+# MAGIC
+# MAGIC - **Missing values.** Some columns are mostly empty, and rows without a value are clicked more or less often
+# MAGIC   than others (`clicks_if_missing`): the gap is a signal, so no mean may be put in its place.
+# MAGIC - **Rare categories.** Some columns have as many values as there are people. What was seen in fewer rows than
+# MAGIC   `train.min_category_count` teaches nothing (`rare`: the share of rows with such a value).
+# MAGIC - **Long tails.** Numbers go from 0 to millions; a straight line through them sees only the largest ones.
+
+# COMMAND ----------
+
+# DBTITLE 1,Missing and rare values, column by column
+path = train_models.rows(config)
+rows = criteo.read(spark, path)
+display(criteo.overview(rows, config.train.min_category_count))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## From rows to vectors
+# MAGIC
+# MAGIC 1. A number becomes a bin, `floor(log(x)²)` as the winners of Criteo's contest had it; a missing number has a
+# MAGIC    bin of its own.
+# MAGIC 2. A category becomes the number of its value; all rare and unseen values share one, and "missing" is a value
+# MAGIC    like others.
+# MAGIC 3. Both are hashed into one sparse vector of `train.hash_size` slots, each 0 or 1. So nothing needs scaling, and
+# MAGIC    a value that training never saw cannot break the stream.
+# MAGIC
+# MAGIC All three are Spark's own stages: the fitted pipeline loads anywhere, without this package. The article's
+# MAGIC vectors had 110 slots; judging by the one that it prints, many categories went in as plain index numbers, which
+# MAGIC a linear model takes for amounts.
+# MAGIC
+# MAGIC The last `train.test_rows` rows are the test set. Rows are in the order of time, so this is how a stream meets a
+# MAGIC model; rows drawn at random would tell it about the future. The article kept as many rows without a click as
+# MAGIC with one; the natural mix (`train.balance=false`) is kept here, since that is what the stream brings.
+
+# COMMAND ----------
+
+# DBTITLE 1,Train, register, write the test set
+figures = train_models.run(spark, config)
+test_set = spark.read.parquet(figures["test_set"])
+display(test_set.limit(5))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## How good they are
+# MAGIC
+# MAGIC Read the accuracy beside the majority rate, which is what always guessing the commoner answer scores. On
+# MAGIC Criteo's natural mix that is about 74 %, and the best model there can be is only some points above it. So the
+# MAGIC AUC says more: how often a clicked row gets a higher score than one that was not. With synthetic rows the best
+# MAGIC possible values are known, and `auc_of_best` is the share of them that a model reaches. A linear SVM has no
+# MAGIC probability, hence no log loss.
+
+# COMMAND ----------
+
+# DBTITLE 1,Scores on the test set
+names = ("auc", "auc_of_best", "log_loss", "accuracy")
+scores = [(name, *(figures[name].get(score) for score in names), figures["majority_rate"]) for name in ("lr", "svm")]
+best = figures.get("best_possible", {})
+if best:
+    scores.append(("best possible", best["auc"], 1.0, best["log_loss"], None, figures["majority_rate"]))
+columns = [*names, "majority_rate"]
+display(spark.createDataFrame(scores, ", ".join(["model string", *(f"{column} double" for column in columns)])))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## ROC and calibration
+# MAGIC
+# MAGIC The models are loaded from the registry as the stream will load them. On the left: what share of the clicks a
+# MAGIC threshold finds, against the share of the others that it takes for clicks; the dashed line is guessing. On the
+# MAGIC right: of the rows that were given a probability of p, a share of p should be clicked. Only models with a
+# MAGIC probability are shown there.
+
+# COMMAND ----------
+
+# DBTITLE 1,ROC curve and calibration
+served = models.load(spark, config)
+scored = scoring.apply(test_set, served).persist()
+figure = Figure(figsize=(11, 5))
+left, right = figure.subplots(1, 2)
+for model in served:
+    points = curves.roc(scored, "label", model.score)
+    left.plot([point.false_positives for point in points], [point.true_positives for point in points], label=model.name)
+    if model.pipeline.stages[-1].hasParam("probabilityCol"):
+        bins = curves.calibration(scored, "label", model.score)
+        right.plot([one.predicted for one in bins], [one.observed for one in bins], marker="o", label=model.name)
+left.set(title="ROC", xlabel="false positives", ylabel="true positives")
+right.set(title="Calibration", xlabel="predicted probability", ylabel="share of clicks")
+for axes in (left, right):
+    axes.plot([0, 1], [0, 1], linestyle="dashed", color="grey")
+    axes.legend()
+display(figure)
+scored.unpersist()
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC Next: send the test set to Kafka with the job `seed_topic`, and watch the models judge it in the notebook
+# MAGIC `score_stream`.

@@ -1,0 +1,76 @@
+"""Commands of the documents that need something which is not here: they run against a stand-in."""
+
+import re
+import shlex
+import zipfile
+
+import pytest
+
+from streamscore import coordinates, decoder
+
+STAND_IN = """#!/bin/bash
+printf '%q ' "$@" >> "$CALLS"
+echo >> "$CALLS"
+"""
+
+
+@pytest.fixture
+def calls(shell, root, tmp_path):
+    """Return a function that runs a block of a document and returns what it printed and how it called a program."""
+
+    def run(document: str, word: str, program: str, cwd=root, **env: str) -> tuple[str, list[list[str]]]:
+        blocks = re.findall(r"```bash\n(.*?)```", (root / "docs" / document).read_text(encoding="utf-8"), re.DOTALL)
+        (block,) = (block for block in blocks if word in block)
+        stand_in = tmp_path / "bin" / program
+        stand_in.parent.mkdir()
+        stand_in.write_text(STAND_IN)
+        stand_in.chmod(0o755)
+        made = tmp_path / "calls"
+        prepared = f'set -euo pipefail; PATH="{stand_in.parent}:$PATH"\n{block}'
+        done = shell(prepared, cwd=cwd, env={"CALLS": str(made), **env})
+        assert done.returncode == 0, done.stderr
+        return done.stdout, [shlex.split(line) for line in made.read_text().splitlines()]
+
+    return run
+
+
+@pytest.mark.usefixtures("jars")
+def test_the_two_jars_that_databricks_lacks_are_copied(calls, root):
+    """And no other: Kafka and Delta are built in there."""
+    (connector,) = (jar for jar in coordinates.SPARK_JARS if jar.group == "org.elasticsearch")
+    names = [f"{connector.name}-{connector.version}.jar", decoder.jar_name()]
+    _, copied = calls("databricks.md", "streamscore jars", "databricks")
+
+    assert [call[:3] for call in copied] == [["fs", "cp", "--overwrite"]] * 2
+    assert sorted(target.rpartition("/")[2] for *_, target in copied) == sorted(names)
+    for *_, source, target in copied:
+        assert source.endswith(target.rpartition("/")[2])
+        assert (root / source).is_file()
+
+
+@pytest.mark.usefixtures("jars")
+def test_the_two_files_for_a_cluster_are_made(calls, root, make_config, as_file, tmp_path):
+    """The zipped wheel and the decoder, under the names that the printed line has."""
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    (clone / "dist").symlink_to(root / "dist")
+    output, made = calls("cluster.md", "streamscore.zip", "make", cwd=clone, STREAMSCORE_CONFIG=as_file(make_config()))
+
+    assert made == [["wheel"]]
+    for name, entry in (("streamscore.zip", "streamscore/__init__.py"), ("streamscore-decoder.jar", "MessageDecoder")):
+        assert f" {name} " in output
+        with zipfile.ZipFile(clone / name) as archive:
+            assert any(entry in name for name in archive.namelist())
+
+
+def test_spark_submit_knows_the_options_in_the_cluster_document(shell, root):
+    """Those of spark-submit itself, before the launcher; and the files that are named exist."""
+    text = (root / "docs" / "cluster.md").read_text(encoding="utf-8")
+    known = set(re.findall(r"--[a-z-]+", shell(["spark-submit", "--help"]).stderr))
+    lines = [block for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL) if "spark-submit" in block]
+    used = {option for line in lines for option in re.findall(r"--[a-z-]+", line.split("jobs/")[0])}
+    named = set(re.findall(r"(?:requirements|jobs)/[\w.]+", text))
+
+    assert {"--archives", "--deploy-mode", "--files"} <= used <= known
+    assert len(named) == 3
+    assert all((root / name).is_file() for name in named)

@@ -1,0 +1,114 @@
+"""The notebooks run from top to bottom, as plain Python, with fakes for what Databricks gives them."""
+
+import logging
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamscore import index, seed_topic, topics
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.py"))
+
+
+@pytest.fixture
+def notebook(root, dbutils):
+    """Return a function that runs a notebook with widgets filled in: its variables, and what it displayed."""
+    log = logging.getLogger("streamscore")
+    before = log.handlers[:], log.propagate, log.level
+
+    def run(name: str, **widgets: str):
+        shown = []
+        given = {"dbutils": dbutils(**widgets), "display": shown.append}
+        return runpy.run_path(str(root / "notebooks" / f"{name}.py"), init_globals=given), shown
+
+    yield run
+    log.handlers[:], log.propagate, log.level = before
+
+
+def test_both_notebooks_are_looked_at():
+    """A pattern that finds nothing would be green for ever."""
+    assert [path.name for path in NOTEBOOKS] == ["score_stream.py", "train_models.py"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_format_is_the_one_that_databricks_reads(path):
+    """First line, cells of code and of text, a title on each cell of code; no magic but text, and no output."""
+    first, *lines = path.read_text(encoding="utf-8").splitlines()
+    cells = "\n".join(lines).split("\n\n# COMMAND ----------\n\n")
+
+    assert first == "# Databricks notebook source"
+    assert len(cells) > 5
+    assert "\n".join(lines).count("# COMMAND") == len(cells) - 1
+    for cell in cells:
+        assert re.match(r"# MAGIC %md\n# MAGIC |# DBTITLE 1,\S", cell)
+        assert re.findall(r"^# MAGIC (%\w*)", cell, re.MULTILINE) in ([], ["%md"])
+        if cell.startswith("# MAGIC"):
+            assert all(line.startswith("# MAGIC") for line in cell.splitlines())
+
+
+@pytest.mark.usefixtures("spark")
+def test_training_notebook_tells_the_whole_story(notebook, own, as_file):
+    """The rows' gaps, vectors, scores beside the best possible, ROC curves, and the calibration of a probability."""
+    config = own(
+        "train.rows=30000",
+        "train.test_rows=5000",
+        "mlflow.registered_names={lr: n-lr, svm: n-svm}",
+        "models=[{name: lr, uri: 'models:/n-lr@champion'}, {name: svm, uri: 'models:/n-svm@champion'}]",
+    )
+    left, shown = notebook("train_models", config=as_file(config), set="train.min_category_count=5; train.seed=11")
+    overview, vectors, scores, figure = shown
+    roc, calibration = figure.axes
+    curves = {line.get_label(): line.get_xydata() for line in roc.get_lines()}
+
+    assert left["config"].train.seed == 11
+    assert [row["column"] for row in overview.collect()][:2] == ["I1", "I2"]
+    assert vectors.columns == ["label", "features"]
+    assert [row["model"] for row in scores.collect()] == ["lr", "svm", "best possible"]
+    assert scores.collect()[0]["auc"] == left["figures"]["lr"]["auc"]
+    assert {"lr", "svm"} < set(curves)
+    assert all(curves[name][0].tolist() == [0, 0] and curves[name][-1].tolist() == [1, 1] for name in ("lr", "svm"))
+    assert [line.get_label() for line in calibration.get_legend_handles_labels()[0]] == ["lr"]
+
+
+@pytest.mark.parametrize("seconds", ["0", "15"])
+def test_scoring_notebook_shows_live_counts_and_the_outcome(notebook, spark, own, trained, as_file, capsys, seconds):
+    """What the topic holds, or some seconds of the stream: a line per batch, a table, a chart; all is in the index."""
+    _, figures = trained
+    config = own(f"seed.source={figures['test_set']}", "seed.limit=3000", "stream.max_events_per_batch=1000")
+    seed_topic.check(config)
+    seed_topic.run(spark, config)
+
+    left, shown = notebook("score_stream", config=as_file(config), seconds=seconds)
+    table, figure = shown
+    summary = left["summary"]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("events ")]
+    drawn = {line.get_label(): line.get_xydata()[-1].tolist() for line in figure.axes[0].get_lines()}
+
+    assert summary["events"] == 3000 if seconds == "0" else 0 < summary["events"] <= 3000
+    assert lines[-1].startswith(f"events {summary['events']:,} ")
+    assert [row["scored"] for row in table.collect()] == [summary["scored"]] * 2
+    assert list(drawn) == ["lr", "svm", "majority rate"]
+    assert drawn["lr"] == [summary["events"], summary["models"]["lr"]["accuracy"]]
+    assert index.count(config.elasticsearch) == 2 * summary["events"]
+    assert spark.streams.active == []
+
+
+def test_notebook_is_a_plain_program_too(root, own, as_file):
+    """Without dbutils and display, configured by the environment; what is wrong is found before any JVM starts."""
+    config = own("kafka.topics.input=absent")
+    topics.ensure(config.kafka, config.kafka.topics.predictions)
+    done = subprocess.run(
+        [sys.executable, str(root / "notebooks" / "score_stream.py")],
+        env={"STREAMSCORE_CONFIG": as_file(config), "STREAMSCORE_SECONDS": "1", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert done.returncode != 0
+    assert "the topic 'absent' does not exist" in done.stderr
