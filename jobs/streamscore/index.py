@@ -180,7 +180,9 @@ def search(
     for (name, _), found in zip(searches, answers, strict=True):
         fault = found.get("error")
         if fault:
-            raise ServerError(f"Elasticsearch at {settings.url} cannot search {name}: {fault.get('reason', fault)}")
+            causes = [cause["reason"] for cause in fault.get("root_cause", ()) if cause.get("reason")]
+            reason = causes[0] if causes else fault.get("reason", fault)  # of all shards it says only that they failed
+            raise ServerError(f"Elasticsearch at {settings.url} cannot search {name}: {reason}")
         if found["_shards"]["failed"]:
             raise ServerError(f"Elasticsearch at {settings.url} cannot search {name}: a part of it does not answer")
     return answers, int(answer["took"])
