@@ -21,7 +21,6 @@ import plots
 import report
 from cases import FULL, GROUPS, QUICK, SMOKE, Bench, as_json
 from servers import ROOT, TEST_BED, running
-
 from streamscore.console import set_up_logging
 
 SCALES = {"full": FULL, "quick": QUICK, "smoke": SMOKE}
@@ -34,7 +33,9 @@ def main() -> None:
     parser.add_argument("--scale", choices=SCALES, default="full")
     parser.add_argument("--only", metavar="CASE", nargs="*", help=", ".join(group.__name__ for group in GROUPS))
     parser.add_argument("--json", type=Path, default=TEST_BED / "result.json", metavar="FILE")
-    parser.add_argument("--write-doc", action="store_true", help="put the result in the file into docs, measure nothing")
+    parser.add_argument(
+        "--write-doc", action="store_true", help="put the result in the file into docs, measure nothing"
+    )
     arguments = parser.parse_args()
     set_up_logging()
     if arguments.write_doc:

@@ -12,14 +12,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
+
 import data
 import latency
 import peers
-import psutil
 import variants
 from figures import Run, median_cpu, ratio
 from servers import KAFKA_ONLY, Bed
-
 from streamscore import submit, topics
 from streamscore.config import Config
 
@@ -137,9 +137,7 @@ class Bench:
         found = ratio([run.rate for run in these], [run.rate for run in those])
         rates = [statistics.median(run.rate for run in side) for side in (these, those)]
         cpu = [median_cpu(side) for side in (these, those)]
-        self.rows.append(
-            Row(title, found.median, found.least, found.largest, floor, rates=rates, cpu=cpu)
-        )
+        self.rows.append(Row(title, found.median, found.least, found.largest, floor, rates=rates, cpu=cpu))
 
     # --- the groups of cases ------------------------------------------------------------------------------------
 
@@ -184,7 +182,9 @@ class Bench:
             }
         )
         documents = [Run(2 * run.events, run.seconds, run.cpu) for run in found["ours"]]
-        self.add("both sinks: documents ÷ bare bulk loader, ready-made bodies, two threads", documents, found["bulk"], 0.80)
+        self.add(
+            "both sinks: documents ÷ bare bulk loader, ready-made bodies, two threads", documents, found["bulk"], 0.80
+        )
         self.add("both sinks: streamscore ÷ from_json, all columns, no persist", found["ours"], found["common"])
         self.add("both sinks ÷ Kafka alone", found["ours"], found["kafka only"])
 
@@ -199,7 +199,10 @@ class Bench:
     def waiting(self) -> None:
         """Latency at 1,000 events per second, Kafka to Kafka."""
         values = data.messages(data.shape("article"))
-        for words, trigger, floors in (("no pause between batches", 0, (250.0, 600.0)), ("a batch per second", 1, None)):
+        for words, trigger, floors in (
+            ("no pause between batches", 0, (250.0, 600.0)),
+            ("a batch per second", 1, None),
+        ):
             keys = (KAFKA_ONLY, self.bed.model_keys("article"), f"stream.trigger_seconds={trigger}")
             seen = []
             for _ in range(max(1, self.scale.rounds // 2)):
@@ -229,7 +232,12 @@ class Bench:
                 "eight": self.in_memory("scored", eight),
             }
         )
-        self.add("strict decode and two models ÷ from_json unchecked and two models", found["scored"], found["unchecked"], 1.3)
+        self.add(
+            "strict decode and two models ÷ from_json unchecked and two models",
+            found["scored"],
+            found["unchecked"],
+            1.3,
+        )
         self.add("strict decode alone ÷ from_json unchecked", found["decode"], found["from_json"])
         self.add("eight models ÷ two, no sink", found["eight"], found["scored"])
         self.engine.run(variants.drop)
@@ -343,7 +351,9 @@ def _peaks(config: Config, keys: Sequence[str], records: int) -> Iterator[tuple[
     environment = submit.prepare(config)
     words = [word for key in keys for word in ("--set", key)]
     checkpoint = f"stream.checkpoint={config.stream.checkpoint}"
-    job = submit.start("score_stream", config, [*words, "--set", checkpoint], environment, config.state_dir / "memory.log")
+    job = submit.start(
+        "score_stream", config, [*words, "--set", checkpoint], environment, config.state_dir / "memory.log"
+    )
     peak = 0.0
     while job.poll() is None:
         peak = max(peak, _jvm_gigabytes(job))

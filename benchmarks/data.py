@@ -122,9 +122,7 @@ def train(spark: SparkSession, folder: Path, kind: Shape) -> None:
         pipeline = Pipeline(stages=[classifier]).fit(table)
         pipeline.write().overwrite().save(str(target / name))
         fitted: Any = pipeline.stages[0]
-        weights.append(
-            {"kind": name, "weights": fitted.coefficients.toArray().tolist(), "intercept": fitted.intercept}
-        )
+        weights.append({"kind": name, "weights": fitted.coefficients.toArray().tolist(), "intercept": fitted.intercept})
     (target / "weights.json").write_text(json.dumps(weights))
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from figures import percentile
-
 from streamscore import topics
 from streamscore.config import Config
 
@@ -55,9 +54,7 @@ def observed(config: Config, warm_up: float) -> dict[str, float]:
     waits: list[tuple[int, int]] = []
     wanted = topics.extent(config.kafka, topic).records
     consumer = topics.consumer(config.kafka)
-    consumer.assign(
-        [TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(config.kafka.partitions)]
-    )
+    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(config.kafka.partitions)])
     while len(waits) < wanted:
         for record in consumer.consume(10_000, 1.0):
             made = json.loads(record.value() or b"")["event_time"]
@@ -66,4 +63,3 @@ def observed(config: Config, warm_up: float) -> dict[str, float]:
     first = min(made for made, _ in waits) + warm_up * 1_000
     counted = [wait for made, wait in waits if made >= first]
     return {"p50": percentile(counted, 0.5), "p99": percentile(counted, 0.99), "max": max(counted)}
-

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psutil
+
 from figures import Run
 
 WORKERS = "Python workers"

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
 from figures import Run
 from measure import Meter
-
 from streamscore import index, topics
 from streamscore.config import Config
 
@@ -44,7 +44,8 @@ class Timed:
     def run(self) -> Run:
         """Return the figures, once the last record is acknowledged."""
         first, started = self._start
-        return self._meter.run(self._done, (self._done - first, time.perf_counter() - started))
+        timed = self._done - first
+        return self._meter.run(self._done, (timed, time.perf_counter() - started) if timed else None)
 
 
 def kafka_python(config: Config, models: Weights, pids: dict[str, int], events: int) -> Run:
@@ -230,6 +231,4 @@ def _document(config: Config, models: Weights, number: int) -> Iterator[str]:
         )
 
 
-LOOPS = {
-    loop.__name__: loop for loop in (kafka_python, confluent_numpy, confluent_orjson, confluent_copy, bulk_load)
-}
+LOOPS = {loop.__name__: loop for loop in (kafka_python, confluent_numpy, confluent_orjson, confluent_copy, bulk_load)}

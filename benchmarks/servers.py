@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import data
-from variants import Engine
-
 from streamscore import config as configuration
 from streamscore import index, topics
 from streamscore.config import Config
 from streamscore.local import stack
 from streamscore.local.ports import free_port
+from variants import Engine
 
 ROOT = Path(__file__).parents[1]
 TEST_BED = ROOT / ".streamscore" / "bench"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import data
 from figures import Run
 from measure import Meter, steady
-
 from streamscore import config as configuration
 from streamscore import dataset, decoder, messages, scoring, seed_topic, session, sinks, sources, stream
 from streamscore import models as served_models
@@ -98,7 +96,6 @@ def streamed(config: Config, kind: str, pids: dict[str, int]) -> Run:
     query = started.trigger(availableNow=True).start()
     query.awaitTermination()
     progress = query.recentProgress
-    _state['last'] = [dict(b['durationMs']) for b in progress]
     return meter.run(sum(batch["numInputRows"] for batch in progress), steady(progress))
 
 
@@ -281,16 +278,3 @@ def live(config: Config, seconds: float, pids: dict[str, int]) -> Run:
     meter = Meter(pids)
     running.run(sinks.BatchWriter(config, served, stop))
     return meter.run(max(1, totals.events))
-
-
-def profiled(config: Config, kind: str, pids: dict[str, int], seconds: float) -> float:
-    """Run a stream again and again for some seconds, for a profiler; return the last rate."""
-    deadline = time.monotonic() + seconds
-    rate = 0.0
-    while time.monotonic() < deadline:
-        rate = streamed(config, kind, pids).rate
-    return rate
-
-
-def last(config: Config) -> Any:
-    return _state["last"][-2]
