@@ -26,8 +26,7 @@ public final class MessageDecoder implements UDF1 {
     /** Non-numeric numbers are let through the parser so that NaN can be told from garbage; the reader refuses them. */
     private static final JsonFactory JSON = new JsonFactory()
         .enable(JsonParser.Feature.STRICT_DUPLICATE_DETECTION)
-        .enable(JsonParser.Feature.ALLOW_NON_NUMERIC_NUMBERS)
-        .enable(JsonParser.Feature.USE_FAST_DOUBLE_PARSER);
+        .enable(JsonParser.Feature.ALLOW_NON_NUMERIC_NUMBERS);
 
     private final String labelField;
     private final String featuresField;

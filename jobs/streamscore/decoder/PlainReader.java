@@ -129,7 +129,7 @@ final class PlainReader implements Serializable {
         }
 
         private int here() {
-            return at < bytes.length ? bytes[at] : -1;
+            return at < bytes.length ? (int) bytes[at] : -1;
         }
 
         private boolean isDigit() {
