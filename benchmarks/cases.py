@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import psutil
@@ -42,8 +41,8 @@ class Scale:
 
 
 FULL = Scale(5, 1_200_000, 400_000, 60_000, 60.0, growth=True)
-QUICK = Scale(2, 300_000, 100_000, 20_000, 15.0, growth=False, batch=50_000)
-SMOKE = Scale(1, 2_000, 1_000, 500, 3.0, growth=False, batch=1_000)
+QUICK = Scale(2, 300_000, 100_000, 20_000, 24.0, growth=False, batch=50_000)
+SMOKE = Scale(1, 2_000, 1_000, 500, 12.0, growth=False, batch=1_000)
 
 
 @dataclass(frozen=True)
@@ -379,4 +378,4 @@ def _jvm_gigabytes(job: subprocess.Popen[bytes]) -> float:
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return rows as JSON takes them."""
-    return json.loads(json.dumps([vars(row) | {"holds": row.holds} for row in rows], default=dict))
+    return [asdict(row) | {"holds": row.holds} for row in rows]

@@ -62,4 +62,6 @@ def observed(config: Config, warm_up: float) -> dict[str, float]:
     consumer.close()
     first = min(made for made, _ in waits) + warm_up * 1_000
     counted = [wait for made, wait in waits if made >= first]
+    if not counted:
+        raise RuntimeError("no event after the warm-up: the machine is too busy, or the run too short")
     return {"p50": percentile(counted, 0.5), "p99": percentile(counted, 0.99), "max": max(counted)}

@@ -71,7 +71,7 @@ def _spark() -> SparkSession:
 
 def _models(config: Config) -> list[ServedModel]:
     """Return the configured models, loaded once."""
-    key = ("models", str(config.models))
+    key = f"models {config.models}"
     if key not in _state:
         _state[key] = served_models.load(_spark(), config)
     found: list[ServedModel] = _state[key]

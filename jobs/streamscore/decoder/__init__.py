@@ -56,7 +56,7 @@ def compile_jar(jar: Path, java: Path) -> None:
         raise SetupError(f"{java} did not start for the message decoder: {error}") from None
     try:
         loader = gateway.jvm.java.lang.Thread.currentThread().getContextClassLoader()
-        classes = {}
+        classes: dict[str, bytes] = {}
         for source in sources():
             compiler = gateway.jvm.org.codehaus.janino.SimpleCompiler()
             compiler.setParentClassLoader(loader)
