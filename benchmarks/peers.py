@@ -198,7 +198,7 @@ def bulk_load(config: Config, models: Weights, pids: dict[str, int], events: int
     def send(own: Sequence[bytes]) -> None:
         with index.client(settings, 120) as client:
             for body in own:
-                answer = client.bulk(index=settings.index, operations=body, filter_path="errors")  # type: ignore[arg-type]
+                answer = client.bulk(index=settings.index, body=body, filter_path="errors")  # type: ignore[arg-type]
                 if answer["errors"]:
                     raise RuntimeError("Elasticsearch refused documents")
 
