@@ -41,7 +41,7 @@ def main() -> None:
     if arguments.write_doc:
         result = json.loads(arguments.json.read_text(encoding="utf-8"))
         report.write(DOCUMENT, result)
-        plots.write(DOCUMENT.parent / "images", result["growth"])
+        plots.write(DOCUMENT, result["growth"])
         return
     result = measured(arguments.scale, arguments.only)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)

@@ -8,11 +8,19 @@ from pathlib import Path
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 420, 240, 46, 44, 34
 
 
-def write(folder: Path, growth: Mapping[str, Mapping[str, float]]) -> None:
-    """Write one file per thing that grows."""
-    for what, points in growth.items():
-        name = "cost-by-" + what.replace(" ", "-")
-        (folder / f"{name}.svg").write_text(drawn(what, points), encoding="utf-8")
+BEGIN, END = "<!-- plots: begin -->", "<!-- plots: end -->"
+
+
+def write(document: Path, growth: Mapping[str, Mapping[str, float]]) -> None:
+    """Draw one file per thing that grows and name them between the markers of a document; without figures do nothing."""
+    if not growth:
+        return
+    names = {what: "images/cost-by-" + what.replace(" ", "-") + ".svg" for what in growth}
+    for what, name in names.items():
+        (document.parent / name).write_text(drawn(what, growth[what]), encoding="utf-8")
+    before, rest = document.read_text(encoding="utf-8").split(BEGIN)
+    shown = "\n".join(f"![{what}]({name})" for what, name in names.items())
+    document.write_text(f"{before}{BEGIN}\n{shown}\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
 def drawn(what: str, points: Mapping[str, float]) -> str:
