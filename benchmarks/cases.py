@@ -204,7 +204,7 @@ class Bench:
         ):
             keys = (KAFKA_ONLY, self.bed.model_keys("article"), f"stream.trigger_seconds={trigger}")
             seen = []
-            for _ in range(max(1, self.scale.rounds // 2)):
+            for _ in range(1 + max(1, self.scale.rounds // 2)):
                 self.shape("article", 0)
                 config = self.bed.config(*keys)
                 self.bed.fresh(config)
@@ -212,7 +212,7 @@ class Bench:
                     self.engine.run(variants.live, *keys, seconds=self.scale.live, pids=self.pids)
                 seen.append(latency.observed(config, self.scale.live / 3))
             for name in ("p50", "p99", "max"):
-                each = [found[name] for found in seen]
+                each = [found[name] for found in seen[1:]]  # the first run warms up
                 floor = {"p50": floors[0], "p99": floors[1]}.get(name) if floors else None
                 title = f"latency {name} at 1,000 events/s, {words}"
                 self.rows.append(Row(title, statistics.median(each), min(each), max(each), floor, True, "ms"))

@@ -12,7 +12,7 @@ BEGIN, END = "<!-- plots: begin -->", "<!-- plots: end -->"
 
 
 def write(document: Path, growth: Mapping[str, Mapping[str, float]]) -> None:
-    """Draw one file per thing that grows and name them between the markers of a document; without figures do nothing."""
+    """Draw one file per thing that grows and name them between the markers of a document."""
     if not growth:
         return
     names = {what: "images/cost-by-" + what.replace(" ", "-") + ".svg" for what in growth}
