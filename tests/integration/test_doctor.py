@@ -83,7 +83,7 @@ def other_mapping(config, _):
 def absent_model(config, _):
     """A folder that is not there."""
     models = (config.models[0].model_copy(update={"uri": "/nowhere"}),)
-    return config.model_copy(update={"models": models}), "models: lr: /nowhere is not the folder of a PipelineModel"
+    return config.model_copy(update={"models": models}), "models: the model 'lr': no folder at /nowhere"
 
 
 def absent_registered_model(config, _):

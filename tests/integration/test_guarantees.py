@@ -20,7 +20,7 @@ def world(own, small_models):
     """Return a function that makes a configuration with 600 messages in its topic, and the ledger of them."""
 
     def make(*overrides, seed=1, count=600, **options):
-        listed = ", ".join(f"{{name: {name}, uri: {folder}, trust: unsigned}}" for name, folder in small_models.items())
+        listed = ", ".join(f"{{name: {name}, uri: {folder}}}" for name, folder in small_models.items())
         config = own(
             f"models=[{listed}]",
             "stream.available_now=true",

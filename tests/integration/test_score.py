@@ -78,7 +78,7 @@ def test_every_prediction_in_both_sinks_is_transform_s_to_the_last_bit(spark, ow
 
 
 def test_replayed_batches_leave_no_double_document(spark, own, trained, documents):
-    """A lost checkpoint scores everything again, under the same ids."""
+    """A lost checkpoint, once that is accepted, scores everything again, under the same ids."""
     import shutil
 
     _, figures = trained
@@ -87,7 +87,8 @@ def test_replayed_batches_leave_no_double_document(spark, own, trained, document
     score(spark, config)
     before = documents(config)
     shutil.rmtree(config.stream.checkpoint)
-    score(spark, config)
+    accepted = config.stream.model_copy(update={"new_checkpoint": True})
+    score(spark, config.model_copy(update={"stream": accepted}))
 
     assert len(before) == 1000
     assert documents(config) == before

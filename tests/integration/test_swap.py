@@ -14,7 +14,8 @@ from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression
 from pyspark.ml.linalg import Vectors
 
-from streamscore import index, registry, score_stream, topics
+from streamscore import index, models, registry, score_stream, topics
+from streamscore.registry import Trained
 
 
 @pytest.fixture
@@ -32,7 +33,15 @@ def register(spark, own):
         ]
         data = spark.createDataFrame(rows, ["label", "features"])
         model = Pipeline(stages=[LogisticRegression(maxIter=3)]).fit(data)
-        return registry.log_training(config, {"seed": seed}, {}, {"lr": model})[0]
+        golden = [row["features"] for row in data.limit(3).collect()]
+        return registry.log_training(
+            config,
+            {"seed": seed},
+            {},
+            {},
+            {"lr": Trained(model, data.select("features").limit(1), "prediction")},
+            lambda _name, folder: models.sign(spark, folder, golden, {}, {}),
+        )[0]
 
     return train
 

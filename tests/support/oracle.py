@@ -12,6 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pyspark.ml import Pipeline, PipelineModel
@@ -21,7 +22,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import IntegerType, StructField, StructType
 
-from streamscore import index, sources, topics
+from streamscore import index, models, sources, topics
 from streamscore.config import Config
 
 SIZE = 110
@@ -40,8 +41,9 @@ def train(spark: SparkSession, folder: Any) -> dict[str, str]:
     data = spark.createDataFrame(rows, ["label", "features"])
     saved = {}
     for name, classifier in {"lr": LogisticRegression(maxIter=5), "svm": LinearSVC(maxIter=5)}.items():
-        Pipeline(stages=[classifier]).fit(data).write().overwrite().save(f"{folder}/{name}")
         saved[name] = f"{folder}/{name}"
+        Pipeline(stages=[classifier]).fit(data).write().overwrite().save(saved[name])
+        models.sign(spark, Path(saved[name]), [features for _, features in rows[:3]], {}, {})
     return saved
 
 

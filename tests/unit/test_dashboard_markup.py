@@ -37,7 +37,7 @@ class Text(HTMLParser):
             self.values[given["data-testid"]] = given.get("data-value")
 
 
-def snapshot(model="lr", version="3", reason="not_json", last=NOW - 5_000, synthetic=False, pending=0):
+def snapshot(model="lr", version="3", reason="not_json", last=NOW - 5_000, synthetic=False, pending=0, refused=()):
     """Return a snapshot of six events: four of a model, two of them right, and two rejected ones."""
     answers = (Answer(0.0, 0.0, 1), Answer(0.0, 1.0, 1), Answer(1.0, 1.0, 1))
     return Snapshot(
@@ -47,7 +47,7 @@ def snapshot(model="lr", version="3", reason="not_json", last=NOW - 5_000, synth
         buckets=(Bucket(NOW - 90_000, 4, (Tally(model, version, 4, answers),)),),
         pending=pending,
         rejected={reason: 2},
-        stream=Stream(Batch(NOW - 3_000, 400, 17, 250.0), NOW - 90_000, synthetic),
+        stream=Stream(Batch(NOW - 3_000, 400, 17, 250.0), NOW - 90_000, synthetic, refused),
         rate=12.4,
         versions=(Version(model, "2", NOW - 90_000, NOW - 50_000), Version(model, version, NOW - 50_000, NOW)),
         throughput=(),
@@ -122,6 +122,16 @@ def test_change_of_version_is_marked():
     assert text.text.count("changed") == 1
 
 
+def test_refused_version_is_shown_with_its_reason():
+    """Beside the versions that serve instead."""
+    refused = ("lr:4: it has another number of features",)
+    text = Text(markup.versions(snapshot(refused=refused), ["lr"], {"lr": "blue"}, timezone.utc))
+
+    assert "lr:4: it has another number of features" in text.text
+    assert "refused" in text.values
+    assert "refused" not in Text(markup.versions(snapshot(), ["lr"], {"lr": "blue"}, timezone.utc)).values
+
+
 def test_yesterday_has_its_date():
     """A time alone would be taken for today's."""
     assert markup.clock(NOW - 86_400_000, timezone.utc, NOW) == "23 Nov 2026 10:00:00"
@@ -138,7 +148,7 @@ def test_ago(milliseconds, words):
 
 def test_nothing_from_outside_becomes_markup():
     """Names, versions, reasons and faults come from documents that anybody may have written."""
-    shown = snapshot(model=EVIL, version=EVIL, reason=EVIL)
+    shown = snapshot(model=EVIL, version=EVIL, reason=EVIL, refused=(EVIL,))
     (model,) = shown.models
     dots = {EVIL: "blue"}
     settings = config.load("local", [f"elasticsearch.url=http://127.0.0.1:9200/{EVIL}"]).elasticsearch

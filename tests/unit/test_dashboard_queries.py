@@ -132,7 +132,7 @@ def test_empty_index_has_no_extent():
 
 def test_stream_is_read_from_its_last_status():
     """Lag and duration are those of the last batch; one synthetic batch makes all of it synthetic."""
-    source = {"batch_ms": 400, "lag": 12, "events_per_second": 250.5}
+    source = {"batch_ms": 400, "lag": 12, "events_per_second": 250.5, "refused": ["lr:4: damaged"]}
     answer = {
         "aggregations": {
             "started": {"value": 1_000.0},
@@ -141,7 +141,9 @@ def test_stream_is_read_from_its_last_status():
         }
     }
 
-    assert queries.read_stream(answer) == Stream(Batch(9_000, 400, 12, 250.5), 1_000, synthetic=True)
+    assert queries.read_stream(answer) == Stream(
+        Batch(9_000, 400, 12, 250.5), 1_000, synthetic=True, refused=("lr:4: damaged",)
+    )
 
 
 def test_versions_are_in_order_of_their_first_batch():

@@ -143,6 +143,8 @@ class Stream:
     """The start of its first batch, in epoch milliseconds."""
     synthetic: bool
     """Whether the events were made up."""
+    refused: tuple[str, ...] = ()
+    """New versions that were not let in while the old ones serve, as ``name:version: reason``."""
 
 
 @dataclass(frozen=True)

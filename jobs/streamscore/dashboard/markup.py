@@ -202,7 +202,7 @@ def reasons(rejected: Mapping[str, int]) -> str:
 
 
 def versions(snapshot: Snapshot, names: Sequence[str], dots: Mapping[str, str], zone: tzinfo) -> str:
-    """Return the versions of some models, with the times of their first and their last batch."""
+    """Return the versions of some models with the times of their first and last batch, and those that are refused."""
     changed = snapshot.changes()
     rank = {name: position for position, name in enumerate(names)}
     rows = []
@@ -219,8 +219,13 @@ def versions(snapshot: Snapshot, names: Sequence[str], dots: Mapping[str, str], 
     if not rows:
         return '<p class="ss ss-muted">No batch was reported.</p>'
     head = "<tr><th>model</th><th>version</th><th>first batch</th><th>last batch</th></tr>"
+    refused = "".join(
+        f'<p class="ss ss-fault" data-testid="refused">Refused, the one before goes on: {escape(version)}</p>'
+        for version in snapshot.stream.refused
+    )
     return (
         f'<div class="ss ss-scroll"><table class="ss-rows" data-testid="versions">{head}{"".join(rows)}</table></div>'
+        f"{refused}"
     )
 
 

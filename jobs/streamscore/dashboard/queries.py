@@ -75,7 +75,9 @@ def read_stream(answer: Mapping[str, Any]) -> Stream:
         lag=document["lag"],
         events_per_second=document["events_per_second"],
     )
-    return Stream(batch, int(found["started"]["value"]), synthetic=found["synthetic"]["doc_count"] > 0)
+    synthetic = found["synthetic"]["doc_count"] > 0
+    refused = document.get("refused", [])  # a job of an earlier version does not say
+    return Stream(batch, int(found["started"]["value"]), synthetic, tuple(refused))
 
 
 def counts(settings: Elasticsearch, window: Window) -> Search:
