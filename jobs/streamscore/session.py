@@ -72,6 +72,8 @@ def spark_settings(config: Config, job: str) -> dict[str, str]:
         }
     if job == "score_stream":
         settings |= {**_ONE_ATTEMPT, "spark.sql.streaming.numRecentProgressUpdates": "50"}
+        # Looking for the best compression of a batch in memory, which lives a second, costs more than it saves.
+        settings["spark.sql.inMemoryColumnarStorage.compressed"] = "false"
         if is_local(config.stream.checkpoint) and not on_databricks():  # there, /Volumes is an object store
             # The default manager starts some 40 processes per batch on a local disk; wrong for object stores.
             settings["spark.sql.streaming.checkpointFileManagerClass"] = (

@@ -28,6 +28,9 @@ _DURABLE = {
     "kafka.acks": "all",
     "kafka.enable.idempotence": "true",
     "kafka.compression.type": "lz4",
+    # Fewer, larger requests. The wait is over as soon as a task has no more records.
+    "kafka.linger.ms": "20",
+    "kafka.batch.size": "262144",
     "kafka.max.block.ms": "60000",
     "kafka.request.timeout.ms": "30000",
     "kafka.delivery.timeout.ms": "120000",

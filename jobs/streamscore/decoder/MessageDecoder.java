@@ -34,6 +34,7 @@ public final class MessageDecoder implements UDF1 {
     private final int size;
     private final int maxBytes;
     private final Vector zero;
+    private final PlainReader plain;
 
     /**
      * @param labelField name of the label's field
@@ -49,6 +50,8 @@ public final class MessageDecoder implements UDF1 {
         this.size = size;
         this.maxBytes = maxBytes;
         this.zero = Vectors.sparse(size, new int[0], new double[0]);
+        boolean isPlain = form.equals("spark") && PlainReader.suits(labelField, featuresField);
+        this.plain = isPlain ? new PlainReader(labelField, featuresField, size) : null;
     }
 
     public Object call(Object value) throws IOException {
@@ -58,6 +61,10 @@ public final class MessageDecoder implements UDF1 {
         byte[] bytes = (byte[]) value;
         if (bytes.length > maxBytes) {
             return rejected("too_large", bytes.length + " bytes, at most " + maxBytes + " are parsed");
+        }
+        Object read = plain == null ? null : plain.read(bytes);
+        if (read != null) {
+            return read;
         }
         int bad = firstNonUtf8(bytes);
         if (bad >= 0) {

@@ -1,4 +1,4 @@
-"""The door to the strict message decoder, the only Java of this project (``MessageDecoder.java``)."""
+"""The door to the strict message decoder, the only Java of this project: ``MessageDecoder.java`` and its short cut."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ JAVA_CLASS = "streamscore.MessageDecoder"
 
 
 @cache
-def source() -> str:
-    """Return the Java source."""
-    return files(__package__).joinpath("MessageDecoder.java").read_text(encoding="utf-8")
+def sources() -> tuple[str, ...]:
+    """Return the Java sources, each after those that it uses."""
+    names = ("PlainReader.java", "MessageDecoder.java")
+    return tuple(files(__package__).joinpath(name).read_text(encoding="utf-8") for name in names)
 
 
 def jar_name() -> str:
     """Return the name of the jar, which changes with the source."""
-    return f"streamscore-decoder-{hashlib.sha256(source().encode()).hexdigest()[:12]}.jar"
+    digest = hashlib.sha256("".join(sources()).encode()).hexdigest()
+    return f"streamscore-decoder-{digest[:12]}.jar"
 
 
 def compile_jar(jar: Path, java: Path) -> None:
@@ -53,10 +55,14 @@ def compile_jar(jar: Path, java: Path) -> None:
     except (OSError, Py4JError, ValueError) as error:
         raise SetupError(f"{java} did not start for the message decoder: {error}") from None
     try:
-        compiler = gateway.jvm.org.codehaus.janino.SimpleCompiler()
-        compiler.setParentClassLoader(gateway.jvm.java.lang.Thread.currentThread().getContextClassLoader())
-        compiler.cook(source())
-        classes = {str(name): bytes(code) for name, code in compiler.getBytecodes().items()}
+        loader = gateway.jvm.java.lang.Thread.currentThread().getContextClassLoader()
+        classes: dict[str, bytes] = {}
+        for source in sources():
+            compiler = gateway.jvm.org.codehaus.janino.SimpleCompiler()
+            compiler.setParentClassLoader(loader)
+            compiler.cook(source)
+            classes |= {str(name): bytes(code) for name, code in compiler.getBytecodes().items()}
+            loader = compiler.getClassLoader()
     except Py4JError as error:
         raise SetupError(f"the message decoder did not compile: {error}") from None
     finally:

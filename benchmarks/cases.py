@@ -1,0 +1,381 @@
+"""What is compared with what, and the rows that come of it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import psutil
+
+import data
+import latency
+import peers
+import variants
+from figures import Run, median_cpu, ratio
+from servers import KAFKA_ONLY, Bed
+from streamscore import submit, topics
+from streamscore.config import Config
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured."""
+
+    rounds: int
+    events: int
+    """Events of a topic for the Spark jobs."""
+    documents: int
+    """Events of a topic whose outcomes go to Elasticsearch."""
+    slow: int
+    """Events that a slow plain loop gets."""
+    live: float
+    """Seconds of a latency run, a third of it warm-up."""
+    growth: bool
+    batch: int = 100_000
+
+
+FULL = Scale(5, 1_200_000, 400_000, 60_000, 60.0, growth=True)
+QUICK = Scale(2, 300_000, 100_000, 20_000, 24.0, growth=False, batch=50_000)
+SMOKE = Scale(1, 2_000, 1_000, 500, 12.0, growth=False, batch=1_000)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    title: str
+    value: float
+    """The median over the rounds."""
+    least: float
+    largest: float
+    floor: float | None = None
+    at_most: bool = False
+    """Whether the floor is the most that is allowed, rather than the least."""
+    unit: str = ""
+    """What the value is, if it is no ratio."""
+    rates: Sequence[float] = ()
+    """Median events (or rows, or documents) per second of the two sides."""
+    cpu: Sequence[Mapping[str, float]] = ()
+    """Median CPU microseconds per event, by process, of the two sides."""
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the floor is reached; None if there is none."""
+        if self.floor is None:
+            return None
+        return self.value <= self.floor if self.at_most else self.value >= self.floor
+
+
+@dataclass
+class Bench:
+    """All the cases, over one set of servers and one Spark session."""
+
+    bed: Bed
+    scale: Scale
+    rows: list[Row] = field(default_factory=list)
+    growth: dict[str, dict[str, float]] = field(default_factory=dict)
+    """CPU microseconds per event of the job, by what grows and how large it is."""
+
+    def __post_init__(self) -> None:
+        """Start the session that most cases share."""
+        self.engine = self.bed.engine()
+        self.pids = self.bed.pids | {"job": self.engine.pid}
+
+    def shape(self, name: str, events: int) -> None:
+        """Fill the input topic with a kind of event, and have models for it."""
+        self.engine.run(variants.train, folder=self.bed.models, shape=name)
+        self.bed.fill(name, events)
+
+    def streamed(self, kind: str, *keys: str) -> Callable[[], Run]:
+        """Return what runs a kind of stream over the input topic."""
+        keys = (f"stream.max_events_per_batch={self.scale.batch}", *keys)
+
+        def run() -> Run:
+            self.bed.fresh(self.bed.config(*keys))
+            found: Run = self.engine.run(variants.streamed, *keys, kind=kind, pids=self.pids)
+            return found
+
+        return run
+
+    def loop(self, name: str, shape: str, events: int, *keys: str) -> Callable[[], Run]:
+        """Return what runs a plain loop, in a process of its own."""
+
+        def run() -> Run:
+            config = self.bed.config(*keys)
+            self.bed.fresh(config)
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                known = data.weights(self.bed.models, data.shape(shape), config)
+                return pool.submit(peers.LOOPS[name], config, known, self.bed.pids, events).result()
+
+        return run
+
+    def in_memory(self, kind: str, *keys: str) -> Callable[[], Run]:
+        """Return what does a part of the work on events in memory."""
+
+        def run() -> Run:
+            found: Run = self.engine.run(variants.in_memory, *keys, kind=kind, pids=self.pids)
+            return found
+
+        return run
+
+    def compare(self, sides: Mapping[str, Callable[[], Run]]) -> dict[str, list[Run]]:
+        """Run all sides in turn, round after round; a first round warms up and does not count."""
+        for run in sides.values():
+            run()
+        rounds = [{name: run() for name, run in sides.items()} for _ in range(self.scale.rounds)]
+        return {name: [turn[name] for turn in rounds] for name in sides}
+
+    def add(self, title: str, these: Sequence[Run], those: Sequence[Run], floor: float | None = None) -> None:
+        """Add the row of a ratio of rates."""
+        found = ratio([run.rate for run in these], [run.rate for run in those])
+        rates = [statistics.median(run.rate for run in side) for side in (these, those)]
+        cpu = [median_cpu(side) for side in (these, those)]
+        self.rows.append(Row(title, found.median, found.least, found.largest, floor, rates=rates, cpu=cpu))
+
+    # --- the groups of cases ------------------------------------------------------------------------------------
+
+    def kafka(self) -> None:
+        """Kafka to Kafka: two models, 110 features, some 15 of them set."""
+        self.shape("article", self.scale.events)
+        keys = (KAFKA_ONLY, self.bed.model_keys("article"))
+        fast, slow = self.scale.events, self.scale.slow
+        found = self.compare(
+            {
+                "ours": self.streamed("scored", *keys),
+                "copied": self.streamed("copied", *keys),
+                "common": self.streamed("common", *keys),
+                "python": self.streamed("python", *keys),
+                "kafka_python": self.loop("kafka_python", "article", slow, *keys),
+                "numpy": self.loop("confluent_numpy", "article", 4 * slow, *keys),
+                "orjson": self.loop("confluent_orjson", "article", fast, *keys),
+                "copy": self.loop("confluent_copy", "article", fast, *keys),
+            }
+        )
+        for title, those, floor in (
+            ("streamscore ÷ Spark that copies each event", "copied", 0.40),
+            ("streamscore ÷ the article's loop (kafka-python, json, dense numpy, four fields)", "kafka_python", 9),
+            ("streamscore ÷ confluent-kafka, json, numpy, four fields", "numpy", None),
+            ("streamscore ÷ confluent-kafka, orjson, the same records", "orjson", 0.65),
+            ("streamscore ÷ confluent-kafka that copies each event", "copy", None),
+            ("streamscore ÷ Spark with a Python UDF for a decoder", "python", None),
+            ("streamscore ÷ Spark with from_json unchecked, all columns, no persist", "common", None),
+        ):
+            self.add(title, found["ours"], found[those], floor)
+
+    def both_sinks(self) -> None:
+        """Kafka and Elasticsearch: two models, two documents per event."""
+        self.shape("article", self.scale.documents)
+        keys = (self.bed.model_keys("article"),)
+        found = self.compare(
+            {
+                "ours": self.streamed("scored", *keys),
+                "bulk": self.loop("bulk_load", "article", self.scale.documents, *keys),
+                "common": self.streamed("common", *keys),
+                "kafka only": self.streamed("scored", KAFKA_ONLY, *keys),
+            }
+        )
+        documents = [Run(2 * run.events, run.seconds, run.cpu) for run in found["ours"]]
+        self.add(
+            "both sinks: documents ÷ bare bulk loader, ready-made bodies, two threads", documents, found["bulk"], 0.80
+        )
+        self.add("both sinks: streamscore ÷ from_json, all columns, no persist", found["ours"], found["common"])
+        self.add("both sinks ÷ Kafka alone", found["ours"], found["kafka only"])
+
+    def shapes(self) -> None:
+        """Kafka to Kafka with other vectors."""
+        for name, words in (("criteo", "39 of 16,384 set"), ("dense", "1,000 dense")):
+            self.shape(name, self.scale.events // (1 if name == "criteo" else 8))
+            keys = (KAFKA_ONLY, self.bed.model_keys(name))
+            found = self.compare({kind: self.streamed(kind, *keys) for kind in ("scored", "copied")})
+            self.add(f"vectors of {words}: streamscore ÷ Spark that copies", found["scored"], found["copied"])
+
+    def waiting(self) -> None:
+        """Latency at 1,000 events per second, Kafka to Kafka."""
+        values = data.messages(data.shape("article"))
+        for words, trigger, floors in (
+            ("no pause between batches", 0, (250.0, 600.0)),
+            ("a batch per second", 1, None),
+        ):
+            keys = (KAFKA_ONLY, self.bed.model_keys("article"), f"stream.trigger_seconds={trigger}")
+            seen = []
+            for _ in range(1 + max(1, self.scale.rounds // 2)):
+                self.shape("article", 0)
+                config = self.bed.config(*keys)
+                self.bed.fresh(config)
+                with latency.sending(config, values, 1_000):
+                    self.engine.run(variants.live, *keys, seconds=self.scale.live, pids=self.pids)
+                seen.append(latency.observed(config, self.scale.live / 3))
+            for name in ("p50", "p99", "max"):
+                each = [found[name] for found in seen[1:]]  # the first run warms up
+                floor = {"p50": floors[0], "p99": floors[1]}.get(name) if floors else None
+                title = f"latency {name} at 1,000 events/s, {words}"
+                self.rows.append(Row(title, statistics.median(each), min(each), max(each), floor, True, "ms"))
+
+    def kernels(self) -> None:
+        """The parts of the work, on events in memory, outcomes thrown away."""
+        self.shape("article", min(self.scale.events, 600_000))
+        two, eight = self.bed.model_keys("article", 2), self.bed.model_keys("article", 8)
+        self.engine.run(variants.hold)
+        found = self.compare(
+            {
+                "decode": self.in_memory("decoded", two),
+                "from_json": self.in_memory("unchecked decoded", two),
+                "scored": self.in_memory("scored", two),
+                "unchecked": self.in_memory("unchecked scored", two),
+                "eight": self.in_memory("scored", eight),
+            }
+        )
+        self.add(
+            "strict decode and two models ÷ from_json unchecked and two models",
+            found["scored"],
+            found["unchecked"],
+            1.3,
+        )
+        self.add("strict decode alone ÷ from_json unchecked", found["decode"], found["from_json"])
+        self.add("eight models ÷ two, no sink", found["eight"], found["scored"])
+        self.engine.run(variants.drop)
+
+    def models(self) -> None:
+        """Kafka to Kafka with one, two and eight models: as many records per event."""
+        self.shape("article", self.scale.events // 2)
+        sides = {
+            count: self.streamed("scored", KAFKA_ONLY, self.bed.model_keys("article", count)) for count in (1, 2, 8)
+        }
+        found = self.compare({str(count): run for count, run in sides.items()})
+        self.add("eight models ÷ two, Kafka to Kafka: events", found["8"], found["2"], 0.5)
+        self.add("one model ÷ two, Kafka to Kafka: events", found["1"], found["2"])
+
+    def cores(self) -> None:
+        """One core against two, without a broker beside it: events in memory, records made and thrown away."""
+        self.shape("article", min(self.scale.events, 600_000))
+        keys = self.bed.model_keys("article")
+        lone = self.bed.engine("spark.master=local[1]")
+        pids = self.bed.pids | {"job": lone.pid}
+        for engine in (self.engine, lone):
+            engine.run(variants.hold)
+        found = self.compare(
+            {
+                "two": self.in_memory("encoded", keys),
+                "one": lambda: lone.run(variants.in_memory, keys, kind="encoded", pids=pids),
+            }
+        )
+        self.add("two cores ÷ one, broker not counted", found["two"], found["one"], 1.5)
+        self.engine.run(variants.drop)
+        lone.close()
+
+    def memory(self) -> None:
+        """Memory of the job as it is submitted, with a heap of 1 GB, over ten times the first batches' time."""
+        batches = 30 if self.scale.growth else 10
+        self.shape("article", batches * self.scale.batch)
+        models = self.bed.model_keys("article")
+        keys = [KAFKA_ONLY, models, "spark.driver_memory=1g", "stream.available_now=true"]
+        config = self.bed.config(*keys, f"stream.checkpoint={self.bed.config().state_dir / 'checkpoints' / 'memory'}")
+        self.bed.fresh(config)
+        peaks = list(_peaks(config, [*self.bed.keys, *keys], batches * self.scale.batch * 2))
+        early = max(size for share, size in peaks if share <= 0.2)
+        late = max(size for _, size in peaks)
+        self.rows.append(Row("peak memory of the job's JVM, heap of 1 GB", late, late, late, 1.6, True, "GB"))
+        growth = 100 * (late / early - 1)
+        title = "growth of that peak between the first fifth of a run and its end"
+        self.rows.append(Row(title, growth, growth, growth, 10.0, True, "%"))
+
+    def seed(self) -> None:
+        """The seed job against reading the same file and making the same messages."""
+        rows = max(5_000, self.scale.events // 5_000 * 5_000)
+        self.engine.run(variants.write_rows, rows=rows, shape="article")
+
+        def seeded() -> Run:
+            config = self.bed.config()
+            topics.delete(config.kafka, config.kafka.topics.input)
+            topics.ensure(config.kafka, config.kafka.topics.input)
+            found: Run = self.engine.run(variants.seeded, pids=self.pids)
+            return found
+
+        found = self.compare(
+            {"seeded": seeded, "encoded": lambda: self.engine.run(variants.seed_encoded, pids=self.pids)}
+        )
+        self.add("seed_topic ÷ the same rows encoded and thrown away", found["seeded"], found["encoded"], 0.5)
+
+    def grow(self) -> None:
+        """Cost per event against what grows, one thing at a time; without repetition, for the plots."""
+        if not self.scale.growth:
+            return
+        for what, sizes in (
+            ("entries set in a vector", {str(n): f"sparse-16384-{n}" for n in (5, 15, 39, 100, 300, 1_000)}),
+            ("length of a vector", {str(n): f"sparse-{n}-15" for n in (110, 1_000, 16_384, 131_072, 1_048_576)}),
+        ):
+            for size, shape in sizes.items():
+                self._grown(what, size, shape, 2)
+        for count in (1, 2, 4, 8):
+            self._grown("models", str(count), "article", count)
+        for count in (1, 2, 4, 8, 16):
+            self._grown("partitions", str(count), "article", 2, f"kafka.partitions={count}")
+
+    def _grown(self, what: str, size: str, shape: str, models: int, *keys: str) -> None:
+        self.engine.run(variants.train, folder=self.bed.models, shape=shape)
+        config = self.bed.config(*keys)
+        topics.delete(config.kafka, config.kafka.topics.input)
+        self.bed.fill(shape, 300_000, *keys)
+        run = self.streamed("scored", KAFKA_ONLY, self.bed.model_keys(shape, models), *keys)
+        run()
+        self.growth.setdefault(what, {})[size] = run().cpu["job"]
+
+    def close(self) -> None:
+        """End the session."""
+        self.engine.close()
+
+
+GROUPS: Sequence[Callable[[Bench], None]] = (
+    Bench.kafka,
+    Bench.both_sinks,
+    Bench.shapes,
+    Bench.waiting,
+    Bench.kernels,
+    Bench.models,
+    Bench.cores,
+    Bench.memory,
+    Bench.seed,
+    Bench.grow,
+)
+
+
+def _peaks(config: Config, keys: Sequence[str], records: int) -> Iterator[tuple[float, float]]:
+    """Submit the job and yield, while it runs, the share of its records that are written and its peak memory so far."""
+    environment = submit.prepare(config)
+    words = [word for key in keys for word in ("--set", key)]
+    checkpoint = f"stream.checkpoint={config.stream.checkpoint}"
+    job = submit.start(
+        "score_stream", config, [*words, "--set", checkpoint], environment, config.state_dir / "memory.log"
+    )
+    peak = 0.0
+    while job.poll() is None:
+        peak = max(peak, _jvm_gigabytes(job))
+        written = topics.extent(config.kafka, config.kafka.topics.predictions).records
+        if written:
+            yield written / records, peak
+        time.sleep(0.2)
+    if job.returncode:
+        raise RuntimeError(f"score_stream ended with code {job.returncode}; see {config.state_dir / 'memory.log'}")
+
+
+def _jvm_gigabytes(job: subprocess.Popen[bytes]) -> float:
+    """Return the resident memory of a job's JVM: spark-submit turns into it."""
+    try:
+        leader = psutil.Process(job.pid)
+        return max(
+            (p.memory_info().rss / 1e9 for p in (leader, *leader.children(recursive=True)) if p.name() == "java"),
+            default=0.0,
+        )
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return rows as JSON takes them."""
+    return [asdict(row) | {"holds": row.holds} for row in rows]

@@ -1,0 +1,67 @@
+"""How long an event waits for its outcome, at a steady rate that does not depend on how fast it is served."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from figures import percentile
+from streamscore import topics
+from streamscore.config import Config
+
+
+@contextmanager
+def sending(config: Config, values: Sequence[bytes], rate: float) -> Iterator[None]:
+    """Send events to the input topic at a rate (events per second), each at its own time, late or not."""
+    over = threading.Event()
+
+    def send() -> None:
+        producer = topics.producer(config.kafka)
+        started, sent = time.perf_counter(), 0
+        while not over.is_set():
+            due = int((time.perf_counter() - started) * rate)
+            for number in range(sent, due):
+                producer.produce(config.kafka.topics.input, values[number % len(values)])
+            sent = due
+            producer.poll(0)
+            time.sleep(0.001)
+        producer.flush()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def observed(config: Config, warm_up: float) -> dict[str, float]:
+    """Return p50, p99 and max of what the predictions topic holds, in milliseconds.
+
+    From the moment at which the event's record was made to that of the outcome's record, both as Kafka has them.
+
+    Args:
+        config: the configuration.
+        warm_up: seconds after the first event whose events do not count.
+    """
+    from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+
+    topic = config.kafka.topics.predictions
+    waits: list[tuple[int, int]] = []
+    wanted = topics.extent(config.kafka, topic).records
+    consumer = topics.consumer(config.kafka)
+    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(config.kafka.partitions)])
+    while len(waits) < wanted:
+        for record in consumer.consume(10_000, 1.0):
+            made = json.loads(record.value() or b"")["event_time"]
+            waits.append((made, record.timestamp()[1] - made))
+    consumer.close()
+    first = min(made for made, _ in waits) + warm_up * 1_000
+    counted = [wait for made, wait in waits if made >= first]
+    if not counted:
+        raise RuntimeError("no event after the warm-up: the machine is too busy, or the run too short")
+    return {"p50": percentile(counted, 0.5), "p99": percentile(counted, 0.99), "max": max(counted)}

@@ -1,0 +1,64 @@
+"""What a run costs: wall time of its steady state, and CPU time of every process that takes part."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psutil
+
+from figures import Run
+
+WORKERS = "Python workers"
+
+
+class Meter:
+    """CPU time of some processes, and of what they have started, since it was made."""
+
+    def __init__(self, pids: Mapping[str, int]) -> None:
+        """Look at processes, given by name; those that the JVM of Spark has started count apart."""
+        self._processes = {name: psutil.Process(pid) for name, pid in pids.items()}
+        self._before = self._now()
+        self._started = time.perf_counter()
+
+    def run(self, events: float, steady: tuple[float, float] | None = None) -> Run:
+        """Return what happened since: the whole of it for the CPU; for the rate its steady part, if that is given.
+
+        Args:
+            events: how many events all of the CPU time was spent on.
+            steady: number of events and seconds of the part that the rate is taken from.
+        """
+        seconds = time.perf_counter() - self._started
+        now = self._now()
+        cpu = {name: 1e6 * (now[name] - self._before.get(name, 0.0)) / events for name in now}
+        return Run(*(steady or (events, seconds)), {name: spent for name, spent in cpu.items() if spent >= 0.005})
+
+    def _now(self) -> dict[str, float]:
+        spent = {}
+        for name, process in self._processes.items():
+            spent[name] = _seconds(process)
+            if name == "job":
+                spent[WORKERS] = sum(map(_seconds, process.children(recursive=True)))
+        return spent
+
+
+def _seconds(process: psutil.Process) -> float:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        times = process.cpu_times()
+        return times.user + times.system
+    return 0.0
+
+
+def steady(progress: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Return events and seconds of a stream's batches without the first two and the last.
+
+    Of a short stream, with three batches or fewer, the last one stands for all.
+    """
+    full = [batch for batch in progress if batch["numInputRows"]]
+    counted = full[2:-1] if len(full) > 3 else full[-1:]
+    return (
+        sum(batch["numInputRows"] for batch in counted),
+        sum(batch["durationMs"]["triggerExecution"] for batch in counted) / 1e3,
+    )

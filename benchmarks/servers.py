@@ -1,0 +1,81 @@
+"""The benchmark's own place: a state folder, a Kafka broker, an Elasticsearch, and topics and indices made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import data
+from streamscore import config as configuration
+from streamscore import index, topics
+from streamscore.config import Config
+from streamscore.local import stack
+from streamscore.local.ports import free_port
+from variants import Engine
+
+ROOT = Path(__file__).parents[1]
+TEST_BED = ROOT / ".streamscore" / "bench"
+INPUT = "bench-input"
+KAFKA_ONLY = "elasticsearch.enabled=false"
+
+
+class Bed:
+    """The servers, and configurations that fit them."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        """Take the overrides that name the servers."""
+        self.keys = [*keys]
+        self.models = TEST_BED / "models"
+        self.pids: dict[str, int] = {}
+        """Processes of the servers, by name."""
+
+    def config(self, *keys: str) -> Config:
+        """Return a configuration with further overrides."""
+        return configuration.load("local", [*self.keys, *keys])
+
+    def engine(self, *keys: str) -> Engine:
+        """Start a Spark session of its own."""
+        return Engine([*self.keys, *keys])
+
+    def model_keys(self, shape: str, count: int = 2) -> str:
+        """Return the override that names so many models."""
+        return data.model_keys(self.models, data.shape(shape), count)
+
+    def fill(self, shape: str, events: int, *keys: str) -> None:
+        """Fill the input topic anew."""
+        config = self.config(*keys)
+        data.fill(config.kafka, config.kafka.topics.input, data.messages(data.shape(shape)), events)
+
+    def fresh(self, config: Config) -> None:
+        """Make the topics and indices of the outcomes anew, so that every run finds the same."""
+        names = config.kafka.topics
+        topics.delete(config.kafka, names.predictions, names.rejected)
+        topics.ensure(config.kafka, names.predictions, names.rejected)
+        if config.elasticsearch.enabled:
+            index.delete(config.elasticsearch)
+            index.ensure(config.elasticsearch)
+
+
+@contextmanager
+def running() -> Iterator[Bed]:
+    """Start the servers on free ports, with a state folder of their own, and stop them afterwards."""
+    bed = Bed(
+        [
+            f"state_dir={TEST_BED}",
+            f"local.artifacts_dir={ROOT / '.streamscore' / 'artifacts'}",
+            f"kafka.bootstrap_servers=127.0.0.1:{free_port()}",
+            f"kafka.topics.input={INPUT}",
+            f"elasticsearch.url=http://127.0.0.1:{free_port()}",
+            "spark.master=local[2]",
+            f"seed.source={TEST_BED / 'rows'}",
+            "stream.trigger_seconds=0",
+        ]
+    )
+    config = bed.config()
+    stack.down(config)  # of a run that was broken off
+    bed.pids = {server.name: server.pid for server in stack.up(config)}
+    try:
+        yield bed
+    finally:
+        stack.down(config)

@@ -1,0 +1,280 @@
+"""What runs in Spark: the job's own code, and Spark jobs as others would write them.
+
+Everything here runs in a process of its own, which holds one Spark session; ``Engine`` is the way to it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import data
+from figures import Run
+from measure import Meter, steady
+from streamscore import config as configuration
+from streamscore import dataset, decoder, messages, scoring, seed_topic, session, sinks, sources, stream
+from streamscore import models as served_models
+from streamscore.config import Config
+from streamscore.local import artifacts, java
+from streamscore.scoring import ServedModel
+from streamscore.totals import Totals
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_state: dict[str, Any] = {}
+
+
+class Engine:
+    """A process with a Spark session, which other processes tell what to run."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        """Start a session with these configuration overrides."""
+        self._keys = keys
+        self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+        self.pid: int = self.run(_open)
+
+    def run(self, function: Callable[..., Any], *keys: str, **arguments: Any) -> Any:
+        """Run a function of this module with the session and a configuration; more overrides may be added."""
+        return self._pool.submit(_call, function, [*self._keys, *keys], arguments).result()
+
+    def close(self) -> None:
+        """End the session and the process."""
+        self.run(_close)
+        self._pool.shutdown()
+
+
+def _call(function: Callable[..., Any], keys: Sequence[str], arguments: dict[str, Any]) -> Any:
+    return function(configuration.load("local", list(keys)), **arguments)
+
+
+def _open(config: Config) -> int:
+    found = java.find()
+    jars = artifacts.spark_jars(config.local.artifacts_dir, found)
+    _state["spark"] = session.create(config, "score_stream", jars)
+    return session.jvm_pid(_state["spark"])
+
+
+def _close(config: Config) -> None:
+    del config
+    _state.pop("spark").stop()
+
+
+def _spark() -> SparkSession:
+    spark: SparkSession = _state["spark"]
+    return spark
+
+
+def _models(config: Config) -> list[ServedModel]:
+    """Return the configured models, loaded once."""
+    key = f"models {config.models}"
+    if key not in _state:
+        _state[key] = served_models.load(_spark(), config)
+    found: list[ServedModel] = _state[key]
+    return found
+
+
+def train(config: Config, folder: Path, shape: str) -> None:
+    """Train the models of a shape."""
+    del config
+    data.train(_spark(), folder, data.shape(shape))
+
+
+# --- Kafka to Kafka, or to both sinks -------------------------------------------------------------------------------
+
+
+def streamed(config: Config, kind: str, pids: dict[str, int]) -> Run:
+    """Run one kind of stream over what the input topic holds."""
+    shutil.rmtree(config.stream.checkpoint, ignore_errors=True)
+    frame, write = _STREAMS[kind](config)
+    meter = Meter(pids)
+    started = frame.writeStream.foreachBatch(write).option("checkpointLocation", config.stream.checkpoint)
+    query = started.trigger(availableNow=True).start()
+    query.awaitTermination()
+    progress = query.recentProgress
+    return meter.run(sum(batch["numInputRows"] for batch in progress), steady(progress))
+
+
+Written = tuple["DataFrame", Callable[["DataFrame", int], None]]
+
+
+def _ours(config: Config) -> Written:
+    """Return the job's own stream and its own writer."""
+    served = _models(config)
+    return stream.scored_events(_spark(), config, served), sinks.BatchWriter(config, served, session.StopRequest())
+
+
+def _copied(config: Config) -> Written:
+    """Return a stream that copies each event as it is, with the same settings of source and sink."""
+
+    def write(batch: DataFrame, _: int) -> None:
+        sinks.write_topic(batch.select("key", "value"), config.kafka, config.kafka.topics.predictions)
+
+    return sources.events(_spark(), config), write
+
+
+def _common(config: Config) -> Written:
+    """Return what one writes at first: from_json without checks, every column of every model, nothing persisted."""
+    from pyspark.sql import functions as F
+
+    served = _models(config)
+    scored = _unchecked(sources.events(_spark(), config))
+    for model in served:
+        stage = model.stages[-1].copy()
+        outputs = {name: f"{name}_{model.name}" for name in ("predictionCol", "rawPredictionCol", "probabilityCol")}
+        for name, column in outputs.items():
+            if stage.hasParam(name):
+                stage.set(stage.getParam(name), column)
+        scored = stage.transform(scored)
+        scored = scored.withColumn(model.prediction, F.col(outputs["predictionCol"]))
+        scored = scored.withColumn(model.score, scoring._score(stage, F.col(model.prediction), 2))  # noqa: SLF001
+    judged = messages.judge(scored, served)
+
+    def write(batch: DataFrame, _: int) -> None:
+        outcomes = messages.outcomes(batch, served)
+        if config.elasticsearch.enabled:
+            sinks.write_index(messages.documents(outcomes), config.elasticsearch, config.elasticsearch.index)
+        sinks.write_topic(messages.outcome_records(outcomes), config.kafka, config.kafka.topics.predictions)
+
+    return judged, write
+
+
+def _in_python(config: Config) -> Written:
+    """Return our stream with the decoder written as a Python function."""
+    served = _models(config)
+    decoded = _with_origin(sources.events(_spark(), config), _python_decoder()("value"))
+    judged = messages.judge(scoring.apply(decoded, served), served)
+    return judged, sinks.BatchWriter(config, served, session.StopRequest())
+
+
+_STREAMS = {"scored": _ours, "copied": _copied, "common": _common, "python": _in_python}
+
+
+def _python_decoder() -> Any:
+    from pyspark.sql import functions as F
+
+    def read(value: bytes) -> Any:
+        # Nested, so that Spark sends it to its workers whole.
+        import json as parser
+
+        from pyspark.ml.linalg import Vectors
+
+        event = parser.loads(bytes(value))
+        vector = event["features"]
+        features = Vectors.sparse(vector["size"], vector["indices"], vector["values"])
+        return event["label"], features, None, None
+
+    return F.udf(read, messages.DECODED)
+
+
+def _unchecked(events: DataFrame) -> DataFrame:
+    """Decode with from_json as it is, behind the barrier that keeps it from being called once per use."""
+    from pyspark.sql import functions as F
+    from pyspark.sql.types import StructType
+
+    wanted = StructType([field for field in messages.DECODED if field.name in {"label", "features"}])
+    parsed = F.when(F.spark_partition_id() >= 0, F.from_json(F.col("value").cast("string"), wanted))
+    nothing = F.lit(None).cast("string")
+    decoded = events.withColumn("decoded", parsed).select("*", "decoded.*")
+    return decoded.select(*_origin(), "key", "label", "features", nothing.alias("reason"), nothing.alias("detail"))
+
+
+def _with_origin(events: DataFrame, decoded: Any) -> DataFrame:
+    found = events.withColumn("decoded", decoded)
+    return found.select(*_origin(), "key", "decoded.*", "topic", "partition", "offset", "value", "headers")
+
+
+def _origin() -> list[Any]:
+    from pyspark.sql import functions as F
+
+    return [
+        F.concat_ws("-", "topic", "partition", "offset").alias("event_id"),
+        F.unix_millis("timestamp").alias("event_time"),
+    ]
+
+
+# --- without Kafka: events in memory, outcomes thrown away ----------------------------------------------------------
+
+
+def hold(config: Config) -> int:
+    """Take the input topic's events into memory; return how many there are."""
+    events = sources.topic(_spark(), config.kafka, config.kafka.topics.input).repartition(8).persist()
+    _state["events"] = events
+    return int(events.count())
+
+
+def drop(config: Config) -> None:
+    """Let go of the events in memory."""
+    del config
+    _state.pop("events").unpersist()
+
+
+def in_memory(config: Config, kind: str, pids: dict[str, int]) -> Run:
+    """Do a part of the work on the events in memory: which part, ``kind`` says."""
+    events, served = _state["events"], _models(config)
+    decoder.register(
+        _spark(),
+        messages.DECODER,
+        messages.DECODED,
+        label=config.message.label_field,
+        features=config.message.features_field,
+        form=config.message.vector_form,
+        size=served[0].size,
+        max_bytes=config.message.max_bytes,
+    )
+    decoded = _unchecked(events) if kind.startswith("unchecked") else messages.decode(events)
+    if kind.endswith("scored"):
+        decoded = messages.judge(scoring.apply(decoded, served), served)
+    if kind.endswith("encoded"):
+        judged = messages.judge(scoring.apply(decoded, served), served)
+        decoded = messages.outcome_records(messages.outcomes(judged, served))
+    meter = Meter(pids)
+    decoded.write.format("noop").mode("overwrite").save()
+    return meter.run(events.count())
+
+
+# --- the other jobs -------------------------------------------------------------------------------------------------
+
+
+def write_rows(config: Config, rows: int, shape: str) -> None:
+    """Write a data set of vectors as parquet, for the seed job."""
+    from pyspark.sql import functions as F
+
+    kind = data.shape(shape)
+    lines = [(value.decode(),) for value in data.messages(kind, 5_000)]
+    schema = "label double, features struct<type: tinyint, size: int, indices: array<int>, values: array<double>>"
+    table = _spark().createDataFrame(lines, "value string").select(F.from_json("value", schema).alias("row"))
+    table = table.select("row.*").crossJoin(_spark().range(rows // 5_000)).select("label", "features")
+    table.coalesce(1).write.mode("overwrite").parquet(config.seed.source)
+
+
+def seeded(config: Config, pids: dict[str, int]) -> Run:
+    """Run the seed job."""
+    meter = Meter(pids)
+    summary = seed_topic.run(_spark(), config)
+    return meter.run(summary["sent"], (summary["sent"], summary["seconds"]))
+
+
+def seed_encoded(config: Config, pids: dict[str, int]) -> Run:
+    """Read the same parquet file, make the same messages and throw them away."""
+    rows = dataset.numbered(_spark(), config.seed)
+    records = dataset.records(rows, config).select("key", "value", "headers")
+    meter = Meter(pids)
+    records.write.format("noop").mode("overwrite").save()
+    return meter.run(rows.count)
+
+
+def live(config: Config, seconds: float, pids: dict[str, int]) -> Run:
+    """Run the job itself on what comes in, for some seconds."""
+    shutil.rmtree(config.stream.checkpoint, ignore_errors=True)
+    served = _models(config)
+    stop = session.StopRequest(seconds)
+    totals = Totals(served, synthetic=True)
+    running = stream.Stream(_spark(), config, stop, totals, lambda _: None)
+    meter = Meter(pids)
+    running.run(sinks.BatchWriter(config, served, stop))
+    return meter.run(max(1, totals.events))
