@@ -215,6 +215,18 @@ def holder(files: Folder) -> int | None:
     return int(noted["pid"]) if _is_alive(noted) else None
 
 
+def query_id(files: Folder, location: str) -> str:
+    """Return the identity of the query that runs from a checkpoint, which lasts as long as the checkpoint does.
+
+    Raises:
+        CheckpointError: no query has run from it, or it is damaged.
+    """
+    found = _query(files, location, planned=-1)
+    if found is None:
+        raise CheckpointError(f"{location}/metadata is missing: no query has run from here")
+    return found
+
+
 def offsets(files: Folder, batch: int) -> dict[str, dict[int, int]]:
     """Return the offsets at which a batch ended, by topic and partition; empty if it is not on record."""
     lines = (files.read(f"offsets/{batch}") or "").splitlines()

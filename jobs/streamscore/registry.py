@@ -244,7 +244,8 @@ def _log(mlflow: Any, config: Config, name: str, model: Trained) -> None:
         model.pipeline,
         artifact_path=name,
         signature=mlflow.models.infer_signature(model.example, given),
-        input_example=_example(model.example) if model.output == "prediction" else None,
+        # Raw columns may be null, and JSON has no such example that MLflow would take.
+        input_example=_example(model.example) if len(model.example.columns) == 1 else None,
         pip_requirements=[f"pyspark=={_pyspark_version()}"],
         dfs_tmpdir=_shared_folder(config),
     )

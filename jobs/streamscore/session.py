@@ -70,6 +70,8 @@ def spark_settings(config: Config, job: str) -> dict[str, str]:
                 ]
             ),
         }
+    if config.delta.table is not None and not on_databricks():
+        settings |= DELTA_SETTINGS
     if job == "score_stream":
         settings |= {**_ONE_ATTEMPT, "spark.sql.streaming.numRecentProgressUpdates": "50"}
         if is_local(config.stream.checkpoint) and not on_databricks():  # there, /Volumes is an object store

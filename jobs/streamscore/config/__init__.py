@@ -7,6 +7,7 @@ environment or from files and never show in a repr, a log line or a command line
 from streamscore.config.keys import (
     Config,
     Dashboard,
+    Delta,
     Elasticsearch,
     Kafka,
     Kibana,
@@ -24,6 +25,7 @@ __all__ = [
     "CONF_DIR",
     "Config",
     "Dashboard",
+    "Delta",
     "Elasticsearch",
     "Kafka",
     "Kibana",

@@ -18,6 +18,8 @@ from pydantic import (
     model_validator,
 )
 
+from streamscore.config import fields as raw
+
 SECRET_KEY = re.compile(r"(?i)password|secret|jaas|api_key|token|\.key$|keystore\.key|basic\.auth")
 """Names of keys whose values are secrets: only references are accepted for them and they are masked when shown."""
 
@@ -55,6 +57,10 @@ def _absolute(path: Path) -> Path:
 
 def _absolute_if_local(location: str) -> str:
     return location if ":/" in location else str(_absolute(Path(location)))
+
+
+def _absolute_if_folder(table: str) -> str:
+    return _absolute_if_local(table) if "/" in table else table
 
 
 Location = Annotated[str, AfterValidator(_absolute_if_local)]
@@ -125,11 +131,21 @@ class Message(_Section):
     label_field: str
     features_field: str
     vector_form: Literal["spark", "triple", "dense"]
+    fields: str | None
     size: Positive | None
     max_bytes: Positive
 
+    @property
+    def columns(self) -> tuple[raw.Field, ...]:
+        """The fields that are raw columns; none where a message has a vector."""
+        return () if self.fields is None else raw.parse(self.fields)
+
     @model_validator(mode="after")
     def _fields_differ(self) -> Message:
+        if any(column.name.lower() == self.label_field.lower() for column in self.columns):
+            raise ValueError(f"label_field, {self.label_field!r}, is among the fields: a model must not see the label")
+        if self.fields is not None and self.size is not None:
+            raise ValueError("size is the size of a vector: with fields there is none")
         if self.label_field == self.features_field:
             raise ValueError(f"label_field and features_field are both {self.label_field!r}")
         return self
@@ -179,6 +195,17 @@ class Elasticsearch(_Section):
         """Port of the server."""
         parts = urlsplit(self.url)
         return parts.port or (443 if parts.scheme == "https" else 9200)
+
+
+class Delta(_Section):
+    """The Delta table of the outcomes."""
+
+    table: Annotated[str, AfterValidator(_absolute_if_folder)] | None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the table is known by its folder, and not by its name in the catalog."""
+        return self.table is not None and "/" in self.table
 
 
 class Alert(_Section):
@@ -249,11 +276,13 @@ class Train(_Section):
 
     data: Literal["synthetic", "criteo"]
     path: str | None
+    order_column: str | None
     rows: Positive
     seed: Annotated[int, Field(ge=0)]
     bayes_auc: Annotated[float, Field(ge=0.55, le=0.95)]
     test_rows: Positive
     balance: bool
+    raw_models: bool
     hash_size: Positive
     min_category_count: Positive
     lr: Classifier
@@ -283,6 +312,8 @@ class RegisteredNames(_Section):
 
     lr: str
     svm: str
+    lr_raw: str
+    svm_raw: str
 
 
 class Mlflow(_Section):
@@ -357,6 +388,7 @@ class Config(_Section):
     message: Message
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     elasticsearch: Elasticsearch
+    delta: Delta
     kibana: Kibana
     stream: Stream
     seed: Seed
