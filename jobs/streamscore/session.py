@@ -26,6 +26,8 @@ _REDACTED = "(?i)secret|password|passwd|token|access[.]?key|jaas|auth[.]pass|aut
 DELTA_SETTINGS: Final = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    # What is in a table is worked out anew at each commit, by default in 50 tasks: more than a small table needs.
+    "spark.databricks.delta.snapshotPartitions": "4",
 }
 """Only for a session that has Delta's jars: without them the catalog breaks every query."""
 
