@@ -82,6 +82,7 @@ def registry_of_two(spark, own, tmp_path):
     config = own(
         f"state_dir={tmp_path / 'state'}",
         *("train.rows=3000", "train.test_rows=500", "train.hash_size=256", "spark.master=local[2]"),
+        *("train.lr.max_iter=2", "train.svm.max_iter=2"),
     )
     for seed in (1, 2):
         again = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})

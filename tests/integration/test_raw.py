@@ -20,6 +20,7 @@ def trained_raw(spark, make_own, tmp_path_factory):
         "raw",
         folder,
         *("train.rows=9000", "train.test_rows=2000", "train.raw_models=true", "train.hash_size=1024"),
+        *("train.lr.max_iter=5", "train.svm.max_iter=5"),
         *("mlflow.registered_names.lr=raw-v-lr", "mlflow.registered_names.svm=raw-v-svm"),
         *("mlflow.registered_names.lr_raw=raw-lr", "mlflow.registered_names.svm_raw=raw-svm"),
     )

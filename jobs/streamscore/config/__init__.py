@@ -15,11 +15,11 @@ from streamscore.config.keys import (
     Model,
     Seed,
     Stream,
-    TimeRange,
     Train,
     is_loopback,
 )
 from streamscore.config.loading import CONF_DIR, load, shown
+from streamscore.config.types import TimeRange
 
 __all__ = [
     "CONF_DIR",

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -19,6 +17,15 @@ from pydantic import (
 )
 
 from streamscore.config import fields as raw
+from streamscore.config.types import (
+    AbsolutePath,
+    IndexName,
+    Location,
+    MemorySize,
+    Positive,
+    TableName,
+    TimeRange,
+)
 
 SECRET_KEY = re.compile(r"(?i)password|secret|jaas|api_key|token|\.key$|keystore\.key|basic\.auth")
 """Names of keys whose values are secrets: only references are accepted for them and they are masked when shown."""
@@ -43,34 +50,6 @@ def _split_address(address: str) -> tuple[str, int]:
     if not separator or not host or not port.isdigit():
         raise ValueError(f"{address!r} is not host:port")
     return host, int(port)
-
-
-def _whole_heap(text: str) -> str:
-    if not re.fullmatch(r"\d+[mg]", text):
-        raise ValueError(f"{text!r} is not a size such as 512m or 2g")
-    return text
-
-
-def _absolute(path: Path) -> Path:
-    return path.expanduser().resolve()
-
-
-def _absolute_if_local(location: str) -> str:
-    return location if ":/" in location else str(_absolute(Path(location)))
-
-
-def _absolute_if_folder(table: str) -> str:
-    return _absolute_if_local(table) if "/" in table else table
-
-
-Location = Annotated[str, AfterValidator(_absolute_if_local)]
-"""A path of this machine, made absolute, or an address of another file system."""
-
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-MemorySize = Annotated[str, AfterValidator(_whole_heap)]
-Positive = Annotated[int, Field(gt=0)]
-TimeRange = Literal["5m", "15m", "1h", "6h", "24h", "7d", "all"]
-IndexName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 
 
 class Topics(_Section):
@@ -200,7 +179,7 @@ class Elasticsearch(_Section):
 class Delta(_Section):
     """The Delta table of the outcomes."""
 
-    table: Annotated[str, AfterValidator(_absolute_if_folder)] | None
+    table: TableName | None
 
     @property
     def is_folder(self) -> bool:
