@@ -20,7 +20,7 @@ from streamscore.console import log, step
 from streamscore.errors import InputError
 from streamscore.gate.manifest import FORMAT as MANIFEST_FORMAT
 from streamscore.options import Arguments, Option
-from streamscore.registry import Trained
+from streamscore.registry import RAW, Trained
 from streamscore.schema import FEATURES, LABEL
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ TEST_SET = "test_set.parquet"
 RAW_TEST_SET = "test_set_raw.parquet"
 """The same rows with Criteo's columns in the place of the vector."""
 COLUMNS = [*criteo.INTEGERS, *criteo.CATEGORIES]
-RAW = "_raw"
-"""What a model's name ends in when its feature stages are inside of it."""
 METRICS = "metrics.json"
 GOLDEN_ROWS = 8
 """How many rows of the test set each model's manifest holds."""

@@ -107,7 +107,7 @@ def test_every_command_of_the_models_document_runs(shell, root, registry_of_two,
     assert "nothing was loaded" in printed["streamscore models check models:/streamscore-svm/1 --files-only"]
     assert "version 2 -> 2" in printed["streamscore models promote lr 2"]
     assert "version 2 -> 1" in printed["streamscore models rollback lr"]
-    assert "registered streamscore-svm-raw, version 1" in printed["streamscore train --raw-models"]
+    assert "registered streamscore-svm_raw, version 1" in printed["streamscore train --raw-models"]
 
 
 def test_configurations_of_the_models_document_are_valid(root, tmp_path):

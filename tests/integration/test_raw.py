@@ -9,7 +9,7 @@ from streamscore import criteo, models, registry, score_stream, seed_topic, topi
 from streamscore.config.fields import ddl
 
 RAW = f"message.fields='{ddl(criteo.FIELDS)}'"
-MODELS = "models=[{name: lr, uri: 'models:/raw-lr@champion'}, {name: svm, uri: 'models:/raw-svm@champion'}]"
+MODELS = "models=[{name: lr, uri: 'models:/raw-lr_raw@champion'}, {name: svm, uri: 'models:/raw-svm_raw@champion'}]"
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,7 @@ def trained_raw(spark, make_own, tmp_path_factory):
         folder,
         *("train.rows=9000", "train.test_rows=2000", "train.raw_models=true", "train.hash_size=1024"),
         *("train.lr.max_iter=5", "train.svm.max_iter=5"),
-        *("mlflow.registered_names.lr=raw-v-lr", "mlflow.registered_names.svm=raw-v-svm"),
-        *("mlflow.registered_names.lr_raw=raw-lr", "mlflow.registered_names.svm_raw=raw-svm"),
+        *("mlflow.registered_names.lr=raw-lr", "mlflow.registered_names.svm=raw-svm"),
     )
     return config, train_models.run(spark, config)
 
@@ -31,7 +30,7 @@ def expected(spark, config, rows):
     """Return what each pipeline alone makes of rows: (key, model) -> prediction and score."""
     found = {}
     for name in ("lr", "svm"):
-        with registry.downloaded(config, registry.resolve(config, f"models:/raw-{name}@champion")) as folder:
+        with registry.downloaded(config, registry.resolve(config, f"models:/raw-{name}_raw@champion")) as folder:
             alone = PipelineModel.load(f"{folder}/sparkml").transform(rows)
             column = "probability" if "probability" in alone.columns else "rawPrediction"
             for row in alone.select("key", "prediction", column).collect():
@@ -58,7 +57,7 @@ def test_raw_test_set_is_scored_as_the_pipelines_alone_would(spark, own, trained
     for found in (outcomes(config), documents(config).values()):
         assert {(o["key"], o["model"]): (o["prediction"], o["score"]) for o in found} == wanted
         assert len(found) == 4000
-    with registry.downloaded(settings, registry.resolve(settings, "models:/raw-v-lr@champion")) as folder:
+    with registry.downloaded(settings, registry.resolve(settings, "models:/raw-lr@champion")) as folder:
         vectors = PipelineModel.load(f"{folder}/sparkml").transform(spark.read.parquet(figures["test_set"])).collect()
     assert [wanted[f"{sent['digest']}-{n}", "lr"] for n in range(2000)] == [
         (row["prediction"], row["probability"][1]) for row in vectors
@@ -120,4 +119,4 @@ def test_models_of_the_other_shape_are_refused_before_the_first_batch(spark, mak
     with pytest.raises(ModelError, match="but a message has one vector.*set message.fields"):
         models.load(spark, make_config(MODELS))
     with pytest.raises(ModelError, match="reads the columns features, but message.fields has no features"):
-        models.load(spark, make_config(MODELS.replace("raw-", "raw-v-"), RAW))
+        models.load(spark, make_config(MODELS.replace("_raw@", "@"), RAW))

@@ -291,8 +291,6 @@ class RegisteredNames(_Section):
 
     lr: str
     svm: str
-    lr_raw: str
-    svm_raw: str
 
 
 class Mlflow(_Section):
