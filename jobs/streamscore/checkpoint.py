@@ -184,7 +184,8 @@ def inspect(files: Folder, location: str) -> State:
             f"{location}/commits/{committed} has no offsets: delete it and its checksum .{committed}.crc, and the "
             "batch is planned anew; what it has written already will not be written again"
         )
-    since = _planned_at(files, location, planned) if planned >= 0 else None
+    beginning = None if query is None else 0  # it has run, and its first entry is gone: whatever is there may be of it
+    since = _planned_at(files, location, planned) if planned >= 0 else beginning
     return State(query, planned, committed, since, clean=files.read(LEASE) is None)
 
 

@@ -98,7 +98,7 @@ class BatchWriter:
         new_batch, new_outcomes = batch, outcomes
         if replay is not None:
             log.info("a batch that may have been written before: looking for what is there")
-            there = partial(topic_since, batch.sparkSession, kafka, since=replay.since - SKEW_MS)
+            there = partial(topic_since, batch.sparkSession, kafka, since=max(0, replay.since - SKEW_MS))
             new_batch = messages.rejected_without(batch, there(names.rejected))
             new_outcomes = messages.without(outcomes, there(names.predictions))
         self.sink = f"the Kafka topic {names.rejected!r}"
