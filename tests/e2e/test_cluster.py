@@ -77,6 +77,7 @@ def executors(running):
     return found
 
 
+@pytest.mark.timeout(600)
 def test_killed_executors_lose_and_double_nothing(spark, own, small_models, jars, job, as_file, root, tmp_path):
     """One between two tasks, one amid them: Spark goes on, or the next start of the job finishes the batch."""
     listed = ", ".join(f"{{name: {name}, uri: {folder}, trust: unsigned}}" for name, folder in small_models.items())
@@ -96,7 +97,7 @@ def test_killed_executors_lose_and_double_nothing(spark, own, small_models, jars
     def records():
         return topics.extent(config.kafka, config.kafka.topics.predictions).records
 
-    running.wait_until(lambda: records() > 0)
+    running.wait_until(lambda: records() > 0, 300)  # on a busy machine three JVMs take their time
     running.wait_until(lambda: index.count(config.elasticsearch) > records())
     first = executors(running)[0]
     first.kill()
