@@ -77,7 +77,6 @@ def executors(running):
     return found
 
 
-@pytest.mark.timeout(600)
 def test_killed_executors_lose_and_double_nothing(spark, own, small_models, jars, job, as_file, root, tmp_path):
     """One between two tasks, one amid them: Spark goes on, or the next start of the job finishes the batch."""
     listed = ", ".join(f"{{name: {name}, uri: {folder}, trust: unsigned}}" for name, folder in small_models.items())

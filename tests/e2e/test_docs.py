@@ -90,7 +90,6 @@ def registry_of_two(spark, own, tmp_path):
     return config
 
 
-@pytest.mark.timeout(600)
 def test_every_command_of_the_models_document_runs(shell, root, registry_of_two, as_file):
     """In order: looked at, promoted, rolled back, and trained with the feature stages inside."""
     text = (root / "docs" / "models.md").read_text(encoding="utf-8")
