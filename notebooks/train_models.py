@@ -41,7 +41,7 @@ spark = session.create(config, train_models.NAME)
 
 # DBTITLE 1,Missing and rare values, column by column
 path = train_models.rows(config)
-rows = criteo.read(spark, path)
+rows = train_models.read(spark, config, path)
 display(criteo.overview(rows, config.train.min_category_count))
 
 # COMMAND ----------

@@ -184,7 +184,8 @@ def inspect(files: Folder, location: str) -> State:
             f"{location}/commits/{committed} has no offsets: delete it and its checksum .{committed}.crc, and the "
             "batch is planned anew; what it has written already will not be written again"
         )
-    since = _planned_at(files, location, planned) if planned >= 0 else None
+    beginning = None if query is None else 0  # it has run, and its first entry is gone: whatever is there may be of it
+    since = _planned_at(files, location, planned) if planned >= 0 else beginning
     return State(query, planned, committed, since, clean=files.read(LEASE) is None)
 
 
@@ -213,6 +214,18 @@ def holder(files: Folder) -> int | None:
     text = files.read(LEASE)
     noted = json.loads(text) if text else {}
     return int(noted["pid"]) if _is_alive(noted) else None
+
+
+def query_id(files: Folder, location: str) -> str:
+    """Return the identity of the query that runs from a checkpoint, which lasts as long as the checkpoint does.
+
+    Raises:
+        CheckpointError: no query has run from it, or it is damaged.
+    """
+    found = _query(files, location, planned=-1)
+    if found is None:
+        raise CheckpointError(f"{location}/metadata is missing: no query has run from here")
+    return found
 
 
 def offsets(files: Folder, batch: int) -> dict[str, dict[int, int]]:

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Final
 
 from pyspark.sql import functions as F
 
+from streamscore.config.fields import Field
 from streamscore.errors import InputError
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 LABEL: Final = "label"
 INTEGERS: Final = tuple(f"I{number}" for number in range(1, 14))
 CATEGORIES: Final = tuple(f"C{number}" for number in range(1, 27))
+FIELDS: Final = (*(Field(name, "INT") for name in INTEGERS), *(Field(name, "STRING") for name in CATEGORIES))
+"""The columns without the label, as raw columns of a message."""
+
 ROW: Final = "row"
 """Column that grows with a row's position in the file; it has gaps."""
 
@@ -50,6 +54,59 @@ def read(spark: SparkSession, path: str) -> DataFrame:
     return lines.select(F.monotonically_increasing_id().alias(ROW), LABEL, *INTEGERS, *categories, _CORRUPT)
 
 
+def from_table(table: DataFrame, name: str, order: str) -> DataFrame:
+    """Return the rows of a table with Criteo's columns, as ``read`` does; ``row`` is the column ``order`` as a number.
+
+    Args:
+        table: ``label``, ``I1`` to ``I13``, ``C1`` to ``C26`` and the column of the order.
+        name: the table's name, for messages.
+        order: column of whole numbers, dates or timestamps, by which the rows follow each other.
+
+    Raises:
+        InputError: a column is missing, or the order's is of another type.
+    """
+    absent = [column for column in (LABEL, *INTEGERS, *CATEGORIES, order) if column not in table.columns]
+    if absent:
+        raise InputError(f"{name}: no column {', '.join(absent)}; there are {', '.join(table.columns)}")
+    kind = table.schema[order].dataType.simpleString()
+    as_number = {"timestamp": F.unix_micros, "date": F.unix_date}.get(kind, F.col)
+    if kind not in {"timestamp", "date", "tinyint", "smallint", "int", "bigint"}:
+        raise InputError(f"{name}: the column {order!r} is of the type {kind}, which is not one to order rows by")
+    return table.select(
+        as_number(order).cast("long").alias(ROW),
+        F.col(LABEL).cast("double").alias(LABEL),
+        *(F.col(column).cast("int").alias(column) for column in INTEGERS),
+        *(F.coalesce(F.col(column), F.lit(MISSING)).alias(column) for column in CATEGORIES),
+    )
+
+
+def split_table(data: DataFrame, name: str, test_rows: int) -> tuple[DataFrame, DataFrame]:
+    """Split rows as they came from ``from_table``, as ``split`` does; rows that are equal in order stay together.
+
+    Raises:
+        InputError: rows without a place in the order, labels other than 0 and 1, or too few rows.
+    """
+    counts = data.agg(
+        F.count("*").alias("rows"),
+        F.count_if(F.col(ROW).isNull()).alias("placeless"),
+        F.count_if(_wrong_label()).alias("mislabelled"),
+    ).collect()[0]
+    for problem, meaning in (("placeless", "no place in the order"), ("mislabelled", "a label other than 0 and 1")):
+        if counts[problem]:
+            raise InputError(f"{name}: {counts[problem]:,} rows have {meaning}")
+    if counts["rows"] <= test_rows:
+        raise InputError(
+            f"{name}: {counts['rows']:,} rows, too few to hold out train.test_rows = {test_rows:,} of them"
+        )
+    last = data.select(ROW).orderBy(F.desc(ROW)).limit(test_rows)
+    boundary = last.agg(F.min(ROW)).collect()[0][0]
+    return data.filter(F.col(ROW) < boundary), data.filter(F.col(ROW) >= boundary)
+
+
+def _wrong_label() -> Column:
+    return F.col(LABEL).isNull() | ~F.col(LABEL).isin(0.0, 1.0)
+
+
 def split(data: DataFrame, path: str, test_rows: int) -> tuple[DataFrame, DataFrame]:
     """Split rows as they came from ``read`` into the first ones, to train on, and the last ones, to test on.
 
@@ -63,11 +120,10 @@ def split(data: DataFrame, path: str, test_rows: int) -> tuple[DataFrame, DataFr
     Raises:
         InputError: lines that are not of the format, labels other than 0 and 1, or too few rows.
     """
-    wrong_label = F.col(LABEL).isNull() | ~F.col(LABEL).isin(0.0, 1.0)
     # What monotonically_increasing_id gives is (partition << 33) + position within the partition.
     rows = data.groupBy(F.shiftright(ROW, 33).alias("partition")).agg(
         F.count("*").alias("count"),
-        F.min(F.when(F.col(_CORRUPT).isNotNull() | wrong_label, F.col(ROW))).alias("bad"),
+        F.min(F.when(F.col(_CORRUPT).isNotNull() | _wrong_label(), F.col(ROW))).alias("bad"),
     )
     partitions = sorted(rows.collect(), key=lambda part: part["partition"])
     before = 0

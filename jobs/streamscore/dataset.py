@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,8 +18,20 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.types import DataType
 
+    from streamscore.config.fields import Field
+
 NUMBER: Final = "number"
 """Column with a row's position in the data set, from 0."""
+
+_WHOLE: Final = frozenset({"tinyint", "smallint", "int", "int8", "int16", "int32"})
+_RAW_TYPES: Final[Mapping[str, frozenset[str]]] = {
+    "INT": _WHOLE,
+    "BIGINT": _WHOLE | {"bigint", "int64"},
+    "DOUBLE": _WHOLE | {"float", "double"},
+    "BOOLEAN": frozenset({"boolean", "bool"}),
+    "STRING": frozenset({"string", "large_string"}),
+}
+"""The types, Spark's and Arrow's names, that a raw column may have in a data set: those that become it without loss."""
 
 _VECTOR_FIELDS: Final = ("type", "size", "indices", "values")
 _PARTS: Final = "type: tinyint, size: int, indices: array<int>, values: array<double>"
@@ -27,7 +39,10 @@ _PARTS: Final = "type: tinyint, size: int, indices: array<int>, values: array<do
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a data set: ``number``, ``label`` (double or null) and ``features`` (a vector, or its parts)."""
+    """The rows of a data set: ``number``, ``label`` (double or null) and ``features``.
+
+    Features are a vector, or its parts, or a struct of raw columns.
+    """
 
     data: DataFrame
     count: int
@@ -35,8 +50,12 @@ class Rows:
     """12 hexadecimal digits that stand for the rows and their order, whatever the files are called."""
 
 
-def check_footer(settings: Seed) -> None:
+def check_footer(settings: Seed, fields: Sequence[Field] = ()) -> None:
     """Check a local parquet file, or a folder of them, by its footers alone.
+
+    Args:
+        settings: the data set and its columns.
+        fields: raw columns, in the place of a vector, that it must have.
 
     Raises:
         InputError: it is absent, not parquet or empty, or has other columns or types than needed.
@@ -58,13 +77,21 @@ def check_footer(settings: Seed) -> None:
         raise InputError(f"{source}: not parquet ({str(error).splitlines()[0]})") from None
     if not found.files:
         raise InputError(f"{source}: no parquet file in this folder")
-    _require_columns({field.name: _arrow_kind(field.type) for field in found.schema}, settings)
+    if fields:
+        _require_raw({field.name: str(field.type) for field in found.schema}, settings, fields)
+    else:
+        _require_columns({field.name: _arrow_kind(field.type) for field in found.schema}, settings)
     if count == 0:
         raise InputError(f"{source}: has the columns {', '.join(found.schema.names)}, but no rows")
 
 
-def numbered(spark: SparkSession, settings: Seed) -> Rows:
+def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) -> Rows:
     """Read a data set and number its rows in the order of its files' names and of the rows within.
+
+    Args:
+        spark: the session.
+        settings: the data set and its columns.
+        fields: raw columns, in the place of a vector, that it must have.
 
     Raises:
         InputError: it cannot be read, is empty, has other columns or types than needed, or a row without features.
@@ -72,11 +99,17 @@ def numbered(spark: SparkSession, settings: Seed) -> Rows:
     from pyspark.sql import functions as F
 
     found = sources.data_set(spark, settings.source)
-    _require_columns({field.name: _spark_kind(field.dataType) for field in found.schema}, settings)
+    if fields:
+        _require_raw({field.name: field.dataType.simpleString() for field in found.schema}, settings, fields)
+    else:
+        _require_columns({field.name: _spark_kind(field.dataType) for field in found.schema}, settings)
     label = F.lit(None) if settings.label_column is None else F.col(f"`{settings.label_column}`")
-    features = F.col(f"`{settings.features_column}`")
-    if _spark_kind(found.schema[settings.features_column].dataType) == "text":
-        features = _parsed(features)
+    if fields:
+        features = F.struct(*(F.col(field.name).cast(field.type.lower()).alias(field.name) for field in fields))
+    else:
+        features = F.col(f"`{settings.features_column}`")
+        if _spark_kind(found.schema[settings.features_column].dataType) == "text":
+            features = _parsed(features)
     placed = found.select(
         label.cast("double").alias("label"),
         features.alias("features"),
@@ -160,10 +193,18 @@ def _parsed(text: Column) -> Column:
 
 
 def _message(label: Column, features: Column, config: Config) -> Column:
-    """Return the JSON text of a message; without a label its field is left out."""
+    """Return the JSON text of a message; without a label its field is left out, but a raw column's never is."""
     from pyspark.sql import functions as F
 
     shape = config.message
+    if shape.columns:
+        cells = [features[column.name].alias(column.name) for column in shape.columns]
+        # Text and braces, since to_json leaves out either all nulls or none.
+        rest = F.to_json(F.struct(*cells), {"ignoreNullFields": "false"})
+        known = F.concat(
+            F.lit("{" + json.dumps(shape.label_field) + ":"), label, F.lit(","), F.substring(rest, 2, 1 << 30)
+        )
+        return F.coalesce(known, rest)
     if shape.vector_form == "spark":
         return F.to_json(F.struct(label.alias(shape.label_field), features.alias(shape.features_field)))
     parts = F.from_json(F.to_json(F.struct(features.alias("v"))), f"struct<v: struct<{_PARTS}>>")["v"]
@@ -196,6 +237,21 @@ def _require_columns(kinds: Mapping[str, str], settings: Seed) -> None:
             raise InputError(
                 f"{settings.source}: {problem} {name!r}, which must be a {' or a '.join(allowed)}. "
                 f"The columns found: {found}. Name others with --label-column and --features-column"
+            )
+
+
+def _require_raw(types: Mapping[str, str], settings: Seed, fields: Sequence[Field]) -> None:
+    """Compare a data set's columns with the raw columns that are needed, and with the label."""
+    label = (
+        [] if settings.label_column is None else [(settings.label_column, _RAW_TYPES["DOUBLE"] | {"bigint", "int64"})]
+    )
+    for name, allowed in [*label, *((field.name, _RAW_TYPES[field.type]) for field in fields)]:
+        if types.get(name) not in allowed:
+            problem = "no column" if name not in types else f"the wrong type, {types[name]}, for"
+            found = ", ".join(f"{column} ({kind})" for column, kind in types.items())
+            raise InputError(
+                f"{settings.source}: {problem} {name!r}, which must be one of {', '.join(sorted(allowed))}. "
+                f"The columns found: {found}. message.fields says which are needed, --label-column which is the label"
             )
 
 

@@ -53,7 +53,10 @@ def fit(train: DataFrame, hash_size: int, min_category_count: int) -> PipelineMo
     # of a single value is that value.
     constant = train.sparkSession.createDataFrame([[_MISSING] * len(INTEGERS)], list(INTEGERS))
     imputer = Imputer(inputCols=list(INTEGERS), outputCols=filled, strategy="mode").fit(constant)
-    bucketizer = Bucketizer(inputCols=filled, outputCols=bins, splitsArray=[SPLITS] * len(INTEGERS))
+    # Nothing is outside of the bins, but only "keep" says so to whoever reads the stage's metadata.
+    bucketizer = Bucketizer(
+        inputCols=filled, outputCols=bins, splitsArray=[SPLITS] * len(INTEGERS), handleInvalid="keep"
+    )
     indexer = StringIndexerModel.from_arrays_of_labels(
         frequent_values(train, min_category_count), list(CATEGORIES), tokens, handleInvalid="keep"
     )

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Final
 
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import functions as F
-from pyspark.sql.types import DoubleType, StringType, StructField, StructType
+from pyspark.sql.types import (
+    BooleanType,
+    DataType,
+    DoubleType,
+    IntegerType,
+    LongType,
+    StringType,
+    StructField,
+    StructType,
+)
 
 from streamscore import __version__
 from streamscore.schema import DETAIL, DOCUMENT_ID, FEATURES, LABEL, OUTCOME_FIELDS, REASON
@@ -19,17 +28,40 @@ from streamscore.schema import DETAIL, DOCUMENT_ID, FEATURES, LABEL, OUTCOME_FIE
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
+    from streamscore.config.fields import Field
     from streamscore.scoring import ServedModel
 
-DECODED: Final = StructType(
-    [
-        StructField(LABEL, DoubleType()),
-        StructField(FEATURES, VectorUDT()),
-        StructField(REASON, StringType()),
-        StructField(DETAIL, StringType()),
-    ]
-)
-"""What the decoder makes of a message: a bad one has a reason, and a zero vector in place of its features."""
+_TYPES: Final = {
+    "INT": IntegerType(),
+    "BIGINT": LongType(),
+    "DOUBLE": DoubleType(),
+    "BOOLEAN": BooleanType(),
+    "STRING": StringType(),
+}
+
+
+def features_type(fields: Sequence[Field]) -> DataType:
+    """Return the type of a message's features: the struct of its raw columns, or, where it has none, a vector."""
+    return StructType([StructField(field.name, _TYPES[field.type]) for field in fields]) if fields else VectorUDT()
+
+
+def decoded_type(fields: Sequence[Field] = ()) -> StructType:
+    """Return what the decoder makes of a message.
+
+    A bad one has a reason, and in the place of its features a zero vector, or raw columns that are all null.
+    """
+    return StructType(
+        [
+            StructField(LABEL, DoubleType()),
+            StructField(FEATURES, features_type(fields)),
+            StructField(REASON, StringType()),
+            StructField(DETAIL, StringType()),
+        ]
+    )
+
+
+DECODED: Final = decoded_type()
+"""What the decoder makes of a message with a vector."""
 
 DECODER: Final = "streamscore_decode"
 """Name under which the decoder is registered in SQL."""
@@ -38,6 +70,7 @@ MAX_LABELS: Final = 100
 """Most labels that are counted one by one."""
 
 _ORIGIN: Final = ("topic", "partition", "offset")
+_IDENTITY: Final = ["event_id", "model", "model_version"]
 
 
 def decode(events: DataFrame) -> DataFrame:
@@ -66,7 +99,7 @@ def decode(events: DataFrame) -> DataFrame:
 
 
 def judge(scored: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
-    """Drop the vector and say for each model whether it was right: ``correct_<name>`` is 1, 0 or null (no label)."""
+    """Drop the features and say for each model whether it was right: ``correct_<name>`` is 1, 0 or null (no label)."""
     judged = [
         F.when(F.col(LABEL).isNotNull(), (F.col(model.prediction) == F.col(LABEL)).cast("byte")).alias(_correct(model))
         for model in models
@@ -155,6 +188,22 @@ def documents(outcomes: DataFrame) -> DataFrame:
     )
 
 
+def table_rows(outcomes: DataFrame) -> DataFrame:
+    """Return outcomes as rows of the Delta table: the fields of a record, with ``event_time`` as a timestamp."""
+    typed = {"key": F.col("key").cast("string"), "event_time": F.timestamp_millis("event_time")}
+    return outcomes.select(*(typed.get(name, F.col(name)).alias(name) for name in OUTCOME_FIELDS))
+
+
+def rows_without(rows: DataFrame, there: DataFrame) -> DataFrame:
+    """Return the rows for the Delta table that are not among those that it has."""
+    first = rows.agg(F.unix_micros(F.min("event_time"))).collect()[0][0]
+    if first is None:
+        return rows
+    # Delta's statistics let it pass over the files of earlier times.
+    later = there.filter(F.col("event_time") >= F.timestamp_micros(F.lit(first)))
+    return rows.join(later.select(*_IDENTITY).distinct(), _IDENTITY, "left_anti").select(*rows.columns)
+
+
 def rejected_documents(judged: DataFrame) -> DataFrame:
     """Return the bad messages as documents: which and why; ``document_id`` is not a field of theirs."""
     return judged.filter(F.col(REASON).isNotNull()).select(
@@ -191,9 +240,8 @@ _HEADERS: Final = "array<struct<key:string,value:binary>>"
 
 def without(outcomes: DataFrame, records: DataFrame) -> DataFrame:
     """Return the outcomes that are not among the records of the predictions topic."""
-    identity = ["event_id", "model", "model_version"]
-    value = F.from_json(F.col("value").cast("string"), ", ".join(f"{name} string" for name in identity))
-    return outcomes.join(records.select(value.alias("value")).select("value.*").distinct(), identity, "left_anti")
+    value = F.from_json(F.col("value").cast("string"), ", ".join(f"{name} string" for name in _IDENTITY))
+    return outcomes.join(records.select(value.alias("value")).select("value.*").distinct(), _IDENTITY, "left_anti")
 
 
 def rejected_without(judged: DataFrame, records: DataFrame) -> DataFrame:

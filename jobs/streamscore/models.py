@@ -15,17 +15,18 @@ from pyspark.ml.linalg import Vectors
 from streamscore import gate, golden, registry, scoring
 from streamscore.checkpoint import MODELS, is_local
 from streamscore.config import Config, Model
+from streamscore.config.fields import Field, ddl
 from streamscore.errors import ModelError, StreamscoreError
 from streamscore.gate import Inspected
 from streamscore.gate import manifest as manifests
 from streamscore.gate.files import Files, LocalFiles
 from streamscore.gate.manifest import MANIFEST
 from streamscore.gate.remote import HadoopFiles
+from streamscore.golden import Example
 from streamscore.schema import FEATURES
 from streamscore.scoring import ServedModel
 
 if TYPE_CHECKING:
-    from pyspark.ml.linalg import DenseVector, SparseVector
     from pyspark.sql import SparkSession
 
 _REGISTRY = ("models:/", "runs:/")
@@ -52,13 +53,13 @@ def load(spark: SparkSession, config: Config) -> list[ServedModel]:
     """Find and load every configured model and check that they fit each other and the messages.
 
     Raises:
-        ModelError: a model is absent or refused by the gate, is not a classifier on a features vector, or was trained
-            with another number of features than the other models or ``message.size`` have.
+        ModelError: a model is absent or refused by the gate, is not a classifier on what the messages have, or was
+            trained with another number of features than the other models or ``message.size`` have.
         ServerError: the registry cannot be reached.
     """
     models = [load_one(spark, config, model) for model in config.models]
     for model in models[1:]:
-        if model.size != models[0].size:
+        if model.size != models[0].size and not config.message.fields:
             raise _misfit(model, f"the model {models[0].name!r} has", models[0].size)
     return models
 
@@ -67,7 +68,7 @@ def load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
     """Find one model, let it through the gate, load it, and check that it predicts what it should.
 
     Raises:
-        ModelError: it is absent, refused, or does not fit ``message.size``.
+        ModelError: it is absent, refused, or does not fit ``message.size`` or ``message.fields``.
         ServerError: the registry cannot be reached.
     """
     with _found(config, model, spark) as found, _named(model):
@@ -75,11 +76,13 @@ def load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
         pipeline = _load(found, inspected)
         if gate.inspect(found.files, model.trust).hashes != inspected.hashes:
             raise ModelError(f"{found.files.location}: the folder has changed while it was loaded; try again")
-        served = _served(model, found, inspected, pipeline, config.message.size)
-        if inspected.manifest is None:
-            golden.outcomes(spark, served, [Vectors.dense([0.0] * served.size)])  # it must at least run
-        else:
+        served = _served(model, found, inspected, pipeline, config.message.size, config.message.columns)
+        if inspected.manifest is not None:
             golden.require_same(spark, served, inspected.manifest)
+        elif not served.fields:
+            golden.outcomes(spark, served, [Vectors.dense([0.0] * served.size)])  # it must at least run
+        if served.fields:
+            golden.require_steady(spark, served)
     if config.message.size not in {None, served.size}:
         raise _misfit(served, "message.size says", config.message.size)
     return served
@@ -126,18 +129,21 @@ def look(config: Config, model: Model, spark: SparkSession | None = None) -> tup
 def sign(
     spark: SparkSession,
     folder: Path,
-    vectors: Sequence[SparseVector | DenseVector],
+    examples: Sequence[Example],
     metrics: Mapping[str, float],
     origin: Mapping[str, str],
+    fields: Sequence[Field] = (),
 ) -> Path:
     """Write the manifest of a model that was just trained into its folder.
 
     Args:
         spark: the session.
         folder: what ``PipelineModel.save`` or MLflow wrote, on this machine.
-        vectors: a handful of feature vectors; what the model makes of them now, it must make of them at every load.
+        examples: a handful of feature vectors, or of rows of raw columns; what the model makes of them now, it must
+            make of them at every load.
         metrics: how good it is.
         origin: where it comes from, for instance ``data_sha256`` and ``git_commit``.
+        fields: the raw columns; none for a model on a vector.
 
     Returns:
         The manifest's file.
@@ -149,16 +155,17 @@ def sign(
     model = Model(name="model", uri=str(folder), trust="unsigned")
     found = _Found(LocalFiles(folder), _as_spark_takes(folder), str(folder), None)
     inspected = gate.inspect(found.files, "unsigned")
-    served = _served(model, found, inspected, _load(found, inspected), len(vectors[0]))
+    served = _served(model, found, inspected, _load(found, inspected), len(examples[0]), fields)
     made = manifests.Manifest(
         versions=golden.versions(spark),
         stages=tuple(stage.class_name for stage in inspected.stages),
         inputs=inspected.inputs,
+        fields=ddl(served.fields) if served.fields else None,
         num_features=served.size,
         labels=tuple(map(float, range(served.classes))),
         metrics=dict(metrics),
         origin=dict(origin),
-        golden=golden.rows(spark, served, vectors),
+        golden=golden.rows(spark, served, examples),
         files=inspected.hashes,
     )
     path = folder / MANIFEST
@@ -241,20 +248,21 @@ def _reason(error: Exception) -> str:
 
 
 def _served(
-    model: Model, found: _Found, inspected: Inspected, pipeline: PipelineModel, told_size: int | None
+    model: Model,
+    found: _Found,
+    inspected: Inspected,
+    pipeline: PipelineModel,
+    told_size: int | None,
+    fields: Sequence[Field],
 ) -> ServedModel:
-    """Check that a pipeline is a classifier on one vector, and say what there is to know about it."""
+    """Check that a pipeline is a classifier on what a message has, and say what there is to know about it."""
     stages = list(scoring.flattened(pipeline))
     if not stages or not scoring.is_classifier(stages[-1]):
         kind = type(stages[-1]).__name__ if stages else "no stage"
         raise ModelError(f"{found.origin} ends in {kind}, which is not a classifier on a vector")
-    if len(inspected.inputs) != 1:
-        raise ModelError(
-            f"{found.origin} reads the columns {', '.join(inspected.inputs)}, but a message has one vector, "
-            f"{FEATURES!r}"
-        )
+    reads = _columns_read(found.origin, inspected, fields)
     source = inspected.inputs[0]
-    known = scoring.size(stages, source)
+    known = len(reads) or scoring.size(stages, source)
     manifest = inspected.manifest
     size = known or (manifest.num_features if manifest is not None else told_size)
     if size is None:
@@ -270,8 +278,42 @@ def _served(
             f"{len(manifest.labels)} labels, but the model has {size} and {classes}"
         )
     return ServedModel(
-        model.name, found.version or inspected.version, pipeline, size, found.origin, model.trust, classes, source
+        model.name,
+        found.version or inspected.version,
+        pipeline,
+        size,
+        found.origin,
+        model.trust,
+        classes,
+        source,
+        reads,
     )
+
+
+def _columns_read(origin: str, inspected: Inspected, fields: Sequence[Field]) -> tuple[Field, ...]:
+    """Check that a message has what a pipeline reads; return the raw columns that it reads, none if it is a vector."""
+    told = None if inspected.manifest is None else inspected.manifest.fields
+    listed = ", ".join(inspected.inputs)
+    if not fields:
+        if len(inspected.inputs) != 1 or told is not None:
+            raise ModelError(
+                f"{origin} reads the columns {listed}, but a message has one vector, {FEATURES!r}. For messages with "
+                "raw columns set message.fields"
+            )
+        return ()
+    by_name = {field.name: field for field in fields}
+    absent = [name for name in inspected.inputs if name not in by_name]
+    if absent:
+        raise ModelError(
+            f"{origin} reads the columns {listed}, but message.fields has no {', '.join(absent)}; it has "
+            f"{', '.join(by_name)}"
+        )
+    reads = tuple(by_name[name] for name in inspected.inputs)
+    if inspected.manifest is not None and told != ddl(reads):
+        raise ModelError(
+            f"{origin} was trained with the columns {told or 'of one vector'}, but message.fields says {ddl(reads)}"
+        )
+    return reads
 
 
 def _misfit(model: ServedModel, origin: str, expected: int | None) -> ModelError:

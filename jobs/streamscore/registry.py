@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _URI = re.compile(r"^models:/(?P<name>[^@/]+)(?:@(?P<alias>[^/]+)|/(?P<version>[^/]+))$")
 _RUN_URI = re.compile(r"^runs:/(?P<run>[0-9a-f]{32})/(?P<path>.+)$")
+RAW: Final = "_raw"
+"""What a model's name ends in when its feature stages are inside of it; valid in every registry."""
+
 _MANIFEST_TAG: Final = "manifest_sha256"
 """Tag of a version with its manifest's digest. No tag's name has a point in it: Unity Catalog refuses those."""
 
@@ -68,7 +71,8 @@ def log_training(
         parameters: what the run was told.
         metrics: what came out.
         tags: where it all comes from; the run and every version get them.
-        models: the models by their name in the run; those named in ``mlflow.registered_names`` are registered.
+        models: the models by their name in the run; those named in ``mlflow.registered_names`` are registered, and
+            so are those of these names with ``_raw`` behind them, with ``_raw`` behind the registered name.
         sign: writes the manifest of the model of a name into the folder that was logged, and returns its file.
 
     Returns:
@@ -77,7 +81,8 @@ def log_training(
     Raises:
         ServerError: MLflow cannot be reached or refuses.
     """
-    names = config.mlflow.registered_names.model_dump()
+    plain = config.mlflow.registered_names.model_dump()
+    names = plain | {f"{name}{RAW}": f"{registered}{RAW}" for name, registered in plain.items()}
     registered = []
     # MLflow prints each new version past its own logger.
     with _mlflow(config) as mlflow, redirect_stderr(io.StringIO()):
@@ -244,7 +249,8 @@ def _log(mlflow: Any, config: Config, name: str, model: Trained) -> None:
         model.pipeline,
         artifact_path=name,
         signature=mlflow.models.infer_signature(model.example, given),
-        input_example=_example(model.example) if model.output == "prediction" else None,
+        # Raw columns may be null, and JSON has no such example that MLflow would take.
+        input_example=_example(model.example) if len(model.example.columns) == 1 else None,
         pip_requirements=[f"pyspark=={_pyspark_version()}"],
         dfs_tmpdir=_shared_folder(config),
     )

@@ -22,6 +22,12 @@ OUTCOME_FIELDS: Final = (
 )
 """Fields of a record in the predictions topic, in order; times are epoch milliseconds."""
 
+TABLE_ROW: Final = (
+    "event_id STRING, key STRING, model STRING, model_version STRING, prediction DOUBLE, score DOUBLE, label DOUBLE, "
+    "correct TINYINT, event_time TIMESTAMP"
+)
+"""A row of the Delta table."""
+
 DOCUMENT_ID: Final = "document_id"
 """Column that becomes a document's ``_id``: event, model and model version, so that a replay overwrites itself."""
 

@@ -18,7 +18,7 @@ from streamscore.console import log, step, terminal
 from streamscore.errors import CheckpointError
 from streamscore.options import Arguments, Option
 from streamscore.session import StopRequest
-from streamscore.sinks import BatchWriter, Replay
+from streamscore.sinks import BatchWriter, Replay, prepare_table
 from streamscore.stream import NAME, Stream
 from streamscore.swap import ModelWatch
 from streamscore.totals import Totals
@@ -91,16 +91,20 @@ def run(
             aliases = ModelWatch(spark, config, models.load(spark, config))
         for model in aliases.served:
             log.info("model %s: version %s, %s features", model.name, model.version, f"{model.size:,}")
+        prepare_table(spark, config.delta)
+        query = partial(checkpoint.query_id, files, location)
+        writer = partial(BatchWriter, config, stop=stop, query=query, replay=_replay(past))
         totals = Totals(aliases.served, config.stream.synthetic, aliases.refused)
         stream = Stream(spark, config, stop, totals, watch)
-        _finish_with_earlier_models(stream, past, checkpoint.noted_models(files, past.planned), aliases.served)
+        noted = checkpoint.noted_models(files, past.planned)
+        _finish_with_earlier_models(stream, writer, past, noted, aliases.served)
         log.info("scoring the topic %s, checkpoint %s", config.kafka.topics.input, location)
         begun_with = None
         next_batch = past.planned + 1
         while begun_with is not aliases.served and not stop:
             begun_with = aliases.served
             checkpoint.note_models(files, next_batch, [model.described() for model in begun_with])
-            stream.run(BatchWriter(config, begun_with, stop, _replay(past)), partial(aliases.replaces, begun_with))
+            stream.run(writer(begun_with), partial(aliases.replaces, begun_with))
             next_batch = checkpoint.inspect(files, location).committed + 1
     _print(totals)
     return totals.summary()
@@ -129,7 +133,11 @@ def _require_known_past(config: Config, past: State) -> None:
 
 
 def _finish_with_earlier_models(
-    stream: Stream, past: State, noted: list[dict[str, str]] | None, served: Sequence[ServedModel]
+    stream: Stream,
+    writer: Callable[..., BatchWriter],
+    past: State,
+    noted: list[dict[str, str]] | None,
+    served: Sequence[ServedModel],
 ) -> None:
     """Run a batch that was begun with other models again with those, so that no batch mixes versions."""
     if past.planned == past.committed or noted is None or noted == [model.described() for model in served]:
@@ -137,7 +145,7 @@ def _finish_with_earlier_models(
     names = ", ".join(f"{model['name']} {model['version']}" for model in noted)
     log.info("batch %s was begun with %s: finishing it with them", past.planned, names)
     earlier = models.load_noted(stream.spark, stream.config, noted)
-    stream.run(BatchWriter(stream.config, earlier, stream.stop, _replay(past), last_batch=past.planned))
+    stream.run(writer(earlier, last_batch=past.planned))
 
 
 def _replay(past: State) -> Replay | None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pyspark.ml.base import Transformer
     from pyspark.sql import Column, DataFrame
 
+    from streamscore.config.fields import Field
+
 _KEPT: Final = "streamscore_kept_"
 _MARGINS: Final = "streamscore_margins"
 
@@ -44,7 +46,7 @@ class ServedModel:
     version: str
     pipeline: PipelineModel
     size: int
-    """Number of features that it was trained with."""
+    """Number of features that it was trained with: of the vector, or raw columns that it reads."""
     origin: str = ""
     """Where exactly this version is: an address without an alias."""
     trust: str = "manifest"
@@ -52,6 +54,8 @@ class ServedModel:
     """Number of classes that it can predict: 0, 1 and so on."""
     source: str = FEATURES
     """Column under which the pipeline looks for the vector."""
+    fields: tuple[Field, ...] = ()
+    """The raw columns that the pipeline reads; none if it reads a vector."""
 
     def described(self) -> dict[str, str]:
         """Return what it takes to find this very version again."""
@@ -77,7 +81,7 @@ class ServedModel:
 
 
 def apply(data: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
-    """Add each model's prediction and score to rows that have a ``features`` vector."""
+    """Add each model's prediction and score to rows that have ``features``: a vector, or a struct of raw columns."""
     for model in models:
         data = _with_outcome(data, model)
     return data
@@ -136,13 +140,15 @@ def size(stages: Sequence[Any], source: str) -> int | None:
 def _with_outcome(data: DataFrame, model: ServedModel) -> DataFrame:
     """Add one model's two columns.
 
-    The pipeline sees the vector under the name that it was trained with, and no other column of ours under its own
-    name: so whatever its stages call their columns, nothing of the model has to be changed and nothing collides.
+    The pipeline sees the vector, or the raw columns, under the names that it was trained with, and no other column of
+    ours under its own name: so whatever its stages call their columns, nothing of the model has to be
+    changed and nothing collides.
     """
     classifier: Any = model.stages[-1]
     kept = {name: f"{_KEPT}{position}" for position, name in enumerate(data.columns)}
+    raw = [F.col(f"{FEATURES}.{field.name}").alias(field.name) for field in model.fields]
     scored = data.select(
-        *(F.col(name).alias(hidden) for name, hidden in kept.items()), F.col(FEATURES).alias(model.source)
+        *(F.col(name).alias(hidden) for name, hidden in kept.items()), *(raw or [F.col(FEATURES).alias(model.source)])
     )
     for stage in model.stages:
         scored = _one_vs_rest(scored, stage) if _is_one_vs_rest(stage) else stage.transform(scored)

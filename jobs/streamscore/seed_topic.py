@@ -1,5 +1,6 @@
 """Send a data set of labels and features to the input topic, at full speed or at the pace of a live stream.
 
+Features are a vector, or raw columns where ``message.fields`` has some.
 Each row becomes one message with the key and the header ``id``: digest of the data set, then the row's number.
 """
 
@@ -46,7 +47,7 @@ def check(config: Config) -> None:
         InputError: the data set is absent or empty, or has other columns or types than needed.
         ServerError: no broker answers, or the topic cannot be created.
     """
-    dataset.check_footer(config.seed)
+    dataset.check_footer(config.seed, config.message.columns)
     if topics.ensure(config.kafka, config.kafka.topics.input):
         log.info("created the topic %s with %s partitions", config.kafka.topics.input, config.kafka.partitions)
 
@@ -63,7 +64,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     """
     settings = config.seed
     with step(f"Reading {settings.source}"):
-        rows = dataset.numbered(spark, settings)
+        rows = dataset.numbered(spark, settings, config.message.columns)
     records = dataset.records(rows, config)
     wanted = rows.count * settings.repeat
     if settings.resume:

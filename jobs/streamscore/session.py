@@ -26,6 +26,8 @@ _REDACTED = "(?i)secret|password|passwd|token|access[.]?key|jaas|auth[.]pass|aut
 DELTA_SETTINGS: Final = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    # What is in a table is worked out anew at each commit, by default in 50 tasks: more than a small table needs.
+    "spark.databricks.delta.snapshotPartitions": "4",
 }
 """Only for a session that has Delta's jars: without them the catalog breaks every query."""
 
@@ -70,6 +72,8 @@ def spark_settings(config: Config, job: str) -> dict[str, str]:
                 ]
             ),
         }
+    if config.delta.table is not None and not on_databricks():
+        settings |= DELTA_SETTINGS
     if job == "score_stream":
         settings |= {**_ONE_ATTEMPT, "spark.sql.streaming.numRecentProgressUpdates": "50"}
         # Looking for the best compression of a batch in memory, which lives a second, costs more than it saves.

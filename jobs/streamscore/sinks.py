@@ -1,23 +1,23 @@
-"""Writing: one batch of outcomes to the rejected topic, Elasticsearch and Kafka, in that order."""
+"""Writing: one batch of outcomes to the rejected topic, Elasticsearch, Kafka and a Delta table, in that order."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from streamscore import faults, index, messages
-from streamscore.config import Config, Elasticsearch, Kafka
+from streamscore.config import Config, Delta, Elasticsearch, Kafka
 from streamscore.console import log
 from streamscore.errors import ServerError
-from streamscore.schema import DOCUMENT_ID
-from streamscore.sources import kafka_options, topic_since
+from streamscore.schema import DOCUMENT_ID, TABLE_ROW
+from streamscore.sources import delta_table, kafka_options, topic_since
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
     from streamscore.scoring import ServedModel
     from streamscore.session import StopRequest
@@ -58,12 +58,14 @@ class BatchWriter:
     """Writes a batch of judged rows; hand it to ``foreachBatch``.
 
     If it raises, the batch is not committed: it is replayed, in whole, when the stream starts again. A replay writes
-    the same documents under the same ids, and to Kafka only those records that are not there yet.
+    the same documents under the same ids, and to Kafka and Delta only what is not there yet.
     """
 
     config: Config
     models: Sequence[ServedModel]
     stop: StopRequest
+    query: Callable[[], str]
+    """Tells the identity of the query, once it runs."""
     replay: Replay | None = None
     last_batch: int | None = None
     """The last batch to write; None: there is no last one."""
@@ -85,18 +87,21 @@ class BatchWriter:
         # All sinks read the batch; without this Kafka would be read, and every model applied, once for each.
         batch.persist()
         try:
-            self._write(batch, self.replay if self.replay and batch_id <= self.replay.last_batch else None)
+            replay = self.replay if self.replay and batch_id <= self.replay.last_batch else None
+            outcomes = messages.outcomes(batch, self.models)
+            self._write(batch, outcomes, replay)
+            self._write_delta(messages.table_rows(outcomes), replay, batch_id)
+            self.sink = None
         finally:
             batch.unpersist()
         self.finished = batch_id == self.last_batch
 
-    def _write(self, batch: DataFrame, replay: Replay | None) -> None:
+    def _write(self, batch: DataFrame, outcomes: DataFrame, replay: Replay | None) -> None:
         kafka, names, search = self.config.kafka, self.config.kafka.topics, self.config.elasticsearch
-        outcomes = messages.outcomes(batch, self.models)
         new_batch, new_outcomes = batch, outcomes
         if replay is not None:
             log.info("a batch that may have been written before: looking for what is there")
-            there = partial(topic_since, batch.sparkSession, kafka, since=replay.since - SKEW_MS)
+            there = partial(topic_since, batch.sparkSession, kafka, since=max(0, replay.since - SKEW_MS))
             new_batch = messages.rejected_without(batch, there(names.rejected))
             new_outcomes = messages.without(outcomes, there(names.predictions))
         self.sink = f"the Kafka topic {names.rejected!r}"
@@ -110,7 +115,21 @@ class BatchWriter:
         self.sink = f"the Kafka topic {names.predictions!r}"
         records = messages.outcome_records(new_outcomes)
         faults.write("predictions", records, lambda frame: write_topic(frame, kafka, names.predictions))
-        self.sink = None
+
+    def _write_delta(self, rows: DataFrame, replay: Replay | None, batch_id: int) -> None:
+        settings = self.config.delta
+        if settings.table is None:
+            return
+        self.sink = f"the Delta table {settings.table}"
+        write_table(rows, settings, self.query(), batch_id)
+        if replay is not None:
+            # A batch that was planned anew, after a repair of the checkpoint, may hold more than the one of its number
+            # that the table has already.
+            there = delta_table(rows.sparkSession, settings)
+            missing = messages.rows_without(rows, there)
+            if not missing.isEmpty():
+                append(missing, settings)
+        faults.reach("delta")
 
     def _write_patiently(self, documents: DataFrame, name: str) -> None:
         """Write documents; while Elasticsearch is away or overloaded, wait and write all again, under the same ids."""
@@ -195,6 +214,41 @@ def write_index(documents: DataFrame, settings: Elasticsearch, index: str) -> No
         **_credentials(settings),
     }
     documents.write.format("org.elasticsearch.spark.sql").options(**options).mode("append").save(index)
+
+
+def write_table(rows: DataFrame, settings: Delta, query: str, batch: int) -> None:
+    """Append a batch's rows to the Delta table in one transaction, unless it has one of that query and that batch.
+
+    After a lost checkpoint batches count from 0 again: hence the query, whose identity is lost with it. If it raises,
+    either all of the rows are there or none.
+    """
+    append(rows, settings, {"txnAppId": query, "txnVersion": str(batch)})
+
+
+def append(rows: DataFrame, settings: Delta, options: Mapping[str, str] | None = None) -> None:
+    """Append rows to the Delta table in one transaction; make the table if it is missing."""
+    writer = rows.write.format("delta").mode("append").options(**(options or {}))
+    if settings.is_folder:
+        writer.save(settings.table)
+    else:
+        writer.saveAsTable(str(settings.table))
+
+
+def prepare_table(spark: SparkSession, settings: Delta) -> None:
+    """Make the Delta table, or find out whether one that exists takes our rows, by appending none.
+
+    Raises:
+        ServerError: it cannot be written.
+    """
+    from pyspark.errors import PySparkException
+
+    if settings.table is None:
+        return
+    try:
+        append(spark.createDataFrame([], TABLE_ROW), settings)
+    except PySparkException as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ServerError(f"the Delta table {settings.table} does not take the outcomes: {reason}") from None
 
 
 def _credentials(settings: Elasticsearch) -> dict[str, str]:

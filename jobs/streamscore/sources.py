@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamscore.config import Config, Kafka
+from streamscore.config import Config, Delta, Kafka
 from streamscore.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,6 +53,13 @@ def topic_since(spark: SparkSession, kafka: Kafka, name: str, since: int) -> Dat
         "startingOffsetsByTimestampStrategy": "latest",
     }
     return spark.read.format("kafka").options(**options).load()
+
+
+def delta_table(spark: SparkSession, settings: Delta) -> DataFrame:
+    """Return the Delta table of the outcomes as it is now."""
+    if settings.is_folder:
+        return spark.read.format("delta").load(settings.table)
+    return spark.read.table(str(settings.table))
 
 
 def is_delta(source: str) -> bool:

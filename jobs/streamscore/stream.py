@@ -11,6 +11,7 @@ from rich.live import Live
 
 from streamscore import decoder, faults, index, messages, scoring, session, sources
 from streamscore.config import Config
+from streamscore.config.fields import ddl
 from streamscore.console import log, terminal
 from streamscore.errors import StreamError
 from streamscore.session import StopRequest
@@ -113,12 +114,13 @@ def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedMo
     decoder.register(
         spark,
         messages.DECODER,
-        messages.DECODED,
+        messages.decoded_type(config.message.columns),
         label=config.message.label_field,
         features=config.message.features_field,
         form=config.message.vector_form,
         size=served[0].size,
         max_bytes=config.message.max_bytes,
+        fields=ddl(config.message.columns) if config.message.columns else None,
     )
     decoded = messages.decode(sources.events(spark, config))
     judged = messages.judge(scoring.apply(decoded, served), served)

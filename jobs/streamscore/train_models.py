@@ -1,7 +1,7 @@
 """Train a logistic regression and a linear SVM on Criteo rows, register them, and export the test set.
 
-Rows come from Criteo's file or from the synthetic generator. The last rows are held out as the test set, which is
-written as one parquet file with ``label`` and ``features``, ready for ``seed_topic``.
+Rows come from Criteo's file, a Delta table or the synthetic generator. The last rows are held out as the test set,
+which is written as one parquet file with ``label`` and ``features``, ready for ``seed_topic``.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamscore import __version__, criteo, features, models, options, provenance, registry, runner, synthetic
+from streamscore import __version__, criteo, features, models, options, provenance, registry, runner, sources, synthetic
 from streamscore.config import Config
 from streamscore.console import log, step
 from streamscore.errors import InputError
 from streamscore.gate.manifest import FORMAT as MANIFEST_FORMAT
 from streamscore.options import Arguments, Option
-from streamscore.registry import Trained
+from streamscore.registry import RAW, Trained
 from streamscore.schema import FEATURES, LABEL
 
 if TYPE_CHECKING:
@@ -30,15 +30,19 @@ if TYPE_CHECKING:
 
 NAME = "train_models"
 TEST_SET = "test_set.parquet"
+RAW_TEST_SET = "test_set_raw.parquet"
+"""The same rows with Criteo's columns in the place of the vector."""
+COLUMNS = [*criteo.INTEGERS, *criteo.CATEGORIES]
 METRICS = "metrics.json"
 GOLDEN_ROWS = 8
 """How many rows of the test set each model's manifest holds."""
 
 OPTIONS = (
     Option("--data", "train.data", "synthetic or criteo", "KIND"),
-    Option("--path", "train.path", "Criteo's file, with --data criteo", "FILE"),
+    Option("--path", "train.path", "Criteo's file or a Delta table, with --data criteo", "PATH"),
     Option("--rows", "train.rows", "number of synthetic rows", "N"),
     Option("--test-rows", "train.test_rows", "number of rows held out, the last ones", "N"),
+    Option("--raw-models", "train.raw_models", "register them with their feature stages inside, for raw columns, too"),
     Option("--balance", "train.balance", "keep as many rows without a click as with one"),
 )
 
@@ -52,9 +56,16 @@ def check(config: Config) -> None:
     """Find what can be found wrong before any JVM starts.
 
     Raises:
-        InputError: Criteo's file is not there.
+        InputError: Criteo's file is not there, or nothing says in which order the rows of a Delta table are.
     """
     path = config.train.path
+    if path is not None and sources.is_delta(path):
+        if config.train.order_column is None:
+            raise InputError(
+                f"train.path: {path} is a Delta table, which has no order of its own: name the column by which its "
+                "rows follow each other, train.order_column"
+            )
+        return
     if path is not None and "://" not in path and not Path(path).is_file():
         raise InputError(
             f"train.path: no file at {path}. Criteo's data are brought by their user: train.txt of the Kaggle Display "
@@ -89,20 +100,23 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     settings = config.train
     path = rows(config)
     with step("Reading rows"):
-        train, test = criteo.split(criteo.read(spark, path), path, settings.test_rows)
+        split = criteo.split_table if sources.is_delta(path) else criteo.split
+        train, test = split(read(spark, config, path), path, settings.test_rows)
         if settings.balance:
             train, test = criteo.balance(train), criteo.balance(test)
     with step("Fitting the feature pipeline"):
         pipeline = features.fit(train, settings.hash_size, settings.min_category_count)
     with step("Writing the test set"):
-        test_set = _export(pipeline.transform(test), Path(settings.output))
+        test_set = _export(pipeline.transform(test), Path(settings.output) / TEST_SET, FEATURES)
+        if settings.raw_models:
+            raw_test_set = _export(test, Path(settings.output) / RAW_TEST_SET, *COLUMNS)
     vectors = pipeline.transform(train).select(LABEL, FEATURES).persist()
     held_out = spark.read.parquet(str(test_set)).persist()
     figures: dict[str, Any] = {"train_rows": vectors.count(), **_majority(held_out)}
     if settings.data == "synthetic":
         best = synthetic.best_possible(Path(path), settings.test_rows)
         figures["best_possible"] = best._asdict()
-    raw = train.select(*criteo.INTEGERS, *criteo.CATEGORIES).limit(1)
+    raw = train.select(*COLUMNS).limit(1)
     example = held_out.select(FEATURES).limit(1)
     trained = {"features": Trained(pipeline, raw, FEATURES)}
     for name, classifier in _classifiers(config).items():
@@ -111,7 +125,15 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
             figures[name] = _evaluate(trained[name].pipeline, held_out)
             if "best_possible" in figures and not settings.balance:
                 figures[name]["auc_of_best"] = figures[name]["auc"] / best.auc
-    golden = [row[FEATURES] for row in held_out.select(FEATURES).limit(GOLDEN_ROWS).collect()]
+    golden: dict[str, list[Any]] = {
+        name: [row[FEATURES] for row in held_out.select(FEATURES).limit(GOLDEN_ROWS).collect()] for name in trained
+    }
+    if settings.raw_models:
+        rows_told = [row.asDict() for row in spark.read.parquet(str(raw_test_set)).select(*COLUMNS).take(GOLDEN_ROWS)]
+        for name in _classifiers(config):
+            joined = f"{name}{RAW}"
+            trained[joined] = Trained(_joined(pipeline, trained[name].pipeline), raw, "prediction")
+            golden[joined], figures[joined] = rows_told, figures[name]
     vectors.unpersist()
     held_out.unpersist()
     with step("Registering the models"):
@@ -123,11 +145,15 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
             dict(_flat(figures)),
             origin,
             trained,
-            lambda name, folder: models.sign(spark, folder, golden, figures[name], origin),
+            lambda name, folder: models.sign(
+                spark, folder, golden[name], figures[name], origin, criteo.FIELDS if name.endswith(RAW) else ()
+            ),
         )
     figures["registered"] = {model.name: model.version for model in registered}
     figures["fingerprint"] = fingerprint(config)
     figures["test_set"] = str(test_set)
+    if settings.raw_models:
+        figures["raw_test_set"] = str(raw_test_set)
     (Path(settings.output) / METRICS).write_text(json.dumps(figures, indent=2))
     _report(figures)
     return figures
@@ -152,18 +178,34 @@ def rows(config: Config) -> str:
     return str(path)
 
 
-def _export(test: DataFrame, folder: Path) -> Path:
-    """Write the test set as one parquet file, in row order, in the place of an older one all at once."""
-    partial = folder / f".{TEST_SET}.partial"
-    folder.mkdir(parents=True, exist_ok=True)
-    ordered = test.coalesce(1).sortWithinPartitions(criteo.ROW).select(LABEL, FEATURES)
+def read(spark: SparkSession, config: Config, path: str) -> DataFrame:
+    """Read Criteo's rows from a file or from a Delta table, in the columns of ``criteo.read``.
+
+    Raises:
+        InputError: Spark cannot read it, or a column is missing.
+    """
+    if not sources.is_delta(path):
+        return criteo.read(spark, path)
+    return criteo.from_table(sources.data_set(spark, path), path, str(config.train.order_column))
+
+
+def _joined(pipeline: PipelineModel, classifier: PipelineModel) -> PipelineModel:
+    from pyspark.ml import PipelineModel
+
+    return PipelineModel([pipeline, classifier])
+
+
+def _export(test: DataFrame, target: Path, *columns: str) -> Path:
+    """Write the label and columns as one parquet file, in row order, in the place of an older one all at once."""
+    partial = target.with_name(f".{target.name}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    ordered = test.coalesce(1).sortWithinPartitions(criteo.ROW).select(LABEL, *columns)
     ordered.write.mode("overwrite").parquet(str(partial))
     (part,) = partial.glob("part-*.parquet")
-    target = folder / TEST_SET
     part.replace(target)
     shutil.rmtree(partial)
     # Spark's checksum of a file that this one replaced would make it look damaged.
-    (folder / f".{TEST_SET}.crc").unlink(missing_ok=True)
+    target.with_name(f".{target.name}.crc").unlink(missing_ok=True)
     return target
 
 

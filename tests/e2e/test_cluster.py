@@ -1,13 +1,21 @@
-"""The package away from this repository: a wheel as a zip, executors in processes of their own with a packed Python."""
+"""The package away from this repository: a zipped wheel, and executors in processes of their own, which are killed."""
 
 import shutil
 import subprocess
 import sys
 import tarfile
 
+import oracle
+import psutil
 import pytest
 
-from streamscore import index, seed_topic, submit, topics
+from streamscore import index, score_stream, seed_topic, submit, topics
+
+SUBMIT = [
+    "spark-submit",
+    *("--master", "local-cluster[2,1,1024]"),
+    *("--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.driver.bindAddress=127.0.0.1"),
+]
 
 
 @pytest.fixture
@@ -36,9 +44,7 @@ def test_zipped_wheel_and_packed_python_score_on_local_cluster(
     shutil.copy(root / "jobs" / "score_stream.py", tmp_path / "launcher.py")
     done = subprocess.run(
         [
-            "spark-submit",
-            *("--master", "local-cluster[2,1,1024]"),
-            *("--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.driver.bindAddress=127.0.0.1"),
+            *SUBMIT,
             *("--jars", ",".join(map(str, jars)), "--py-files", str(tmp_path / "streamscore.zip")),
             *("--archives", f"{environment}#environment"),
             *("--conf", "spark.pyspark.python=./environment/bin/python"),
@@ -57,3 +63,51 @@ def test_zipped_wheel_and_packed_python_score_on_local_cluster(
     assert index.count(config.elasticsearch) == 4000
     assert topics.extent(config.kafka, config.kafka.topics.predictions).records == 4000
     assert (tmp_path / "ran").exists()
+
+
+def executors(running):
+    """Return the executors of a job that live."""
+    found = []
+    for process in running.members():
+        try:
+            if any("CoarseGrainedExecutorBackend" in word for word in process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_killed_executors_lose_and_double_nothing(spark, own, small_models, jars, job, as_file, root, tmp_path):
+    """One between two tasks, one amid them: Spark goes on, or the next start of the job finishes the batch."""
+    listed = ", ".join(f"{{name: {name}, uri: {folder}, trust: unsigned}}" for name, folder in small_models.items())
+    config = own(f"models=[{listed}]", "stream.max_events_per_batch=1500", "spark.master=null")
+    topics.ensure(config.kafka, config.kafka.topics.input)
+    ledger = oracle.Ledger(seed=11)
+    oracle.send(config, ledger.next_messages(6000))
+    score_stream.check(config)
+    command = [
+        *(*SUBMIT, "--jars", ",".join(map(str, jars))),
+        *(str(root / "jobs" / "score_stream.py"), "--config", as_file(config), "--available-now"),
+    ]
+    # The second batch waits when half of its documents are written; its rows are kept by both executors.
+    waits = {"STREAMSCORE_TEST_FAULTS": "1", "STREAMSCORE_FAULT": "index-half:sleep:2"}
+    running = job(command, env={**submit.prepare(config), **waits}, cwd=tmp_path)
+
+    def records():
+        return topics.extent(config.kafka, config.kafka.topics.predictions).records
+
+    running.wait_until(lambda: records() > 0, 300)  # on a busy machine three JVMs take their time
+    running.wait_until(lambda: index.count(config.elasticsearch) > records())
+    first = executors(running)[0]
+    first.kill()
+    of_first = records()
+    running.wait_until(lambda: records() > of_first)
+    second = executors(running)[0]
+    second.kill()
+    code = running.wait()
+    if code:
+        assert code == 7, running.output
+        assert job(command, env=submit.prepare(config), cwd=tmp_path).wait() == 0
+
+    assert first.pid != second.pid
+    assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}

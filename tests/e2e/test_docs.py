@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from streamscore import coordinates, decoder
+from streamscore import config, coordinates, criteo, decoder, train_models
 
 STAND_IN = """#!/bin/bash
 printf '%q ' "$@" >> "$CALLS"
@@ -74,3 +74,47 @@ def test_spark_submit_knows_the_options_in_the_cluster_document(shell, root):
     assert {"--archives", "--deploy-mode", "--files"} <= used <= known
     assert len(named) == 3
     assert all((root / name).is_file() for name in named)
+
+
+@pytest.fixture
+def registry_of_two(spark, own, tmp_path):
+    """A configuration with a registry of its own in which each of the two default models has two versions."""
+    config = own(
+        f"state_dir={tmp_path / 'state'}",
+        *("train.rows=3000", "train.test_rows=500", "train.hash_size=256", "spark.master=local[2]"),
+        *("train.lr.max_iter=2", "train.svm.max_iter=2"),
+    )
+    for seed in (1, 2):
+        again = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
+        train_models.run(spark, again)
+    return config
+
+
+def test_every_command_of_the_models_document_runs(shell, root, registry_of_two, as_file):
+    """In order: looked at, promoted, rolled back, and trained with the feature stages inside."""
+    text = (root / "docs" / "models.md").read_text(encoding="utf-8")
+    env = {"STREAMSCORE_CONFIG": as_file(registry_of_two)}
+    printed = {}
+    for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
+        for command in block.splitlines():
+            done = shell(command, env=env)
+            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+            printed[command] = done.stdout + done.stderr
+
+    assert "version 2" in printed["streamscore models list"]
+    assert "8 golden rows reproduce" in printed["streamscore models check lr"]
+    assert "nothing was loaded" in printed["streamscore models check models:/streamscore-svm/1 --files-only"]
+    assert "version 2 -> 2" in printed["streamscore models promote lr 2"]
+    assert "version 2 -> 1" in printed["streamscore models rollback lr"]
+    assert "registered streamscore-svm_raw, version 1" in printed["streamscore train --raw-models"]
+
+
+def test_configurations_of_the_models_document_are_valid(root, tmp_path):
+    """The longer one is for the columns that the training has."""
+    text = (root / "docs" / "models.md").read_text(encoding="utf-8")
+    short, long = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "short.yml").write_text(short)
+    (tmp_path / "long.yml").write_text(long)
+
+    assert [model.trust for model in config.load(str(tmp_path / "short.yml")).models] == ["manifest", "unsigned"]
+    assert config.load(str(tmp_path / "long.yml")).message.columns == criteo.FIELDS

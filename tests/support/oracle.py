@@ -148,6 +148,7 @@ def judge(spark: SparkSession, config: Config, ledger: Ledger, models: dict[str,
         (d["key"], d["model"]): (d["prediction"], d["score"], d.get("label"), d.get("correct")) for d in documents
     }
     return {
+        **(_judge_table(spark, config, expected) if config.delta.table else {}),
         "lost": len(expected.keys() - in_kafka.keys()) + len(ledger.bad.keys() - in_rejected.keys()),
         "duplicated": sum(count - 1 for counts in (in_kafka, in_rejected) for count in counts.values()),
         "lost documents": len(expected.keys() - in_index.keys()) + max(0, len(ledger.bad) - len(rejected_documents)),
@@ -163,6 +164,19 @@ def judge(spark: SparkSession, config: Config, ledger: Ledger, models: dict[str,
             for key, value, headers in rejected
             if key in ledger.bad
         ),
+    }
+
+
+def _judge_table(spark: SparkSession, config: Config, expected: dict[tuple[str, str], Any]) -> dict[str, int]:
+    """Compare the Delta table with what is expected."""
+    rows = sources.delta_table(spark, config.delta).collect()
+    count = Counter((row["key"], row["model"]) for row in rows)
+    found = {(r["key"], r["model"]): (r["prediction"], r["score"], r["label"], r["correct"]) for r in rows}
+    return {
+        "lost rows": len(expected.keys() - count.keys()),
+        "duplicated rows": len(rows) - len(count),
+        "phantom rows": len(count.keys() - expected.keys()),
+        "divergent rows": sum(found.get(key) != value for key, value in expected.items() if key in found),
     }
 
 

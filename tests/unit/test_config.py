@@ -228,3 +228,29 @@ def test_paths_are_absolute_and_follow_the_state_folder(tmp_path):
 def test_secret_among_spark_settings_is_refused():
     """Spark's settings show in the process list and in Spark's pages."""
     assert "would show in the process list" in refused("spark.conf.spark.es.password=${env:HOME}")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["message.fields='a INT, label STRING'"], "label_field, 'label', is among the fields"),
+        (["message.fields='a INT, Label STRING'"], "is among the fields: a model must not see the label"),
+        (["message.fields='a INT'", "message.size=3"], "size is the size of a vector: with fields there is none"),
+        (["message.fields='a ARRAY'"], "'a ARRAY' is not a column: expected a name and one of the types INT"),
+    ],
+)
+def test_raw_columns_that_do_not_fit_are_refused(overrides, problem):
+    """The key is named, and what is wrong with it."""
+    assert problem in refused(*overrides)
+
+
+def test_delta_table_is_a_folder_or_a_name(tmp_path, monkeypatch):
+    """A slash makes it a folder, of this machine or of another file system."""
+    monkeypatch.chdir(tmp_path)
+    tables = [
+        config.load("local", [f"delta.table={table}"]).delta for table in ("a/b", "s3a://c/d", "main.ml.outcomes")
+    ]
+
+    assert [table.table for table in tables] == [str(tmp_path / "a" / "b"), "s3a://c/d", "main.ml.outcomes"]
+    assert [table.is_folder for table in tables] == [True, True, False]
+    assert config.load("local").delta.table is None

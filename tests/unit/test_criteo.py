@@ -3,6 +3,7 @@
 import gzip
 
 import pytest
+from pyspark.sql import functions as F
 
 from streamscore import criteo
 from streamscore.errors import InputError
@@ -103,3 +104,49 @@ def test_overview_tells_what_is_missing_and_what_is_rare(spark, file):
     assert told["I2"] == (1.0, pytest.approx(1 / 3), 0, 0.0)
     assert told["C1"] == (0.5, pytest.approx(1 / 3), 1, 0.0)
     assert told["C2"] == (0.0, None, 1, 0.0)
+
+
+@pytest.fixture
+def table(spark):
+    """Return a function that makes a table of numbered rows in a random order."""
+
+    def make(count, order="id"):
+        rows = spark.range(count).selectExpr("id", "date_add('2026-01-01', int(id)) AS day", "double(id % 2) AS label")
+        for name in criteo.INTEGERS:
+            rows = rows.withColumn(name, rows["id"].cast("long"))
+        for name in criteo.CATEGORIES:
+            rows = rows.selectExpr("*", f"IF(id % 3 = 0, null, 'a') AS {name}")
+        return criteo.from_table(rows.orderBy("I1", ascending=False).orderBy(F.xxhash64("id")), "t", order)
+
+    return make
+
+
+@pytest.mark.parametrize("order", ["id", "day"])
+def test_table_is_split_by_the_column_of_its_order(table, order):
+    """Wherever its rows are; in the columns and types of the file."""
+    train, test = criteo.split_table(table(100, order), "t", 30)
+
+    assert sorted(row["I1"] for row in test.collect()) == list(range(70, 100))
+    assert sorted(row["I1"] for row in train.collect()) == list(range(70))
+    assert {row["C26"] for row in train.collect()} == {"a", "<na>"}
+    assert dict(train.dtypes) == {"row": "bigint", "label": "double"} | dict.fromkeys(
+        criteo.INTEGERS, "int"
+    ) | dict.fromkeys(criteo.CATEGORIES, "string")
+
+
+def test_faulty_tables_are_refused(spark, table):
+    """A missing column, an order that is none, a label that is none, too few rows."""
+    good = table(10)
+    for data, order, reason in (
+        (good.drop("C7"), "row", "t: no column C7; there are row, label, I1"),
+        (good, "C1", "the column 'C1' is of the type string, which is not one to order rows by"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            criteo.from_table(data, "t", order)
+    for data, reason in (
+        (good.withColumn("label", F.lit(2.0)), "10 rows have a label other than 0 and 1"),
+        (good.withColumn("row", F.lit(None).cast("long")), "10 rows have no place in the order"),
+        (good.limit(5), "5 rows, too few to hold out train.test_rows = 5"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            criteo.split_table(data, "t", 5)

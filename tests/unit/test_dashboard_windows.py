@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamscore.config.keys import TimeRange
+from streamscore.config import TimeRange
 from streamscore.dashboard.windows import BUCKETS, DAY, HOUR, MINUTE, RANGES, SECOND, Extent, window
 
 NOW = 1_795_514_400_000

@@ -236,3 +236,45 @@ def test_dense_vectors_are_written_dense(spark, make_config, tmp_path):
     assert texts(spark, make_config, tmp_path / "dense", triple)[0][1]["features"] == [
         2, [0, 1], [0.0, 2.5],
     ]  # fmt: skip
+
+
+RAW = "message.fields='n INT, x DOUBLE, word STRING'"
+
+
+def test_raw_columns_become_fields_of_the_message(spark, make_config, tmp_path):
+    """In the order of message.fields, nulls too; other columns stay out, narrower types are widened."""
+    path = parquet(
+        tmp_path / "t.parquet",
+        spare=pa.array([1, 2]),
+        word=pa.array(['é"', None]),
+        label=pa.array([1.0, None]),
+        n=pa.array([3, None], pa.int16()),
+        x=pa.array([0.5, None], pa.float32()),
+    )
+    config = make_config(f"seed.source={path}", RAW)
+    dataset.check_footer(config.seed, config.message.columns)
+    rows = dataset.numbered(spark, config.seed, config.message.columns)
+    values = [row["value"] for row in dataset.records(rows, config).orderBy("number").select("value").collect()]
+
+    assert values == ['{"label":1.0,"n":3,"x":0.5,"word":"é\\""}', '{"n":null,"x":null,"word":null}']
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ({"n": pa.array([1], pa.int64())}, "the wrong type, int64, for 'n', which must be one of int, int16"),
+        ({"word": pa.array([1])}, "the wrong type, int64, for 'word', which must be one of large_string, string"),
+        ({"label": pa.array(["1"])}, "the wrong type, string, for 'label'"),
+        ({"x": None}, "no column 'x'"),
+    ],
+)
+def test_raw_columns_that_would_lose_something_are_refused(make_config, tmp_path, columns, problem):
+    """A whole number that is too wide would become null without a word."""
+    good = {
+        "label": pa.array([1.0]), "n": pa.array([1], pa.int32()), "x": pa.array([1.0]), "word": pa.array(["a"]),
+    }  # fmt: skip
+    kept = {name: array for name, array in {**good, **columns}.items() if array is not None}
+    config = make_config(f"seed.source={parquet(tmp_path / 't.parquet', **kept)}", RAW)
+
+    with pytest.raises(InputError, match=problem):
+        dataset.check_footer(config.seed, config.message.columns)

@@ -7,6 +7,7 @@ environment or from files and never show in a repr, a log line or a command line
 from streamscore.config.keys import (
     Config,
     Dashboard,
+    Delta,
     Elasticsearch,
     Kafka,
     Kibana,
@@ -14,16 +15,17 @@ from streamscore.config.keys import (
     Model,
     Seed,
     Stream,
-    TimeRange,
     Train,
     is_loopback,
 )
 from streamscore.config.loading import CONF_DIR, load, shown
+from streamscore.config.types import TimeRange
 
 __all__ = [
     "CONF_DIR",
     "Config",
     "Dashboard",
+    "Delta",
     "Elasticsearch",
     "Kafka",
     "Kibana",

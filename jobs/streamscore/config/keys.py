@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     SecretStr,
     field_validator,
     model_validator,
+)
+
+from streamscore.config import fields as raw
+from streamscore.config.types import (
+    AbsolutePath,
+    IndexName,
+    Location,
+    MemorySize,
+    Positive,
+    TableName,
+    TimeRange,
 )
 
 SECRET_KEY = re.compile(r"(?i)password|secret|jaas|api_key|token|\.key$|keystore\.key|basic\.auth")
@@ -41,30 +50,6 @@ def _split_address(address: str) -> tuple[str, int]:
     if not separator or not host or not port.isdigit():
         raise ValueError(f"{address!r} is not host:port")
     return host, int(port)
-
-
-def _whole_heap(text: str) -> str:
-    if not re.fullmatch(r"\d+[mg]", text):
-        raise ValueError(f"{text!r} is not a size such as 512m or 2g")
-    return text
-
-
-def _absolute(path: Path) -> Path:
-    return path.expanduser().resolve()
-
-
-def _absolute_if_local(location: str) -> str:
-    return location if ":/" in location else str(_absolute(Path(location)))
-
-
-Location = Annotated[str, AfterValidator(_absolute_if_local)]
-"""A path of this machine, made absolute, or an address of another file system."""
-
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-MemorySize = Annotated[str, AfterValidator(_whole_heap)]
-Positive = Annotated[int, Field(gt=0)]
-TimeRange = Literal["5m", "15m", "1h", "6h", "24h", "7d", "all"]
-IndexName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 
 
 class Topics(_Section):
@@ -125,11 +110,21 @@ class Message(_Section):
     label_field: str
     features_field: str
     vector_form: Literal["spark", "triple", "dense"]
+    fields: str | None
     size: Positive | None
     max_bytes: Positive
 
+    @property
+    def columns(self) -> tuple[raw.Field, ...]:
+        """The fields that are raw columns; none where a message has a vector."""
+        return () if self.fields is None else raw.parse(self.fields)
+
     @model_validator(mode="after")
     def _fields_differ(self) -> Message:
+        if any(column.name.lower() == self.label_field.lower() for column in self.columns):
+            raise ValueError(f"label_field, {self.label_field!r}, is among the fields: a model must not see the label")
+        if self.fields is not None and self.size is not None:
+            raise ValueError("size is the size of a vector: with fields there is none")
         if self.label_field == self.features_field:
             raise ValueError(f"label_field and features_field are both {self.label_field!r}")
         return self
@@ -179,6 +174,17 @@ class Elasticsearch(_Section):
         """Port of the server."""
         parts = urlsplit(self.url)
         return parts.port or (443 if parts.scheme == "https" else 9200)
+
+
+class Delta(_Section):
+    """The Delta table of the outcomes."""
+
+    table: TableName | None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the table is known by its folder, and not by its name in the catalog."""
+        return self.table is not None and "/" in self.table
 
 
 class Alert(_Section):
@@ -249,11 +255,13 @@ class Train(_Section):
 
     data: Literal["synthetic", "criteo"]
     path: str | None
+    order_column: str | None
     rows: Positive
     seed: Annotated[int, Field(ge=0)]
     bayes_auc: Annotated[float, Field(ge=0.55, le=0.95)]
     test_rows: Positive
     balance: bool
+    raw_models: bool
     hash_size: Positive
     min_category_count: Positive
     lr: Classifier
@@ -357,6 +365,7 @@ class Config(_Section):
     message: Message
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     elasticsearch: Elasticsearch
+    delta: Delta
     kibana: Kibana
     stream: Stream
     seed: Seed

@@ -13,6 +13,7 @@ import org.apache.spark.sql.api.java.UDF1;
 
 /**
  * Judges a JSON message while it reads it, in one pass: message bytes in, a row (label, features, reason, detail) out.
+ * The features are a vector, or, in the other mode, the row of the message's raw columns.
  *
  * A good message has a null reason. A bad one has a reason from a closed list, a detail that never repeats the message's
  * content, and a vector without a set value in place of its features, so that it can travel with the good ones.
@@ -33,7 +34,11 @@ public final class MessageDecoder implements UDF1 {
     private final String form;
     private final int size;
     private final int maxBytes;
-    private final Vector zero;
+    /** What stands in the place of a bad message's features: a vector without a set value, or columns without values. */
+    private final Object blank;
+    /** The raw columns of a message, or null where it has a vector. */
+    private final RawColumns columns;
+    /** The short cut for plain messages, or null where the form has none. */
     private final PlainReader plain;
 
     /**
@@ -49,9 +54,28 @@ public final class MessageDecoder implements UDF1 {
         this.form = form;
         this.size = size;
         this.maxBytes = maxBytes;
-        this.zero = Vectors.sparse(size, new int[0], new double[0]);
+        this.blank = Vectors.sparse(size, new int[0], new double[0]);
+        this.columns = null;
         boolean isPlain = form.equals("spark") && PlainReader.suits(labelField, featuresField);
         this.plain = isPlain ? new PlainReader(labelField, featuresField, size) : null;
+    }
+
+    /**
+     * For messages with raw columns in the place of a vector.
+     *
+     * @param labelField name of the label's field
+     * @param columns the fields that are columns, as in "I1 INT,C1 STRING"
+     * @param maxBytes longest message that is parsed
+     */
+    public MessageDecoder(String labelField, String columns, int maxBytes) {
+        this.labelField = labelField;
+        this.featuresField = null;
+        this.form = null;
+        this.size = 0;
+        this.maxBytes = maxBytes;
+        this.columns = new RawColumns(columns);
+        this.blank = RowFactory.create(new Object[this.columns.count()]);
+        this.plain = null;
     }
 
     public Object call(Object value) throws IOException {
@@ -106,7 +130,7 @@ public final class MessageDecoder implements UDF1 {
                 reading.readFeatures(parser);
             } else if (name.equals(labelField)) {
                 reading.readLabel(parser);
-            } else {
+            } else if (columns == null || !reading.readColumn(name, parser)) {
                 skip(parser, reading);
             }
         }
@@ -138,7 +162,7 @@ public final class MessageDecoder implements UDF1 {
     }
 
     private Object rejected(String reason, String detail) {
-        return RowFactory.create(new Object[] {null, zero, reason, detail});
+        return RowFactory.create(new Object[] {null, blank, reason, detail});
     }
 
     private Object rejectedAsJson(JsonProcessingException error, JsonParser parser) {
@@ -233,6 +257,8 @@ public final class MessageDecoder implements UDF1 {
         private double[] values;
         private int valueCount = -1;
 
+        private final Object[] cells = columns == null ? null : new Object[columns.count()];
+
         /** Notes a fault; the first of the gravest kind is the one that is named. */
         void fault(int kind, String faultReason, String faultDetail) {
             if (kind > gravity) {
@@ -247,11 +273,16 @@ public final class MessageDecoder implements UDF1 {
         }
 
         Object row() {
-            if (gravity < SIZE_FAULT) {
+            if (columns != null && !hasFeatures) {
+                badFeatures("the message has none of the fields that are columns");
+            } else if (columns == null && gravity < SIZE_FAULT) {
                 judgeFeatures();
             }
             if (gravity >= 0) {
                 return rejected(reason, detail);
+            }
+            if (columns != null) {
+                return RowFactory.create(new Object[] {label, RowFactory.create(cells), null, null});
             }
             Vector features = type == 1
                 ? Vectors.dense(Arrays.copyOf(values, valueCount))
@@ -275,6 +306,25 @@ public final class MessageDecoder implements UDF1 {
                 return;
             }
             label = Double.valueOf(number);
+        }
+
+        /** Reads the value at hand if its name is a column's, and tells whether it is. */
+        boolean readColumn(String name, JsonParser parser) throws IOException {
+            int place = columns.place(name);
+            if (place < 0) {
+                return false;
+            }
+            hasFeatures = true;
+            Object cell = columns.read(place, parser);
+            if (cell == RawColumns.WRONG) {
+                badFeatures("the field " + columns.described(place));
+                skip(parser, this);
+            } else if (cell == RawColumns.NOT_FINITE) {
+                fault(NUMBER_FAULT, "not_finite", "the field " + columns.named(place) + " is not finite");
+            } else {
+                cells[place] = cell;
+            }
+            return true;
         }
 
         void readFeatures(JsonParser parser) throws IOException {

@@ -1,4 +1,4 @@
-"""The door to the strict message decoder, the only Java of this project: ``MessageDecoder.java`` and its short cut."""
+"""The door to the strict message decoder, the only Java of this project: ``MessageDecoder.java`` and its helpers."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 JAVA_CLASS = "streamscore.MessageDecoder"
+SOURCES = ("PlainReader.java", "RawColumns.java", "MessageDecoder.java")
+"""In the order of their compilation: each after those that it uses."""
 
 
 @cache
 def sources() -> tuple[str, ...]:
-    """Return the Java sources, each after those that it uses."""
-    names = ("PlainReader.java", "MessageDecoder.java")
-    return tuple(files(__package__).joinpath(name).read_text(encoding="utf-8") for name in names)
+    """Return the Java sources."""
+    return tuple(files(__package__).joinpath(name).read_text(encoding="utf-8") for name in SOURCES)
 
 
 def jar_name() -> str:
     """Return the name of the jar, which changes with the source."""
-    digest = hashlib.sha256("".join(sources()).encode()).hexdigest()
-    return f"streamscore-decoder-{digest[:12]}.jar"
+    return f"streamscore-decoder-{hashlib.sha256(''.join(sources()).encode()).hexdigest()[:12]}.jar"
 
 
 def compile_jar(jar: Path, java: Path) -> None:
@@ -54,15 +54,15 @@ def compile_jar(jar: Path, java: Path) -> None:
         gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port, auth_token=token, auto_convert=True))
     except (OSError, Py4JError, ValueError) as error:
         raise SetupError(f"{java} did not start for the message decoder: {error}") from None
+    classes: dict[str, bytes] = {}
     try:
         loader = gateway.jvm.java.lang.Thread.currentThread().getContextClassLoader()
-        classes: dict[str, bytes] = {}
         for source in sources():
             compiler = gateway.jvm.org.codehaus.janino.SimpleCompiler()
             compiler.setParentClassLoader(loader)
             compiler.cook(source)
-            classes |= {str(name): bytes(code) for name, code in compiler.getBytecodes().items()}
             loader = compiler.getClassLoader()
+            classes |= {str(name): bytes(code) for name, code in compiler.getBytecodes().items()}
     except Py4JError as error:
         raise SetupError(f"the message decoder did not compile: {error}") from None
     finally:
@@ -80,6 +80,7 @@ def register(
     form: str,
     size: int,
     max_bytes: int,
+    fields: str | None = None,
 ) -> None:
     """Make the decoder callable in SQL under a name: message bytes in, a struct of ``columns`` out.
 
@@ -92,6 +93,8 @@ def register(
         form: how the vector is written: ``spark``, ``triple`` or ``dense``.
         size: number of features that a vector must have.
         max_bytes: longest message that is parsed.
+        fields: fields of the message that are raw columns in the place of a vector, as in ``I1 INT,C1 STRING``; then
+            ``features``, ``form`` and ``size`` mean nothing.
 
     Raises:
         SetupError: the session lacks the jar.
@@ -100,7 +103,8 @@ def register(
 
     jvm = spark._jvm  # noqa: SLF001 (the one door to the JVM: Spark has no public one for a function of Java)
     try:
-        function = jvm.streamscore.MessageDecoder(label, features, form, size, max_bytes)  # type: ignore[union-attr]
+        arguments = (label, features, form, size, max_bytes) if fields is None else (label, fields, max_bytes)
+        function = jvm.streamscore.MessageDecoder(*arguments)  # type: ignore[union-attr]
     except (Py4JError, TypeError):
         raise SetupError(
             f"the Spark session has no {JAVA_CLASS}: start it with --jars $(streamscore jars), "

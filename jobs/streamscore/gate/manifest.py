@@ -41,11 +41,19 @@ class Vector(_Part):
 
 
 class Golden(_Part):
-    """A feature vector and what the model made of it right after the training."""
+    """A feature vector, or a row of raw columns, and what the model made of it right after the training."""
 
-    features: Vector
+    features: Vector | None = None
+    row: dict[str, bool | int | float | str | None] | None = None
+    """The values by column; one that is not there is null."""
     prediction: float
     score: float
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Golden:
+        if (self.features is None) == (self.row is None):
+            raise ValueError("a golden row has either features or a row of raw columns")
+        return self
 
 
 class Versions(_Part):
@@ -66,7 +74,10 @@ class Manifest(_Part):
     """Class of every stage, those of inner pipelines in their place."""
     inputs: tuple[str, ...]
     """The columns that the pipeline reads."""
+    fields: str | None = None
+    """The columns' types, as in ``I1 INT,C1 STRING``, if they are raw ones; none if they are a vector."""
     num_features: Annotated[int, Field(gt=0)]
+    """Length of the vector, or number of raw columns."""
     labels: tuple[float, ...]
     """The classes that it can predict."""
     metrics: dict[str, float]
@@ -75,6 +86,12 @@ class Manifest(_Part):
     golden: Annotated[tuple[Golden, ...], Field(min_length=1)]
     files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
     """The sha256 of every file that Spark wrote, by its name in Spark's folder."""
+
+    @model_validator(mode="after")
+    def _of_one_shape(self) -> Manifest:
+        if any((row.row is None) != (self.fields is None) for row in self.golden):
+            raise ValueError("the golden rows are of another shape than fields says")
+        return self
 
     @field_validator("files")
     @classmethod

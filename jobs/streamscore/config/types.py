@@ -1,0 +1,40 @@
+"""Kinds of values in the configuration."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+
+def _whole_heap(text: str) -> str:
+    if not re.fullmatch(r"\d+[mg]", text):
+        raise ValueError(f"{text!r} is not a size such as 512m or 2g")
+    return text
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().resolve()
+
+
+def _absolute_if_local(location: str) -> str:
+    return location if ":/" in location else str(_absolute(Path(location)))
+
+
+def _absolute_if_folder(table: str) -> str:
+    return _absolute_if_local(table) if "/" in table else table
+
+
+Location = Annotated[str, AfterValidator(_absolute_if_local)]
+"""A path of this machine, made absolute, or an address of another file system."""
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+MemorySize = Annotated[str, AfterValidator(_whole_heap)]
+Positive = Annotated[int, Field(gt=0)]
+TimeRange = Literal["5m", "15m", "1h", "6h", "24h", "7d", "all"]
+TableName = Annotated[str, AfterValidator(_absolute_if_folder)]
+"""The name of a table in a catalog, or, with a slash in it, its folder as above."""
+
+IndexName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]

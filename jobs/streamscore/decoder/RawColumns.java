@@ -1,0 +1,105 @@
+package streamscore;
+
+import com.fasterxml.jackson.core.JsonParser;
+import com.fasterxml.jackson.core.JsonToken;
+import java.io.IOException;
+import java.io.Serializable;
+import java.util.HashMap;
+
+/**
+ * The raw columns of a message, where it has columns in the place of a vector: their names, their types, and how a value
+ * of each is read. No value is converted: what is not of its column's type is named and refused.
+ */
+public final class RawColumns implements Serializable {
+    private static final long serialVersionUID = 1L;
+
+    /** What is read in the place of a value of another type, and of a number that is not finite. */
+    static final Object WRONG = new Object();
+    static final Object NOT_FINITE = new Object();
+
+    private final String[] names;
+    private final String[] types;
+    private final HashMap places = new HashMap();
+
+    /** @param columns the columns, as in "I1 INT,C1 STRING" */
+    public RawColumns(String columns) {
+        String[] listed = columns.split(",");
+        names = new String[listed.length];
+        types = new String[listed.length];
+        for (int i = 0; i < listed.length; i++) {
+            String[] parts = listed[i].split(" ");
+            names[i] = parts[0];
+            types[i] = parts[1];
+            places.put(names[i], Integer.valueOf(i));
+        }
+    }
+
+    int count() {
+        return names.length;
+    }
+
+    /** Returns the place of the column of that name, or -1. */
+    int place(String name) {
+        Object place = places.get(name);
+        return place == null ? -1 : ((Integer) place).intValue();
+    }
+
+    String described(int place) {
+        return names[place] + " is not of the type " + types[place];
+    }
+
+    String named(int place) {
+        return names[place];
+    }
+
+    /** Returns the value at hand, null, or one of the two marks above. */
+    Object read(int place, JsonParser parser) throws IOException {
+        JsonToken token = parser.currentToken();
+        String type = types[place];
+        if (token == JsonToken.VALUE_NULL) {
+            return null;
+        }
+        if (type.equals("STRING")) {
+            return token == JsonToken.VALUE_STRING && isText(parser.getText()) ? parser.getText() : WRONG;
+        }
+        if (type.equals("BOOLEAN")) {
+            return token == JsonToken.VALUE_TRUE || token == JsonToken.VALUE_FALSE
+                ? (Object) Boolean.valueOf(token == JsonToken.VALUE_TRUE) : WRONG;
+        }
+        if (type.equals("DOUBLE")) {
+            return readDouble(token, parser);
+        }
+        if (token != JsonToken.VALUE_NUMBER_INT) {
+            return WRONG;
+        }
+        JsonParser.NumberType size = parser.getNumberType();
+        if (type.equals("INT")) {
+            return size == JsonParser.NumberType.INT ? (Object) Integer.valueOf(parser.getIntValue()) : WRONG;
+        }
+        return size == JsonParser.NumberType.BIG_INTEGER ? WRONG : (Object) Long.valueOf(parser.getLongValue());
+    }
+
+    private static Object readDouble(JsonToken token, JsonParser parser) throws IOException {
+        if (token != JsonToken.VALUE_NUMBER_INT && token != JsonToken.VALUE_NUMBER_FLOAT) {
+            return WRONG;
+        }
+        double number = parser.getDoubleValue();
+        return Double.isNaN(number) || Double.isInfinite(number) ? NOT_FINITE : (Object) Double.valueOf(number);
+    }
+
+    /** Tells whether no half of a surrogate pair stands alone: UTF-8 has no bytes for it, and Spark would put a "?". */
+    private static boolean isText(String text) {
+        for (int i = 0; i < text.length(); i++) {
+            char unit = text.charAt(i);
+            if (Character.isHighSurrogate(unit)) {
+                i++;
+                if (i == text.length() || !Character.isLowSurrogate(text.charAt(i))) {
+                    return false;
+                }
+            } else if (Character.isLowSurrogate(unit)) {
+                return false;
+            }
+        }
+        return true;
+    }
+}

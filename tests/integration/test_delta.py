@@ -1,0 +1,158 @@
+"""The Delta table of the outcomes: each row once, whatever fails, and whichever checkpoint the job runs from."""
+
+import shutil
+from pathlib import Path
+
+import oracle
+import pytest
+from pyspark.sql import functions as F
+
+from streamscore import criteo, faults, score_stream, sinks, sources, topics, train_models
+from streamscore.errors import InputError, ServerError, StreamError
+from streamscore.schema import TABLE_ROW
+
+
+@pytest.fixture
+def world(own, small_models, tmp_path):
+    """Return a function that makes a configuration with a Delta table and 600 messages, and the ledger of them."""
+
+    def make(*overrides, seed=1, count=600):
+        listed = ", ".join(f"{{name: {name}, uri: {folder}, trust: unsigned}}" for name, folder in small_models.items())
+        config = own(
+            f"models=[{listed}]",
+            "stream.available_now=true",
+            "stream.max_events_per_batch=250",
+            f"delta.table={tmp_path / 'outcomes'}",
+            *overrides,
+        )
+        topics.ensure(config.kafka, config.kafka.topics.input)
+        ledger = oracle.Ledger(seed)
+        oracle.send(config, ledger.next_messages(count))
+        score_stream.check(config)
+        return config, ledger
+
+    return make
+
+
+@pytest.fixture
+def fails_at(spark, monkeypatch):
+    """Return a function that runs the job with a fault at some point."""
+
+    def run(config, point):
+        with monkeypatch.context() as armed:
+            armed.setenv("STREAMSCORE_TEST_FAULTS", "1")
+            armed.setenv("STREAMSCORE_FAULT", point)
+            with pytest.raises(StreamError):
+                score_stream.run(spark, config)
+
+    yield run
+    faults.arm(0)
+
+
+def rows(spark, config):
+    """Return the table's rows."""
+    return sources.delta_table(spark, config.delta).collect()
+
+
+def test_restart_after_a_fault_behind_the_table_s_commit_doubles_nothing(spark, world, fails_at, small_models):
+    """The batch is in the table and not in the checkpoint, twice in a row; and once it is in neither."""
+    config, ledger = world()
+    for point in ("delta:raise:1", "delta:raise:1", "predictions:raise:1", "delta:raise:2"):
+        fails_at(config, point)
+    written = len(rows(spark, config))
+    score_stream.run(spark, config)
+
+    assert 0 < written < 2 * len(ledger.good)
+    assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}
+
+
+def test_the_oracle_notices_a_batch_that_is_appended_twice(spark, world, fails_at, small_models, monkeypatch):
+    """Without the transaction's identity."""
+    config, ledger = world(count=200)
+    monkeypatch.setattr(sinks, "write_table", lambda rows, settings, *_: sinks.append(rows, settings))
+    fails_at(config, "delta:raise:1")
+    score_stream.run(spark, config)
+
+    assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {"duplicated rows": 2 * len(ledger.good)}
+
+
+def test_batch_of_a_query_is_written_once(spark, world):
+    """Another query with the same number is not the same batch."""
+    config, _ = world(count=1)
+    frame = spark.createDataFrame([("ml-0-1", None, "lr", "1", 1.0, 0.5, None, None, None)], TABLE_ROW)
+    for query in ("a", "a", "b"):
+        sinks.write_table(frame, config.delta, query, 0)
+
+    assert len(rows(spark, config)) == 2
+
+
+def test_lost_checkpoint_drops_no_row(spark, world, tmp_path):
+    """Batches count from 0 again, and the table has batches of these numbers; only the query tells them apart."""
+    config, ledger = world("stream.new_checkpoint=true", count=300)
+    score_stream.run(spark, config)
+    before = {row["event_id"] for row in rows(spark, config)}
+    shutil.rmtree(config.stream.checkpoint)
+    oracle.send(config, ledger.next_messages(300))
+    score_stream.run(spark, config)
+    after = {row["event_id"] for row in rows(spark, config)}
+
+    assert 2 * len(before) < 2 * len(after) == 2 * len(ledger.good)
+
+
+def test_batch_planned_anew_after_a_repair_is_complete(spark, world, fails_at, small_models):
+    """It has more events than the one of its number that the table has already."""
+    config, ledger = world("stream.max_events_per_batch=100000")
+    fails_at(config, "delta:raise:1")
+    location = Path(config.stream.checkpoint)
+    (location / "offsets" / "0").unlink()
+    (location / "offsets" / ".0.crc").unlink(missing_ok=True)
+    oracle.send(config, ledger.next_messages(200))
+    score_stream.run(spark, config)
+
+    assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}
+
+
+def test_table_may_have_a_name(spark, world, small_models):
+    """In place of a folder; the event's time is a timestamp."""
+    config, ledger = world("delta.table=outcomes_by_name", count=200)
+    try:
+        score_stream.run(spark, config)
+
+        assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}
+        assert spark.table("outcomes_by_name").schema == spark.createDataFrame([], TABLE_ROW).schema
+    finally:
+        spark.sql("DROP TABLE IF EXISTS outcomes_by_name")
+
+
+def test_table_with_other_columns_is_refused_before_the_first_batch(spark, world):
+    """Nothing is read, nothing is written."""
+    config, _ = world(count=10)
+    spark.createDataFrame([("a", 1)], ["event_id", "prediction_of_others"]).write.format("delta").save(
+        config.delta.table
+    )
+
+    with pytest.raises(ServerError, match="the Delta table .*/outcomes does not take the outcomes: .*schema"):
+        score_stream.run(spark, config)
+    assert topics.extent(config.kafka, config.kafka.topics.predictions).records == 0
+
+
+def test_training_from_a_table_equals_training_from_the_file(spark, own, trained, tmp_path):
+    """The same rows to train on, the same test set in the same order; a table without an order is refused."""
+    settings, figures = trained
+    data = next((settings.state_dir / "data").glob("synthetic-62000-*.tsv"))
+    rows = criteo.read(spark, str(data)).drop("_corrupt")
+    rows.orderBy(F.xxhash64("row")).write.format("delta").save(str(tmp_path / "rows"))
+    config = own("train.data=criteo", f"train.path={tmp_path / 'rows'}", "train.test_rows=20000")
+    with pytest.raises(InputError, match="has no order of its own: name the column .* train.order_column"):
+        train_models.check(config)
+    config = own(
+        *("train.data=criteo", f"train.path={tmp_path / 'rows'}", "train.test_rows=20000", "train.order_column=row"),
+        *("mlflow.registered_names.lr=delta-lr", "mlflow.registered_names.svm=delta-svm"),
+    )
+    train_models.check(config)
+    from_table = train_models.run(spark, config)
+    one, other = (spark.read.parquet(found["test_set"]).collect() for found in (from_table, figures))
+
+    assert from_table["train_rows"] == figures["train_rows"]
+    assert one == other
+    assert from_table["lr"]["auc"] == pytest.approx(figures["lr"]["auc"], abs=1e-4)
