@@ -11,6 +11,10 @@ from streamscore.errors import InputError
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+# Spark asks where a partition begins and ends after each fetch, on the connection on which the consumer already waits for
+# more. At the end of a partition that wait is half a second by default, and it is a batch's: a task would last that long.
+_READING = {"kafka.fetch.max.wait.ms": "10"}
+
 
 def kafka_options(kafka: Kafka) -> dict[str, str]:
     """Return the connection's options for Spark's Kafka source and sink; they hold secrets, never log them."""
@@ -26,6 +30,7 @@ def events(spark: SparkSession, config: Config) -> DataFrame:
     The stream fails rather than skip offsets that Kafka no longer has: what is lost must not go unnoticed.
     """
     options = {
+        **_READING,
         **kafka_options(config.kafka),
         "subscribe": config.kafka.topics.input,
         "startingOffsets": config.stream.starting_offsets,
@@ -38,13 +43,14 @@ def events(spark: SparkSession, config: Config) -> DataFrame:
 
 def topic(spark: SparkSession, kafka: Kafka, name: str) -> DataFrame:
     """Return all that a topic holds now, as a table in the columns of Spark's Kafka source with headers."""
-    options = {**kafka_options(kafka), "subscribe": name, "includeHeaders": "true"}
+    options = {**_READING, **kafka_options(kafka), "subscribe": name, "includeHeaders": "true"}
     return spark.read.format("kafka").options(**options).load()
 
 
 def topic_since(spark: SparkSession, kafka: Kafka, name: str, since: int) -> DataFrame:
     """Return what a topic has got since a moment (epoch milliseconds), in the columns of Spark's Kafka source."""
     options = {
+        **_READING,
         **kafka_options(kafka),
         "subscribe": name,
         "includeHeaders": "true",

@@ -9,7 +9,7 @@ from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression
 from pyspark.sql import functions as F
 
-from streamscore import faults, messages, models, score_stream, sinks, sources, topics
+from streamscore import faults, messages, models, score_stream, scoring, sinks, sources, topics
 from streamscore.errors import CheckpointError, RejectedShareError, StreamError
 
 POINTS = ["entry", "rejected-half", "rejected", "index-half", "index", "predictions-half", "predictions"]
@@ -154,9 +154,8 @@ def label_compared_the_wrong_way(monkeypatch):
 
 def score_of_the_other_class(monkeypatch):
     """The probability of class 0."""
-    from pyspark.ml.functions import vector_to_array
-
-    monkeypatch.setattr(models, "_of_class_one", lambda column: vector_to_array(F.col(column))[0])
+    score = scoring._score
+    monkeypatch.setattr(scoring, "_score", lambda stage, _, count: score(stage, F.lit(0), count + 1))
 
 
 def begins_at_the_end(monkeypatch):
@@ -253,7 +252,7 @@ def with_other_lr(config, folder, spark):
     Pipeline(stages=[LogisticRegression(maxIter=3)]).fit(spark.createDataFrame(rows, ["label", "features"])).save(
         folder
     )
-    first = config.models[0].model_copy(update={"uri": folder})
+    first = config.models[0].model_copy(update={"uri": folder, "trust": "unsigned"})
     return config.model_copy(update={"models": (first, *config.models[1:])})
 
 
