@@ -9,7 +9,7 @@ from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression
 from pyspark.sql import functions as F
 
-from streamscore import faults, messages, models, score_stream, scoring, sinks, sources, topics
+from streamscore import faults, messages, models, score_stream, sinks, sources, topics
 from streamscore.errors import CheckpointError, RejectedShareError, StreamError
 
 POINTS = ["entry", "rejected-half", "rejected", "index-half", "index", "predictions-half", "predictions"]
@@ -154,8 +154,10 @@ def label_compared_the_wrong_way(monkeypatch):
 
 def score_of_the_other_class(monkeypatch):
     """The probability of class 0."""
-    score = scoring._score
-    monkeypatch.setattr(scoring, "_score", lambda stage, _, count: score(stage, F.lit(0), count + 1))
+    judge = messages.judge
+    monkeypatch.setattr(
+        messages, "judge", lambda scored, served: judge(scored.withColumn("score_lr", 1 - F.col("score_lr")), served)
+    )
 
 
 def begins_at_the_end(monkeypatch):
