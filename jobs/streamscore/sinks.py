@@ -90,7 +90,7 @@ class BatchWriter:
             replay = self.replay if self.replay and batch_id <= self.replay.last_batch else None
             outcomes = messages.outcomes(batch, self.models)
             self._write(batch, outcomes, replay)
-            self._write_delta(messages.table_rows(outcomes), replay, batch_id)
+            self._write_delta(outcomes, replay, batch_id)
             self.sink = None
         finally:
             batch.unpersist()
@@ -116,10 +116,11 @@ class BatchWriter:
         records = messages.outcome_records(new_outcomes)
         faults.write("predictions", records, lambda frame: write_topic(frame, kafka, names.predictions))
 
-    def _write_delta(self, rows: DataFrame, replay: Replay | None, batch_id: int) -> None:
+    def _write_delta(self, outcomes: DataFrame, replay: Replay | None, batch_id: int) -> None:
         settings = self.config.delta
         if settings.table is None:
             return
+        rows = messages.table_rows(outcomes)
         self.sink = f"the Delta table {settings.table}"
         write_table(rows, settings, self.query(), batch_id)
         if replay is not None:
