@@ -11,8 +11,8 @@ from streamscore.errors import InputError
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-# Spark asks where a partition begins and ends after each fetch, on the connection on which the consumer already waits for
-# more. At the end of a partition that wait is half a second by default, and it is a batch's: a task would last that long.
+# Spark asks where a partition begins and ends after each fetch, on the connection on which the consumer already waits
+# for more. At the end of a partition that wait is half a second by default, and every task would last that long.
 _READING = {"kafka.fetch.max.wait.ms": "10"}
 
 
