@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -12,9 +11,11 @@ import typer
 
 from streamscore import __version__
 from streamscore import config as configuration
+from streamscore.cli import kibana, models, rejected
+from streamscore.cli.options import ConfigOption, SetOption
 from streamscore.config import Config, TimeRange
 from streamscore.console import log, set_up_logging
-from streamscore.errors import ConfigError, ServerError, SetupError, StreamscoreError
+from streamscore.errors import ServerError, SetupError, StreamscoreError
 from streamscore.runner import fail
 
 app = typer.Typer(
@@ -25,21 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-rejected = typer.Typer(name="rejected", help="What could not be scored.", no_args_is_help=True)
-app.add_typer(rejected)
-kibana = typer.Typer(name="kibana", help="The Kibana dashboard.", no_args_is_help=True)
-app.add_typer(kibana)
-models = typer.Typer(name="models", help="The models of the configuration.", no_args_is_help=True)
-app.add_typer(models)
+for group in (rejected, models, kibana):
+    app.add_typer(group.app)
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-
-ConfigOption = Annotated[
-    str,
-    typer.Option(
-        "--config", envvar="STREAMSCORE_CONFIG", metavar="NAME|FILE", help="local, docker, databricks, or a YAML file"
-    ),
-]
-SetOption = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override one key of conf/base.yml")]
 
 
 def main() -> None:
@@ -204,152 +193,6 @@ def doctor(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa
         faults += finding.status == "fault"
         typer.echo(f"{marks[finding.status]} {finding.subject:<14} {finding.text}")
     raise typer.Exit(1 if faults else 0)
-
-
-@rejected.command(name="list")
-def rejected_list(
-    config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
-    reason: Annotated[str | None, typer.Option(help="only messages rejected for this reason")] = None,
-    limit: Annotated[int, typer.Option(help="most messages to list, the newest", min=1)] = 20,
-) -> None:
-    """List rejected messages: how many of each reason, and the newest ones."""
-    from streamscore import rejected as topic
-
-    found = [
-        message for message in topic.read(configuration.load(config, set).kafka) if reason in {None, message.reason}
-    ]
-    for name, count in sorted(Counter(message.reason for message in found).items()):
-        typer.echo(f"{count:>8,} {name}")
-    for message in sorted(found, key=lambda message: message.timestamp)[-limit:]:
-        typer.echo(f"{message.event_id}  {message.reason}: {message.detail}")
-
-
-@rejected.command(name="show")
-def rejected_show(
-    event_id: Annotated[str, typer.Argument(help="the id that `list` shows")],
-    config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
-) -> None:
-    """Show one rejected message whole."""
-    from streamscore import rejected as topic
-
-    message = topic.find(configuration.load(config, set).kafka, event_id)
-    typer.echo(f"{'reason':<8} {message.reason}: {message.detail}")
-    typer.echo(f"{'key':<8} {message.key!r}")
-    for name, value in message.own_headers():
-        typer.echo(f"{'header':<8} {name} = {value!r}")
-    typer.echo(f"{'value':<8} {message.value!r}")
-
-
-@rejected.command(name="replay")
-def rejected_replay(
-    event_ids: Annotated[list[str] | None, typer.Argument(help="ids that `list` shows")] = None,
-    config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
-    reason: Annotated[str | None, typer.Option(help="all messages rejected for this reason")] = None,
-    value: Annotated[Path | None, typer.Option(help="file with a repaired value for the one message named")] = None,
-) -> None:
-    """Send rejected messages to the input topic again, as they were or repaired, each at most once."""
-    from streamscore import rejected as topic
-
-    ids = event_ids or []
-    if bool(ids) == bool(reason) or (value is not None and len(ids) != 1):
-        raise ConfigError("give ids or --reason, not both; --value goes with exactly one id")
-    kafka = configuration.load(config, set).kafka
-    if ids:
-        wanted = [topic.find(kafka, event_id) for event_id in ids]
-    else:
-        wanted = [message for message in topic.read(kafka) if message.reason == reason]
-    sent = topic.replay(kafka, wanted, None if value is None else value.read_bytes())
-    typer.echo(f"sent {sent} of {len(wanted)}; the others were sent before")
-
-
-@models.command(name="list")
-def models_list(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
-    """List the configured models with version and metrics; exit code 1 if one is refused."""
-    from streamscore import catalog
-
-    faults = 0
-    for entry in catalog.entries(configuration.load(config, set)):
-        faults += entry.is_fault
-        told = [f"version {entry.version}"] if entry.version else []
-        told += [text for text in (catalog.described(entry.metrics), entry.note) if text]
-        typer.echo(f"{entry.model.name:<14} {entry.model.uri}  {', '.join(told)}")
-    raise typer.Exit(1 if faults else 0)
-
-
-@models.command(name="check")
-def models_check(
-    model: Annotated[str, typer.Argument(metavar="NAME|URI", help="a configured model, or the address of another")],
-    config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
-    unsigned: Annotated[bool, typer.Option("--unsigned", help="accept it without a manifest")] = False,
-    files_only: Annotated[bool, typer.Option("--files-only", help="look at the files; start no JVM")] = False,
-) -> None:
-    """Take one model through the gate and say what is found; exit code 4 if it is refused."""
-    from streamscore import catalog
-
-    settings = configuration.load(config, set)
-    chosen = catalog.chosen(settings, model, unsigned=unsigned)
-    for subject, text in catalog.check(settings, chosen, files_only=files_only):
-        typer.echo(f"{subject:<14} {text}")
-    typer.echo(f"{'passes':<14} {'the files; nothing was loaded' if files_only else chosen.uri}")
-
-
-@models.command(name="promote")
-def models_promote(
-    name: Annotated[str, typer.Argument(help="a configured model with an address models:/…@alias")],
-    version: Annotated[str, typer.Argument(help="the version that its alias is to mean")],
-    config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
-) -> None:
-    """Move a model's alias to a version, once its files have passed the gate."""
-    from streamscore import catalog
-
-    typer.echo(catalog.promote(configuration.load(config, set), name, version))
-
-
-@models.command(name="rollback")
-def models_rollback(
-    name: Annotated[str, typer.Argument(help="a configured model with an address models:/…@alias")],
-    config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
-) -> None:
-    """Move a model's alias back to the version before."""
-    from streamscore import catalog
-
-    typer.echo(catalog.rollback(configuration.load(config, set), name))
-
-
-@kibana.command(name="import")
-def kibana_import(
-    config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
-    url: Annotated[str | None, typer.Option(help="Kibana's address (kibana.url)")] = None,
-    space: Annotated[str | None, typer.Option(help="the space to import into (kibana.space)")] = None,
-    alert: Annotated[bool, typer.Option("--alert/--no-alert", help="the alert rule too")] = True,
-) -> None:
-    """Put the dashboard, its data views and the alert rule into a Kibana; again to bring them up to date."""
-    from streamscore.kibana import importer
-
-    chosen = [f"kibana.{key}={value}" for key, value in (("url", url), ("space", space)) if value is not None]
-    settings = configuration.load(config, [*set, *chosen])
-    for change in importer.run(settings, with_alert=alert):
-        typer.echo(str(change))
-
-
-@kibana.command(name="export")
-def kibana_export(
-    folder: Annotated[Path, typer.Argument(help="where the files go")],
-    config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
-) -> None:
-    """Write what `import` sends to files, for a Kibana that cannot be reached from here."""
-    from streamscore.kibana import export
-
-    for path in export.write(configuration.load(config, set), folder):
-        typer.echo(str(path))
 
 
 def _submit(job: ModuleType, argv: list[str]) -> None:

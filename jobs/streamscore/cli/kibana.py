@@ -1,0 +1,43 @@
+"""``streamscore kibana``: the Kibana dashboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamscore import config as configuration
+from streamscore.cli.options import ConfigOption, SetOption
+
+app = typer.Typer(name="kibana", help="The Kibana dashboard.", no_args_is_help=True)
+
+
+@app.command(name="import")
+def kibana_import(
+    config: ConfigOption = "local",
+    set: SetOption = [],  # noqa: A002, B006
+    url: Annotated[str | None, typer.Option(help="Kibana's address (kibana.url)")] = None,
+    space: Annotated[str | None, typer.Option(help="the space to import into (kibana.space)")] = None,
+    alert: Annotated[bool, typer.Option("--alert/--no-alert", help="the alert rule too")] = True,
+) -> None:
+    """Put the dashboard, its data views and the alert rule into a Kibana; again to bring them up to date."""
+    from streamscore.kibana import importer
+
+    chosen = [f"kibana.{key}={value}" for key, value in (("url", url), ("space", space)) if value is not None]
+    settings = configuration.load(config, [*set, *chosen])
+    for change in importer.run(settings, with_alert=alert):
+        typer.echo(str(change))
+
+
+@app.command(name="export")
+def kibana_export(
+    folder: Annotated[Path, typer.Argument(help="where the files go")],
+    config: ConfigOption = "local",
+    set: SetOption = [],  # noqa: A002, B006
+) -> None:
+    """Write what `import` sends to files, for a Kibana that cannot be reached from here."""
+    from streamscore.kibana import export
+
+    for path in export.write(configuration.load(config, set), folder):
+        typer.echo(str(path))

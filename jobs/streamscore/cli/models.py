@@ -1,0 +1,69 @@
+"""``streamscore models``: what the configured models are, whether they pass the gate, and their aliases."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from streamscore import config as configuration
+from streamscore.cli.options import ConfigOption, SetOption
+
+app = typer.Typer(name="models", help="The models of the configuration.", no_args_is_help=True)
+
+
+@app.command(name="list")
+def models_list(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
+    """List the configured models with version and metrics; exit code 1 if one is refused."""
+    from streamscore import catalog
+
+    faults = 0
+    for entry in catalog.entries(configuration.load(config, set)):
+        faults += entry.is_fault
+        told = [f"version {entry.version}"] if entry.version else []
+        told += [text for text in (catalog.described(entry.metrics), entry.note) if text]
+        typer.echo(f"{entry.model.name:<14} {entry.model.uri}  {', '.join(told)}")
+    raise typer.Exit(1 if faults else 0)
+
+
+@app.command(name="check")
+def models_check(
+    model: Annotated[str, typer.Argument(metavar="NAME|URI", help="a configured model, or the address of another")],
+    config: ConfigOption = "local",
+    set: SetOption = [],  # noqa: A002, B006
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="accept it without a manifest")] = False,
+    files_only: Annotated[bool, typer.Option("--files-only", help="look at the files; start no JVM")] = False,
+) -> None:
+    """Take one model through the gate and say what is found; exit code 4 if it is refused."""
+    from streamscore import catalog
+
+    settings = configuration.load(config, set)
+    chosen = catalog.chosen(settings, model, unsigned=unsigned)
+    for subject, text in catalog.check(settings, chosen, files_only=files_only):
+        typer.echo(f"{subject:<14} {text}")
+    typer.echo(f"{'passes':<14} {'the files; nothing was loaded' if files_only else chosen.uri}")
+
+
+@app.command(name="promote")
+def models_promote(
+    name: Annotated[str, typer.Argument(help="a configured model with an address models:/…@alias")],
+    version: Annotated[str, typer.Argument(help="the version that its alias is to mean")],
+    config: ConfigOption = "local",
+    set: SetOption = [],  # noqa: A002, B006
+) -> None:
+    """Move a model's alias to a version, once its files have passed the gate."""
+    from streamscore import catalog
+
+    typer.echo(catalog.promote(configuration.load(config, set), name, version))
+
+
+@app.command(name="rollback")
+def models_rollback(
+    name: Annotated[str, typer.Argument(help="a configured model with an address models:/…@alias")],
+    config: ConfigOption = "local",
+    set: SetOption = [],  # noqa: A002, B006
+) -> None:
+    """Move a model's alias back to the version before."""
+    from streamscore import catalog
+
+    typer.echo(catalog.rollback(configuration.load(config, set), name))

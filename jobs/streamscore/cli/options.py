@@ -1,0 +1,15 @@
+"""The options that every verb has."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+ConfigOption = Annotated[
+    str,
+    typer.Option(
+        "--config", envvar="STREAMSCORE_CONFIG", metavar="NAME|FILE", help="local, docker, databricks, or a YAML file"
+    ),
+]
+SetOption = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override one key of conf/base.yml")]

@@ -1,0 +1,74 @@
+"""``streamscore rejected``: look at what could not be scored, and send it again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamscore import config as configuration
+from streamscore.cli.options import ConfigOption, SetOption
+from streamscore.errors import ConfigError
+
+app = typer.Typer(name="rejected", help="What could not be scored.", no_args_is_help=True)
+
+
+@app.command(name="list")
+def rejected_list(
+    config: ConfigOption = "local",
+    set: SetOption = [],  # noqa: A002, B006
+    reason: Annotated[str | None, typer.Option(help="only messages rejected for this reason")] = None,
+    limit: Annotated[int, typer.Option(help="most messages to list, the newest", min=1)] = 20,
+) -> None:
+    """List rejected messages: how many of each reason, and the newest ones."""
+    from streamscore import rejected as topic
+
+    found = [
+        message for message in topic.read(configuration.load(config, set).kafka) if reason in {None, message.reason}
+    ]
+    for name, count in sorted(Counter(message.reason for message in found).items()):
+        typer.echo(f"{count:>8,} {name}")
+    for message in sorted(found, key=lambda message: message.timestamp)[-limit:]:
+        typer.echo(f"{message.event_id}  {message.reason}: {message.detail}")
+
+
+@app.command(name="show")
+def rejected_show(
+    event_id: Annotated[str, typer.Argument(help="the id that `list` shows")],
+    config: ConfigOption = "local",
+    set: SetOption = [],  # noqa: A002, B006
+) -> None:
+    """Show one rejected message whole."""
+    from streamscore import rejected as topic
+
+    message = topic.find(configuration.load(config, set).kafka, event_id)
+    typer.echo(f"{'reason':<8} {message.reason}: {message.detail}")
+    typer.echo(f"{'key':<8} {message.key!r}")
+    for name, value in message.own_headers():
+        typer.echo(f"{'header':<8} {name} = {value!r}")
+    typer.echo(f"{'value':<8} {message.value!r}")
+
+
+@app.command(name="replay")
+def rejected_replay(
+    event_ids: Annotated[list[str] | None, typer.Argument(help="ids that `list` shows")] = None,
+    config: ConfigOption = "local",
+    set: SetOption = [],  # noqa: A002, B006
+    reason: Annotated[str | None, typer.Option(help="all messages rejected for this reason")] = None,
+    value: Annotated[Path | None, typer.Option(help="file with a repaired value for the one message named")] = None,
+) -> None:
+    """Send rejected messages to the input topic again, as they were or repaired, each at most once."""
+    from streamscore import rejected as topic
+
+    ids = event_ids or []
+    if bool(ids) == bool(reason) or (value is not None and len(ids) != 1):
+        raise ConfigError("give ids or --reason, not both; --value goes with exactly one id")
+    kafka = configuration.load(config, set).kafka
+    if ids:
+        wanted = [topic.find(kafka, event_id) for event_id in ids]
+    else:
+        wanted = [message for message in topic.read(kafka) if message.reason == reason]
+    sent = topic.replay(kafka, wanted, None if value is None else value.read_bytes())
+    typer.echo(f"sent {sent} of {len(wanted)}; the others were sent before")
