@@ -132,6 +132,15 @@ def test_documents_have_the_fields_of_the_mapping_and_an_id(judged):
     assert [row["document_id"] for row in frame.collect()] == ["ml-0-7-lr-3", "ml-0-7-svm-12"]
 
 
+@pytest.mark.parametrize("version", ["it's", "a\\b", "\\'", "$name"])
+def test_version_is_taken_literally(judged, version):
+    """Whatever a registry calls it, it is text and no part of an expression."""
+    odd = ServedModel("lr", version, None, 2)
+    (row,) = messages.documents(messages.outcomes(judged(event()), [odd])).collect()
+
+    assert row["model_version"] == version
+
+
 def test_rejected_record_keeps_the_message_and_says_why(judged):
     """Key, value and headers stay as they were; ours are added behind."""
     own = [("id", b"42"), ("id", None)]
