@@ -51,7 +51,7 @@ def shell():
             check=False,
             env=environment_,
             executable="/bin/bash" if isinstance(command, str) else None,
-            timeout=options.pop("timeout", 400),
+            timeout=options.pop("timeout", 600),
             **options,
         )
 

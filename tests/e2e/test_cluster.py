@@ -57,7 +57,7 @@ def test_zipped_wheel_and_packed_python_score_on_local_cluster(
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=500,
     )
 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

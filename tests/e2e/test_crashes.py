@@ -62,7 +62,7 @@ def finish(spark, config, ledger, start, small_models):
     assert oracle.faults(judgement) == {}, f"seed {ledger.seed}: {judgement}"
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_killed_at_every_point_nothing_is_lost_or_doubled(spark, config, start, small_models):
     """Sixteen lives, each ended by a kill at another point: of the process group, or of Python alone."""
     ledger = oracle.Ledger(seed=20261124)
@@ -76,7 +76,7 @@ def test_killed_at_every_point_nothing_is_lost_or_doubled(spark, config, start, 
     finish(spark, config, ledger, start, small_models)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_stopped_at_any_moment_it_ends_in_order(spark, config, start, small_models):
     """SIGTERM at six moments: exit code 0, and not even a replay is needed."""
     ledger = oracle.Ledger(seed=6)
@@ -100,7 +100,7 @@ def pid_of(servers, name):
     return [leader.pid, *(child.pid for child in leader.children(recursive=True))]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_outages_of_the_servers_are_waited_for(spark, servers, config, start, small_models):
     """Each server frozen, then killed and started again: the job goes on, nothing is lost or doubled."""
     ledger = oracle.Ledger(seed=7)
@@ -122,7 +122,7 @@ def test_outages_of_the_servers_are_waited_for(spark, servers, config, start, sm
         time.sleep(1)
         stack.up(servers)
         time.sleep(3)
-    job.wait_until(lambda: caught_up(config, ledger), 240)
+    job.wait_until(lambda: caught_up(config, ledger), 400)
     job.signal(signal.SIGTERM)
 
     assert job.wait() == 0, job.output
@@ -136,7 +136,7 @@ def caught_up(config, ledger):
     return outcomes >= 2 * len(ledger.good) and rejected >= len(ledger.bad)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_supervisor_starts_the_job_again(spark, config, small_models, as_file):
     """`score --restart`: the job is killed twice; a stop ends both."""
     ledger = oracle.Ledger(seed=8)
@@ -148,7 +148,7 @@ def test_supervisor_starts_the_job_again(spark, config, small_models, as_file):
             time.sleep(1)
             children = [process for process in job.members()[1:] if "java" in process.name()]
             children[0].kill()
-        job.wait_until(lambda: caught_up(config, ledger), 120)
+        job.wait_until(lambda: caught_up(config, ledger), 400)
         job.signal(signal.SIGTERM)
 
         assert job.wait() == 0, job.output

@@ -59,7 +59,7 @@ def clone(root, addresses, tmp_path_factory):
     return folder
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_every_command_runs(root, clone, shell):
     """In order, in one clone, as a reader would type them; only `make test`, which runs this test, is left out."""
     (clone / "my.yml").write_text(blocks(root, "yaml")[0])

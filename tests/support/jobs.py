@@ -53,11 +53,11 @@ class Job:
         """Whether it still runs."""
         return self.process.poll() is None
 
-    def wait_for(self, text: str, seconds: float = 120) -> None:
+    def wait_for(self, text: str, seconds: float = 240) -> None:
         """Wait until it has printed a text."""
         self.wait_until(lambda: text in self.output, seconds)
 
-    def wait_until(self, reached: Callable[[], bool], seconds: float = 120) -> None:
+    def wait_until(self, reached: Callable[[], bool], seconds: float = 240) -> None:
         """Wait until something is so, while it runs."""
         deadline = time.monotonic() + seconds
         while not reached():
@@ -86,7 +86,7 @@ class Job:
                 continue
         self.process.wait(30)
 
-    def wait(self, seconds: float = 180) -> int:
+    def wait(self, seconds: float = 300) -> int:
         """Wait for its end and return its exit code."""
         code = self.process.wait(seconds)
         self._reader.join(10)
