@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import statistics
 import subprocess
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+import pyarrow.parquet as pq
 
 from streamscore import config as configuration
 from streamscore import index, topics
@@ -69,8 +71,10 @@ def main() -> None:
         topics.ensure(config.kafka, config.kafka.topics.input)
         options = ["--config", arguments.config, *(word for text in own for word in ("--set", text))]
         try:
-            samples = _run(options, arguments)
+            samples = _run(options, config.seed.source, arguments)
             rows = periods(samples, _batches(config), samples[0].at)
+            if not any(row[HEADINGS.index("events")] for row in rows):
+                raise SystemExit("no event was scored: there was no load")
         finally:
             index.delete(config.elasticsearch)
     for row in [HEADINGS, *rows]:
@@ -104,10 +108,11 @@ def periods(samples: list[Sample], batches: list[Batch], began: float) -> list[t
     return rows
 
 
-def _run(options: list[str], arguments: argparse.Namespace) -> list[Sample]:
+def _run(options: list[str], source: str, arguments: argparse.Namespace) -> list[Sample]:
     """Run the producer and the job for a time, and return what was seen after the first minute, that of warming up."""
     command = [str(Path(sys.executable).with_name("streamscore"))]
-    seed = [*command, "seed", *options, "--rate", str(arguments.rate), "--repeat", "1000000"]
+    rounds = math.ceil((arguments.minutes + 10) * 60 * arguments.rate / pq.read_metadata(source).num_rows)
+    seed = [*command, "seed", *options, "--rate", str(arguments.rate), "--repeat", str(rounds)]
     log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the program, after the processes that write to it)
     producer = subprocess.Popen(seed, stdout=log, stderr=log)
     job = subprocess.Popen([*command, "score", *options], stdout=log, stderr=log)
