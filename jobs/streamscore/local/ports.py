@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import socket
 
 import psutil
 
 from streamscore.config import is_loopback
 from streamscore.errors import ConfigError, SetupError
+
+_LASTING = range(20_000, 32_768)
+"""Ports below those of outgoing connections, which begin at 32,768 on Linux and at 49,152 elsewhere."""
 
 
 def require_loopback(host: str, key: str) -> None:
@@ -38,10 +42,22 @@ def require_free(host: str, port: int, key: str) -> None:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens on right now.
+
+    It is not one of those that the system gives to outgoing connections: such a port could be taken at any moment, for
+    instance between the end of a server and its next start.
+
+    Raises:
+        SetupError: there is none.
+    """
+    for port in random.SystemRandom().sample(_LASTING, 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    raise SetupError(f"no port of {host} between {_LASTING.start} and {_LASTING.stop} is free")
 
 
 def _owner(port: int) -> str:
