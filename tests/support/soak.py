@@ -127,7 +127,8 @@ def _soak(
     last = Job([*words, "--available-now"], env=base)
     if last.wait(3600) != 0:
         raise SystemExit(last.output)
-    return {"minutes": round(minutes, 1), "endings": dict(endings), "kills": sum(endings.values()), "replays": replays}
+    kills = sum(count for ending, count in endings.items() if ending.startswith("kill-"))
+    return {"minutes": round(minutes, 1), "endings": dict(endings), "kills": kills, "replays": replays}
 
 
 def _befall(config: Config, job: Job, ending: str, generator: random.Random) -> None:
