@@ -15,6 +15,7 @@ import pytest
 
 from streamscore import config as configuration
 from streamscore import index, session, sources, topics, train_models
+from streamscore.console import log
 from streamscore.errors import SetupError
 from streamscore.local import artifacts, java, stack
 from streamscore.local.ports import free_port
@@ -28,6 +29,14 @@ IN_CI = os.environ.get("CI") == "true"
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture(autouse=True)
+def log_as_before():
+    """Put the log back as it was: a command or a notebook that runs in this process sets it up for itself."""
+    before = log.handlers[:], log.propagate, log.level
+    yield
+    log.handlers[:], log.propagate, log.level = before
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,8 @@ _RUN_URI = re.compile(r"^runs:/(?P<run>[0-9a-f]{32})/(?P<path>.+)$")
 RAW: Final = "_raw"
 """What a model's name ends in when its feature stages are inside of it; valid in every registry."""
 
+_TRACKING_URI: Final = "MLFLOW_TRACKING_URI"
+
 _MANIFEST_TAG: Final = "manifest_sha256"
 """Tag of a version with its manifest's digest. No tag's name has a point in it: Unity Catalog refuses those."""
 
@@ -52,7 +54,7 @@ class Trained(NamedTuple):
 
 def tracking_uri(config: Config) -> str:
     """Return the tracking server's address: configured, from the environment, or a SQLite file of our own."""
-    configured = config.mlflow.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    configured = config.mlflow.tracking_uri or os.environ.get(_TRACKING_URI)
     return configured or f"sqlite:///{config.state_dir / 'mlflow' / 'mlflow.db'}"
 
 
@@ -217,6 +219,7 @@ def _mlflow(config: Config) -> Iterator[Any]:
     uri = tracking_uri(config)
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    before = os.environ.get(_TRACKING_URI)
     mlflow.set_tracking_uri(uri)
     if uri == "databricks":
         mlflow.set_registry_uri("databricks-uc")
@@ -224,6 +227,8 @@ def _mlflow(config: Config) -> Iterator[Any]:
         yield mlflow
     except MlflowException as error:
         raise ServerError(f"MLflow at {_shown(uri)}: {error.message.splitlines()[0]}") from None
+    finally:
+        mlflow.set_tracking_uri(before)  # it writes the environment too, where the next configuration would find it
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """The notebooks run from top to bottom, as plain Python, with fakes for what Databricks gives them."""
 
-import logging
 import re
 import runpy
 import subprocess
@@ -17,16 +16,13 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.py"))
 @pytest.fixture
 def notebook(root, dbutils):
     """Return a function that runs a notebook with widgets filled in: its variables, and what it displayed."""
-    log = logging.getLogger("streamscore")
-    before = log.handlers[:], log.propagate, log.level
 
     def run(name: str, **widgets: str):
         shown = []
         given = {"dbutils": dbutils(**widgets), "display": shown.append}
         return runpy.run_path(str(root / "notebooks" / f"{name}.py"), init_globals=given), shown
 
-    yield run
-    log.handlers[:], log.propagate, log.level = before
+    return run
 
 
 def test_both_notebooks_are_looked_at():

@@ -25,9 +25,8 @@ def config(tmp_path):
 
 
 @pytest.fixture
-def said(caplog, monkeypatch):
+def said(caplog):
     """Return a function that returns the lines that people read."""
-    monkeypatch.setattr(console.log, "propagate", True)
     caplog.set_level(logging.INFO, console.log.name)
     return lambda: caplog.messages
 

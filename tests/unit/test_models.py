@@ -284,6 +284,14 @@ def test_absent_registered_model_is_named(spark, make_config, uri):
         load(spark, make_config, ("lr", uri))
 
 
+def test_one_registry_s_address_does_not_stay_for_the_next(spark, make_config, tmp_path, monkeypatch):
+    """MLflow writes the address that it is given into the environment, where another configuration would find it."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("first", "second"):
+        with pytest.raises(ModelError, match=f"in the registry at sqlite:.*/{name}/mlflow/"):
+            load(spark, make_config, ("lr", "models:/absent/1"), extra=[f"state_dir={tmp_path / name}"])
+
+
 @pytest.mark.parametrize("uri", ["models:/name", "runs:/abc/lr"])
 def test_malformed_registry_address_is_refused(spark, make_config, uri):
     """Neither an alias nor a version, or no run's id."""

@@ -1,20 +1,9 @@
 """Parameters of a notebook: the widget, else the environment, else the default."""
 
-import logging
-
 import pytest
 
 from streamscore import notebook
 from streamscore.errors import ConfigError
-
-
-@pytest.fixture
-def logging_as_before():
-    """Put the log back: a notebook sets it up for itself."""
-    log = logging.getLogger("streamscore")
-    before = log.handlers[:], log.propagate, log.level
-    yield
-    log.handlers[:], log.propagate, log.level = before
 
 
 def test_widget_wins_over_environment_and_default(dbutils, monkeypatch):
@@ -40,7 +29,6 @@ def test_without_dbutils_the_environment_or_the_default_holds(monkeypatch):
     assert notebook.parameter(None, "seconds", "0", "Seconds") == "60"
 
 
-@pytest.mark.usefixtures("logging_as_before")
 def test_configuration_takes_a_file_and_further_keys(dbutils, monkeypatch, tmp_path):
     """Keys are separated by semicolons, since values may have commas."""
     monkeypatch.delenv("STREAMSCORE_CONFIG", raising=False)
@@ -55,7 +43,6 @@ def test_configuration_takes_a_file_and_further_keys(dbutils, monkeypatch, tmp_p
     assert notebook.configuration(None).spark.master == "local[*]"
 
 
-@pytest.mark.usefixtures("logging_as_before")
 def test_configuration_on_databricks_is_the_one_for_databricks(dbutils, monkeypatch):
     """It asks for what the cluster's environment must have."""
     monkeypatch.delenv("STREAMSCORE_CONFIG", raising=False)

@@ -1,6 +1,5 @@
 """The session: made once, used as it is where it exists, and stopped only by who made it."""
 
-import logging
 import os
 import signal
 import threading
@@ -83,7 +82,6 @@ def test_cluster_whose_tasks_may_repeat_is_told_before_it_scores(make_config, mo
     """It would send some records twice, and the setting cannot be changed any more."""
     cluster = Cluster(**{"spark.speculation": "false"})
     monkeypatch.setattr(SparkSession, "getActiveSession", lambda: cluster)
-    monkeypatch.setattr(logging.getLogger("streamscore"), "propagate", True)
 
     assert session.create(make_config(), job) is cluster
     told = [record.getMessage() for record in caplog.records if record.name == "streamscore"]
