@@ -262,7 +262,7 @@ def seeded(config: Config, pids: dict[str, int]) -> Run:
 def seed_encoded(config: Config, pids: dict[str, int]) -> Run:
     """Read the same parquet file, make the same messages and throw them away."""
     rows = dataset.numbered(_spark(), config.seed)
-    records = dataset.records(rows, config).select("key", "value", "headers")
+    records = dataset.records(rows, config, range(config.seed.repeat)).select("key", "value", "headers")
     meter = Meter(pids)
     records.write.format("noop").mode("overwrite").save()
     return meter.run(rows.count)

@@ -151,14 +151,12 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
     return Rows(data, count, hashlib.sha256(told.encode()).hexdigest()[:12])
 
 
-def records(rows: Rows, config: Config) -> DataFrame:
-    """Return the rows, once per round, as messages: ``number``, ``key``, ``value``, ``headers``."""
+def records(rows: Rows, config: Config, rounds: range) -> DataFrame:
+    """Return the rows, once in each of these rounds, as messages: ``number``, ``key``, ``value``, ``headers``."""
     from pyspark.sql import functions as F
 
-    rounds = F.explode(F.sequence(F.lit(0), F.lit(config.seed.repeat - 1))).alias("round")
-    repeated = (
-        rows.data.select("*", rounds) if config.seed.repeat > 1 else rows.data.select("*", F.lit(0).alias("round"))
-    )
+    its = F.lit(rounds[0]) if len(rounds) == 1 else F.explode(F.sequence(F.lit(rounds[0]), F.lit(rounds[-1])))
+    repeated = rows.data.select("*", its.alias("round"))
     number = F.col(NUMBER) + F.col("round") * F.lit(rows.count).cast("long")
     key = F.encode(F.concat_ws("-", F.lit(rows.digest), number.cast("string")), "UTF-8")
     value = _message(F.col("label"), F.col("features"), config)

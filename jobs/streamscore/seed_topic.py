@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 NAME = "seed_topic"
 
+_SORTED_AT_ONCE = 100_000
+"""Messages that are put in order together; a single round is, however many rows it has."""
+
 OPTIONS = (
     Option("--source", "seed.source", "parquet file or folder, or Delta table", "PATH"),
     Option("--rate", "seed.rate", "rows per second, in row order; without it everything at once", "N"),
@@ -65,19 +68,21 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     settings = config.seed
     with step(f"Reading {settings.source}"):
         rows = dataset.numbered(spark, settings, config.message.columns)
-    records = dataset.records(rows, config)
     wanted = rows.count * settings.repeat
+    there = None
     if settings.resume:
         with step("Looking for what is there already"):
-            records, there = _missing(spark, records, rows.digest, config)
-        log.info("%s of %s messages are there already", f"{there:,}", f"{wanted:,}")
-        wanted -= there
+            there = _there(spark, rows, config).persist()
+            count = there.count()
+        log.info("%s of %s messages are there already", f"{count:,}", f"{wanted:,}")
+        wanted -= count
     started = time.monotonic()
     if settings.rate is None:
+        records = _records(rows, config, range(settings.repeat), there)
         with _counted(config, wanted):
             sinks.write_topic(records.select("key", "value", "headers"), config.kafka, config.kafka.topics.input)
     else:
-        send_paced(_in_order(records), wanted, settings.rate, config)
+        send_paced(_in_order(rows, config, there), wanted, settings.rate, config)
     seconds = time.monotonic() - started
     log.info("sent %s messages in %.1f s (%s/s)", f"{wanted:,}", seconds, f"{wanted / max(seconds, 1e-3):,.0f}")
     return {"digest": rows.digest, "rows": rows.count, "sent": wanted, "seconds": round(seconds, 3)}
@@ -88,23 +93,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     runner.run_job(sys.modules[__name__], argv)
 
 
-def _in_order(records: DataFrame) -> Iterator[Any]:
-    """Return the messages in row order without holding them all at once."""
-    return records.orderBy(dataset.NUMBER).select("key", "value").toLocalIterator(prefetchPartitions=True)
+def _records(rows: dataset.Rows, config: Config, rounds: range, there: DataFrame | None) -> DataFrame:
+    """Return the messages of some rounds, without those whose keys are there already."""
+    records = dataset.records(rows, config, rounds)
+    return records if there is None else records.join(there, "key", "left_anti")
 
 
-def _missing(spark: SparkSession, records: DataFrame, digest: str, config: Config) -> tuple[DataFrame, int]:
-    """Return the messages that the topic does not hold yet, and how many of this data set it holds.
+def _in_order(rows: dataset.Rows, config: Config, there: DataFrame | None) -> Iterator[Any]:
+    """Yield the messages in row order, some rounds at a time: a million rounds must not be sorted before the first."""
+    at_once = max(1, _SORTED_AT_ONCE // rows.count)
+    for first in range(0, config.seed.repeat, at_once):
+        rounds = range(first, min(first + at_once, config.seed.repeat))
+        records = _records(rows, config, rounds, there).orderBy(dataset.NUMBER)
+        yield from records.select("key", "value").toLocalIterator(prefetchPartitions=True)
+
+
+def _there(spark: SparkSession, rows: dataset.Rows, config: Config) -> DataFrame:
+    """Return the keys of this data set's wanted messages that the topic holds already.
 
     The topic itself is asked: a killed run leaves no record of what the broker acknowledged last.
     """
     from pyspark.sql import functions as F
 
+    key = F.col("key").cast("string")
+    number = F.substring_index(key, "-", -1).cast("long")
     keys = sources.topic(spark, config.kafka, config.kafka.topics.input).select("key")
-    there = keys.filter(F.col("key").cast("string").startswith(f"{digest}-")).distinct()
-    there = there.join(records.select("key"), "key", "left_semi").persist()
-    count = there.count()
-    return records.join(there, "key", "left_anti"), count
+    ours = key.startswith(f"{rows.digest}-") & (number < rows.count * config.seed.repeat)
+    return keys.filter(ours).distinct()
 
 
 @contextmanager

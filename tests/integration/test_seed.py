@@ -1,5 +1,6 @@
 """seed_topic on the real broker: everything once, in order, at the asked pace, and again after a kill."""
 
+import itertools
 import json
 import time
 
@@ -52,12 +53,28 @@ def test_limit_and_repeat(spark, own, source, consume):
     assert sorted(numbers(consume(config.kafka, config.kafka.topics.input))) == list(range(60))
 
 
+def test_first_message_of_a_million_rounds_goes_out_at_once(spark, own, source, monkeypatch):
+    """A load that lasts until it is stopped: the rounds are planned while they go out, not before."""
+    config = own(f"seed.source={source}", "seed.repeat=1000000", "seed.rate=1000")
+    sent = []
+
+    def some(messages, total, _rate, _config):
+        sent.extend(int(row["key"].decode().split("-")[1]) for row in itertools.islice(messages, 12_000))
+        assert total == 5_000_000_000
+
+    monkeypatch.setattr(seed_topic, "_SORTED_AT_ONCE", 9_000)
+    monkeypatch.setattr(seed_topic, "send_paced", some)
+    run(spark, config)
+
+    assert sent == list(range(12_000))
+
+
 @pytest.mark.parametrize("rate", ["null", "100000"])
 def test_resume_sends_exactly_what_is_missing(spark, own, source, consume, produce, rate):
     """Whatever the killed run left: gaps anywhere, rows of another data set beside them."""
     config = own(f"seed.source={source}", "seed.resume=true", f"seed.rate={rate}")
     topics.ensure(config.kafka, config.kafka.topics.input)
-    all_records = dataset.records(dataset.numbered(spark, config.seed), config)
+    all_records = dataset.records(dataset.numbered(spark, config.seed), config, range(1))
     there = all_records.filter("number % 7 = 3 or number between 1000 and 1999").select("key", "value").collect()
     produce(config.kafka, config.kafka.topics.input, [(bytes(row["key"]), row["value"], []) for row in there])
     produce(config.kafka, config.kafka.topics.input, [(b"other-5", "{}", [])])

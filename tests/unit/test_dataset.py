@@ -164,7 +164,11 @@ def test_delta_table_is_numbered_too(spark, seed, folder, tmp_path_factory):
 def texts(spark, make_config, source, *overrides):
     """Return the keys and parsed values of the messages of a source."""
     config = make_config(f"seed.source={source}", *overrides)
-    records = dataset.records(dataset.numbered(spark, config.seed), config).orderBy("number").collect()
+    records = (
+        dataset.records(dataset.numbered(spark, config.seed), config, range(config.seed.repeat))
+        .orderBy("number")
+        .collect()
+    )
     for row in records:
         assert [(header["key"], header["value"]) for header in row["headers"]] == [("id", row["key"])]
     return [(bytes(row["key"]).decode(), json.loads(row["value"])) for row in records]
@@ -254,7 +258,9 @@ def test_raw_columns_become_fields_of_the_message(spark, make_config, tmp_path):
     config = make_config(f"seed.source={path}", RAW)
     dataset.check_footer(config.seed, config.message.columns)
     rows = dataset.numbered(spark, config.seed, config.message.columns)
-    values = [row["value"] for row in dataset.records(rows, config).orderBy("number").select("value").collect()]
+    values = [
+        row["value"] for row in dataset.records(rows, config, range(1)).orderBy("number").select("value").collect()
+    ]
 
     assert values == ['{"label":1.0,"n":3,"x":0.5,"word":"é\\""}', '{"n":null,"x":null,"word":null}']
 
