@@ -228,7 +228,8 @@ def _mlflow(config: Config) -> Iterator[Any]:
     except MlflowException as error:
         raise ServerError(f"MLflow at {_shown(uri)}: {error.message.splitlines()[0]}") from None
     finally:
-        mlflow.set_tracking_uri(before)  # it writes the environment too, where the next configuration would find it
+        # It writes the environment too, where the next configuration would find it. None is its own default again.
+        mlflow.set_tracking_uri(before)  # type: ignore[arg-type]
 
 
 @contextmanager
