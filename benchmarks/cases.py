@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import psutil
 
@@ -18,7 +18,7 @@ import latency
 import peers
 import variants
 from figures import Run, median_cpu, ratio
-from servers import KAFKA_ONLY, Bed
+from servers import INPUT, KAFKA_ONLY, Bed
 from streamscore import submit, topics
 from streamscore.config import Config
 
@@ -72,6 +72,15 @@ class Row:
         return self.value <= self.floor if self.at_most else self.value >= self.floor
 
 
+class Growth(TypedDict):
+    """What an event costs as something grows."""
+
+    process: str
+    """Whose CPU time it is."""
+    cost: dict[str, float]
+    """CPU microseconds per event, by size."""
+
+
 @dataclass
 class Bench:
     """All the cases, over one set of servers and one Spark session."""
@@ -79,8 +88,8 @@ class Bench:
     bed: Bed
     scale: Scale
     rows: list[Row] = field(default_factory=list)
-    growth: dict[str, dict[str, float]] = field(default_factory=dict)
-    """CPU microseconds per event of the job, by what grows and how large it is."""
+    growth: dict[str, Growth] = field(default_factory=dict)
+    """By what grows."""
 
     def __post_init__(self) -> None:
         """Start the session that most cases share."""
@@ -309,6 +318,7 @@ class Bench:
         for what, sizes in (
             ("entries set in a vector", {str(n): f"sparse-16384-{n}" for n in (5, 15, 39, 100, 300, 1_000)}),
             ("length of a vector", {str(n): f"sparse-{n}-15" for n in (110, 1_000, 16_384, 131_072, 1_048_576)}),
+            ("further bytes in a message", {str(n): f"padded-{n}" for n in (1, 300, 1_000, 3_000, 10_000)}),
         ):
             for size, shape in sizes.items():
                 self._grown(what, size, shape, 2)
@@ -316,6 +326,7 @@ class Bench:
             self._grown("models", str(count), "article", count)
         for count in (1, 2, 4, 8, 16):
             self._grown("partitions", str(count), "article", 2, f"kafka.partitions={count}")
+        self._grown_index(5)
 
     def _grown(self, what: str, size: str, shape: str, models: int, *keys: str) -> None:
         self.engine.run(variants.train, folder=self.bed.models, shape=shape)
@@ -324,7 +335,19 @@ class Bench:
         self.bed.fill(shape, 300_000, *keys)
         run = self.streamed("scored", KAFKA_ONLY, self.bed.model_keys(shape, models), *keys)
         run()
-        self.growth.setdefault(what, {})[size] = run().cpu["job"]
+        self.growth.setdefault(what, {"process": "job", "cost": {}})["cost"][size] = run().cpu["job"]
+
+    def _grown_index(self, steps: int) -> None:
+        """Fill one index from a topic after another, since a topic's name is a part of its events' ids."""
+        model_keys = self.bed.model_keys("article")
+        self.bed.fresh(self.bed.config())
+        cost = self.growth.setdefault("documents in the index", {"process": "elasticsearch", "cost": {}})["cost"]
+        for step in range(steps):
+            topic = f"kafka.topics.input={INPUT}-{step}"
+            self.bed.fill("article", self.scale.documents, topic)
+            keys = (f"stream.max_events_per_batch={self.scale.batch}", model_keys, topic)
+            run: Run = self.engine.run(variants.streamed, *keys, kind="scored", pids=self.pids)
+            cost[str(2 * step * self.scale.documents)] = run.cpu["elasticsearch"]
 
     def close(self) -> None:
         """End the session."""

@@ -6,7 +6,7 @@ import json
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ class Shape:
     """Fewest entries that are set."""
     most: int
     is_dense: bool = False
+    padding: int = 0
+    """Characters of a further field, which nobody reads."""
 
     def vector(self, chance: random.Random) -> tuple[list[int], list[float]]:
         """Return indices and values of a vector."""
@@ -53,11 +55,17 @@ SHAPES = {
 
 
 def shape(name: str) -> Shape:
-    """Return a shape by its name; ``sparse-N-K`` is a vector of N entries with K set."""
+    """Return a shape by its name.
+
+    ``sparse-N-K`` is a vector of N entries with K set, ``padded-N`` the article's beside a text of N characters.
+    """
     if name in SHAPES:
         return SHAPES[name]
-    _, size, count = name.split("-")
-    return Shape(name, int(size), int(count), int(count))
+    kind, *numbers = name.split("-")
+    if kind == "padded":
+        return replace(SHAPES["article"], name=name, padding=int(numbers[0]))
+    size, count = map(int, numbers)
+    return Shape(name, size, count, count)
 
 
 def messages(kind: Shape, count: int = DISTINCT) -> list[bytes]:
@@ -70,7 +78,8 @@ def _message(kind: Shape, indices: list[int], values: list[float], label: float)
     vector: dict[str, Any] = {"type": 0, "size": kind.size, "indices": indices, "values": values}
     if kind.is_dense:
         vector = {"type": 1, "values": values}
-    return json.dumps({"label": label, "features": vector}, separators=(",", ":")).encode()
+    further = {"note": "x" * kind.padding} if kind.padding else {}
+    return json.dumps({"label": label, "features": vector, **further}, separators=(",", ":")).encode()
 
 
 def fill(kafka: Kafka, topic: str, values: Sequence[bytes], count: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 420, 240, 46, 44, 34
 
@@ -11,25 +12,25 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 420, 240, 46, 44, 34
 BEGIN, END = "<!-- plots: begin -->", "<!-- plots: end -->"
 
 
-def write(document: Path, growth: Mapping[str, Mapping[str, float]]) -> None:
+def write(document: Path, growth: Mapping[str, Mapping[str, Any]]) -> None:
     """Draw one file per thing that grows and name them between the markers of a document."""
     if not growth:
         return
     names = {what: "images/cost-by-" + what.replace(" ", "-") + ".svg" for what in growth}
     for what, name in names.items():
-        (document.parent / name).write_text(drawn(what, growth[what]), encoding="utf-8")
+        (document.parent / name).write_text(drawn(what, **growth[what]), encoding="utf-8")
     before, rest = document.read_text(encoding="utf-8").split(BEGIN)
     shown = "\n".join(f"![{what}]({name})" for what, name in names.items())
     document.write_text(f"{before}{BEGIN}\n{shown}\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
-def drawn(what: str, points: Mapping[str, float]) -> str:
+def drawn(what: str, process: str, cost: Mapping[str, float]) -> str:
     """Draw CPU microseconds per event (from 0 upwards) over sizes at equal distances."""
-    top = max(points.values()) * 1.1
-    step = (WIDTH - LEFT - 30) / max(1, len(points) - 1)
+    top = max(cost.values()) * 1.1
+    step = (WIDTH - LEFT - 30) / max(1, len(cost) - 1)
     places = [
         (LEFT + 10 + number * step, HEIGHT - BOTTOM - value / top * (HEIGHT - BOTTOM - TOP), size, value)
-        for number, (size, value) in enumerate(points.items())
+        for number, (size, value) in enumerate(cost.items())
     ]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in places)
     marks = "".join(
@@ -44,7 +45,7 @@ def drawn(what: str, points: Mapping[str, float]) -> str:
         'font-family="sans-serif" font-size="11" fill="#333">'
         f"<title>CPU microseconds per event against {what}</title>"
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'
-        f'<text x="{LEFT}" y="16" font-weight="bold">CPU µs per event, the job</text>'
+        f'<text x="{LEFT}" y="16" font-weight="bold">CPU µs per event, {process}</text>'
         f'<line x1="{LEFT}" y1="{base}" x2="{WIDTH - 10}" y2="{base}" stroke="#999"/>'
         f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{what}</text>'
         f'<polyline points="{path}" fill="none" stroke="#2563a8" stroke-width="2"/>{marks}</svg>\n'
