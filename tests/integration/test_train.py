@@ -13,6 +13,16 @@ from streamscore import __version__, criteo, models, registry, train_models
 from streamscore.errors import InputError
 
 
+@pytest.fixture
+def mlflow(trained):
+    """MLflow itself, pointed for a while at the registry of the training: it keeps the address in the environment."""
+    import mlflow
+
+    mlflow.set_tracking_uri(registry.tracking_uri(trained[0]))
+    yield mlflow
+    mlflow.set_tracking_uri(None)
+
+
 def test_figures_are_honest(trained):
     """Better than guessing, worse than the best possible, beside the majority rate."""
     _, figures = trained
@@ -55,12 +65,9 @@ def test_models_are_registered_with_alias_and_load_natively(spark, trained):
         assert pipeline.transform(rows).count() == 10
 
 
-def test_run_holds_parameters_metrics_and_the_feature_pipeline(spark, trained):
+def test_run_holds_parameters_metrics_and_the_feature_pipeline(spark, trained, mlflow):
     """What a reader of the registry needs to judge a version."""
-    import mlflow
-
     settings, figures = trained
-    mlflow.set_tracking_uri(registry.tracking_uri(settings))
     client = mlflow.MlflowClient()
     version = client.get_model_version("streamscore-lr", figures["registered"]["streamscore-lr"])
     run = client.get_run(version.run_id)
@@ -88,12 +95,9 @@ def test_registered_models_pass_the_gate_with_a_manifest(spark, trained):
     assert not list((settings.state_dir / "tmp").glob("model-*")), "what was downloaded is gone"
 
 
-def test_version_tells_where_it_comes_from(trained, root):
+def test_version_tells_where_it_comes_from(trained, root, mlflow):
     """Tags of the version and of the run, under names that Unity Catalog takes too."""
-    import mlflow
-
     settings, figures = trained
-    mlflow.set_tracking_uri(registry.tracking_uri(settings))
     client = mlflow.MlflowClient()
     version = client.get_model_version("streamscore-svm", figures["registered"]["streamscore-svm"])
     _, found = models.look(settings, settings.models[1])
@@ -107,13 +111,11 @@ def test_version_tells_where_it_comes_from(trained, root):
     assert client.get_run(version.run_id).data.tags["git_commit"] == version.tags["git_commit"]
 
 
-def test_signature_says_vector(trained):
+def test_signature_says_vector(trained, mlflow):
     """In and out, with MLflow's own type for Spark's vectors; the raw columns of the feature pipeline by name."""
-    import mlflow
     from mlflow.types.schema import SparkMLVector
 
-    settings, figures = trained
-    mlflow.set_tracking_uri(registry.tracking_uri(settings))
+    _, figures = trained
     run = mlflow.MlflowClient().get_model_version("streamscore-lr", figures["registered"]["streamscore-lr"]).run_id
     lr = mlflow.models.get_model_info(f"runs:/{run}/lr").signature
     features = mlflow.models.get_model_info(f"runs:/{run}/features").signature
@@ -124,12 +126,9 @@ def test_signature_says_vector(trained):
     assert [(column.name, column.type) for column in features.outputs] == [("features", SparkMLVector())]
 
 
-def test_input_example_runs_through_mlflow_s_own_door(spark, trained):
+def test_input_example_runs_through_mlflow_s_own_door(spark, trained, mlflow):
     """Whoever serves the model with MLflow sends what the example shows."""
-    import mlflow
-
     settings, _ = trained
-    mlflow.set_tracking_uri(registry.tracking_uri(settings))
     loaded = mlflow.pyfunc.load_model(settings.models[0].uri)
 
     assert loaded.predict(loaded.input_example)[0] in {0.0, 1.0}
