@@ -46,10 +46,6 @@ class Folder(Protocol):
         """Write a file, whole or not at all."""
         ...
 
-    def remove(self, name: str) -> None:
-        """Remove a file if it exists."""
-        ...
-
 
 class LocalFolder:
     """A checkpoint on a file system that this machine has mounted."""
@@ -74,10 +70,6 @@ class LocalFolder:
         partial = path.with_suffix(".partial")
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
-
-    def remove(self, name: str) -> None:
-        """Remove a file if it exists."""
-        (self._root / name).unlink(missing_ok=True)
 
 
 class HadoopFolder:
@@ -123,10 +115,6 @@ class HadoopFolder:
         self._files.delete(path, False)
         self._files.rename(partial, path)
 
-    def remove(self, name: str) -> None:
-        """Remove a file if it exists."""
-        self._files.delete(self._path(name), False)
-
 
 def is_local(location: str) -> bool:
     """Tell whether a checkpoint is on a file system that this machine has mounted."""
@@ -152,7 +140,7 @@ class State:
     since: int | None
     """Epoch milliseconds at which the first batch that may run again was planned for the first time."""
     clean: bool
-    """Whether the last job ended in an orderly way."""
+    """Whether the last job ended in an orderly way, and Spark's logs are as it left them."""
 
     @property
     def is_new(self) -> bool:
@@ -163,10 +151,11 @@ class State:
     def last_replayed(self) -> int:
         """Highest number of a batch that may have been written before; -1 if none was.
 
-        After an orderly end nothing runs again. Otherwise it is the last batch that was planned, and the one after it
-        as well: a last entry that was damaged and removed leaves no trace.
+        After an orderly end nothing of a batch without a commit was written: it came up while the job was stopping.
+        Otherwise it is the last batch that was planned, and the one after it as well: a last entry that was damaged
+        and removed leaves no trace.
         """
-        if self.is_new or (self.clean and self.planned == self.committed):
+        if self.is_new or self.clean:
             return -1
         return self.planned + 1
 
@@ -186,12 +175,14 @@ def inspect(files: Folder, location: str) -> State:
         )
     beginning = None if query is None else 0  # it has run, and its first entry is gone: whatever is there may be of it
     since = _planned_at(files, location, planned) if planned >= 0 else beginning
-    return State(query, planned, committed, since, clean=files.read(LEASE) is None)
+    lease = files.read(LEASE)
+    clean = planned == committed if lease is None else json.loads(lease) == _ended(planned, committed)
+    return State(query, planned, committed, since, clean)
 
 
 @contextmanager
 def hold(files: Folder, location: str, jvm: int) -> Iterator[State]:
-    """Hold a checkpoint against other jobs and tell its state; a note stays behind unless the work ends in order.
+    """Hold a checkpoint against other jobs and tell its state; the note of the holder stays unless all ends in order.
 
     Args:
         files: the checkpoint.
@@ -206,7 +197,7 @@ def hold(files: Folder, location: str, jvm: int) -> Iterator[State]:
     created = psutil.Process(jvm).create_time()
     files.write(LEASE, json.dumps({"host": socket.gethostname(), "pid": jvm, "created": created}))
     yield past
-    files.remove(LEASE)
+    files.write(LEASE, json.dumps(_ended(_highest(files, "offsets"), _highest(files, "commits"))))
 
 
 def holder(files: Folder) -> int | None:
@@ -246,6 +237,11 @@ def noted_models(files: Folder, batch: int) -> list[dict[str, str]] | None:
     """Return the models that were in force at a batch; None if there is no record."""
     entries = [entry for entry in _noted(files) if entry["first_batch"] <= batch]
     return list(entries[-1]["models"]) if entries else None
+
+
+def _ended(planned: int, committed: int) -> dict[str, int]:
+    """Return what an orderly end notes in the place of its holder: where Spark's logs ended."""
+    return {"planned": planned, "committed": committed}
 
 
 def _noted(files: Folder) -> list[dict[str, Any]]:
