@@ -25,6 +25,7 @@ from streamscore.totals import Totals
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
 _state: dict[str, Any] = {}
 
@@ -105,7 +106,12 @@ Written = tuple["DataFrame", Callable[["DataFrame", int], None]]
 def _ours(config: Config) -> Written:
     """Return the job's own stream and its own writer."""
     served = _models(config)
-    return stream.scored_events(_spark(), config, served), sinks.BatchWriter(config, served, session.StopRequest())
+    return stream.scored_events(_spark(), config, served), _writer(config, served)
+
+
+def _writer(config: Config, served: list[ServedModel], stop: session.StopRequest | None = None) -> sinks.BatchWriter:
+    """Return the job's own writer; the identity of the query is for a Delta table, which the benchmark has none of."""
+    return sinks.BatchWriter(config, served, stop or session.StopRequest(), query=lambda: "")
 
 
 def _copied(config: Config) -> Written:
@@ -148,7 +154,7 @@ def _in_python(config: Config) -> Written:
     served = _models(config)
     decoded = _with_origin(sources.events(_spark(), config), _python_decoder()("value"))
     judged = messages.judge(scoring.apply(decoded, served), served)
-    return judged, sinks.BatchWriter(config, served, session.StopRequest())
+    return judged, _writer(config, served)
 
 
 _STREAMS = {"scored": _ours, "copied": _copied, "common": _common, "python": _in_python}
@@ -174,13 +180,18 @@ def _python_decoder() -> Any:
 def _unchecked(events: DataFrame) -> DataFrame:
     """Decode with from_json as it is, behind the barrier that keeps it from being called once per use."""
     from pyspark.sql import functions as F
-    from pyspark.sql.types import StructType
 
-    wanted = StructType([field for field in messages.DECODED if field.name in {"label", "features"}])
-    parsed = F.when(F.spark_partition_id() >= 0, F.from_json(F.col("value").cast("string"), wanted))
+    parsed = F.when(F.spark_partition_id() >= 0, F.from_json(F.col("value").cast("string"), _wanted()))
     nothing = F.lit(None).cast("string")
     decoded = events.withColumn("decoded", parsed).select("*", "decoded.*")
     return decoded.select(*_origin(), "key", "label", "features", nothing.alias("reason"), nothing.alias("detail"))
+
+
+def _wanted() -> StructType:
+    """Return the type of what a message holds."""
+    from pyspark.sql.types import StructType
+
+    return StructType([field for field in messages.DECODED if field.name in {"label", "features"}])
 
 
 def _with_origin(events: DataFrame, decoded: Any) -> DataFrame:
@@ -246,8 +257,7 @@ def write_rows(config: Config, rows: int, shape: str) -> None:
 
     kind = data.shape(shape)
     lines = [(value.decode(),) for value in data.messages(kind, 5_000)]
-    schema = "label double, features struct<type: tinyint, size: int, indices: array<int>, values: array<double>>"
-    table = _spark().createDataFrame(lines, "value string").select(F.from_json("value", schema).alias("row"))
+    table = _spark().createDataFrame(lines, "value string").select(F.from_json("value", _wanted()).alias("row"))
     table = table.select("row.*").crossJoin(_spark().range(rows // 5_000)).select("label", "features")
     table.coalesce(1).write.mode("overwrite").parquet(config.seed.source)
 
@@ -276,5 +286,5 @@ def live(config: Config, seconds: float, pids: dict[str, int]) -> Run:
     totals = Totals(served, synthetic=True)
     running = stream.Stream(_spark(), config, stop, totals, lambda _: None)
     meter = Meter(pids)
-    running.run(sinks.BatchWriter(config, served, stop))
+    running.run(_writer(config, served, stop))
     return meter.run(max(1, totals.events))
