@@ -154,9 +154,14 @@ def outcome_records(outcomes: DataFrame) -> DataFrame:
 def _number(name: str) -> str:
     """Return SQL for a number as JSON; those that are not finite become text, as to_json makes them."""
     return (
-        f"CASE WHEN {name} IS NULL THEN 'null' WHEN abs({name}) < double('Infinity') THEN string({name}) "
+        f"CASE WHEN {name} IS NULL THEN 'null' WHEN {_is_finite(name)} THEN string({name}) "
         f"""ELSE concat('"', string({name}), '"') END"""
     )
+
+
+def _is_finite(name: str) -> str:
+    """Return SQL for whether a number is finite; to Spark NaN is larger than any other."""
+    return f"abs({name}) < double('Infinity')"
 
 
 def _quoted(text: str) -> str:
@@ -172,13 +177,18 @@ def _literal(text: str) -> str:
 
 
 def documents(outcomes: DataFrame) -> DataFrame:
-    """Return outcomes as documents: the fields of the index, and ``document_id``, which is not one of them."""
+    """Return outcomes as documents: the fields of the index, and ``document_id``, which is not one of them.
+
+    A score that is not finite, a margin that overflowed, is left out: Elasticsearch would refuse its document.
+    """
     return outcomes.selectExpr(
         f"concat_ws('-', event_id, model, model_version) AS {DOCUMENT_ID}",
         "event_time AS `@timestamp`",
         "event_id",
         "string(key) AS key",
-        *("model", "model_version", "prediction", "score", LABEL, "correct"),
+        *("model", "model_version", "prediction"),
+        f"CASE WHEN {_is_finite('score')} THEN score END AS score",
+        *(LABEL, "correct"),
     )
 
 

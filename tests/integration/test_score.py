@@ -1,5 +1,8 @@
 """score_stream on the real broker and the real Elasticsearch."""
 
+import json
+import math
+
 import pytest
 from pyspark.ml import PipelineModel
 
@@ -104,6 +107,23 @@ def test_second_run_scores_only_what_is_new(spark, own, trained, outcomes):
 
     assert score(spark, config)["events"] == 300
     assert len(outcomes(config)) == 1200
+
+
+def test_margin_that_is_not_finite_stops_nothing(spark, own, small_models, produce, outcomes, documents):
+    """Numbers so large that a margin overflows: text in Kafka, since JSON has no such number, no score in the index."""
+    listed = ", ".join(f"{{name: {name}, uri: {folder}}}" for name, folder in small_models.items())
+    config = own("stream.available_now=true", f"models=[{listed}]")
+    weights = PipelineModel.load(small_models["svm"]).stages[-1].coefficients.toArray()
+    values = [math.copysign(1.7e308, weight) for weight in weights]
+    topics.ensure(config.kafka, config.kafka.topics.input)
+    for sign in (1, -1):
+        vector = {"type": 1, "values": [sign * value for value in values]}
+        produce(config.kafka, config.kafka.topics.input, [json.dumps({"label": 1.0, "features": vector})])
+
+    assert score(spark, config)["scored"] == 2
+    margins = {outcome["score"]: outcome["prediction"] for outcome in outcomes(config) if outcome["model"] == "svm"}
+    assert margins == {"Infinity": 1.0, "-Infinity": 0.0}
+    assert [one.get("score") for one in documents(config).values() if one["model"] == "svm"] == [None, None]
 
 
 def test_the_original_message_form_needs_only_configuration(spark, own, article_model, produce, outcomes):
