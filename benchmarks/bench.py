@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from cases import FULL, GROUPS, QUICK, SMOKE, Bench, as_json
 from servers import ROOT, TEST_BED, running
 from streamscore.console import set_up_logging
 
+CASES = [group.__name__ for group in GROUPS]
 SCALES = {"full": FULL, "quick": QUICK, "smoke": SMOKE}
 DOCUMENT = ROOT / "docs" / "performance.md"
 
@@ -31,7 +33,13 @@ def main() -> None:
     """Read the command line, measure, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", choices=SCALES, default="full")
-    parser.add_argument("--only", metavar="CASE", nargs="*", help=", ".join(group.__name__ for group in GROUPS))
+    parser.add_argument(
+        "--only",
+        metavar="CASE",
+        nargs="+",
+        choices=CASES,
+        help=f"measure these and keep what the file has of the others: {', '.join(CASES)}",
+    )
     parser.add_argument("--json", type=Path, default=TEST_BED / "result.json", metavar="FILE")
     parser.add_argument(
         "--write-doc", action="store_true", help="put the result in the file into docs, measure nothing"
@@ -43,35 +51,34 @@ def main() -> None:
         report.write(DOCUMENT, result)
         plots.write(DOCUMENT, result["growth"])
         return
-    result = measured(arguments.scale, arguments.only)
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(report.as_text(result))
+    print(report.as_text(measured(arguments.scale, arguments.only or CASES, arguments.json)))
 
 
-def measured(scale: str, only: list[str] | None = None) -> dict[str, Any]:
-    """Run the cases and return their figures."""
+def measured(scale: str, only: Sequence[str], file: Path) -> dict[str, Any]:
+    """Run cases and return the figures, with those that the file has of other cases; it is written after each case."""
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    started = time.strftime("%Y-%m-%d")
+    result = {"scale": scale, "date": time.strftime("%Y-%m-%d"), "machine": report.machine(), "cases": {}, "growth": {}}
+    if file.exists() and (before := json.loads(file.read_text(encoding="utf-8")))["scale"] == scale:
+        result |= {"cases": before["cases"], "growth": before["growth"]}
+    file.parent.mkdir(parents=True, exist_ok=True)
     with running() as bed:
         bench = Bench(bed, SCALES[scale])
         try:
-            for group in GROUPS:
-                if not only or group.__name__ in only:
-                    done, begun = len(bench.rows), time.monotonic()
-                    group(bench)
-                    print(f"# {group.__name__}: {time.monotonic() - begun:.0f} s", flush=True)
-                    for row in as_json(bench.rows[done:]):
-                        print(report.line(row), flush=True)
+            for group in (group for group in GROUPS if group.__name__ in only):
+                bench.rows.clear()
+                begun = time.monotonic()
+                group(bench)
+                print(f"# {group.__name__}: {time.monotonic() - begun:.0f} s", flush=True)
+                rows = as_json(bench.rows)
+                for row in rows:
+                    print(report.line(row), flush=True)
+                known = result["cases"] | {group.__name__: rows}
+                result["cases"] = {name: known[name] for name in CASES if name in known}
+                result["growth"] |= bench.growth
+                file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         finally:
             bench.close()
-        return {
-            "scale": scale,
-            "date": started,
-            "machine": report.machine(),
-            "rows": as_json(bench.rows),
-            "growth": bench.growth,
-        }
+    return result
 
 
 if __name__ == "__main__":

@@ -36,11 +36,16 @@ def line(row: Row) -> str:
     return f"  {row['title']:<78} {value:<28} {verdict(row):<16} {rates}"
 
 
+def rows(result: Mapping[str, Any]) -> list[Row]:
+    """Return the rows of all cases."""
+    return [row for case in result["cases"].values() for row in case]
+
+
 def as_text(result: Mapping[str, Any]) -> str:
     """Return the whole table as text, and what each side spent."""
-    lines = [f"{result['scale']}, {result['date']}, {_told(result['machine'])}", *map(line, result["rows"])]
+    lines = [f"{result['scale']}, {result['date']}, {_told(result['machine'])}", *map(line, rows(result))]
     lines += ["", "CPU microseconds per event, by process:"]
-    lines += [f"  {row['title']:<78} {' | '.join(map(spent, row['cpu']))}" for row in result["rows"] if row["cpu"]]
+    lines += [f"  {row['title']:<78} {' | '.join(map(spent, row['cpu']))}" for row in rows(result) if row["cpu"]]
     return "\n".join(lines)
 
 
@@ -52,7 +57,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         "| what | median | spread | floor | events/s | CPU µs per event |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for row in result["rows"]:
+    for row in rows(result):
         cells = [
             row["title"],
             f"**{number(row['value'])}**{unit(row)}",
