@@ -57,7 +57,8 @@ def main() -> None:
 def measured(scale: str, only: Sequence[str], file: Path) -> dict[str, Any]:
     """Run cases and return the figures, with those that the file has of other cases; it is written after each case."""
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    result = {"scale": scale, "date": time.strftime("%Y-%m-%d"), "machine": report.machine(), "cases": {}, "growth": {}}
+    about = {"scale": scale, "date": time.strftime("%Y-%m-%d"), "machine": report.machine()}
+    result: dict[str, Any] = {**about, "cases": {}, "growth": {}}
     if file.exists() and (before := json.loads(file.read_text(encoding="utf-8")))["scale"] == scale:
         result |= {"cases": before["cases"], "growth": before["growth"]}
     file.parent.mkdir(parents=True, exist_ok=True)

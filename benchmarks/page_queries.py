@@ -16,6 +16,7 @@ import random
 import statistics
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from streamscore import config as configuration
 from streamscore import index
@@ -23,6 +24,9 @@ from streamscore.config import Elasticsearch
 from streamscore.dashboard.figures import Snapshot
 from streamscore.dashboard.reader import BUDGET, Reader
 from streamscore.dashboard.windows import HOUR
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch as Client
 
 MODELS = (("lr", "3"), ("svm", "2"))
 EVENTS_PER_REQUEST = 5_000
@@ -71,13 +75,13 @@ def fill(settings: Elasticsearch, events: int) -> Iterator[int]:
     return itertools.count(events, EVENTS_PER_REFRESH)
 
 
-def add(client: index.Client, settings: Elasticsearch, fresh: Iterator[int]) -> None:
+def add(client: Client, settings: Elasticsearch, fresh: Iterator[int]) -> None:
     """Write the outcomes of some events of this moment, and make them count."""
     send(client, settings, next(fresh), [now()] * EVENTS_PER_REFRESH)
     client.indices.refresh(index=settings.index)
 
 
-def send(client: index.Client, settings: Elasticsearch, first: int, times: list[int]) -> None:
+def send(client: Client, settings: Elasticsearch, first: int, times: list[int]) -> None:
     """Write the outcomes of some events."""
     lines = "\n".join(documents(first, times)).encode()
     answer = client.bulk(index=settings.index, body=lines + b"\n")

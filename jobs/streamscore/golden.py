@@ -117,13 +117,12 @@ def require_same(spark: SparkSession, model: ServedModel, manifest: Manifest) ->
 
 def versions(spark: SparkSession) -> Versions:
     """Return what runs here."""
-    java = "reflect('java.lang.System', 'getProperty', '{}')"
-    version, processor = spark.sql(f"SELECT {java.format('java.version')}, {java.format('os.arch')}").collect()[0]
+    java: Any = spark._jvm.java.lang.System  # type: ignore[union-attr]  # noqa: SLF001 (in SQL it takes a Spark job)
     return Versions(
         streamscore=__version__,
         spark=spark.version,
         python=platform.python_version(),
-        java=f"{version} {processor}",
+        java=f"{java.getProperty('java.version')} {java.getProperty('os.arch')}",
     )
 
 
