@@ -38,9 +38,11 @@ class Meter:
     def _now(self) -> dict[str, float]:
         spent = {}
         for name, process in self._processes.items():
-            spent[name] = _seconds(process)
+            children = sum(map(_seconds, process.children(recursive=True)))
             if name == "job":
-                spent[WORKERS] = sum(map(_seconds, process.children(recursive=True)))
+                spent |= {name: _seconds(process), WORKERS: children}
+            else:  # a server may be the child of what started it
+                spent[name] = _seconds(process) + children
         return spent
 
 
