@@ -36,7 +36,7 @@ class Meter:
         return Run(*(steady or (events, seconds)), {name: spent for name, spent in cpu.items() if spent >= 0.005})
 
     def _now(self) -> dict[str, float]:
-        spent = {}
+        spent: dict[str, float] = {}
         for name, process in self._processes.items():
             children = sum(map(_seconds, process.children(recursive=True)))
             if name == "job":
