@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pyspark.ml.linalg import DenseVector, SparseVector, Vectors
 from pyspark.sql.types import IntegerType, StructField, StructType
 
-from streamscore import __version__, messages, scoring
+from streamscore import __version__, messages, scoring, session
 from streamscore.errors import ModelError
 from streamscore.gate.manifest import MANIFEST, Golden, Manifest, Vector, Versions
 from streamscore.schema import FEATURES
@@ -117,12 +117,11 @@ def require_same(spark: SparkSession, model: ServedModel, manifest: Manifest) ->
 
 def versions(spark: SparkSession) -> Versions:
     """Return what runs here."""
-    java: Any = spark._jvm.java.lang.System  # type: ignore[union-attr]  # noqa: SLF001 (in SQL it takes a Spark job)
     return Versions(
         streamscore=__version__,
         spark=spark.version,
         python=platform.python_version(),
-        java=f"{java.getProperty('java.version')} {java.getProperty('os.arch')}",
+        java=session.java_version(spark),
     )
 
 

@@ -138,6 +138,12 @@ def jvm_pid(spark: SparkSession) -> int:
     return int(spark.sparkContext._gateway.jvm.java.lang.ProcessHandle.current().pid())  # type: ignore[union-attr]  # noqa: SLF001
 
 
+def java_version(spark: SparkSession) -> str:
+    """Return the version and the architecture of the session's Java; SQL would take a Spark job to say it."""
+    java: Any = spark._jvm.java.lang.System  # type: ignore[union-attr]  # noqa: SLF001
+    return f"{java.getProperty('java.version')} {java.getProperty('os.arch')}"
+
+
 def log_file(config: Config, job: str) -> Path:
     """Return the file of Spark's own log, which would drown ours on the terminal."""
     return config.state_dir / "logs" / f"{job}.spark.log"
