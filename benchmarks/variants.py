@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import data
 from figures import Run
-from measure import Meter, steady
+from measure import Meter, events, steady
 from streamscore import config as configuration
 from streamscore import dataset, decoder, messages, scoring, seed_topic, session, sinks, sources, stream
 from streamscore import models as served_models
@@ -97,7 +97,7 @@ def streamed(config: Config, kind: str, pids: dict[str, int]) -> Run:
     query = started.trigger(availableNow=True).start()
     query.awaitTermination()
     progress = query.recentProgress
-    return meter.run(sum(batch["numInputRows"] for batch in progress), steady(progress))
+    return meter.run(sum(map(events, progress)), steady(progress))
 
 
 Written = tuple["DataFrame", Callable[["DataFrame", int], None]]
@@ -114,11 +114,20 @@ def _writer(config: Config, served: list[ServedModel], stop: session.StopRequest
     return sinks.BatchWriter(config, served, stop or session.StopRequest(), query=lambda: "")
 
 
+def _records(judged: DataFrame, config: Config, served: list[ServedModel]) -> DataFrame:
+    """Return judged rows as the records that the job writes."""
+    names = config.kafka.topics
+    records = messages.records(judged, served, names.predictions, names.rejected)
+    return records.select("topic", "key", "value", "headers")
+
+
 def _copied(config: Config) -> Written:
     """Return a stream that copies each event as it is, with the same settings of source and sink."""
 
     def write(batch: DataFrame, _: int) -> None:
-        sinks.write_topic(batch.select("key", "value"), config.kafka, config.kafka.topics.predictions)
+        sinks.write_topic(
+            batch.selectExpr(f"'{config.kafka.topics.predictions}' AS topic", "key", "value"), config.kafka
+        )
 
     return sources.events(_spark(), config), write
 
@@ -141,10 +150,10 @@ def _common(config: Config) -> Written:
     judged = messages.judge(scored, served)
 
     def write(batch: DataFrame, _: int) -> None:
-        outcomes = messages.outcomes(batch, served)
         if config.elasticsearch.enabled:
-            sinks.write_index(messages.documents(outcomes), config.elasticsearch, config.elasticsearch.index)
-        sinks.write_topic(messages.outcome_records(outcomes), config.kafka, config.kafka.topics.predictions)
+            documents = messages.documents(messages.outcomes(batch, served))
+            sinks.write_index(documents, config.elasticsearch, config.elasticsearch.index)
+        sinks.write_topic(_records(batch, config, served), config.kafka)
 
     return judged, write
 
@@ -242,7 +251,7 @@ def in_memory(config: Config, kind: str, pids: dict[str, int]) -> Run:
         decoded = messages.judge(scoring.apply(decoded, served), served)
     if kind.endswith("encoded"):
         judged = messages.judge(scoring.apply(decoded, served), served)
-        decoded = messages.outcome_records(messages.outcomes(judged, served))
+        decoded = _records(judged, config, served)
     meter = Meter(pids)
     decoded.write.format("noop").mode("overwrite").save()
     return meter.run(events.count())

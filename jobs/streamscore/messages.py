@@ -70,7 +70,8 @@ MAX_LABELS: Final = 100
 """Most labels that are counted one by one."""
 
 _ORIGIN: Final = ("topic", "partition", "offset")
-_IDENTITY: Final = ["event_id", "model", "model_version"]
+IDENTITY: Final = ["event_id", "model", "model_version"]
+"""What tells one outcome from all others; a bad message has its ``event_id``."""
 
 
 def decode(events: DataFrame) -> DataFrame:
@@ -128,27 +129,76 @@ def quality(models: Sequence[ServedModel]) -> list[Column]:
 
 def outcomes(judged: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
     """Return one row per good event and model, with the columns of ``schema.OUTCOME_FIELDS``; ``key`` is bytes."""
-    per_model = ", ".join(
+    good = judged.filter(f"{REASON} IS NULL")
+    rows = good.selectExpr("event_id", "key", LABEL, "event_time", f"inline({_per_model(models)})")
+    return rows.select(*OUTCOME_FIELDS)
+
+
+def records(judged: DataFrame, models: Sequence[ServedModel], predictions: str, rejected: str) -> DataFrame:
+    """Return judged rows as Kafka records: of a good event one per model, of a bad message one that says why.
+
+    The record of an outcome has the event's own key, or else its id, and a JSON value. That of a bad message has its
+    own key and value, and headers of ours behind its own; those whose names begin with ``__connect.errors.`` are named
+    as in Kafka Connect's dead letter queue, so that existing tools read them.
+
+    Args:
+        judged: what ``judge`` returns.
+        models: the models that were applied.
+        predictions: topic of the outcomes.
+        rejected: topic of the bad messages.
+
+    Returns:
+        ``topic``, ``key``, ``value`` and ``headers``, and what tells a record from all others of its topic:
+        ``event_id``, and of an outcome ``model`` and ``model_version``.
+    """
+    # One pass, so that a batch needs no place in memory if it goes to Kafka alone.
+    rows = judged.selectExpr("*", f"inline_outer(if({REASON} IS NULL, {_per_model(models)}, null))")
+    by_kind = {
+        "topic": (_literal(predictions), _literal(rejected)),
+        "key": ("coalesce(key, encode(event_id, 'UTF-8'))", "key"),
+        "value": (f"encode({_outcome_json()}, 'UTF-8')", "value"),
+        "headers": ("null", _rejected_headers()),
+    }
+    chosen = (f"if({REASON} IS NULL, {good}, {bad}) AS {name}" for name, (good, bad) in by_kind.items())
+    return rows.selectExpr(*chosen, *IDENTITY)
+
+
+def _per_model(models: Sequence[ServedModel]) -> str:
+    """Return SQL for an array with what each model says of a row."""
+    structs = (
         f"struct({_literal(model.name)} AS model, {_literal(model.version)} AS model_version, "
         f"{model.prediction} AS prediction, {model.score} AS score, {_correct(model)} AS correct)"
         for model in models
     )
-    good = judged.filter(f"{REASON} IS NULL")
-    rows = good.selectExpr("event_id", "key", LABEL, "event_time", f"inline(array({per_model}))")
-    return rows.select(*OUTCOME_FIELDS)
+    return f"array({', '.join(structs)})"
 
 
-def outcome_records(outcomes: DataFrame) -> DataFrame:
-    """Return outcomes as Kafka records: ``key``, the event's own or else its id, and the JSON ``value``."""
+def _outcome_json() -> str:
+    """Return SQL for the value of an outcome's record."""
     fields = {name: _number(name) for name in OUTCOME_FIELDS}
     # Only a key is anybody's text; the others hold no character that JSON escapes.
-    fields |= {name: f"""concat('"', {name}, '"')""" for name in ("event_id", "model", "model_version")}
+    fields |= {name: f"""concat('"', {name}, '"')""" for name in IDENTITY}
     fields["key"] = f"CASE WHEN key IS NULL THEN 'null' ELSE {_quoted('string(key)')} END"
     # Put together here: to_json takes twice the time.
     named = ", ',', ".join(f"""'"{name}":', {field}""" for name, field in fields.items())
-    return outcomes.selectExpr(
-        "coalesce(key, encode(event_id, 'UTF-8')) AS key", f"concat('{{', {named}, '}}') AS value"
-    )
+    return f"concat('{{', {named}, '}}')"
+
+
+def _rejected_headers() -> str:
+    """Return SQL for the headers of a bad message's record."""
+    added = {
+        "__connect.errors.topic": "topic",
+        "__connect.errors.partition": "string(`partition`)",
+        "__connect.errors.offset": "string(`offset`)",
+        "__connect.errors.stage": "'DECODE'",
+        "__connect.errors.exception.message": DETAIL,
+        "reason": REASON,
+        "event-id": "event_id",
+        "app-version": _literal(__version__),
+    }
+    headers = ", ".join(f"struct('{name}' AS key, encode({value}, 'UTF-8') AS value)" for name, value in added.items())
+    own = "coalesce(headers, cast(array() AS array<struct<key:string,value:binary>>))"
+    return f"concat({own}, array({headers}))"
 
 
 def _number(name: str) -> str:
@@ -205,7 +255,7 @@ def rows_without(rows: DataFrame, there: DataFrame) -> DataFrame:
         return rows
     # Delta's statistics let it pass over the files of earlier times.
     later = there.filter(F.col("event_time") >= F.timestamp_micros(F.lit(first)))
-    return rows.join(later.select(*_IDENTITY).distinct(), _IDENTITY, "left_anti").select(*rows.columns)
+    return rows.join(later.select(*IDENTITY).distinct(), IDENTITY, "left_anti").select(*rows.columns)
 
 
 def rejected_documents(judged: DataFrame) -> DataFrame:
@@ -215,41 +265,28 @@ def rejected_documents(judged: DataFrame) -> DataFrame:
     )
 
 
-def rejected_records(judged: DataFrame) -> DataFrame:
-    """Return the bad messages as Kafka records: their own key, value and headers, and headers that say why.
+def records_without(records: DataFrame, there: DataFrame) -> DataFrame:
+    """Return the records (of ``records``) that are not among those that are there (by their ``identities``)."""
+    same = [records[name].eqNullSafe(there[name]) for name in ("topic", *IDENTITY)]
+    return records.join(there, same, "left_anti")
 
-    The names that begin with ``__connect.errors.`` are those of Kafka Connect's dead letter queue, so that existing
-    tools read them.
+
+def identities(written: DataFrame, rejected: str) -> DataFrame:
+    """Return ``topic``, ``event_id``, ``model`` and ``model_version`` of records that were read from our topics.
+
+    Args:
+        written: the records, as Spark's Kafka source has them.
+        rejected: topic of the bad messages, whose records name their event in a header.
     """
-    added = {
-        "__connect.errors.topic": "topic",
-        "__connect.errors.partition": "string(`partition`)",
-        "__connect.errors.offset": "string(`offset`)",
-        "__connect.errors.stage": "'DECODE'",
-        "__connect.errors.exception.message": DETAIL,
-        "reason": REASON,
-        "event-id": "event_id",
-        "app-version": _literal(__version__),
-    }
-    headers = ", ".join(f"struct('{name}' AS key, encode({value}, 'UTF-8') AS value)" for name, value in added.items())
-    own = "coalesce(headers, cast(array() AS array<struct<key:string,value:binary>>))"
-    return judged.filter(f"{REASON} IS NOT NULL").selectExpr(
-        "key", "value", f"concat({own}, array({headers})) AS headers"
-    )
-
-
-def without(outcomes: DataFrame, records: DataFrame) -> DataFrame:
-    """Return the outcomes that are not among the records of the predictions topic."""
-    value = F.from_json(F.col("value").cast("string"), ", ".join(f"{name} string" for name in _IDENTITY))
-    return outcomes.join(records.select(value.alias("value")).select("value.*").distinct(), _IDENTITY, "left_anti")
-
-
-def rejected_without(judged: DataFrame, records: DataFrame) -> DataFrame:
-    """Return the judged rows that are not among the records of the rejected topic."""
+    value = F.from_json(F.col("value").cast("string"), ", ".join(f"{name} string" for name in IDENTITY))
     # The last header of that name is ours: what came with the message stands before it.
-    ids = F.filter("headers", lambda header: header["key"] == "event-id")
-    there = records.select(F.element_at(ids, -1)["value"].cast("string").alias("event_id")).distinct()
-    return judged.join(there, "event_id", "left_anti")
+    header = F.element_at(F.filter("headers", lambda header: header["key"] == "event-id"), -1)["value"].cast("string")
+    bad = F.col("topic") == rejected
+    return written.select(
+        "topic",
+        F.when(bad, header).otherwise(value["event_id"]).alias("event_id"),
+        *(F.when(~bad, value[name]).alias(name) for name in IDENTITY if name != "event_id"),
+    ).distinct()
 
 
 def _labels(models: Sequence[ServedModel]) -> range:

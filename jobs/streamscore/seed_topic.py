@@ -65,6 +65,8 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
         InputError: the data set cannot be used.
         ServerError: the broker did not take the messages.
     """
+    from pyspark.sql import functions as F
+
     settings = config.seed
     with step(f"Reading {settings.source}"):
         rows = dataset.numbered(spark, settings, config.message.columns)
@@ -80,7 +82,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     if settings.rate is None:
         records = _records(rows, config, range(settings.repeat), there)
         with _counted(config, wanted):
-            sinks.write_topic(records.select("key", "value", "headers"), config.kafka, config.kafka.topics.input)
+            sinks.write_topic(records.withColumn("topic", F.lit(config.kafka.topics.input)), config.kafka)
     else:
         send_paced(_in_order(rows, config, there), wanted, settings.rate, config)
     seconds = time.monotonic() - started

@@ -1,4 +1,4 @@
-"""Writing: one batch of outcomes to the rejected topic, Elasticsearch, Kafka and a Delta table, in that order."""
+"""Writing: one batch to Elasticsearch, to Kafka's two topics and to a Delta table, in that order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamscore.config import Config, Delta, Elasticsearch, Kafka
 from streamscore.console import log
 from streamscore.errors import ServerError
 from streamscore.schema import DOCUMENT_ID, TABLE_ROW
-from streamscore.sources import delta_table, kafka_options, topic_since
+from streamscore.sources import delta_table, kafka_options, topics_since
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -84,43 +84,48 @@ class BatchWriter:
             self.not_started = True
             raise NotStarted
         faults.reach("entry")
-        # All sinks read the batch; without this Kafka would be read, and every model applied, once for each.
-        batch.persist()
+        # Sinks that read the batch one after the other would read Kafka, and apply every model, once each.
+        several = self.config.elasticsearch.enabled or self.config.delta.table is not None
+        if several:
+            batch.persist()
         try:
             replay = self.replay if self.replay and batch_id <= self.replay.last_batch else None
-            outcomes = messages.outcomes(batch, self.models)
-            self._write(batch, outcomes, replay)
-            self._write_delta(outcomes, replay, batch_id)
+            if self.config.elasticsearch.enabled:
+                self._write_documents(batch)
+            self._write_records(batch, replay)
+            if self.config.delta.table is not None:
+                self._write_rows(batch, replay, batch_id)
             self.sink = None
         finally:
-            batch.unpersist()
+            if several:
+                batch.unpersist()
         self.finished = batch_id == self.last_batch
 
-    def _write(self, batch: DataFrame, outcomes: DataFrame, replay: Replay | None) -> None:
-        kafka, names, search = self.config.kafka, self.config.kafka.topics, self.config.elasticsearch
-        new_batch, new_outcomes = batch, outcomes
+    def _write_documents(self, batch: DataFrame) -> None:
+        settings = self.config.elasticsearch
+        self.sink = f"Elasticsearch at {settings.url}"
+        for point, documents, name in (
+            ("rejected", messages.rejected_documents(batch), settings.rejected_index),
+            ("index", messages.documents(messages.outcomes(batch, self.models)), settings.index),
+        ):
+            faults.write(point, documents, partial(self._write_patiently, name=name))
+
+    def _write_records(self, batch: DataFrame, replay: Replay | None) -> None:
+        kafka, names = self.config.kafka, self.config.kafka.topics
+        self.sink = f"the Kafka topics {names.predictions!r} and {names.rejected!r}"
+        records = messages.records(batch, self.models, names.predictions, names.rejected)
         if replay is not None:
             log.info("a batch that may have been written before: looking for what is there")
-            there = partial(topic_since, batch.sparkSession, kafka, since=max(0, replay.since - SKEW_MS))
-            new_batch = messages.rejected_without(batch, there(names.rejected))
-            new_outcomes = messages.without(outcomes, there(names.predictions))
-        self.sink = f"the Kafka topic {names.rejected!r}"
-        rejected = messages.rejected_records(new_batch)
-        faults.write("rejected", rejected, lambda frame: write_topic(frame, kafka, names.rejected))
-        if search.enabled:
-            self.sink = f"Elasticsearch at {search.url}"
-            self._write_patiently(messages.rejected_documents(batch), search.rejected_index)
-            documents = messages.documents(outcomes)
-            faults.write("index", documents, lambda frame: self._write_patiently(frame, search.index))
-        self.sink = f"the Kafka topic {names.predictions!r}"
-        records = messages.outcome_records(new_outcomes)
-        faults.write("predictions", records, lambda frame: write_topic(frame, kafka, names.predictions))
+            since = max(0, replay.since - SKEW_MS)
+            written = topics_since(batch.sparkSession, kafka, [names.predictions, names.rejected], since)
+            records = messages.records_without(records, messages.identities(written, names.rejected))
+        faults.write(
+            "records", records.select("topic", "key", "value", "headers"), lambda frame: write_topic(frame, kafka)
+        )
 
-    def _write_delta(self, outcomes: DataFrame, replay: Replay | None, batch_id: int) -> None:
+    def _write_rows(self, batch: DataFrame, replay: Replay | None, batch_id: int) -> None:
         settings = self.config.delta
-        if settings.table is None:
-            return
-        rows = messages.table_rows(outcomes)
+        rows = messages.table_rows(messages.outcomes(batch, self.models))
         self.sink = f"the Delta table {settings.table}"
         write_table(rows, settings, self.query(), batch_id)
         if replay is not None:
@@ -182,13 +187,12 @@ class StatusWriter:
             self._client.close()
 
 
-def write_topic(records: DataFrame, kafka: Kafka, topic: str) -> None:
-    """Append records (``key``, ``value`` and perhaps ``headers``) to a topic, at least once each.
+def write_topic(records: DataFrame, kafka: Kafka) -> None:
+    """Append records (``topic``, ``key``, ``value`` and perhaps ``headers``) to their topics, at least once each.
 
     If it raises, some of them may have been written.
     """
-    options = {**_DURABLE, **kafka_options(kafka), "topic": topic, "includeHeaders": "true"}
-    records.write.format("kafka").options(**options).save()
+    records.write.format("kafka").options(**_DURABLE, **kafka_options(kafka), includeHeaders="true").save()
 
 
 def write_index(documents: DataFrame, settings: Elasticsearch, index: str) -> None:

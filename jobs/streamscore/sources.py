@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,12 +48,12 @@ def topic(spark: SparkSession, kafka: Kafka, name: str) -> DataFrame:
     return spark.read.format("kafka").options(**options).load()
 
 
-def topic_since(spark: SparkSession, kafka: Kafka, name: str, since: int) -> DataFrame:
-    """Return what a topic has got since a moment (epoch milliseconds), in the columns of Spark's Kafka source."""
+def topics_since(spark: SparkSession, kafka: Kafka, names: Sequence[str], since: int) -> DataFrame:
+    """Return what some topics have got since a moment (epoch milliseconds), in the columns of Spark's Kafka source."""
     options = {
         **_READING,
         **kafka_options(kafka),
-        "subscribe": name,
+        "subscribe": ",".join(names),
         "includeHeaders": "true",
         "startingTimestamp": str(since),
         # A partition without a later record has nothing to give; by default Spark would fail.

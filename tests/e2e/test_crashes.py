@@ -11,11 +11,11 @@ from jobs import Job, environment
 from streamscore import score_stream, submit, topics
 from streamscore.local import stack
 
-POINTS = ["entry", "rejected-half", "rejected", "index-half", "index", "predictions-half", "predictions", "committed"]
+POINTS = ["entry", "rejected-half", "rejected", "index-half", "index", "records-half", "records", "committed"]
 KILLS = [
     *((point, "kill-group", 1 + number % 2) for number, point in enumerate(POINTS)),
-    *((point, "kill-group", 2) for point in ("entry", "rejected", "index", "predictions")),
-    *((point, "kill-python", 2) for point in ("rejected-half", "index-half", "predictions-half", "committed")),
+    *((point, "kill-group", 2) for point in ("entry", "rejected", "index", "records")),
+    *((point, "kill-python", 2) for point in ("rejected-half", "index-half", "records-half", "committed")),
 ]
 EVENTS_PER_RUN = 300
 

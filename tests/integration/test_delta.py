@@ -57,7 +57,7 @@ def rows(spark, config):
 def test_restart_after_a_fault_behind_the_table_s_commit_doubles_nothing(spark, world, fails_at, small_models):
     """The batch is in the table and not in the checkpoint, twice in a row; and once it is in neither."""
     config, ledger = world()
-    for point in ("delta:raise:1", "delta:raise:1", "predictions:raise:1", "delta:raise:2"):
+    for point in ("delta:raise:1", "delta:raise:1", "records:raise:1", "delta:raise:2"):
         fails_at(config, point)
     written = len(rows(spark, config))
     score_stream.run(spark, config)

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from streamscore import faults, messages, models, score_stream, sinks, sources, topics
 from streamscore.errors import CheckpointError, RejectedShareError, StreamError
 
-POINTS = ["entry", "rejected-half", "rejected", "index-half", "index", "predictions-half", "predictions"]
+POINTS = ["entry", "rejected-half", "rejected", "index-half", "index", "records-half", "records"]
 
 
 @pytest.fixture
@@ -81,8 +81,7 @@ def no_document_id(monkeypatch):
 
 def no_replay_filter(monkeypatch):
     """Everything is written again."""
-    monkeypatch.setattr(messages, "without", lambda outcomes, _: outcomes)
-    monkeypatch.setattr(messages, "rejected_without", lambda judged, _: judged)
+    monkeypatch.setattr(messages, "records_without", lambda records, _: records)
 
 
 def no_memory_of_a_disorderly_end(monkeypatch):
@@ -94,12 +93,8 @@ def filter_forgets_the_version(monkeypatch):
     """A filter that takes one model's record for the other's."""
     monkeypatch.setattr(
         messages,
-        "without",
-        lambda outcomes, records: outcomes.join(
-            records.select(F.get_json_object(F.col("value").cast("string"), "$.event_id").alias("event_id")),
-            "event_id",
-            "left_anti",
-        ),
+        "records_without",
+        lambda records, there: records.join(there.select("event_id"), "event_id", "left_anti"),
     )
 
 
@@ -109,9 +104,8 @@ def failure_swallowed(monkeypatch):
 
     def quiet(frame, *rest):
         try:
-            if frame.columns == ["key", "value"]:
-                raise RuntimeError  # noqa: TRY301 (the broker did not take them)
-            write(frame, *rest)
+            write(frame.filter("topic = 'nowhere'"), *rest)
+            raise RuntimeError  # noqa: TRY301 (the broker did not take them)
         except RuntimeError:
             pass
 
@@ -136,10 +130,9 @@ def decoder_without_checks(monkeypatch):
 
 def wrong_reason(monkeypatch):
     """A reason that is always the same."""
-    records = messages.rejected_records
-    monkeypatch.setattr(
-        messages, "rejected_records", lambda judged: records(judged.withColumn("reason", F.lit("not_json")))
-    )
+    judge = messages.judge
+    same = F.when(F.col("reason").isNotNull(), "not_json").alias("reason")
+    monkeypatch.setattr(messages, "judge", lambda *given: judge(*given).withColumn("reason", same))
 
 
 def label_compared_the_wrong_way(monkeypatch):
@@ -192,7 +185,7 @@ def test_the_oracle_notices(spark, world, fault, small_models, monkeypatch, bug)
     config, ledger = world(count=300)
     with monkeypatch.context() as broken:
         bug(broken)
-        points = [] if bug is begins_at_the_end else ["predictions-half", "index"]  # it has no batch to break off
+        points = [] if bug is begins_at_the_end else ["records-half", "index"]  # it has no batch to break off
         run_to_the_end(spark, config, fault, points)
     judgement = oracle.faults(oracle.judge(spark, config, ledger, small_models))
 
@@ -202,7 +195,7 @@ def test_the_oracle_notices(spark, world, fault, small_models, monkeypatch, bug)
 def test_create_in_place_of_index_would_stop_the_stream(spark, world, fault, monkeypatch):
     """The operation `create` refuses what a replay writes again."""
     config, _ = world(count=100)
-    fault("predictions:raise:1")
+    fault("records:raise:1")
     with pytest.raises(StreamError):
         score_stream.run(spark, config)
     fault("none:raise:1")

@@ -1,5 +1,7 @@
 """The benchmark's arithmetic."""
 
+from itertools import pairwise
+
 import pytest
 
 from figures import Run, median_cpu, percentile, ratio
@@ -39,8 +41,15 @@ def test_percentiles_are_of_the_nearest_rank(share, expected):
 
 def test_the_steady_state_leaves_out_the_first_two_batches_and_the_last():
     """Warm-up, and a batch that may be smaller; empty ones do not count at all."""
-    batches = [(0, 9), (10, 900), (10, 500), (20, 100), (20, 300), (1, 80)]
-    progress = [{"numInputRows": rows, "durationMs": {"triggerExecution": ms}} for rows, ms in batches]
+    ends = [(0, 9), (10, 900), (20, 500), (40, 100), (60, 300), (61, 80)]
+    progress = [batch(0, *ends[0]), *(batch(start, *end) for (start, _), end in pairwise(ends))]
 
     assert steady(progress) == (40, 0.4)
     assert steady(progress[:4]) == (20, 0.1)
+
+
+def batch(start, end, milliseconds):
+    """The progress of a batch that read each of its events twice."""
+    offsets = [{"ml": {"0": place}} for place in (start, end)]
+    source = {"startOffset": offsets[0] if start else None, "endOffset": offsets[1]}
+    return {"numInputRows": 2 * (end - start), "durationMs": {"triggerExecution": milliseconds}, "sources": [source]}
