@@ -24,6 +24,10 @@ ROOT = Path(__file__).parents[1]
 ARTIFACTS = ROOT / ".streamscore" / "artifacts"  # the demo's, so that nothing is fetched twice
 IN_CI = os.environ.get("CI") == "true"
 
+# Tests start some seventy JVMs, each for half a minute: the optimising compiler would take half of their CPU time and
+# be ready when they end.
+os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1")
+
 
 @pytest.fixture(scope="session")
 def root() -> Path:
