@@ -20,7 +20,8 @@ from typing import Any
 
 import plots
 import report
-from cases import FULL, GROUPS, QUICK, SMOKE, Bench, as_json
+from cases import FULL, GROUPS, QUICK, SMOKE, Bench
+from figures import as_json
 from servers import ROOT, TEST_BED, running
 from streamscore.console import set_up_logging
 
@@ -57,8 +58,7 @@ def main() -> None:
 def measured(scale: str, only: Sequence[str], file: Path) -> dict[str, Any]:
     """Run cases and return the figures, with those that the file has of other cases; it is written after each case."""
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    about = {"scale": scale, "date": time.strftime("%Y-%m-%d"), "machine": report.machine()}
-    result: dict[str, Any] = {**about, "cases": {}, "growth": {}}
+    result: dict[str, Any] = {"scale": scale, "machine": report.machine(), "cases": {}, "growth": {}}
     if file.exists() and (before := json.loads(file.read_text(encoding="utf-8")))["scale"] == scale:
         result |= {"cases": before["cases"], "growth": before["growth"]}
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -66,14 +66,12 @@ def measured(scale: str, only: Sequence[str], file: Path) -> dict[str, Any]:
         bench = Bench(bed, SCALES[scale])
         try:
             for group in (group for group in GROUPS if group.__name__ in only):
-                bench.rows.clear()
                 begun = time.monotonic()
-                group(bench)
+                rows = as_json([*group(bench)])
                 print(f"# {group.__name__}: {time.monotonic() - begun:.0f} s", flush=True)
-                rows = as_json(bench.rows)
                 for row in rows:
                     print(report.line(row), flush=True)
-                known = result["cases"] | {group.__name__: rows}
+                known = result["cases"] | {group.__name__: {"date": time.strftime("%Y-%m-%d"), "rows": rows}}
                 result["cases"] = {name: known[name] for name in CASES if name in known}
                 result["growth"] |= bench.growth
                 file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -8,8 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypedDict
+from dataclasses import dataclass, field
 
 import psutil
 
@@ -17,7 +16,7 @@ import data
 import latency
 import peers
 import variants
-from figures import Run, median_cpu, ratio
+from figures import Growth, Row, Run, compared
 from servers import INPUT, KAFKA_ONLY, Bed
 from streamscore import submit, topics
 from streamscore.config import Config
@@ -36,49 +35,14 @@ class Scale:
     """Events that a slow plain loop gets."""
     live: float
     """Seconds of a latency run, a third of it warm-up."""
-    growth: bool
+    grown: int
+    """Events for each size of what grows; 0: it is not measured."""
     batch: int = 100_000
 
 
-FULL = Scale(5, 1_200_000, 400_000, 60_000, 60.0, growth=True)
-QUICK = Scale(2, 300_000, 100_000, 20_000, 24.0, growth=False, batch=50_000)
-SMOKE = Scale(1, 2_000, 1_000, 500, 12.0, growth=False, batch=1_000)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table."""
-
-    title: str
-    value: float
-    """The median over the rounds."""
-    least: float
-    largest: float
-    floor: float | None = None
-    at_most: bool = False
-    """Whether the floor is the most that is allowed, rather than the least."""
-    unit: str = ""
-    """What the value is, if it is no ratio."""
-    rates: Sequence[float] = ()
-    """Median events (or rows, or documents) per second of the two sides."""
-    cpu: Sequence[Mapping[str, float]] = ()
-    """Median CPU microseconds per event, by process, of the two sides."""
-
-    @property
-    def holds(self) -> bool | None:
-        """Whether the floor is reached; None if there is none."""
-        if self.floor is None:
-            return None
-        return self.value <= self.floor if self.at_most else self.value >= self.floor
-
-
-class Growth(TypedDict):
-    """What an event costs as something grows."""
-
-    process: str
-    """Whose CPU time it is."""
-    cost: dict[str, float]
-    """CPU microseconds per event, by size."""
+FULL = Scale(5, 1_200_000, 400_000, 60_000, 60.0, grown=300_000)
+QUICK = Scale(2, 300_000, 100_000, 20_000, 24.0, grown=0, batch=50_000)
+SMOKE = Scale(1, 2_000, 1_000, 500, 12.0, grown=2_000, batch=1_000)
 
 
 @dataclass
@@ -87,7 +51,6 @@ class Bench:
 
     bed: Bed
     scale: Scale
-    rows: list[Row] = field(default_factory=list)
     growth: dict[str, Growth] = field(default_factory=dict)
     """By what grows."""
 
@@ -140,16 +103,9 @@ class Bench:
         rounds = [{name: run() for name, run in sides.items()} for _ in range(self.scale.rounds)]
         return {name: [turn[name] for turn in rounds] for name in sides}
 
-    def add(self, title: str, these: Sequence[Run], those: Sequence[Run], floor: float | None = None) -> None:
-        """Add the row of a ratio of rates."""
-        found = ratio([run.rate for run in these], [run.rate for run in those])
-        rates = [statistics.median(run.rate for run in side) for side in (these, those)]
-        cpu = [median_cpu(side) for side in (these, those)]
-        self.rows.append(Row(title, found.median, found.least, found.largest, floor, rates=rates, cpu=cpu))
-
     # --- the groups of cases ------------------------------------------------------------------------------------
 
-    def kafka(self) -> None:
+    def kafka(self) -> Iterator[Row]:
         """Kafka to Kafka: two models, 110 features, some 15 of them set."""
         self.shape("article", self.scale.events)
         keys = (KAFKA_ONLY, self.bed.model_keys("article"))
@@ -175,9 +131,9 @@ class Bench:
             ("streamscore ÷ Spark with a Python UDF for a decoder", "python", None),
             ("streamscore ÷ Spark with from_json unchecked, all columns, no persist", "common", None),
         ):
-            self.add(title, found["ours"], found[those], floor)
+            yield compared(title, found["ours"], found[those], floor)
 
-    def both_sinks(self) -> None:
+    def both_sinks(self) -> Iterator[Row]:
         """Kafka and Elasticsearch: two models, two documents per event."""
         self.shape("article", self.scale.documents)
         keys = (self.bed.model_keys("article"),)
@@ -190,21 +146,21 @@ class Bench:
             }
         )
         documents = [Run(2 * run.events, run.seconds, run.cpu) for run in found["ours"]]
-        self.add(
+        yield compared(
             "both sinks: documents ÷ bare bulk loader, ready-made bodies, two threads", documents, found["bulk"], 0.80
         )
-        self.add("both sinks: streamscore ÷ from_json, all columns, no persist", found["ours"], found["common"])
-        self.add("both sinks ÷ Kafka alone", found["ours"], found["kafka only"])
+        yield compared("both sinks: streamscore ÷ from_json, all columns, no persist", found["ours"], found["common"])
+        yield compared("both sinks ÷ Kafka alone", found["ours"], found["kafka only"])
 
-    def shapes(self) -> None:
+    def shapes(self) -> Iterator[Row]:
         """Kafka to Kafka with other vectors."""
         for name, words in (("criteo", "39 of 16,384 set"), ("dense", "1,000 dense")):
             self.shape(name, self.scale.events // (1 if name == "criteo" else 8))
             keys = (KAFKA_ONLY, self.bed.model_keys(name))
             found = self.compare({kind: self.streamed(kind, *keys) for kind in ("scored", "copied")})
-            self.add(f"vectors of {words}: streamscore ÷ Spark that copies", found["scored"], found["copied"])
+            yield compared(f"vectors of {words}: streamscore ÷ Spark that copies", found["scored"], found["copied"])
 
-    def waiting(self) -> None:
+    def waiting(self) -> Iterator[Row]:
         """Latency at 1,000 events per second, Kafka to Kafka."""
         values = data.messages(data.shape("article"))
         for words, trigger, floors in (
@@ -224,9 +180,9 @@ class Bench:
                 each = [found[name] for found in seen[1:]]  # the first run warms up
                 floor = {"p50": floors[0], "p99": floors[1]}.get(name) if floors else None
                 title = f"latency {name} at 1,000 events/s, {words}"
-                self.rows.append(Row(title, statistics.median(each), min(each), max(each), floor, True, "ms"))
+                yield Row(title, statistics.median(each), min(each), max(each), floor, True, "ms")
 
-    def kernels(self) -> None:
+    def kernels(self) -> Iterator[Row]:
         """The parts of the work, on events in memory, outcomes thrown away."""
         self.shape("article", min(self.scale.events, 600_000))
         two, eight = self.bed.model_keys("article", 2), self.bed.model_keys("article", 8)
@@ -240,27 +196,27 @@ class Bench:
                 "eight": self.in_memory("scored", eight),
             }
         )
-        self.add(
+        yield compared(
             "strict decode and two models ÷ from_json unchecked and two models",
             found["scored"],
             found["unchecked"],
             1.3,
         )
-        self.add("strict decode alone ÷ from_json unchecked", found["decode"], found["from_json"])
-        self.add("eight models ÷ two, no sink", found["eight"], found["scored"])
+        yield compared("strict decode alone ÷ from_json unchecked", found["decode"], found["from_json"])
+        yield compared("eight models ÷ two, no sink", found["eight"], found["scored"])
         self.engine.run(variants.drop)
 
-    def models(self) -> None:
+    def models(self) -> Iterator[Row]:
         """Kafka to Kafka with one, two and eight models: as many records per event."""
         self.shape("article", self.scale.events // 2)
         sides = {
             count: self.streamed("scored", KAFKA_ONLY, self.bed.model_keys("article", count)) for count in (1, 2, 8)
         }
         found = self.compare({str(count): run for count, run in sides.items()})
-        self.add("eight models ÷ two, Kafka to Kafka: events", found["8"], found["2"], 0.5)
-        self.add("one model ÷ two, Kafka to Kafka: events", found["1"], found["2"])
+        yield compared("eight models ÷ two, Kafka to Kafka: events", found["8"], found["2"], 0.5)
+        yield compared("one model ÷ two, Kafka to Kafka: events", found["1"], found["2"])
 
-    def cores(self) -> None:
+    def cores(self) -> Iterator[Row]:
         """One core against two, without a broker beside it: events in memory, records made and thrown away."""
         self.shape("article", min(self.scale.events, 600_000))
         keys = self.bed.model_keys("article")
@@ -274,13 +230,13 @@ class Bench:
                 "one": lambda: lone.run(variants.in_memory, keys, kind="encoded", pids=pids),
             }
         )
-        self.add("two cores ÷ one, broker not counted", found["two"], found["one"], 1.5)
+        yield compared("two cores ÷ one, broker not counted", found["two"], found["one"], 1.5)
         self.engine.run(variants.drop)
         lone.close()
 
-    def memory(self) -> None:
+    def memory(self) -> Iterator[Row]:
         """Memory of the job as it is submitted, with a heap of 1 GB, over ten times the first batches' time."""
-        batches = 30 if self.scale.growth else 10
+        batches = 30 if self.scale.rounds > 2 else 10
         self.shape("article", batches * self.scale.batch)
         models = self.bed.model_keys("article")
         keys = [KAFKA_ONLY, models, "spark.driver_memory=1g", "stream.available_now=true"]
@@ -289,12 +245,12 @@ class Bench:
         peaks = list(_peaks(config, [*self.bed.keys, *keys], batches * self.scale.batch * 2))
         early = max(size for share, size in peaks if share <= 0.2)
         late = max(size for _, size in peaks)
-        self.rows.append(Row("peak memory of the job's JVM, heap of 1 GB", late, late, late, 1.6, True, "GB"))
+        yield Row("peak memory of the job's JVM, heap of 1 GB", late, late, late, 1.6, True, "GB")
         growth = 100 * (late / early - 1)
         title = "growth of that peak between the first fifth of a run and its end"
-        self.rows.append(Row(title, growth, growth, growth, 10.0, True, "%"))
+        yield Row(title, growth, growth, growth, 10.0, True, "%")
 
-    def seed(self) -> None:
+    def seed(self) -> Iterator[Row]:
         """The seed job against reading the same file and making the same messages."""
         rows = max(5_000, self.scale.events // 5_000 * 5_000)
         self.engine.run(variants.write_rows, rows=rows, shape="article")
@@ -309,12 +265,15 @@ class Bench:
         found = self.compare(
             {"seeded": seeded, "encoded": lambda: self.engine.run(variants.seed_encoded, pids=self.pids)}
         )
-        self.add("seed_topic ÷ the same rows encoded and thrown away", found["seeded"], found["encoded"], 0.5)
+        yield compared("seed_topic ÷ the same rows encoded and thrown away", found["seeded"], found["encoded"], 0.5)
 
-    def grow(self) -> None:
-        """Cost per event against what grows, one thing at a time; without repetition, for the plots."""
-        if not self.scale.growth:
-            return
+    def grow(self) -> Iterator[Row]:
+        """Cost per event against what grows, one thing at a time and without repetition: for the plots, no row."""
+        if self.scale.grown:
+            self._grow()
+        yield from ()
+
+    def _grow(self) -> None:
         for what, sizes in (
             ("entries set in a vector", {str(n): f"sparse-16384-{n}" for n in (5, 15, 39, 100, 300, 1_000)}),
             ("length of a vector", {str(n): f"sparse-{n}-15" for n in (110, 1_000, 16_384, 131_072, 1_048_576)}),
@@ -332,7 +291,7 @@ class Bench:
         self.engine.run(variants.train, folder=self.bed.models, shape=shape)
         config = self.bed.config(*keys)
         topics.delete(config.kafka, config.kafka.topics.input)
-        self.bed.fill(shape, 300_000, *keys)
+        self.bed.fill(shape, self.scale.grown, *keys)
         run = self.streamed("scored", KAFKA_ONLY, self.bed.model_keys(shape, models), *keys)
         run()
         self.growth.setdefault(what, {"process": "job", "cost": {}})["cost"][size] = run().cpu["job"]
@@ -354,7 +313,7 @@ class Bench:
         self.engine.close()
 
 
-GROUPS: Sequence[Callable[[Bench], None]] = (
+GROUPS: Sequence[Callable[[Bench], Iterator[Row]]] = (
     Bench.kafka,
     Bench.both_sinks,
     Bench.shapes,
@@ -397,8 +356,3 @@ def _jvm_gigabytes(job: subprocess.Popen[bytes]) -> float:
         )
     except psutil.NoSuchProcess:
         return 0.0
-
-
-def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return rows as JSON takes them."""
-    return [asdict(row) | {"holds": row.holds} for row in rows]

@@ -38,12 +38,18 @@ def line(row: Row) -> str:
 
 def rows(result: Mapping[str, Any]) -> list[Row]:
     """Return the rows of all cases."""
-    return [row for case in result["cases"].values() for row in case]
+    return [row for case in result["cases"].values() for row in case["rows"]]
+
+
+def dates(result: Mapping[str, Any]) -> str:
+    """Return the day of the cases, or the first and the last of several."""
+    found = sorted({case["date"] for case in result["cases"].values()})
+    return " to ".join(dict.fromkeys((found[0], found[-1])))
 
 
 def as_text(result: Mapping[str, Any]) -> str:
     """Return the whole table as text, and what each side spent."""
-    lines = [f"{result['scale']}, {result['date']}, {_told(result['machine'])}", *map(line, rows(result))]
+    lines = [f"{result['scale']}, {dates(result)}, {_told(result['machine'])}", *map(line, rows(result))]
     lines += ["", "CPU microseconds per event, by process:"]
     lines += [f"  {row['title']:<78} {' | '.join(map(spent, row['cpu']))}" for row in rows(result) if row["cpu"]]
     return "\n".join(lines)
@@ -52,7 +58,7 @@ def as_text(result: Mapping[str, Any]) -> str:
 def as_markdown(result: Mapping[str, Any]) -> str:
     """Return the whole table as Markdown."""
     lines = [
-        f"Measured on {result['date']} (`{result['scale']}`): {_told(result['machine'])}.",
+        f"Measured on {dates(result)} (`{result['scale']}`): {_told(result['machine'])}.",
         "",
         "| what | median | spread | floor | events/s | CPU µs per event |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -13,7 +14,7 @@ from streamscore import __version__
 from streamscore import config as configuration
 from streamscore.cli import kibana, models, rejected
 from streamscore.cli.options import ConfigOption, SetOption
-from streamscore.config import Config, TimeRange
+from streamscore.config import TimeRange
 from streamscore.console import log, set_up_logging
 from streamscore.errors import ServerError, SetupError, StreamscoreError
 from streamscore.runner import fail
@@ -76,13 +77,20 @@ def create(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa
 @app.command()
 def status(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
     """Say what runs; exit code 1 if a server does not answer."""
-    settings = configuration.load(config, set)
     import pyspark
+
+    from streamscore import index, topics
+
+    settings = configuration.load(config, set)
 
     typer.echo(f"{'streamscore':<14} {__version__}, state in {settings.state_dir}")
     typer.echo(f"{'java':<14} {_java()}")
     typer.echo(f"{'spark':<14} {pyspark.__version__}")
-    answers = [_kafka_answers(settings), _elasticsearch_answers(settings)]
+    kafka, search = settings.kafka, settings.elasticsearch
+    answers = [
+        _answers("kafka", kafka.bootstrap_servers, lambda: f"topics: {', '.join(topics.names(kafka, 3.0)) or 'none'}"),
+        _answers("elasticsearch", search.url, lambda: f"version {index.health(search, 3.0)}"),
+    ]
     raise typer.Exit(0 if all(answers) else 1)
 
 
@@ -230,27 +238,13 @@ def _java() -> str:
         return f"none: {error}"
 
 
-def _kafka_answers(settings: Config) -> bool:
-    from streamscore import topics
-
+def _answers(name: str, address: str, ask: Callable[[], str]) -> bool:
+    """Print what a server says of itself, or that it does not answer, and tell whether it did."""
     try:
-        existing = topics.names(settings.kafka, timeout=3.0)
+        said = ask()
     except ServerError as error:
         log.debug("%s", error)
-        typer.echo(f"{'kafka':<14} does not answer at {settings.kafka.bootstrap_servers}")
+        typer.echo(f"{name:<14} does not answer at {address}")
         return False
-    typer.echo(f"{'kafka':<14} answers at {settings.kafka.bootstrap_servers}, topics: {', '.join(existing) or 'none'}")
-    return True
-
-
-def _elasticsearch_answers(settings: Config) -> bool:
-    from streamscore import index
-
-    try:
-        version = index.health(settings.elasticsearch, timeout=3.0)
-    except ServerError as error:
-        log.debug("%s", error)
-        typer.echo(f"{'elasticsearch':<14} does not answer at {settings.elasticsearch.url}")
-        return False
-    typer.echo(f"{'elasticsearch':<14} {version} answers at {settings.elasticsearch.url}")
+    typer.echo(f"{name:<14} answers at {address}, {said}")
     return True
