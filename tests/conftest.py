@@ -289,10 +289,13 @@ def fill():
     return write
 
 
-def pytest_collection_modifyitems(items) -> None:
-    """Mark the tests that need servers; run the quick tests first."""
+def pytest_collection_modifyitems(config, items) -> None:
+    """Mark the tests that need servers. Quick tests run first, but last where two processes should end together."""
     for item in items:
         if "servers" in item.fixturenames:
             item.add_marker(pytest.mark.servers)
-    order = {"unit": 0, "integration": 1, "e2e": 2}
-    items.sort(key=lambda item: order.get(item.path.relative_to(ROOT / "tests").parts[0], 0))
+    order = ["unit", "integration", "e2e"]
+    items.sort(
+        key=lambda item: order.index(item.path.relative_to(ROOT / "tests").parts[0]),
+        reverse=hasattr(config, "workerinput"),
+    )

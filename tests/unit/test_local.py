@@ -4,6 +4,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,24 @@ def test_failed_download_shows_ivy_s_last_lines_and_leaves_nothing(monkeypatch, 
         artifacts.ensure(tmp_path, [group], java.find())
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_do_not_unpack_the_same_archive_side_by_side(tmp_path, monkeypatch):
+    """Two first runs at once: the second waits, and finds what the first has made."""
+    unpacked = []
+
+    def unpack(_, partial):
+        unpacked.append(partial)
+        time.sleep(0.3)
+        (partial / "elasticsearch-8.7.1").mkdir(parents=True)
+
+    monkeypatch.setattr(artifacts, "_unpack", unpack)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(artifacts.elasticsearch_home, [tmp_path, tmp_path])
+
+    assert first == second
+    assert first.is_dir()
+    assert len(unpacked) == 1
 
 
 def test_free_port_passes_and_a_taken_one_is_named():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
 import ssl
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -59,11 +61,13 @@ def elasticsearch_home(folder: Path) -> Path:
     root = coordinates.ELASTICSEARCH
     home = folder / f"{root.name}-{root.version}"
     if not home.is_dir():
-        partial = home.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        _unpack(folder / ELASTICSEARCH.name / f"{root.name}-{root.version}.zip", partial)
-        (partial / home.name).rename(home)
-        shutil.rmtree(partial)
+        with _alone(folder):
+            if not home.is_dir():
+                partial = home.with_suffix(".partial")
+                shutil.rmtree(partial, ignore_errors=True)
+                _unpack(folder / ELASTICSEARCH.name / f"{root.name}-{root.version}.zip", partial)
+                (partial / home.name).rename(home)
+                shutil.rmtree(partial)
     return home
 
 
@@ -74,13 +78,9 @@ def ensure(folder: Path, groups: Sequence[Group], java: Java) -> None:
         SetupError: a download failed, or a file is not the one that the lock names.
     """
     locked = locked_hashes()
-    incomplete = [group for group in groups if any(not (folder / name).is_file() for name in _names_of(group, locked))]
-    if incomplete:
-        files = sum(len(_names_of(group, locked)) for group in incomplete)
-        title = f"Fetching {files} files for {', '.join(group.name for group in incomplete)}"
-        with step(title) as progress, ThreadPoolExecutor(len(incomplete)) as pool:
-            for _ in pool.map(lambda group: _fetch(group, folder, java, progress), incomplete):
-                pass
+    if _incomplete(folder, groups, locked):
+        with _alone(folder):
+            _fetch_all(folder, _incomplete(folder, groups, locked), java)
     for group in groups:
         verify(folder, _names_of(group, locked), locked)
 
@@ -133,12 +133,35 @@ def _compile_decoder(folder: Path, java: Java) -> None:
     """Compile the message decoder unless this very source was compiled before."""
     jar = folder / "decoder" / decoder.jar_name()
     if not jar.is_file():
-        with step("Compiling the message decoder"):
+        with _alone(folder), step("Compiling the message decoder"):
             decoder.compile_jar(jar, java.executable)
 
 
-def _names_of(group: Group, locked: dict[str, str]) -> list[str]:
+def _names_of(group: Group, locked: Iterable[str]) -> list[str]:
     return [name for name in locked if name.startswith(f"{group.name}/")]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let other processes, which would put the same files into the same folder, wait until these are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _incomplete(folder: Path, groups: Sequence[Group], locked: Iterable[str]) -> list[Group]:
+    return [group for group in groups if any(not (folder / name).is_file() for name in _names_of(group, locked))]
+
+
+def _fetch_all(folder: Path, groups: Sequence[Group], java: Java) -> None:
+    if not groups:
+        return
+    files = sum(len(_names_of(group, locked_hashes())) for group in groups)
+    title = f"Fetching {files} files for {', '.join(group.name for group in groups)}"
+    with step(title) as progress, ThreadPoolExecutor(len(groups)) as pool:
+        for _ in pool.map(lambda group: _fetch(group, folder, java, progress), groups):
+            pass
 
 
 def _fetch(group: Group, folder: Path, java: Java, progress: Step) -> None:
