@@ -22,10 +22,9 @@ demo: install ## set everything up and run the whole flow on real servers
 .PHONY: install
 install: $(VENV)/.java ## virtual environment, locked dependencies, the package
 
-# Two processes, each with servers of its own; a file's tests stay together.
 .PHONY: test
 test: lint types ## install, lint, types, and every test on real servers
-	$(BIN)/python -Im pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -Im pytest
 
 .PHONY: unit
 unit: install-dev ## the tests that need no server

@@ -24,10 +24,6 @@ ROOT = Path(__file__).parents[1]
 ARTIFACTS = ROOT / ".streamscore" / "artifacts"  # the demo's, so that nothing is fetched twice
 IN_CI = os.environ.get("CI") == "true"
 
-# Tests start some seventy JVMs, each for half a minute: the optimising compiler would take half of their CPU time and
-# be ready when they end.
-os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1")
-
 
 @pytest.fixture(scope="session")
 def root() -> Path:
@@ -289,13 +285,10 @@ def fill():
     return write
 
 
-def pytest_collection_modifyitems(config, items) -> None:
-    """Mark the tests that need servers. Quick tests run first, but last where two processes should end together."""
+def pytest_collection_modifyitems(items) -> None:
+    """Mark the tests that need servers; run the quick tests first."""
     for item in items:
         if "servers" in item.fixturenames:
             item.add_marker(pytest.mark.servers)
     order = ["unit", "integration", "e2e"]
-    items.sort(
-        key=lambda item: order.index(item.path.relative_to(ROOT / "tests").parts[0]),
-        reverse=hasattr(config, "workerinput"),
-    )
+    items.sort(key=lambda item: order.index(item.path.relative_to(ROOT / "tests").parts[0]))

@@ -68,6 +68,14 @@ def test_every_message_once_whatever_fails_in_between(spark, world, fault, small
     assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}
 
 
+def test_every_message_once_with_kafka_alone(spark, world, fault, small_models):
+    """Without another sink the batch is read once and kept nowhere; a replay is compared all the same."""
+    config, ledger = world("elasticsearch.enabled=false", count=2000)
+    run_to_the_end(spark, config, fault, ["entry", "records-half", "records"])
+
+    assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}
+
+
 # Deliberate bugs: what is broken, how, and what the oracle must say of it.
 
 

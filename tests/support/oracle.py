@@ -132,42 +132,49 @@ def send(config: Config, messages: Iterable[tuple[str, bytes | None]]) -> None:
 
 
 def judge(spark: SparkSession, config: Config, ledger: Ledger, models: dict[str, str]) -> dict[str, int]:
-    """Compare the two topics and the two indices with the ledger; every count is zero if the promise held."""
+    """Compare topics, indices and table with the ledger, as far as they are written to; zeros if the promise held."""
     expected = _expected(spark, ledger, models)
     outcomes = [json.loads(value) for _, value, _ in _records(spark, config, config.kafka.topics.predictions)]
-    in_kafka = Counter((outcome["key"], outcome["model"]) for outcome in outcomes)
+    count = Counter((outcome["key"], outcome["model"]) for outcome in outcomes)
     rejected = _records(spark, config, config.kafka.topics.rejected)
     in_rejected = Counter(key for key, _, _ in rejected)
-    documents = _documents(config, config.elasticsearch.index)
-    in_index = Counter((document["key"], document["model"]) for document in documents)
-    rejected_documents = _documents(config, config.elasticsearch.rejected_index)
-    ids = {key: headers["event-id"] for key, _, headers in rejected}
-    reasons = {document["event_id"]: document["reason"] for document in rejected_documents}
     found = {(o["key"], o["model"]): (o["prediction"], o["score"], o["label"], o["correct"]) for o in outcomes}
-    indexed = {
-        (d["key"], d["model"]): (d["prediction"], d["score"], d.get("label"), d.get("correct")) for d in documents
-    }
+    reasons = {headers["event-id"]: headers["reason"] for _, _, headers in rejected}
     return {
         **(_judge_table(spark, config, expected) if config.delta.table else {}),
-        "lost": len(expected.keys() - in_kafka.keys()) + len(ledger.bad.keys() - in_rejected.keys()),
-        "duplicated": sum(count - 1 for counts in (in_kafka, in_rejected) for count in counts.values()),
-        "lost documents": len(expected.keys() - in_index.keys()) + max(0, len(ledger.bad) - len(rejected_documents)),
-        "duplicated documents": sum(count - 1 for count in in_index.values())
-        + max(0, len(rejected_documents) - len(ledger.bad)),
-        "phantom": len(in_kafka.keys() - expected.keys())
-        + len(in_index.keys() - expected.keys())
-        + len(in_rejected.keys() - ledger.bad.keys()),
-        "divergent": sum(found.get(key) != value for key, value in expected.items() if key in found)
-        + sum(indexed.get(key) != value for key, value in expected.items() if key in indexed),
+        **(_judge_indices(config, ledger, expected, reasons) if config.elasticsearch.enabled else {}),
+        "lost": len(expected.keys() - count.keys()) + len(ledger.bad.keys() - in_rejected.keys()),
+        "duplicated": sum(times - 1 for counts in (count, in_rejected) for times in counts.values()),
+        "phantom": len(count.keys() - expected.keys()) + len(in_rejected.keys() - ledger.bad.keys()),
+        "divergent": sum(found.get(key) != value for key, value in expected.items() if key in found),
         "wrong reason": sum(
-            ledger.bad[key] != (value, headers["reason"]) or reasons.get(ids[key]) != headers["reason"]
-            for key, value, headers in rejected
-            if key in ledger.bad
+            ledger.bad[key] != (value, headers["reason"]) for key, value, headers in rejected if key in ledger.bad
         ),
     }
 
 
-def _judge_table(spark: SparkSession, config: Config, expected: dict[tuple[str, str], Any]) -> dict[str, int]:
+Expected = dict[tuple[str, str], tuple[float, float, float | None, int | None]]
+"""Prediction, score, label and whether it is right, by the key of the message and the name of the model."""
+
+
+def _judge_indices(config: Config, ledger: Ledger, expected: Expected, reasons: dict[str, str]) -> dict[str, int]:
+    """Compare the two indices with what is expected, and with the reasons that the rejected topic has, by event."""
+    documents = _documents(config, config.elasticsearch.index)
+    count = Counter((document["key"], document["model"]) for document in documents)
+    found = {(d["key"], d["model"]): (d["prediction"], d["score"], d.get("label"), d.get("correct")) for d in documents}
+    rejected = _documents(config, config.elasticsearch.rejected_index)
+    return {
+        "lost documents": len(expected.keys() - count.keys()) + max(0, len(ledger.bad) - len(rejected)),
+        "duplicated documents": len(documents) - len(count) + max(0, len(rejected) - len(ledger.bad)),
+        "phantom documents": len(count.keys() - expected.keys()),
+        "divergent documents": sum(found.get(key) != value for key, value in expected.items() if key in found),
+        "wrong reason in documents": sum(
+            reasons.get(document["event_id"]) != document["reason"] for document in rejected
+        ),
+    }
+
+
+def _judge_table(spark: SparkSession, config: Config, expected: Expected) -> dict[str, int]:
     """Compare the Delta table with what is expected."""
     rows = sources.delta_table(spark, config.delta).collect()
     count = Counter((row["key"], row["model"]) for row in rows)
@@ -185,9 +192,7 @@ def faults(judgement: dict[str, int]) -> dict[str, int]:
     return {name: count for name, count in judgement.items() if count}
 
 
-def _expected(
-    spark: SparkSession, ledger: Ledger, models: dict[str, str]
-) -> dict[tuple[str, str], tuple[float, float, float | None, int | None]]:
+def _expected(spark: SparkSession, ledger: Ledger, models: dict[str, str]) -> Expected:
     """Score the ledger's vectors in a batch job, with the models as Spark loads them."""
     pool = spark.createDataFrame(list(enumerate(ledger.pool)), _SCHEMA)
     expected = {}
