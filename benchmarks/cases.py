@@ -40,7 +40,7 @@ class Scale:
     batch: int = 100_000
 
 
-FULL = Scale(5, 1_200_000, 400_000, 60_000, 60.0, grown=300_000)
+FULL = Scale(5, 1_200_000, 400_000, 60_000, 60.0, grown=200_000)
 QUICK = Scale(2, 300_000, 100_000, 20_000, 24.0, grown=0, batch=50_000)
 SMOKE = Scale(1, 2_000, 1_000, 500, 12.0, grown=2_000, batch=1_000)
 

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -27,6 +28,9 @@ RAW: Final = "_raw"
 """What a model's name ends in when its feature stages are inside of it; valid in every registry."""
 
 _TRACKING_URI: Final = "MLFLOW_TRACKING_URI"
+
+_address_in_use = threading.RLock()
+"""MLflow has one address for the whole process, which no other thread may change meanwhile."""
 
 _MANIFEST_TAG: Final = "manifest_sha256"
 """Tag of a version with its manifest's digest. No tag's name has a point in it: Unity Catalog refuses those."""
@@ -219,17 +223,18 @@ def _mlflow(config: Config) -> Iterator[Any]:
     uri = tracking_uri(config)
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    before = os.environ.get(_TRACKING_URI)
-    mlflow.set_tracking_uri(uri)
-    if uri == "databricks":
-        mlflow.set_registry_uri("databricks-uc")
-    try:
-        yield mlflow
-    except MlflowException as error:
-        raise ServerError(f"MLflow at {_shown(uri)}: {error.message.splitlines()[0]}") from None
-    finally:
-        # It writes the environment too, where the next configuration would find it. None is its own default again.
-        mlflow.set_tracking_uri(before)  # type: ignore[arg-type]
+    with _address_in_use:
+        before = os.environ.get(_TRACKING_URI)
+        mlflow.set_tracking_uri(uri)
+        if uri == "databricks":
+            mlflow.set_registry_uri("databricks-uc")
+        try:
+            yield mlflow
+        except MlflowException as error:
+            raise ServerError(f"MLflow at {_shown(uri)}: {error.message.splitlines()[0]}") from None
+        finally:
+            # It writes the environment too, where the next configuration would find it. None is its own default again.
+            mlflow.set_tracking_uri(before)  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -88,6 +88,7 @@ def test_stopped_at_any_moment_it_ends_in_order(spark, config, start, small_mode
         job.signal(signal.SIGTERM)
 
         assert job.wait() == 0, job.output
+        assert "summary: events" in job.output
         assert "may have been written before" not in job.output
 
     finish(spark, config, ledger, start, small_models)

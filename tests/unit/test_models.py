@@ -1,6 +1,8 @@
 """Models: found, let through the gate, loaded, and checked that they fit."""
 
+import contextlib
 import shutil
+import threading
 
 import pytest
 from pyspark.ml import Pipeline, PipelineModel
@@ -25,7 +27,7 @@ from pyspark.ml.feature import (
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import functions as F
 
-from streamscore import models, scoring
+from streamscore import models, registry, scoring
 from streamscore.errors import ModelError
 
 
@@ -290,6 +292,27 @@ def test_one_registry_s_address_does_not_stay_for_the_next(spark, make_config, t
     for name in ("first", "second"):
         with pytest.raises(ModelError, match=f"in the registry at sqlite:.*/{name}/mlflow/"):
             load(spark, make_config, ("lr", "models:/absent/1"), extra=[f"state_dir={tmp_path / name}"])
+
+
+def test_one_registry_s_address_is_not_changed_by_another_thread(make_config, tmp_path, monkeypatch):
+    """MLflow has one for the whole process: a look at an alias must not come in between while a run is logged."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    first, second = (make_config(f"state_dir={tmp_path / name}") for name in ("first", "second"))
+
+    def look():
+        with contextlib.suppress(ModelError):
+            registry.resolve(second, "models:/absent/1")
+
+    other = threading.Thread(target=look)
+    with registry._mlflow(first) as mlflow:
+        other.start()
+        other.join(0.5)
+
+        assert other.is_alive()
+        assert mlflow.get_tracking_uri() == registry.tracking_uri(first)
+    other.join(60)
+
+    assert not other.is_alive()
 
 
 @pytest.mark.parametrize("uri", ["models:/name", "runs:/abc/lr"])

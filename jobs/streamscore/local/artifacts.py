@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 import ssl
 import subprocess
@@ -145,9 +146,12 @@ def _names_of(group: Group, locked: Iterable[str]) -> list[str]:
 def _alone(folder: Path) -> Iterator[None]:
     """Let other processes, which would put the same files into the same folder, wait until these are there."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)
 
 
 def _incomplete(folder: Path, groups: Sequence[Group], locked: Iterable[str]) -> list[Group]:
