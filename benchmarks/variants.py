@@ -25,7 +25,7 @@ from streamscore.totals import Totals
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import StructType
+    from pyspark.sql.types import DataType, StructType
 
 _state: dict[str, Any] = {}
 
@@ -191,9 +191,11 @@ def _unchecked(events: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
     parsed = F.when(F.spark_partition_id() >= 0, F.from_json(F.col("value").cast("string"), _wanted()))
-    nothing = F.lit(None).cast("string")
     decoded = events.withColumn("decoded", parsed).select("*", "decoded.*")
-    return decoded.select(*_origin(), "key", "label", "features", nothing.alias("reason"), nothing.alias("detail"))
+    absent: dict[str, DataType | str] = dict.fromkeys(("reason", "detail", "topic"), "string")
+    absent |= {"partition": "int", "offset": "long", "value": "binary", "headers": events.schema["headers"].dataType}
+    nothing = [F.lit(None).cast(kind).alias(name) for name, kind in absent.items()]
+    return decoded.select(*_origin(), "key", "label", "features", *nothing)
 
 
 def _wanted() -> StructType:
