@@ -41,18 +41,19 @@ def main() -> None:
         choices=CASES,
         help=f"measure these and keep what the file has of the others: {', '.join(CASES)}",
     )
-    parser.add_argument("--json", type=Path, default=TEST_BED / "result.json", metavar="FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="by default one per scale, below .streamscore/bench")
     parser.add_argument(
         "--write-doc", action="store_true", help="put the result in the file into docs, measure nothing"
     )
     arguments = parser.parse_args()
     set_up_logging()
+    file = arguments.json or TEST_BED / f"result-{arguments.scale}.json"
     if arguments.write_doc:
-        result = json.loads(arguments.json.read_text(encoding="utf-8"))
+        result = json.loads(file.read_text(encoding="utf-8"))
         report.write(DOCUMENT, result)
         plots.write(DOCUMENT, result["growth"])
         return
-    print(report.as_text(measured(arguments.scale, arguments.only or CASES, arguments.json)))
+    print(report.as_text(measured(arguments.scale, arguments.only or CASES, file)))
 
 
 def measured(scale: str, only: Sequence[str], file: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import statistics
 import subprocess
 import time
@@ -242,6 +243,7 @@ class Bench:
         keys = [KAFKA_ONLY, models, "spark.driver_memory=1g", "stream.available_now=true"]
         config = self.bed.config(*keys, f"stream.checkpoint={self.bed.config().state_dir / 'checkpoints' / 'memory'}")
         self.bed.fresh(config)
+        shutil.rmtree(config.stream.checkpoint, ignore_errors=True)
         peaks = list(_peaks(config, [*self.bed.keys, *keys], batches * self.scale.batch * 2))
         early = max(size for share, size in peaks if share <= 0.2)
         late = max(size for _, size in peaks)
