@@ -134,8 +134,10 @@ def _compile_decoder(folder: Path, java: Java) -> None:
     """Compile the message decoder unless this very source was compiled before."""
     jar = folder / "decoder" / decoder.jar_name()
     if not jar.is_file():
-        with _alone(folder), step("Compiling the message decoder"):
-            decoder.compile_jar(jar, java.executable)
+        with _alone(folder):
+            if not jar.is_file():
+                with step("Compiling the message decoder"):
+                    decoder.compile_jar(jar, java.executable)
 
 
 def _names_of(group: Group, locked: Iterable[str]) -> list[str]:
