@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sysconfig
+import uuid
 from pathlib import Path
 
 import psutil
@@ -11,7 +12,7 @@ import pytest
 
 from streamscore import config as configuration
 from streamscore.errors import ConfigError, SetupError
-from streamscore.local import stack
+from streamscore.local import java, kafka, stack
 from streamscore.local.ports import free_port
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "streamscore"
@@ -69,6 +70,15 @@ def refused(overrides):
     with pytest.raises(SetupError) as caught:
         stack.up(configuration.load("local", overrides))
     return str(caught.value)
+
+
+def test_identity_that_looks_like_an_option_is_none(alone, tmp_path, monkeypatch):
+    """One in 64 random identities of a Kafka cluster begins with a hyphen."""
+    monkeypatch.setattr(kafka.uuid, "uuid4", lambda: uuid.UUID(bytes=b"\xf8" + bytes(15)))
+    config = configuration.load("local", alone())
+
+    assert kafka.server(config, java.find()).name == "kafka"
+    assert "cluster.id=-AAAA" in (tmp_path / "state/kafka/data/meta.properties").read_text()
 
 
 def test_taken_port_is_named_and_nothing_is_started(alone, tmp_path):

@@ -92,7 +92,8 @@ def _format(run: list[str], settings: Path, log: Path, java: Java) -> None:
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     with log.open("wb") as output:
         done = subprocess.run(
-            [*run, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings), "--ignore-formatted"],
+            # One argument, for an identity may begin with a hyphen.
+            [*run, "kafka.tools.StorageTool", "format", f"-t={cluster}", "-c", str(settings), "--ignore-formatted"],
             env=javas.environment(java),
             stdin=subprocess.DEVNULL,
             stdout=output,
