@@ -41,6 +41,7 @@ def run(config: Config, argv: Sequence[str], keep: bool) -> None:
     """
     if config.seed.rate is None:
         raise ConfigError("seed.rate: the demo needs a rate, in rows per second")
+    registry.import_ahead(config)
     before = {server.name for server in stack.running(config)}
     page = None
     try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from pyspark.ml.linalg import DenseVector, SparseVector, Vectors
-from pyspark.sql.types import IntegerType, StructField, StructType
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, IntegerType, StructField, StructType
 
 from streamscore import __version__, messages, scoring, session
 from streamscore.errors import ModelError
@@ -17,7 +19,7 @@ from streamscore.schema import FEATURES
 from streamscore.scoring import ServedModel
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 Example = SparseVector | DenseVector | Mapping[str, Any]
 """The features of one event: a vector, or the values of raw columns by name; one that is not there is null."""
@@ -47,11 +49,7 @@ def outcomes(spark: SparkSession, model: ServedModel, examples: Sequence[Example
     Raises:
         ModelError: the model drops a row.
     """
-    schema = StructType(
-        [StructField("number", IntegerType()), StructField(FEATURES, messages.features_type(model.fields))]
-    )
-    data = spark.createDataFrame([(number, _cell(one, model)) for number, one in enumerate(examples)], schema)
-    rows = scoring.apply(data, [model]).collect()
+    rows = scoring.apply(_data(spark, model, examples), [model]).collect()
     found = {row["number"]: (row[model.prediction], row[model.score]) for row in rows}
     if len(found) < len(examples):
         raise ModelError(f"of {len(examples)} rows it drops {len(examples) - len(found)}: every event must be scored")
@@ -125,12 +123,26 @@ def versions(spark: SparkSession) -> Versions:
     )
 
 
-def _cell(example: Example, model: ServedModel) -> Any:
-    """Return an example as a cell of the column ``features``."""
+def _data(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) -> DataFrame:
+    """Return examples as rows: ``number`` and ``features``.
+
+    By way of JSON, which the JVM reads: ``createDataFrame`` would start a Python worker, which takes seconds.
+    """
+    schema = StructType(
+        [StructField("number", IntegerType()), StructField(FEATURES, messages.features_type(model.fields))]
+    )
+    told = json.dumps([{"number": number, FEATURES: _cell(one, model)} for number, one in enumerate(examples)])
+    rows = spark.range(1).select(F.explode(F.from_json(F.lit(told), ArrayType(schema))).alias("row"))
+    return rows.select("row.*")
+
+
+def _cell(example: Example, model: ServedModel) -> dict[str, Any]:
+    """Return an example as JSON has it in a column ``features``."""
     if isinstance(example, DenseVector | SparseVector):
-        return example
-    cells = ((example.get(field.name), field.type) for field in model.fields)
-    return tuple(float(value) if kind == "DOUBLE" and value is not None else value for value, kind in cells)
+        vector: Vector = _written(example)["features"]
+        return vector.model_dump(exclude_none=True)
+    cells = ((field.name, example.get(field.name), field.type) for field in model.fields)
+    return {name: float(value) if kind == "DOUBLE" and value is not None else value for name, value, kind in cells}
 
 
 def _written(example: Example) -> dict[str, Any]:

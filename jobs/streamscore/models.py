@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyspark.ml import PipelineModel
 from pyspark.ml.linalg import Vectors
+from pyspark.ml.util import JavaMLReader
 
 from streamscore import gate, golden, registry, scoring
 from streamscore.checkpoint import MODELS, is_local
@@ -29,7 +30,6 @@ from streamscore.scoring import ServedModel
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_REGISTRY = ("models:/", "runs:/")
 _LOCAL_SCHEME = re.compile(r"file:(//)?(?=/)")
 _PATTERN = re.compile(r"[,*?\[\]{}\\]")
 
@@ -111,7 +111,7 @@ def load_noted(spark: SparkSession, config: Config, noted: Sequence[Mapping[str,
 
 def is_within_reach(model: Model) -> bool:
     """Tell whether a model's files can be had without Spark."""
-    return model.uri.startswith(_REGISTRY) or is_local(_LOCAL_SCHEME.sub("", model.uri))
+    return model.uri.startswith(registry.SCHEMES) or is_local(_LOCAL_SCHEME.sub("", model.uri))
 
 
 def look(config: Config, model: Model, spark: SparkSession | None = None) -> tuple[str, Inspected]:
@@ -176,7 +176,7 @@ def sign(
 @contextmanager
 def _found(config: Config, model: Model, spark: SparkSession | None) -> Iterator[_Found]:
     """Find a model; what is in a registry is there, on this machine, for as long as the context lasts."""
-    if model.uri.startswith(_REGISTRY):
+    if model.uri.startswith(registry.SCHEMES):
         registered = registry.resolve(config, model.uri)
         with registry.downloaded(config, registered) as folder:
             yield _Found(
@@ -223,7 +223,10 @@ def _inspected(found: _Found, model: Model) -> Inspected:
 
 
 def _load(found: _Found, inspected: Inspected) -> PipelineModel:
-    return PipelineModel.load(f"{found.path}/{inspected.inner}".rstrip("/"))
+    # `PipelineModel.load` starts a Python worker, which takes seconds, to find out which of the two readers it is for.
+    reader: Any = PipelineModel.read() if inspected.in_python else JavaMLReader(PipelineModel)  # type: ignore[arg-type]
+    pipeline: PipelineModel = reader.load(f"{found.path}/{inspected.inner}".rstrip("/"))
+    return pipeline
 
 
 @contextmanager

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _URI = re.compile(r"^models:/(?P<name>[^@/]+)(?:@(?P<alias>[^/]+)|/(?P<version>[^/]+))$")
 _RUN_URI = re.compile(r"^runs:/(?P<run>[0-9a-f]{32})/(?P<path>.+)$")
+SCHEMES: Final = ("models:/", "runs:/")
+"""How the address of a model in the registry begins."""
+
 RAW: Final = "_raw"
 """What a model's name ends in when its feature stages are inside of it; valid in every registry."""
 
@@ -54,6 +57,12 @@ class Trained(NamedTuple):
     """One row, with the columns that the pipeline reads."""
     output: str
     """The column that it is for."""
+
+
+def import_ahead(config: Config) -> None:
+    """Begin to import MLflow if a model is in the registry: it takes seconds, in which servers or Spark can start."""
+    if any(model.uri.startswith(SCHEMES) for model in config.models):
+        threading.Thread(target=_imported, daemon=True).start()
 
 
 def tracking_uri(config: Config) -> str:
@@ -207,15 +216,22 @@ def rollback(config: Config, uri: str) -> tuple[str, str]:
         return str(present.version), target
 
 
-@contextmanager
-def _mlflow(config: Config) -> Iterator[Any]:
-    """Give the mlflow module, set up for the configured server and quiet, and translate its errors."""
+def _imported() -> Any:
+    """Return the mlflow module; what it reads from the environment when it is imported is set."""
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # else an absent server is noticed after minutes
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     warnings.filterwarnings("ignore", module="mlflow")
     import mlflow
     import mlflow.spark
+
+    return mlflow
+
+
+@contextmanager
+def _mlflow(config: Config) -> Iterator[Any]:
+    """Give the mlflow module, set up for the configured server and quiet, and translate its errors."""
+    mlflow = _imported()
     from mlflow.exceptions import MlflowException
 
     for noisy in ("mlflow", "alembic", "mlflow.store.db.utils", "mlflow.tracking"):
@@ -234,7 +250,7 @@ def _mlflow(config: Config) -> Iterator[Any]:
             raise ServerError(f"MLflow at {_shown(uri)}: {error.message.splitlines()[0]}") from None
         finally:
             # It writes the environment too, where the next configuration would find it. None is its own default again.
-            mlflow.set_tracking_uri(before)  # type: ignore[arg-type]
+            mlflow.set_tracking_uri(before)
 
 
 @contextmanager

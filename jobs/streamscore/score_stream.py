@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from streamscore import checkpoint, faults, index, models, options, runner, session, topics
+from streamscore import checkpoint, faults, index, models, options, registry, runner, session, topics
 from streamscore.checkpoint import State
 from streamscore.config import Config
 from streamscore.console import log, step, terminal
@@ -46,6 +46,7 @@ def check(config: Config) -> None:
     Raises:
         ServerError: a server does not answer, the input topic does not exist, or the index cannot hold the outcomes.
     """
+    registry.import_ahead(config)
     topics.require(config.kafka, config.kafka.topics.input)
     made = topics.ensure(config.kafka, config.kafka.topics.predictions, config.kafka.topics.rejected)
     if made:

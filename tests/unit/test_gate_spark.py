@@ -38,6 +38,7 @@ from pyspark.ml.feature import (
     VectorSlicer,
 )
 from pyspark.ml.linalg import Vectors
+from pyspark.ml.util import JavaMLReader
 
 from streamscore import gate, models
 from streamscore.errors import ModelError
@@ -252,16 +253,16 @@ def test_last_bit_does_not_count_on_another_machine(spark, make_config, signed):
 def test_folder_that_changes_while_it_is_loaded_is_refused(spark, make_config, signed, monkeypatch):
     """A training that writes into the folder of a running job leaves half of each."""
     folder, _ = signed
-    load = PipelineModel.load
+    load = JavaMLReader.load
 
-    def load_and_change(path):
-        pipeline = load(path)
+    def load_and_change(reader, path):
+        pipeline = load(reader, path)
         (part,) = (folder / "stages").glob("0_*/data/*.parquet")
         part.write_bytes(part.read_bytes() + b"x")
         (folder / MANIFEST).unlink()
         return pipeline
 
-    monkeypatch.setattr(PipelineModel, "load", load_and_change)
+    monkeypatch.setattr(JavaMLReader, "load", load_and_change)
     with pytest.raises(ModelError, match="the folder has changed while it was loaded"):
         models.load(spark, make_config(f"models=[{{name: lr, uri: {folder}, trust: unsigned}}]"))
 

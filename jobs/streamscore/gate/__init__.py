@@ -34,6 +34,8 @@ class Inspected:
     inner: str
     """Folder of Spark's files inside the model's folder: ``sparkml/``, or nothing."""
     stages: tuple[Stage, ...]
+    in_python: bool
+    """Whether only PySpark's own reader takes the pipeline."""
     hashes: dict[str, str]
     """The sha256 of every file that Spark wrote, by its name inside that folder."""
     size: int
@@ -83,10 +85,11 @@ def inspect(files: Files, trust: Literal["manifest", "unsigned"] = "manifest") -
     hashes = {name: files.sha256(inner + name) for name in names}
     if manifest is not None:
         _compare_hashes(f"{files.location}/{inner}", hashes, manifest)
-    read = stages.read(files, inner, names)
+    read, in_python = stages.read(files, inner, names)
     inspected = Inspected(
         inner,
         read,
+        in_python,
         hashes,
         sum(found[name] for name in names),
         manifest,

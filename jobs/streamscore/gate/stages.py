@@ -74,8 +74,11 @@ class Stage:
     outputs: tuple[str, ...]
 
 
-def read(files: Files, inner: str, names: Collection[str]) -> tuple[Stage, ...]:
+def read(files: Files, inner: str, names: Collection[str]) -> tuple[tuple[Stage, ...], bool]:
     """Read the metadata of a pipeline and of all stages in it.
+
+    Returns:
+        The stages, and whether the pipeline is one that only PySpark's own reader takes.
 
     Args:
         files: the model's folder.
@@ -94,7 +97,7 @@ def read(files: Files, inner: str, names: Collection[str]) -> tuple[Stage, ...]:
     extra = sorted(set(names) - reader.used)
     if extra:
         raise refused(files.location, inner + extra[0], "an extra file: it belongs to no stage of the pipeline")
-    return tuple(found)
+    return tuple(found), reader.in_python
 
 
 @dataclass
@@ -108,6 +111,8 @@ class _Reader:
     used: set[str] = field(default_factory=set)
     """The files that belong to a stage."""
     metadata_bytes: int = 0
+    in_python: bool = False
+    """Whether PySpark wrote the pipeline itself, and not the JVM."""
 
     def pipeline(self) -> list[Stage]:
         """Return the stages of the whole pipeline."""
@@ -115,6 +120,7 @@ class _Reader:
         self._require(
             told["class"] in {_PIPELINE, _PYTHON_PIPELINE}, name, f"the class {told['class']!a} is no PipelineModel"
         )
+        self.in_python = told["class"] == _PYTHON_PIPELINE
         return self._stages("", 0, name, told)
 
     def _stages(self, folder: str, depth: int, name: str, told: dict[str, Any]) -> list[Stage]:
