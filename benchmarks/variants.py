@@ -106,7 +106,8 @@ Written = tuple["DataFrame", Callable[["DataFrame", int], None]]
 def _ours(config: Config) -> Written:
     """Return the job's own stream and its own writer."""
     served = _models(config)
-    return stream.scored_events(_spark(), config, served), _writer(config, served)
+    writer = _writer(config, served)
+    return writer.rows(stream.scored_events(_spark(), config, served)), writer
 
 
 def _writer(config: Config, served: list[ServedModel], stop: session.StopRequest | None = None) -> sinks.BatchWriter:
@@ -117,8 +118,7 @@ def _writer(config: Config, served: list[ServedModel], stop: session.StopRequest
 def _records(judged: DataFrame, config: Config, served: list[ServedModel]) -> DataFrame:
     """Return judged rows as the records that the job writes."""
     names = config.kafka.topics
-    records = messages.records(judged, served, names.predictions, names.rejected)
-    return records.select("topic", "key", "value", "headers")
+    return messages.records(judged, served, names.predictions, names.rejected)
 
 
 def _copied(config: Config) -> Written:
@@ -162,8 +162,8 @@ def _in_python(config: Config) -> Written:
     """Return our stream with the decoder written as a Python function."""
     served = _models(config)
     decoded = _with_origin(sources.events(_spark(), config), _python_decoder()("value"))
-    judged = messages.judge(scoring.apply(decoded, served), served)
-    return judged, _writer(config, served)
+    writer = _writer(config, served)
+    return writer.rows(messages.judge(scoring.apply(decoded, served), served)), writer
 
 
 _STREAMS = {"scored": _ours, "copied": _copied, "common": _common, "python": _in_python}

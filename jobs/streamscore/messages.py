@@ -70,8 +70,10 @@ MAX_LABELS: Final = 100
 """Most labels that are counted one by one."""
 
 _ORIGIN: Final = ("topic", "partition", "offset")
-IDENTITY: Final = ["event_id", "model", "model_version"]
+_IDENTITY: Final = ["event_id", "model", "model_version"]
 """What tells one outcome from all others; a bad message has its ``event_id``."""
+
+_TEXT: Final = "json_"
 
 
 def decode(events: DataFrame) -> DataFrame:
@@ -148,19 +150,20 @@ def records(judged: DataFrame, models: Sequence[ServedModel], predictions: str, 
         rejected: topic of the bad messages.
 
     Returns:
-        ``topic``, ``key``, ``value`` and ``headers``, and what tells a record from all others of its topic:
-        ``event_id``, and of an outcome ``model`` and ``model_version``.
+        ``topic``, ``key``, ``value`` and ``headers``, as Spark's Kafka sink takes them.
     """
-    # One pass, so that a batch needs no place in memory if it goes to Kafka alone.
-    rows = judged.selectExpr("*", f"inline_outer(if({REASON} IS NULL, {_per_model(models)}, null))")
+    # One pass, so that a batch needs no place in memory if it goes to Kafka alone. What all records of an event have in
+    # common is put together once, before there is a row per model.
+    texts = (f"{text} AS {_TEXT}{name}" for name, text in _event_json().items())
+    rows = judged.selectExpr("*", *texts)
+    rows = rows.selectExpr("*", f"inline_outer(if({REASON} IS NULL, {_per_model(models)}, null))")
     by_kind = {
         "topic": (_literal(predictions), _literal(rejected)),
-        "key": ("coalesce(key, encode(event_id, 'UTF-8'))", "key"),
-        "value": (f"encode({_outcome_json()}, 'UTF-8')", "value"),
+        "key": ("coalesce(key, binary(event_id))", "key"),
+        "value": (f"binary({_outcome_json()})", "value"),
         "headers": ("null", _rejected_headers()),
     }
-    chosen = (f"if({REASON} IS NULL, {good}, {bad}) AS {name}" for name, (good, bad) in by_kind.items())
-    return rows.selectExpr(*chosen, *IDENTITY)
+    return rows.selectExpr(*(f"if({REASON} IS NULL, {good}, {bad}) AS {name}" for name, (good, bad) in by_kind.items()))
 
 
 def _per_model(models: Sequence[ServedModel]) -> str:
@@ -173,12 +176,22 @@ def _per_model(models: Sequence[ServedModel]) -> str:
     return f"array({', '.join(structs)})"
 
 
+def _event_json() -> dict[str, str]:
+    """Return SQL for the JSON of each field that all outcomes of an event have in common."""
+    # Only a key is anybody's text; the others hold no character that JSON escapes.
+    return {
+        "event_id": """concat('"', event_id, '"')""",
+        "key": f"CASE WHEN key IS NULL THEN 'null' ELSE {_quoted('string(key)')} END",
+        LABEL: _number(LABEL),
+        "event_time": "string(event_time)",
+    }
+
+
 def _outcome_json() -> str:
     """Return SQL for the value of an outcome's record."""
     fields = {name: _number(name) for name in OUTCOME_FIELDS}
-    # Only a key is anybody's text; the others hold no character that JSON escapes.
-    fields |= {name: f"""concat('"', {name}, '"')""" for name in IDENTITY}
-    fields["key"] = f"CASE WHEN key IS NULL THEN 'null' ELSE {_quoted('string(key)')} END"
+    fields |= {name: f"""concat('"', {name}, '"')""" for name in ("model", "model_version")}
+    fields |= {name: f"{_TEXT}{name}" for name in _event_json()}
     # Put together here: to_json takes twice the time.
     named = ", ',', ".join(f"""'"{name}":', {field}""" for name, field in fields.items())
     return f"concat('{{', {named}, '}}')"
@@ -196,7 +209,7 @@ def _rejected_headers() -> str:
         "event-id": "event_id",
         "app-version": _literal(__version__),
     }
-    headers = ", ".join(f"struct('{name}' AS key, encode({value}, 'UTF-8') AS value)" for name, value in added.items())
+    headers = ", ".join(f"struct('{name}' AS key, binary({value}) AS value)" for name, value in added.items())
     own = "coalesce(headers, cast(array() AS array<struct<key:string,value:binary>>))"
     return f"concat({own}, array({headers}))"
 
@@ -255,7 +268,7 @@ def rows_without(rows: DataFrame, there: DataFrame) -> DataFrame:
         return rows
     # Delta's statistics let it pass over the files of earlier times.
     later = there.filter(F.col("event_time") >= F.timestamp_micros(F.lit(first)))
-    return rows.join(later.select(*IDENTITY).distinct(), IDENTITY, "left_anti").select(*rows.columns)
+    return rows.join(later.select(*_IDENTITY).distinct(), _IDENTITY, "left_anti").select(*rows.columns)
 
 
 def rejected_documents(judged: DataFrame) -> DataFrame:
@@ -265,28 +278,25 @@ def rejected_documents(judged: DataFrame) -> DataFrame:
     )
 
 
-def records_without(records: DataFrame, there: DataFrame) -> DataFrame:
-    """Return the records (of ``records``) that are not among those that are there (by their ``identities``)."""
-    same = [records[name].eqNullSafe(there[name]) for name in ("topic", *IDENTITY)]
-    return records.join(there, same, "left_anti")
-
-
-def identities(written: DataFrame, rejected: str) -> DataFrame:
-    """Return ``topic``, ``event_id``, ``model`` and ``model_version`` of records that were read from our topics.
+def records_without(records: DataFrame, written: DataFrame, rejected: str) -> DataFrame:
+    """Return the records that are not among those that were written.
 
     Args:
-        written: the records, as Spark's Kafka source has them.
+        records: what ``records`` returns.
+        written: records of the same topics, as Spark's Kafka source has them.
         rejected: topic of the bad messages, whose records name their event in a header.
     """
-    value = F.from_json(F.col("value").cast("string"), ", ".join(f"{name} string" for name in IDENTITY))
+    there = written.select("topic", _identity(rejected).alias("identity")).distinct()
+    told = records.withColumn("identity", _identity(rejected))
+    return told.join(there, ["topic", "identity"], "left_anti").select(*records.columns)
+
+
+def _identity(rejected: str) -> Column:
+    """Return what tells a record from all others of its topic, whatever else it says of the same outcome."""
+    value = F.from_json(F.col("value").cast("string"), ", ".join(f"{name} string" for name in _IDENTITY))
     # The last header of that name is ours: what came with the message stands before it.
     header = F.element_at(F.filter("headers", lambda header: header["key"] == "event-id"), -1)["value"].cast("string")
-    bad = F.col("topic") == rejected
-    return written.select(
-        "topic",
-        F.when(bad, header).otherwise(value["event_id"]).alias("event_id"),
-        *(F.when(~bad, value[name]).alias(name) for name in IDENTITY if name != "event_id"),
-    ).distinct()
+    return F.when(F.col("topic") == rejected, header).otherwise(F.to_json(value))
 
 
 def _labels(models: Sequence[ServedModel]) -> range:

@@ -55,7 +55,7 @@ class Replay:
 
 @dataclass
 class BatchWriter:
-    """Writes a batch of judged rows; hand it to ``foreachBatch``.
+    """Writes a batch of what ``rows`` makes of judged rows; hand it to ``foreachBatch``.
 
     If it raises, the batch is not committed: it is replayed, in whole, when the stream starts again. A replay writes
     the same documents under the same ids, and to Kafka and Delta only what is not there yet.
@@ -84,9 +84,8 @@ class BatchWriter:
             self.not_started = True
             raise NotStarted
         faults.reach("entry")
-        # Sinks that read the batch one after the other would read Kafka, and apply every model, once each.
-        several = self.config.elasticsearch.enabled or self.config.delta.table is not None
-        if several:
+        if self.several:
+            # Sinks that read the batch one after the other would read Kafka, and apply every model, once each.
             batch.persist()
         try:
             replay = self.replay if self.replay and batch_id <= self.replay.last_batch else None
@@ -97,9 +96,25 @@ class BatchWriter:
                 self._write_rows(batch, replay, batch_id)
             self.sink = None
         finally:
-            if several:
+            if self.several:
                 batch.unpersist()
         self.finished = batch_id == self.last_batch
+
+    @property
+    def several(self) -> bool:
+        """Whether there are other sinks beside Kafka."""
+        return self.config.elasticsearch.enabled or self.config.delta.table is not None
+
+    def rows(self, judged: DataFrame) -> DataFrame:
+        """Return the stream of what is written, from that of judged rows.
+
+        Where Kafka is the only sink these are its records: so they are planned once, and not anew for each batch.
+        """
+        return judged if self.several else self._records(judged)
+
+    def _records(self, judged: DataFrame) -> DataFrame:
+        names = self.config.kafka.topics
+        return messages.records(judged, self.models, names.predictions, names.rejected)
 
     def _write_documents(self, batch: DataFrame) -> None:
         settings = self.config.elasticsearch
@@ -113,15 +128,13 @@ class BatchWriter:
     def _write_records(self, batch: DataFrame, replay: Replay | None) -> None:
         kafka, names = self.config.kafka, self.config.kafka.topics
         self.sink = f"the Kafka topics {names.predictions!r} and {names.rejected!r}"
-        records = messages.records(batch, self.models, names.predictions, names.rejected)
+        records = self._records(batch) if self.several else batch
         if replay is not None:
             log.info("a batch that may have been written before: looking for what is there")
             since = max(0, replay.since - SKEW_MS)
             written = topics_since(batch.sparkSession, kafka, [names.predictions, names.rejected], since)
-            records = messages.records_without(records, messages.identities(written, names.rejected))
-        faults.write(
-            "records", records.select("topic", "key", "value", "headers"), lambda frame: write_topic(frame, kafka)
-        )
+            records = messages.records_without(records, written, names.rejected)
+        faults.write("records", records, lambda frame: write_topic(frame, kafka))
 
     def _write_rows(self, batch: DataFrame, replay: Replay | None, batch_id: int) -> None:
         settings = self.config.delta

@@ -80,7 +80,7 @@ class Stream:
     def _start(self, writer: BatchWriter) -> StreamingQuery:
         settings = self.config.stream
         judged = scored_events(self.spark, self.config, writer.models)
-        stream = judged.writeStream.queryName(NAME).foreachBatch(writer)
+        stream = writer.rows(judged).writeStream.queryName(NAME).foreachBatch(writer)
         stream = stream.option("checkpointLocation", settings.checkpoint)
         if settings.available_now:
             query = stream.trigger(availableNow=True).start()
