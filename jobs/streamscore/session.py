@@ -35,6 +35,15 @@ _ONE_ATTEMPT: Final = {"spark.task.maxFailures": "1", "spark.speculation": "fals
 """A task that Spark repeats by itself within a batch would send some records twice; a failed batch is replayed as a
 whole instead. Spark reads both once, when a session starts."""
 
+_FEW_KEPT: Final = {
+    "spark.sql.ui.retainedExecutions": "50",
+    "spark.ui.retainedJobs": "100",
+    "spark.ui.retainedStages": "100",
+    "spark.ui.retainedTasks": "1000",
+}
+"""Spark keeps plans and tasks of what it has done for its web page, by default of a thousand queries: a stream would
+fill its memory with them for its first quarter of an hour and more."""
+
 
 def on_databricks() -> bool:
     """Tell whether this process runs on Databricks: the session, its JVM and its jars are the platform's there."""
@@ -75,7 +84,7 @@ def spark_settings(config: Config, job: str) -> dict[str, str]:
     if config.delta.table is not None and not on_databricks():
         settings |= DELTA_SETTINGS
     if job == "score_stream":
-        settings |= {**_ONE_ATTEMPT, "spark.sql.streaming.numRecentProgressUpdates": "50"}
+        settings |= {**_ONE_ATTEMPT, **_FEW_KEPT, "spark.sql.streaming.numRecentProgressUpdates": "50"}
         # Looking for the best compression of a batch in memory, which lives a second, costs more than it saves.
         settings["spark.sql.inMemoryColumnarStorage.compressed"] = "false"
         if is_local(config.stream.checkpoint) and not on_databricks():  # there, /Volumes is an object store
