@@ -4,9 +4,32 @@ from __future__ import annotations
 
 import subprocess
 
+import oracle
 import pytest
 import yaml
-from jobs import Job, environment
+from jobs import Job, environment, use_archive
+
+from streamscore import submit, topics
+
+
+def written(config) -> str:
+    """Return a configuration as a file has it."""
+    return yaml.safe_dump(config.model_dump(mode="json", exclude={"kafka": {"options"}}))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def class_archive(make_own, small_models, tmp_path_factory):
+    """Spark's classes for all jobs of these tests, as the JVM of a first one leaves them."""
+    folder = tmp_path_factory.mktemp("classes")
+    listed = ", ".join(f"{{name: {name}, uri: {uri}}}" for name, uri in small_models.items())
+    config = make_own("classes", folder, f"models=[{listed}]", "stream.available_now=true")
+    topics.ensure(config.kafka, config.kafka.topics.input)
+    oracle.send(config, oracle.Ledger(seed=0).next_messages(100))
+    file = folder / "classes.yml"
+    file.write_text(written(config))
+
+    words = submit.command("score_stream", config, ["--config", str(file)])
+    use_archive(folder / "classes.jsa", words, submit.prepare(config))
 
 
 @pytest.fixture
@@ -29,9 +52,8 @@ def as_file(tmp_path):
     """Return a function that writes a configuration to a file for --config."""
 
     def write(config, name="test.yml") -> str:
-        tree = config.model_dump(mode="json", exclude={"kafka": {"options"}})
         path = tmp_path / name
-        path.write_text(yaml.safe_dump(tree))
+        path.write_text(written(config))
         return str(path)
 
     return write

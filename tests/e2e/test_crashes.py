@@ -2,6 +2,8 @@
 
 import signal
 import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import oracle
 import psutil
@@ -20,69 +22,97 @@ KILLS = [
 EVENTS_PER_RUN = 300
 
 
-@pytest.fixture
-def config(own, small_models):
-    """A configuration with small batches, and a topic to fill."""
-    listed = ", ".join(f"{{name: {name}, uri: {folder}}}" for name, folder in small_models.items())
-    config = own(
-        f"models=[{listed}]",
-        "stream.max_events_per_batch=100",
-        "stream.trigger_seconds=0",
-        "kafka.partitions=2",
-        "spark.driver_memory=1g",
-    )
-    topics.ensure(config.kafka, config.kafka.topics.input)
-    score_stream.check(config)
-    return config
+class World:
+    """A job of its own: its configuration, the ledger of what was sent to it, and its lives."""
 
+    def __init__(self, config, words, seed):
+        self.config = config
+        self.ledger = oracle.Ledger(seed)
+        self.jobs = []
+        self._words = words
+        self._base = submit.prepare(config)
 
-@pytest.fixture
-def start(config, as_file, jars):
-    """Return a function that starts the job, with a fault or without; jobs that are left are killed."""
-    jobs = []
-    base = submit.prepare(config)
-    words = submit.command("score_stream", config, ["--config", as_file(config)])
+    def send(self, count):
+        """Send so many messages and note them."""
+        oracle.send(self.config, self.ledger.next_messages(count))
 
-    def begin(fault=None, *arguments):
+    def start(self, fault=None, *arguments):
+        """Start the job, with a fault or without."""
         armed = {"STREAMSCORE_TEST_FAULTS": "1", "STREAMSCORE_FAULT": fault} if fault else {}
-        jobs.append(Job([*words, *arguments], env={**environment(), **base, **armed}))
-        return jobs[-1]
+        self.jobs.append(Job([*self._words, *arguments], env={**environment(), **self._base, **armed}))
+        return self.jobs[-1]
 
-    yield begin
-    for job in jobs:
+    def finish(self):
+        """Let the job score what is left."""
+        last = self.start(None, "--available-now")
+        assert last.wait() == 0, last.output
+
+    def judge(self, spark, small_models):
+        """Judge everything."""
+        judgement = oracle.judge(spark, self.config, self.ledger, small_models)
+        assert oracle.faults(judgement) == {}, f"seed {self.ledger.seed}: {judgement}"
+
+
+@pytest.fixture
+def world(make_own, small_models, as_file, tmp_path, jars):
+    """Return a function that makes a world with small batches; jobs that are left are killed."""
+    made = []
+
+    def make(seed):
+        listed = ", ".join(f"{{name: {name}, uri: {folder}}}" for name, folder in small_models.items())
+        config = make_own(
+            f"t{uuid.uuid4().hex[:8]}",
+            tmp_path / str(seed),
+            f"models=[{listed}]",
+            "stream.max_events_per_batch=100",
+            "stream.trigger_seconds=0",
+            "kafka.partitions=2",
+            "spark.driver_memory=1g",
+        )
+        topics.ensure(config.kafka, config.kafka.topics.input)
+        score_stream.check(config)
+        words = submit.command("score_stream", config, ["--config", as_file(config, f"{seed}.yml")])
+        made.append(World(config, words, seed))
+        return made[-1]
+
+    yield make
+    for job in (job for one in made for job in one.jobs):
         if job.lives:
             job.kill()
 
 
-def finish(spark, config, ledger, start, small_models):
-    """Let the job score what is left and judge everything."""
-    last = start(None, "--available-now")
-    assert last.wait() == 0, last.output
-    judgement = oracle.judge(spark, config, ledger, small_models)
-    assert oracle.faults(judgement) == {}, f"seed {ledger.seed}: {judgement}"
+def side_by_side(live, worlds, *arguments):
+    """Let each world live its lives: a start of a job keeps no two cores busy."""
+    with ThreadPoolExecutor(len(worlds)) as pool:
+        list(pool.map(live, worlds, *arguments))
 
 
-@pytest.mark.timeout(1800)
-def test_killed_at_every_point_nothing_is_lost_or_doubled(spark, config, start, small_models):
-    """Sixteen lives, each ended by a kill at another point: of the process group, or of Python alone."""
-    ledger = oracle.Ledger(seed=20261124)
-    for point, action, nth in KILLS:
-        oracle.send(config, ledger.next_messages(EVENTS_PER_RUN))
-        job = start(f"{point}:{action}:{nth}")
+def killed(world, kills):
+    """Live one life per kill, and a last one."""
+    for point, action, nth in kills:
+        world.send(EVENTS_PER_RUN)
+        job = world.start(f"{point}:{action}:{nth}")
         code = job.wait()
         assert code != 0, f"{point}:{action}:{nth}\n{job.output}"
         assert "Traceback" not in job.output, job.output
+    world.finish()
 
-    finish(spark, config, ledger, start, small_models)
+
+@pytest.mark.timeout(1800)
+def test_killed_at_every_point_nothing_is_lost_or_doubled(spark, world, small_models):
+    """Sixteen lives, each ended by a kill at another point: of the process group, or of Python alone."""
+    worlds = [world(20261124), world(20261125)]
+    side_by_side(killed, worlds, [KILLS[::2], KILLS[1::2]])
+
+    for one in worlds:
+        one.judge(spark, small_models)
 
 
-@pytest.mark.timeout(1200)
-def test_stopped_at_any_moment_it_ends_in_order(spark, config, start, small_models):
-    """SIGTERM at six moments: exit code 0, and not even a replay is needed."""
-    ledger = oracle.Ledger(seed=6)
-    for moment in (0.0, 0.4, 0.9, 1.5, 2.2, 3.0):
-        oracle.send(config, ledger.next_messages(600))
-        job = start()
+def stopped(world, moments):
+    """Live one life per moment, and a last one."""
+    for moment in moments:
+        world.send(600)
+        job = world.start()
         job.wait_for("scoring the topic")
         time.sleep(moment)
         job.signal(signal.SIGTERM)
@@ -90,8 +120,17 @@ def test_stopped_at_any_moment_it_ends_in_order(spark, config, start, small_mode
         assert job.wait() == 0, job.output
         assert "summary: events" in job.output
         assert "may have been written before" not in job.output
+    world.finish()
 
-    finish(spark, config, ledger, start, small_models)
+
+@pytest.mark.timeout(1200)
+def test_stopped_at_any_moment_it_ends_in_order(spark, world, small_models):
+    """SIGTERM at six moments: exit code 0, and not even a replay is needed."""
+    worlds = [world(5), world(6)]
+    side_by_side(stopped, worlds, [(0.0, 0.9, 2.2), (0.4, 1.5, 3.0)])
+
+    for one in worlds:
+        one.judge(spark, small_models)
 
 
 def pid_of(servers, name):
@@ -102,14 +141,15 @@ def pid_of(servers, name):
 
 
 @pytest.mark.timeout(1200)
-def test_outages_of_the_servers_are_waited_for(spark, servers, config, start, small_models):
+def test_outages_of_the_servers_are_waited_for(spark, servers, world, small_models):
     """Each server frozen, then killed and started again: the job goes on, nothing is lost or doubled."""
-    ledger = oracle.Ledger(seed=7)
-    oracle.send(config, ledger.next_messages(300))
-    job = start()
-    job.wait_until(lambda: topics.extent(config.kafka, config.kafka.topics.predictions).records > 0)
+    one = world(7)
+    one.send(300)
+    job = one.start()
+    names = one.config.kafka.topics
+    job.wait_until(lambda: topics.extent(one.config.kafka, names.predictions).records > 0)
     for name in ("elasticsearch", "kafka"):
-        oracle.send(config, ledger.next_messages(1000))
+        one.send(1000)
         pids = pid_of(servers, name)
         for pid in pids:
             psutil.Process(pid).suspend()
@@ -117,17 +157,18 @@ def test_outages_of_the_servers_are_waited_for(spark, servers, config, start, sm
         for pid in pids:
             psutil.Process(pid).resume()
     for name in ("elasticsearch", "kafka"):
-        oracle.send(config, ledger.next_messages(1000))
+        one.send(1000)
         for pid in pid_of(servers, name):
             psutil.Process(pid).kill()
         time.sleep(1)
         stack.up(servers)
         time.sleep(3)
-    job.wait_until(lambda: caught_up(config, ledger), 400)
+    job.wait_until(lambda: caught_up(one.config, one.ledger), 400)
     job.signal(signal.SIGTERM)
 
     assert job.wait() == 0, job.output
-    finish(spark, config, ledger, start, small_models)
+    one.finish()
+    one.judge(spark, small_models)
 
 
 def caught_up(config, ledger):
@@ -138,18 +179,18 @@ def caught_up(config, ledger):
 
 
 @pytest.mark.timeout(900)
-def test_supervisor_starts_the_job_again(spark, config, small_models, as_file):
+def test_supervisor_starts_the_job_again(spark, world, small_models, as_file):
     """`score --restart`: the job is killed twice; a stop ends both."""
-    ledger = oracle.Ledger(seed=8)
-    oracle.send(config, ledger.next_messages(500))
-    job = Job(["streamscore", "score", "--restart", "--config", as_file(config)])
+    one = world(8)
+    one.send(500)
+    job = Job(["streamscore", "score", "--restart", "--config", as_file(one.config)])
     try:
         for times in (1, 2):
             job.wait_until(lambda times=times: job.output.count("scoring the topic") == times)
             time.sleep(1)
             children = [process for process in job.members()[1:] if "java" in process.name()]
             children[0].kill()
-        job.wait_until(lambda: caught_up(config, ledger), 400)
+        job.wait_until(lambda: caught_up(one.config, one.ledger), 400)
         job.signal(signal.SIGTERM)
 
         assert job.wait() == 0, job.output
@@ -157,4 +198,4 @@ def test_supervisor_starts_the_job_again(spark, config, small_models, as_file):
     finally:
         if job.lives:
             job.kill()
-    assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}
+    one.judge(spark, small_models)

@@ -22,7 +22,7 @@ from pathlib import Path
 import oracle
 import psutil
 import yaml
-from jobs import Job, environment
+from jobs import Job, environment, use_archive
 
 from streamscore import config as configuration
 from streamscore import score_stream, session, submit, topics
@@ -88,8 +88,9 @@ def main() -> None:
 def _soak(
     config: Config, file: Path, ledger: oracle.Ledger, generator: random.Random, arguments: argparse.Namespace
 ) -> dict[str, object]:
-    base = {**environment(), **submit.prepare(config)}
     words = submit.command("score_stream", config, ["--config", str(file)])
+    use_archive(file.with_suffix(".jsa"), [*words, "--available-now"], submit.prepare(config))
+    base = {**environment(), **submit.prepare(config)}
     load = Load(config, ledger, arguments.rate)
     sender = threading.Thread(target=load.run)
     sender.start()
