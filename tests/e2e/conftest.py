@@ -21,8 +21,7 @@ def written(config) -> str:
 def class_archive(make_own, small_models, tmp_path_factory):
     """Spark's classes for all jobs of these tests, as the JVM of a first one leaves them."""
     folder = tmp_path_factory.mktemp("classes")
-    listed = ", ".join(f"{{name: {name}, uri: {uri}}}" for name, uri in small_models.items())
-    config = make_own("classes", folder, f"models=[{listed}]", "stream.available_now=true")
+    config = make_own("classes", folder, oracle.listed(small_models), "stream.available_now=true")
     topics.ensure(config.kafka, config.kafka.topics.input)
     oracle.send(config, oracle.Ledger(seed=0).next_messages(100))
     file = folder / "classes.yml"

@@ -80,8 +80,7 @@ def executors(running):
 
 def test_killed_executors_lose_and_double_nothing(spark, own, small_models, jars, job, as_file, root, tmp_path):
     """One between two tasks, and one more amid them: Spark goes on, or the next start of the job finishes the batch."""
-    listed = ", ".join(f"{{name: {name}, uri: {folder}, trust: unsigned}}" for name, folder in small_models.items())
-    config = own(f"models=[{listed}]", "stream.max_events_per_batch=1500", "spark.master=null")
+    config = own(oracle.listed(small_models), "stream.max_events_per_batch=1500", "spark.master=null")
     topics.ensure(config.kafka, config.kafka.topics.input)
     ledger = oracle.Ledger(seed=11)
     oracle.send(config, ledger.next_messages(6000))

@@ -59,11 +59,10 @@ def world(make_own, small_models, as_file, tmp_path, jars):
     made = []
 
     def make(seed):
-        listed = ", ".join(f"{{name: {name}, uri: {folder}}}" for name, folder in small_models.items())
         config = make_own(
             f"t{uuid.uuid4().hex[:8]}",
             tmp_path / str(seed),
-            f"models=[{listed}]",
+            oracle.listed(small_models),
             "stream.max_events_per_batch=100",
             "stream.trigger_seconds=0",
             "kafka.partitions=2",

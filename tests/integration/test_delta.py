@@ -17,9 +17,8 @@ def world(own, small_models, tmp_path):
     """Return a function that makes a configuration with a Delta table and 600 messages, and the ledger of them."""
 
     def make(*overrides, seed=1, count=600):
-        listed = ", ".join(f"{{name: {name}, uri: {folder}, trust: unsigned}}" for name, folder in small_models.items())
         config = own(
-            f"models=[{listed}]",
+            oracle.listed(small_models),
             "stream.available_now=true",
             "stream.max_events_per_batch=250",
             f"delta.table={tmp_path / 'outcomes'}",

@@ -13,9 +13,11 @@ COUNT = 3000
 
 def test_mutated_messages_through_the_stream(spark, own, small_models, consume, outcomes):
     """Every message ends as scored or as rejected, as a second opinion has it, and its bytes are kept."""
-    listed = ", ".join(f"{{name: {name}, uri: {folder}}}" for name, folder in small_models.items())
     config = own(
-        f"models=[{listed}]", "stream.available_now=true", "stream.max_rejected_share=null", "message.max_bytes=2000"
+        oracle.listed(small_models),
+        "stream.available_now=true",
+        "stream.max_rejected_share=null",
+        "message.max_bytes=2000",
     )
     topics.ensure(config.kafka, config.kafka.topics.input)
     generator = random.Random(SEED)

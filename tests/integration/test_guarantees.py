@@ -20,9 +20,8 @@ def world(own, small_models):
     """Return a function that makes a configuration with 600 messages in its topic, and the ledger of them."""
 
     def make(*overrides, seed=1, count=600, **options):
-        listed = ", ".join(f"{{name: {name}, uri: {folder}}}" for name, folder in small_models.items())
         config = own(
-            f"models=[{listed}]",
+            oracle.listed(small_models),
             "stream.available_now=true",
             "stream.max_events_per_batch=250",
             "elasticsearch.retry_seconds=0",

@@ -3,6 +3,7 @@
 import json
 import math
 
+import oracle
 import pytest
 from pyspark.ml import PipelineModel
 
@@ -111,8 +112,7 @@ def test_second_run_scores_only_what_is_new(spark, own, trained, outcomes):
 
 def test_margin_that_is_not_finite_stops_nothing(spark, own, small_models, produce, outcomes, documents):
     """Numbers so large that a margin overflows: text in Kafka, since JSON has no such number, no score in the index."""
-    listed = ", ".join(f"{{name: {name}, uri: {folder}}}" for name, folder in small_models.items())
-    config = own("stream.available_now=true", f"models=[{listed}]")
+    config = own("stream.available_now=true", oracle.listed(small_models))
     weights = PipelineModel.load(small_models["svm"]).stages[-1].coefficients.toArray()
     values = [math.copysign(1.7e308, weight) for weight in weights]
     topics.ensure(config.kafka, config.kafka.topics.input)

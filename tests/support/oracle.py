@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,12 @@ def train(spark: SparkSession, folder: Any) -> dict[str, str]:
         Pipeline(stages=[classifier]).fit(data).write().overwrite().save(saved[name])
         models.sign(spark, Path(saved[name]), [features for _, features in rows[:3]], {}, {})
     return saved
+
+
+def listed(folders: Mapping[str, str]) -> str:
+    """Return the override that configures such models."""
+    models_ = ", ".join(f"{{name: {name}, uri: {folder}}}" for name, folder in folders.items())
+    return f"models=[{models_}]"
 
 
 BAD = {
