@@ -74,6 +74,7 @@ _IDENTITY: Final = ["event_id", "model", "model_version"]
 """What tells one outcome from all others; a bad message has its ``event_id``."""
 
 _TEXT: Final = "json_"
+"""Prefix of a column with a field's JSON, between two steps of ``records``."""
 
 
 def decode(events: DataFrame) -> DataFrame:

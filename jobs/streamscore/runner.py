@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -33,11 +33,15 @@ class Job(Protocol):
         ...
 
 
-def run_job(job: Any, argv: Sequence[str] | None) -> None:
-    """Parse, check, make a session, run, write the summary; end the process with the error's own code if one occurs."""
+def run_job(job: Any, argv: Sequence[str] | None, ahead: Callable[[Config], None] = lambda _: None) -> None:
+    """Parse, check, make a session, run, write the summary; end the process with the error's own code if one occurs.
+
+    ``ahead`` begins, beside the checks and the start of the session, what the run will need.
+    """
     set_up_logging()
     try:
         arguments: Arguments = job.parse(sys.argv[1:] if argv is None else argv)
+        ahead(arguments.config)
         job.check(arguments.config)
         with session.opened(arguments.config, job.NAME) as spark:
             summary = job.run(spark, arguments.config)

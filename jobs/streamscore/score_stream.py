@@ -46,7 +46,6 @@ def check(config: Config) -> None:
     Raises:
         ServerError: a server does not answer, the input topic does not exist, or the index cannot hold the outcomes.
     """
-    registry.import_ahead(config)
     topics.require(config.kafka, config.kafka.topics.input)
     made = topics.ensure(config.kafka, config.kafka.topics.predictions, config.kafka.topics.rejected)
     if made:
@@ -113,7 +112,7 @@ def run(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the job from a command line."""
-    runner.run_job(sys.modules[__name__], argv)
+    runner.run_job(sys.modules[__name__], argv, ahead=registry.import_ahead)
 
 
 def _require_known_past(config: Config, past: State) -> None:

@@ -6,15 +6,9 @@ import subprocess
 
 import oracle
 import pytest
-import yaml
-from jobs import Job, environment, use_archive
+from jobs import Job, environment, use_archive, written
 
 from streamscore import submit, topics
-
-
-def written(config) -> str:
-    """Return a configuration as a file has it."""
-    return yaml.safe_dump(config.model_dump(mode="json", exclude={"kafka": {"options"}}))
 
 
 @pytest.fixture(scope="session", autouse=True)

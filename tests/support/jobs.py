@@ -13,19 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
+
+from streamscore.config import Config
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 
 # Tests start some seventy JVMs, each for half a minute: the optimising compiler would take half of their CPU time and
-# be ready when they end, and reading the same classes from the same jars takes most of the other half.
-BRIEF = ["-XX:TieredStopAtLevel=1"]
+# be ready when they end.
+_options = ["-XX:TieredStopAtLevel=1"]
 
 
 def environment(**extra: str) -> dict[str, str]:
     """Return the environment of a user who has activated the virtual environment, for Spark jobs that are short."""
     path = f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "SPARK_SUBMIT_OPTS": " ".join(BRIEF), "PATH": path, **extra}
+    return {**os.environ, "SPARK_SUBMIT_OPTS": " ".join(_options), "PATH": path, **extra}
+
+
+def written(config: Config) -> str:
+    """Return a configuration as a file has it."""
+    return yaml.safe_dump(config.model_dump(mode="json", exclude={"kafka": {"options"}}))
 
 
 class Job:
@@ -104,4 +112,4 @@ def use_archive(archive: Path, command: list[str], env: Mapping[str, str]) -> No
     option = f"-XX:ArchiveClassesAtExit={archive}"
     first = Job(command, env={**environment(), **env, "SPARK_SUBMIT_OPTS": option})
     assert first.wait() == 0, first.output
-    BRIEF.append(f"-XX:SharedArchiveFile={archive}")
+    _options.append(f"-XX:SharedArchiveFile={archive}")

@@ -21,8 +21,7 @@ from pathlib import Path
 
 import oracle
 import psutil
-import yaml
-from jobs import Job, environment, use_archive
+from jobs import Job, environment, use_archive, written
 
 from streamscore import config as configuration
 from streamscore import score_stream, session, submit, topics
@@ -73,7 +72,7 @@ def main() -> None:
             topics.ensure(config.kafka, config.kafka.topics.input)
             score_stream.check(config)
             file = work / "soak.yml"
-            file.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude={"kafka": {"options"}})))
+            file.write_text(written(config))
             ledger = oracle.Ledger(arguments.seed)
             result = _soak(config, file, ledger, generator, arguments)
             result |= {"seed": arguments.seed, "sent": ledger.sent, "good": len(ledger.good), "bad": len(ledger.bad)}

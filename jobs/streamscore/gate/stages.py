@@ -77,13 +77,13 @@ class Stage:
 def read(files: Files, inner: str, names: Collection[str]) -> tuple[tuple[Stage, ...], bool]:
     """Read the metadata of a pipeline and of all stages in it.
 
-    Returns:
-        The stages, and whether the pipeline is one that only PySpark's own reader takes.
-
     Args:
         files: the model's folder.
         inner: the folder in it that Spark wrote.
         names: the files in there, without those that do not count.
+
+    Returns:
+        The stages, and whether the pipeline is one that only PySpark's own reader takes.
 
     Raises:
         ModelError: metadata are absent or not as Spark writes them, a stage's class is not on the list, or a file
