@@ -81,14 +81,22 @@ def _play(config: Config, argv: Sequence[str]) -> None:
     summary_file.unlink(missing_ok=True)
     seed_log = config.state_dir / "logs" / "seed_topic.log"
     scorer = submit.start("score_stream", config, [*argv, "--json", str(summary_file)], environment)
-    seeder = submit.start("seed_topic", config, argv, environment, seed_log)
+    seeder = None
+    complete = False
     try:
-        log.info("sending %s rows a second in the background (log: %s)", f"{config.seed.rate:,.0f}", seed_log)
-        complete = _follow(config, scorer, seeder, seed_log)
+        log.info(
+            "when the stream is up, %s rows a second are sent in the background (log: %s)",
+            f"{config.seed.rate:,.0f}",
+            seed_log,
+        )
+        if _comes_up(config, scorer):
+            seeder = submit.start("seed_topic", config, argv, environment, seed_log)
+            complete = _follow(config, scorer, seeder, seed_log)
     except KeyboardInterrupt:
-        complete = False
+        pass
     finally:
-        _stop(seeder)
+        if seeder is not None:
+            _stop(seeder)
         _stop(scorer)
     if scorer.returncode != 0:
         raise StreamError(f"score_stream ended with code {scorer.returncode}; its messages are above")
@@ -116,6 +124,16 @@ def _reset(config: Config) -> None:
     index.delete(config.elasticsearch)
     shutil.rmtree(config.stream.checkpoint, ignore_errors=True)
     topics.ensure(config.kafka, names.input)
+
+
+def _comes_up(config: Config, scorer: subprocess.Popen[bytes]) -> bool:
+    """Wait until the job's query has made its checkpoint, sooner so than beside another JVM; False if it ends."""
+    made = Path(config.stream.checkpoint) / "metadata"
+    while scorer.poll() is None:
+        if made.exists():
+            return True
+        time.sleep(0.2)
+    return False
 
 
 def _follow(config: Config, scorer: subprocess.Popen[bytes], seeder: subprocess.Popen[bytes], seed_log: Path) -> bool:

@@ -9,8 +9,11 @@ import time
 import oracle
 import psutil
 import pytest
+from pyspark.ml import Pipeline
+from pyspark.ml.classification import LogisticRegression, OneVsRest
 
 from streamscore import index, score_stream, seed_topic, submit, topics
+from streamscore.config.keys import Model
 
 SUBMIT = [
     "spark-submit",
@@ -32,12 +35,23 @@ def environment(tmp_path):
     return tmp_path / "environment.tar.gz"
 
 
+@pytest.fixture
+def ours(spark, trained, tmp_path):
+    """A model in a folder of the kind that PySpark reads with a Python on an executor."""
+    _, figures = trained
+    rows = spark.read.parquet(str(figures["test_set"])).limit(500)
+    folder = tmp_path / "ovr"
+    Pipeline(stages=[OneVsRest(classifier=LogisticRegression(maxIter=1))]).fit(rows).save(str(folder))
+    return folder
+
+
 def test_zipped_wheel_and_packed_python_score_on_local_cluster(
-    spark, own, trained, jars, environment, as_file, root, tmp_path
+    spark, own, trained, ours, jars, environment, as_file, root, tmp_path
 ):
     """The launcher copied alone, --py-files, --archives, two executors: the same outcomes as anywhere."""
     _, figures = trained
     config = own(f"seed.source={figures['test_set']}", "seed.limit=2000", "spark.master=null")
+    config = config.model_copy(update={"models": (*config.models, Model(name="ovr", uri=str(ours), trust="unsigned"))})
     seed_topic.check(config)
     seed_topic.run(spark, config)
     (wheel,) = (root / "dist").glob("*.whl")
@@ -61,8 +75,8 @@ def test_zipped_wheel_and_packed_python_score_on_local_cluster(
     )
 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert index.count(config.elasticsearch) == 4000
-    assert topics.extent(config.kafka, config.kafka.topics.predictions).records == 4000
+    assert index.count(config.elasticsearch) == 6000
+    assert topics.extent(config.kafka, config.kafka.topics.predictions).records == 6000
     assert (tmp_path / "ran").exists()
 
 
