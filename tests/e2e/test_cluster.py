@@ -101,6 +101,8 @@ def test_killed_executors_lose_and_double_nothing(spark, own, small_models, jars
     score_stream.check(config)
     command = [
         *(*SUBMIT, "--jars", ",".join(map(str, jars))),
+        # Where all models are Spark's own, no Python is asked for on an executor.
+        *("--conf", "spark.pyspark.python=/no/python/here", "--conf", f"spark.pyspark.driver.python={sys.executable}"),
         *(str(root / "jobs" / "score_stream.py"), "--config", as_file(config), "--available-now"),
     ]
     # The second batch waits when half of its documents are written; its rows are kept by both executors.
