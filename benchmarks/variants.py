@@ -50,7 +50,11 @@ class Engine:
 
 
 def _call(function: Callable[..., Any], keys: Sequence[str], arguments: dict[str, Any]) -> Any:
-    return function(configuration.load("local", list(keys)), **arguments)
+    try:
+        return function(configuration.load("local", list(keys)), **arguments)
+    except Exception as error:
+        # PySpark's errors hold what cannot be sent to another process.
+        raise RuntimeError(f"{function.__name__}: {error}") from None
 
 
 def _open(config: Config) -> int:

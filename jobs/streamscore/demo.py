@@ -127,7 +127,8 @@ def _reset(config: Config) -> None:
 
 
 def _comes_up(config: Config, scorer: subprocess.Popen[bytes]) -> bool:
-    """Wait until the job's query has made its checkpoint, sooner so than beside another JVM; False if it ends."""
+    """Wait until the job's query has made its checkpoint; False if the job ends before."""
+    # Two JVMs that start together take twice as long: the seeder's comes after.
     made = Path(config.stream.checkpoint) / "metadata"
     while scorer.poll() is None:
         if made.exists():

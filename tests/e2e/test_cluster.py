@@ -36,7 +36,7 @@ def environment(tmp_path):
 
 
 @pytest.fixture
-def ours(spark, trained, tmp_path):
+def one_vs_rest(spark, trained, tmp_path):
     """A model in a folder of the kind that PySpark reads with a Python on an executor."""
     _, figures = trained
     rows = spark.read.parquet(str(figures["test_set"])).limit(500)
@@ -46,12 +46,14 @@ def ours(spark, trained, tmp_path):
 
 
 def test_zipped_wheel_and_packed_python_score_on_local_cluster(
-    spark, own, trained, ours, jars, environment, as_file, root, tmp_path
+    spark, own, trained, one_vs_rest, jars, environment, as_file, root, tmp_path
 ):
     """The launcher copied alone, --py-files, --archives, two executors: the same outcomes as anywhere."""
     _, figures = trained
     config = own(f"seed.source={figures['test_set']}", "seed.limit=2000", "spark.master=null")
-    config = config.model_copy(update={"models": (*config.models, Model(name="ovr", uri=str(ours), trust="unsigned"))})
+    config = config.model_copy(
+        update={"models": (*config.models, Model(name="ovr", uri=str(one_vs_rest), trust="unsigned"))}
+    )
     seed_topic.check(config)
     seed_topic.run(spark, config)
     (wheel,) = (root / "dist").glob("*.whl")
