@@ -50,10 +50,12 @@ class Engine:
 
 
 def _call(function: Callable[..., Any], keys: Sequence[str], arguments: dict[str, Any]) -> Any:
+    from pyspark.errors import PySparkException
+
     try:
         return function(configuration.load("local", list(keys)), **arguments)
-    except Exception as error:
-        # PySpark's errors hold what cannot be sent to another process.
+    except PySparkException as error:
+        # It holds what cannot be sent to another process.
         raise RuntimeError(f"{function.__name__}: {error}") from None
 
 
