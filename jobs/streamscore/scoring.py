@@ -163,7 +163,11 @@ def _with_outcome(data: DataFrame, model: ServedModel) -> DataFrame:
 def _score(classifier: Any, prediction: Column, count: int) -> Column:
     from pyspark.ml.functions import vector_to_array
 
-    per_class = vector_to_array(F.col(f"`{detail(classifier)}`"))
+    vector = F.col(f"`{detail(classifier)}`")
+    # Spark's own classifiers make dense vectors (ProbabilisticClassificationModel takes no others): the number is read
+    # from where it is stored, without a copy of them all.
+    is_dense = type(classifier).__module__ == "pyspark.ml.classification"
+    per_class = F.unwrap_udt(vector)["values"] if is_dense else vector_to_array(vector)
     return F.get(per_class, F.lit(1) if count == 2 else prediction.cast("int"))  # noqa: PLR2004 (class 0 and class 1)
 
 

@@ -55,6 +55,23 @@ def test_checkpoint_on_a_volume_keeps_the_platform_s_file_manager(make_config, m
     assert name not in session.spark_settings(config, "score_stream")
 
 
+def test_long_generated_methods_are_compiled(spark):
+    """Those of a dozen models are longer than what a JVM compiles by default."""
+    beans = spark._jvm.java.lang.management.ManagementFactory
+    kind = spark._jvm.java.lang.Class.forName("com.sun.management.HotSpotDiagnosticMXBean")
+
+    assert beans.getPlatformMXBean(kind).getVMOption("DontCompileHugeMethods").getValue() == "false"
+
+
+@pytest.mark.parametrize("master", ["null", "yarn", "local-cluster[2,1,1024]"])
+def test_where_executors_have_their_own_options_no_method_is_too_long(make_config, master):
+    """Spark's default lets a method grow to eight times what a JVM compiles."""
+    name = "spark.sql.codegen.hugeMethodLimit"
+
+    assert session.spark_settings(make_config(f"spark.master={master}"), "score_stream")[name] == "8000"
+    assert name not in session.spark_settings(make_config("spark.master=local[2]"), "score_stream")
+
+
 class Cluster:
     """A session on a cluster, as far as it is asked about its settings."""
 
