@@ -285,6 +285,13 @@ def fill():
     return write
 
 
+def pytest_configure() -> None:
+    """Make all JVMs of a test run compile quickly: most live for seconds, and the optimising compiler takes half of
+    their CPU time and is ready when they end.
+    """
+    os.environ["JDK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1"
+
+
 def pytest_collection_modifyitems(items) -> None:
     """Mark the tests that need servers; run the quick tests first."""
     for item in items:

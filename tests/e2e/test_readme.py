@@ -66,7 +66,7 @@ def test_every_command_runs(root, clone, shell):
     env = {
         "STREAMSCORE_CONFIG": str(clone / "small.yml"),
         "ES_API_KEY": "made-up",
-        "JDK_JAVA_OPTIONS": "-XX:-UsePerfData",
+        "JDK_JAVA_OPTIONS": f"{os.environ['JDK_JAVA_OPTIONS']} -XX:-UsePerfData",
     }
     outputs = {}
     for command in commands(root):

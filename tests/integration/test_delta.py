@@ -135,23 +135,23 @@ def test_table_with_other_columns_is_refused_before_the_first_batch(spark, world
     assert topics.extent(config.kafka, config.kafka.topics.predictions).records == 0
 
 
-def test_training_from_a_table_equals_training_from_the_file(spark, own, trained, tmp_path):
+def test_training_from_a_table_equals_training_from_the_file(spark, own, tmp_path):
     """The same rows to train on, the same test set in the same order; a table without an order is refused."""
-    settings, figures = trained
-    data = next((settings.state_dir / "data").glob("synthetic-62000-*.tsv"))
+    small = ("train.test_rows=2000", "train.hash_size=1024", "train.lr.max_iter=5", "train.svm.max_iter=5")
+    small += ("mlflow.registered_names.lr=delta-lr", "mlflow.registered_names.svm=delta-svm")
+    settings = own(*small, "train.rows=6100", f"train.output={tmp_path / 'from-file'}")
+    from_file = train_models.run(spark, settings)
+    data = next((settings.state_dir / "data").glob("synthetic-6100-*.tsv"))
     rows = criteo.read(spark, str(data)).drop("_corrupt")
     rows.orderBy(F.xxhash64("row")).write.format("delta").save(str(tmp_path / "rows"))
-    config = own("train.data=criteo", f"train.path={tmp_path / 'rows'}", "train.test_rows=20000")
+    table = ("train.data=criteo", f"train.path={tmp_path / 'rows'}")
     with pytest.raises(InputError, match="has no order of its own: name the column .* train.order_column"):
-        train_models.check(config)
-    config = own(
-        *("train.data=criteo", f"train.path={tmp_path / 'rows'}", "train.test_rows=20000", "train.order_column=row"),
-        *("mlflow.registered_names.lr=delta-lr", "mlflow.registered_names.svm=delta-svm"),
-    )
+        train_models.check(own(*small, *table))
+    config = own(*small, *table, "train.order_column=row")
     train_models.check(config)
     from_table = train_models.run(spark, config)
-    one, other = (spark.read.parquet(found["test_set"]).collect() for found in (from_table, figures))
+    one, other = (spark.read.parquet(found["test_set"]).collect() for found in (from_table, from_file))
 
-    assert from_table["train_rows"] == figures["train_rows"]
+    assert from_table["train_rows"] == from_file["train_rows"]
     assert one == other
-    assert from_table["lr"]["auc"] == pytest.approx(figures["lr"]["auc"], abs=1e-4)
+    assert from_table["lr"]["auc"] == pytest.approx(from_file["lr"]["auc"], abs=1e-4)

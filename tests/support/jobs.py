@@ -18,17 +18,13 @@ import yaml
 from streamscore.config import Config
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-
-
-# Tests start some seventy JVMs, each for half a minute: the optimising compiler would take half of their CPU time and
-# be ready when they end.
-_options = ["-XX:TieredStopAtLevel=1"]
+_archive: dict[str, str] = {}
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Return the environment of a user who has activated the virtual environment, for Spark jobs that are short."""
+    """Return the environment of a user who has activated the virtual environment."""
     path = f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "SPARK_SUBMIT_OPTS": " ".join(_options), "PATH": path, **extra}
+    return {**os.environ, **_archive, "PATH": path, **extra}
 
 
 def written(config: Config) -> str:
@@ -112,4 +108,4 @@ def use_archive(archive: Path, command: list[str], env: Mapping[str, str]) -> No
     option = f"-XX:ArchiveClassesAtExit={archive}"
     first = Job(command, env={**environment(), **env, "SPARK_SUBMIT_OPTS": option})
     assert first.wait() == 0, first.output
-    _options.append(f"-XX:SharedArchiveFile={archive}")
+    _archive["SPARK_SUBMIT_OPTS"] = f"-XX:SharedArchiveFile={archive}"

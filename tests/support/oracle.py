@@ -12,6 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -200,17 +201,23 @@ def faults(judgement: dict[str, int]) -> dict[str, int]:
 
 def _expected(spark: SparkSession, ledger: Ledger, models: dict[str, str]) -> Expected:
     """Score the ledger's vectors in a batch job, with the models as Spark loads them."""
-    pool = spark.createDataFrame(list(enumerate(ledger.pool)), _SCHEMA)
     expected = {}
     for name, folder in models.items():
-        alone = PipelineModel.load(folder).transform(pool)
-        column = "probability" if "probability" in alone.columns else "rawPrediction"
-        rows = alone.select("number", "prediction", column).collect()
-        scores = {row["number"]: (row["prediction"], row[column][1]) for row in rows}
+        scores = _scores(spark, folder, ledger.seed)
         for key, (label, number) in ledger.good.items():
             prediction, score = scores[number]
             expected[key, name] = (prediction, score, label, None if label is None else int(prediction == label))
     return expected
+
+
+@cache
+def _scores(spark: SparkSession, folder: str, seed: int) -> dict[int, tuple[float, float]]:
+    """Return what a model makes of each vector of a ledger's pool: prediction and score, by the vector's number."""
+    pool = spark.createDataFrame(list(enumerate(Ledger(seed).pool)), _SCHEMA)
+    alone = PipelineModel.load(folder).transform(pool)
+    column = "probability" if "probability" in alone.columns else "rawPrediction"
+    rows = alone.select("number", "prediction", column).collect()
+    return {row["number"]: (row["prediction"], row[column][1]) for row in rows}
 
 
 _SCHEMA = StructType([StructField("number", IntegerType()), StructField("features", VectorUDT())])

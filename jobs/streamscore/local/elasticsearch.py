@@ -66,7 +66,8 @@ def server(config: Config, java: Java) -> Server:
     heap = config.local.elasticsearch_heap
     environment = {
         **os.environ,
-        "JDK_JAVA_OPTIONS": "-XX:-UsePerfData",  # reaches the script's helper JVMs too: no folder in /tmp
+        # Reaches the script's helper JVMs too: no folder in /tmp.
+        "JDK_JAVA_OPTIONS": f"{os.environ.get('JDK_JAVA_OPTIONS', '')} -XX:-UsePerfData",
         "ES_JAVA_HOME": str(java.home),
         "ES_JAVA_OPTS": f"-Xms{heap} -Xmx{heap}",
         "ES_PATH_CONF": str(folder / "config"),
