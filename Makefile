@@ -8,7 +8,6 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.10; do \
 	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 12))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -Im pytest -n 2 --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := setup.py pyproject.toml $(shell find jobs conf -type f -not -path '*/__pycache__/*' -not -path '*.egg-info/*')
 
@@ -25,19 +24,19 @@ install: $(VENV)/.java ## virtual environment, locked dependencies, the package
 
 .PHONY: test
 test: lint types ## install, lint, types, and every test on real servers
-	$(PYTEST)
+	$(BIN)/python -Im pytest
 
 .PHONY: unit
 unit: install-dev ## the tests that need no server
-	$(PYTEST) tests/unit
+	$(BIN)/python -Im pytest tests/unit
 
 .PHONY: integration
 integration: install-dev ## the tests that need the real Kafka and Elasticsearch, started by themselves
-	$(PYTEST) tests/integration
+	$(BIN)/python -Im pytest tests/integration
 
 .PHONY: e2e
 e2e: install-dev ## the tests that run commands as a user would
-	$(PYTEST) tests/e2e
+	$(BIN)/python -Im pytest tests/e2e
 
 MINUTES ?= 60
 .PHONY: soak
