@@ -123,6 +123,7 @@ def _writer(config: Config, served: list[ServedModel], stop: session.StopRequest
 
 def _records(judged: DataFrame, config: Config, served: list[ServedModel]) -> DataFrame:
     """Return judged rows as the records that the job writes."""
+    decoder.register_text(_spark(), messages.JSON_TEXT)
     names = config.kafka.topics
     return messages.records(judged, served, names.predictions, names.rejected)
 

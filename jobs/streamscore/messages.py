@@ -67,6 +67,9 @@ DECODED: Final = decoded_type()
 DECODER: Final = "streamscore_decode"
 """Name under which the decoder is registered in SQL."""
 
+JSON_TEXT: Final = "streamscore_json_text"
+"""Name under which the way from text to JSON is registered in SQL."""
+
 MAX_LABELS: Final = 100
 """Most labels that are counted one by one."""
 
@@ -146,7 +149,7 @@ def records(judged: DataFrame, models: Sequence[ServedModel], predictions: str, 
     as in Kafka Connect's dead letter queue, so that existing tools read them.
 
     Args:
-        judged: what ``judge`` returns.
+        judged: what ``judge`` returns, in a session that knows ``JSON_TEXT``.
         models: the models that were applied.
         predictions: topic of the outcomes.
         rejected: topic of the bad messages.
@@ -181,15 +184,15 @@ def _per_model(models: Sequence[ServedModel]) -> str:
     return f"array({', '.join(structs)})"
 
 
-# A record's JSON is put together from a few pieces of text: to_json takes more than twice the time.
+# A record's JSON is put together from a few pieces of text: to_json takes more than twice the time, and a step of a
+# plan with any to_json in it is neither compiled as a whole nor joined to the steps around it.
 
 
 def _event_json() -> dict[str, str]:
     """Return SQL for the pieces that all outcomes of an event have in common."""
-    # Only a key is anybody's text; the others hold no character that JSON escapes.
-    key = f"CASE WHEN key IS NULL THEN 'null' ELSE {_quoted('string(key)')} END"
     return {
-        _HEAD: f"""concat('{{"event_id":"', event_id, '","key":', {key})""",
+        # Only a key is anybody's text; the others hold no character that JSON escapes.
+        _HEAD: f"""concat('{{"event_id":"', event_id, '","key":', string({JSON_TEXT}(key)))""",
         _LABEL: f"""concat(',"label":', {_number(LABEL)}, ',"correct":')""",
         _TAIL: """concat(',"event_time":', event_time, '}')""",
     }
@@ -236,12 +239,6 @@ def _number(name: str) -> str:
 def _is_finite(name: str) -> str:
     """Return SQL for whether a number is finite; to Spark NaN is larger than any other."""
     return f"abs({name}) < double('Infinity')"
-
-
-def _quoted(text: str) -> str:
-    """Return SQL for text as JSON."""
-    array = f"to_json(array({text}))"
-    return f"substr({array}, 2, length({array}) - 2)"
 
 
 def _literal(text: str) -> str:

@@ -122,6 +122,7 @@ def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedMo
         max_bytes=config.message.max_bytes,
         fields=ddl(config.message.columns) if config.message.columns else None,
     )
+    decoder.register_text(spark, messages.JSON_TEXT)
     decoded = messages.decode(sources.events(spark, config))
     judged = messages.judge(scoring.apply(decoded, served), served)
     return judged.observe("quality", *messages.quality(served))

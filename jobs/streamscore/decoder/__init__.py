@@ -1,4 +1,4 @@
-"""The door to the strict message decoder, the only Java of this project: ``MessageDecoder.java`` and its helpers."""
+"""The door to the only Java of this project: the strict message decoder, its helpers, and the way back to JSON."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import zipfile
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamscore.errors import SetupError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-    from pyspark.sql.types import StructType
+    from pyspark.sql.types import DataType, StructType
 
-JAVA_CLASS = "streamscore.MessageDecoder"
-SOURCES = ("PlainReader.java", "RawColumns.java", "MessageDecoder.java")
+SOURCES = ("PlainReader.java", "RawColumns.java", "MessageDecoder.java", "JsonText.java")
 """In the order of their compilation: each after those that it uses."""
 
 
@@ -99,19 +98,39 @@ def register(
     Raises:
         SetupError: the session lacks the jar.
     """
+    arguments = (label, features, form, size, max_bytes) if fields is None else (label, fields, max_bytes)
+    _register(spark, name, columns, "MessageDecoder", *arguments)
+
+
+def register_text(spark: SparkSession, name: str) -> None:
+    """Make text to JSON callable in SQL under a name: bytes of UTF-8 in, bytes of JSON out, of null the word null.
+
+    Args:
+        spark: a classic session (not Spark Connect) that was started with the decoder's jar.
+        name: name of the SQL function.
+
+    Raises:
+        SetupError: the session lacks the jar.
+    """
+    from pyspark.sql.types import BinaryType
+
+    _register(spark, name, BinaryType(), "JsonText")
+
+
+def _register(spark: SparkSession, name: str, result: DataType, java_class: str, *arguments: Any) -> None:
     from py4j.protocol import Py4JError
 
-    jvm = spark._jvm  # noqa: SLF001 (the one door to the JVM: Spark has no public one for a function of Java)
+    # Spark's public way takes only classes with generics, which Janino leaves out.
+    jvm: Any = spark._jvm  # noqa: SLF001
     try:
-        arguments = (label, features, form, size, max_bytes) if fields is None else (label, fields, max_bytes)
-        function = jvm.streamscore.MessageDecoder(*arguments)  # type: ignore[union-attr]
+        function = getattr(jvm.streamscore, java_class)(*arguments)
     except (Py4JError, TypeError):
         raise SetupError(
-            f"the Spark session has no {JAVA_CLASS}: start it with --jars $(streamscore jars), "
+            f"the Spark session has no streamscore.{java_class}: start it with --jars $(streamscore jars), "
             "or run `streamscore score`"
         ) from None
     session = spark._jsparkSession  # noqa: SLF001 (as above)
-    session.udf().register(name, function, session.parseDataType(columns.json()))
+    session.udf().register(name, function, session.parseDataType(result.json()))
 
 
 def _write_jar(jar: Path, classes: dict[str, bytes]) -> None:
