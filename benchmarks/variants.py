@@ -63,6 +63,7 @@ def _open(config: Config) -> int:
     found = java.find()
     jars = artifacts.spark_jars(config.local.artifacts_dir, found)
     _state["spark"] = session.create(config, "score_stream", jars)
+    decoder.register_text(_spark(), messages.JSON_TEXT)
     return session.jvm_pid(_state["spark"])
 
 
@@ -123,7 +124,6 @@ def _writer(config: Config, served: list[ServedModel], stop: session.StopRequest
 
 def _records(judged: DataFrame, config: Config, served: list[ServedModel]) -> DataFrame:
     """Return judged rows as the records that the job writes."""
-    decoder.register_text(_spark(), messages.JSON_TEXT)
     names = config.kafka.topics
     return messages.records(judged, served, names.predictions, names.rejected)
 
