@@ -48,7 +48,7 @@ bench: install-bench ## measure against other ways to do it, on real servers; wa
 	$(BIN)/python benchmarks/bench.py
 
 .PHONY: bench-quick
-bench-quick: install-bench ## the same in some minutes, with less to go by
+bench-quick: install-bench ## most of it in under five minutes, with less to go by
 	$(BIN)/python benchmarks/bench.py --scale quick
 
 .PHONY: bench-doc

@@ -50,6 +50,8 @@ def dates(result: Mapping[str, Any]) -> str:
 def as_text(result: Mapping[str, Any]) -> str:
     """Return the whole table as text, and what each side spent."""
     lines = [f"{result['scale']}, {dates(result)}, {_told(result['machine'])}", *map(line, rows(result))]
+    if result["scale"] != "full":
+        lines.insert(1, "  The floors are meant for the full scale: in this one the JVMs are hardly warm.")
     lines += ["", "CPU microseconds per event, by process:"]
     lines += [f"  {row['title']:<78} {' | '.join(map(spent, row['cpu']))}" for row in rows(result) if row["cpu"]]
     return "\n".join(lines)
