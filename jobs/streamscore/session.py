@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 # Spark's own patterns miss sasl.jaas.config, es.net.http.auth.pass and the Authorization header.
-_REDACTED = "(?i)secret|password|passwd|token|access[.]?key|jaas|auth[.]pass|authorization|api_?key"
+_REDACTED = "(?i)secret|password|passwd|token|access[.]?key|account[.]key|jaas|auth[.]pass|authorization|api_?key"
 
 
 DELTA_SETTINGS: Final = {
@@ -44,6 +45,13 @@ _FEW_KEPT: Final = {
 """Spark keeps plans and tasks of what it has done for its web page, by default of a thousand queries: a stream would
 fill its memory with them for its first quarter of an hour and more."""
 
+
+_LOOPBACK: Final = {
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.ui.enabled": "false",
+}
+"""A session on one machine listens there only: Spark's own ports ask nobody for a password."""
 
 _FRUGAL: Final = "-XX:GCTimeRatio=19 -XX:NewRatio=4"
 """The collector may take a twentieth of the time, before it makes the heap larger; by default a hundredth. And what is
@@ -96,7 +104,9 @@ def spark_settings(config: Config, job: str) -> dict[str, str]:
                 ]
             ),
         }
-    if not (config.spark.master or "").startswith("local["):
+    if re.match(r"local($|\[)", config.spark.master or ""):
+        settings |= _LOOPBACK
+    else:
         settings |= _IN_PARTS
     if config.delta.table is not None and not on_databricks():
         settings |= DELTA_SETTINGS

@@ -72,6 +72,19 @@ def test_where_executors_have_their_own_options_no_method_is_too_long(make_confi
     assert name not in session.spark_settings(make_config("spark.master=local[2]"), "score_stream")
 
 
+@pytest.mark.parametrize("master", ["local", "local[2]", "local[*]"])
+def test_session_on_one_machine_listens_there_only(make_config, master):
+    """Whatever file the configuration is from; a file may say otherwise."""
+    local = session.spark_settings(make_config(f"spark.master={master}"), "score_stream")
+    told = session.spark_settings(make_config("spark.conf={spark.ui.enabled: 'true'}"), "score_stream")
+    cluster = session.spark_settings(make_config("spark.master=local-cluster[2,1,1024]"), "score_stream")
+
+    assert local["spark.driver.bindAddress"] == local["spark.driver.host"] == "127.0.0.1"
+    assert local["spark.ui.enabled"] == "false"
+    assert told["spark.ui.enabled"] == "true"
+    assert "spark.driver.host" not in cluster
+
+
 class Cluster:
     """A session on a cluster, as far as it is asked about its settings."""
 
