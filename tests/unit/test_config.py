@@ -170,6 +170,25 @@ def test_secret_comes_from_the_environment_and_is_never_shown(monkeypatch):
     assert "hunter2" not in config.shown(loaded)
 
 
+def test_secret_in_an_address_is_not_shown(monkeypatch):
+    """A database of MLflow's has its password there."""
+    monkeypatch.setenv("SECRET", "hunter2")
+
+    shown = config.shown(config.load("local", ["mlflow.tracking_uri=postgresql://me:${env:SECRET}@db/mlflow"]))
+
+    assert "postgresql://********@db/mlflow" in shown
+    assert "hunter2" not in shown
+
+
+def test_key_of_an_azure_account_is_a_secret():
+    """Its setting is named after the account."""
+    key = "spark.hadoop.fs.azure.account.key.mine.dfs.core.windows.net"
+
+    with pytest.raises(ConfigError, match="account.key") as refused:
+        config.load("local", [f"spark.conf={{{key}: hunter2}}"])
+    assert "hunter2" not in str(refused.value)
+
+
 def test_secret_comes_from_a_file(tmp_path):
     """A mounted secret, without its final newline."""
     secret = tmp_path / "jaas"

@@ -27,7 +27,7 @@ from streamscore.config.types import (
     TimeRange,
 )
 
-SECRET_KEY = re.compile(r"(?i)password|secret|jaas|api_key|token|\.key$|keystore\.key|basic\.auth")
+SECRET_KEY = re.compile(r"(?i)password|secret|jaas|api_key|token|\.key$|keystore\.key|account\.key|basic\.auth")
 """Names of keys whose values are secrets: only references are accepted for them and they are masked when shown."""
 
 _LOOPBACK_NAMES = frozenset({"localhost"})

@@ -19,6 +19,8 @@ from streamscore.errors import ConfigError
 
 CONF_DIR = files("streamscore") / "conf"  # in a zip too, as --py-files ships it
 
+_USER_INFO = re.compile(r"(?<=//)[^/@\s]+@")
+"""A user and a password in an address."""
 _REFERENCE = re.compile(r"\$\{(env|file):([^}]+)\}")
 
 
@@ -176,7 +178,9 @@ def _masked(node: Any, path: str = "") -> Any:
         return {key: _masked(value, f"{path}.{key}") for key, value in node.items()}
     if isinstance(node, list):
         return [_masked(value, path) for value in node]
-    return "********" if node is not None and SECRET_KEY.search(path) else node
+    if node is not None and SECRET_KEY.search(path):
+        return "********"
+    return _USER_INFO.sub("********@", node) if isinstance(node, str) else node
 
 
 def _explain(error: ValidationError, tree: Mapping[str, Any]) -> str:
