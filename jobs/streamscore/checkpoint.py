@@ -226,6 +226,20 @@ def offsets(files: Folder, batch: int) -> dict[str, dict[int, int]]:
     return {topic: {int(partition): offset for partition, offset in parts.items()} for topic, parts in ended.items()}
 
 
+def require_topic(files: Folder, location: str, topic: str) -> None:
+    """Refuse a checkpoint from which another topic is scored.
+
+    Raises:
+        CheckpointError: it is another topic's.
+    """
+    scored = offsets(files, _highest(files, "offsets"))
+    if scored and topic not in scored:
+        raise CheckpointError(
+            f"the checkpoint {location} is that of the topic {', '.join(map(repr, scored))}, not of {topic!r}: "
+            "give each stream a checkpoint of its own (stream.checkpoint, --checkpoint)"
+        )
+
+
 def note_models(files: Folder, first_batch: int, models: Sequence[dict[str, str]]) -> None:
     """Record which models are in force from a batch on; an entry for that or a later batch is replaced."""
     earlier = [entry for entry in _noted(files) if entry["first_batch"] < first_batch]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from streamscore import index, registry, submit, topics, train_models
+from streamscore import checkpoint, index, registry, submit, topics, train_models
 from streamscore.config import Config
 from streamscore.console import log, terminal
 from streamscore.dashboard import server as page_server
@@ -36,11 +37,13 @@ def run(config: Config, argv: Sequence[str], keep: bool) -> None:
 
     Raises:
         CheckError: at the end the counts do not agree.
+        CheckpointError: the checkpoint is that of another topic's stream.
         StreamError: a job failed.
         StreamscoreError: anything else that went wrong while preparing.
     """
     if config.seed.rate is None:
         raise ConfigError("seed.rate: the demo needs a rate, in rows per second")
+    _take_as_interrupts(signal.SIGTERM, signal.SIGHUP)
     registry.import_ahead(config)
     before = {server.name for server in stack.running(config)}
     page = None
@@ -56,6 +59,13 @@ def run(config: Config, argv: Sequence[str], keep: bool) -> None:
         log.info("the servers go on: Kafka %s, Elasticsearch %s; `streamscore down` stops them", *_addresses(config))
     if page is not None:
         log.info("the live page: %s", page)
+
+
+def _take_as_interrupts(*numbers: signal.Signals) -> None:
+    """Take signals that would end this process at once as Ctrl-C is taken, so that it stops what it has started."""
+    for number in numbers:
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has SIGHUP ignored
+            signal.signal(number, signal.default_int_handler)
 
 
 def _open_page(config: Config, argv: Sequence[str]) -> str | None:
@@ -82,7 +92,7 @@ def _play(config: Config, argv: Sequence[str]) -> None:
     seed_log = config.state_dir / "logs" / "seed_topic.log"
     scorer = submit.start("score_stream", config, [*argv, "--json", str(summary_file)], environment)
     seeder = None
-    complete = False
+    complete = interrupted = False
     try:
         log.info(
             "when the stream is up, %s rows a second are sent in the background (log: %s)",
@@ -93,11 +103,12 @@ def _play(config: Config, argv: Sequence[str]) -> None:
             seeder = submit.start("seed_topic", config, argv, environment, seed_log)
             complete = _follow(config, scorer, seeder, seed_log)
     except KeyboardInterrupt:
-        pass
+        interrupted = True
     finally:
-        if seeder is not None:
-            _stop(seeder)
-        _stop(scorer)
+        # At once: Ctrl-C has reached the scorer already, and a signal that comes later is the wish to break off.
+        _stop(*(job for job in (scorer, seeder) if job is not None))
+    if interrupted and not summary_file.exists():
+        raise KeyboardInterrupt
     if scorer.returncode != 0:
         raise StreamError(f"score_stream ended with code {scorer.returncode}; its messages are above")
     _conclude(config, json.loads(summary_file.read_text()), complete)
@@ -119,10 +130,11 @@ def _trained(config: Config) -> bool:
 
 def _reset(config: Config) -> None:
     """Begin with empty topics, an empty index and a new checkpoint, so that at the end every record counts."""
-    names = config.kafka.topics
+    names, location = config.kafka.topics, config.stream.checkpoint
+    checkpoint.require_topic(checkpoint.folder(location), location, names.input)
     topics.delete(config.kafka, names.input, names.predictions, names.rejected)
     index.delete(config.elasticsearch)
-    shutil.rmtree(config.stream.checkpoint, ignore_errors=True)
+    shutil.rmtree(location, ignore_errors=True)
     topics.ensure(config.kafka, names.input)
 
 
@@ -198,15 +210,19 @@ def _wait_for(job: subprocess.Popen[bytes], name: str) -> None:
         raise StreamError(f"{name} ended with code {code}; its messages are above")
 
 
-def _stop(job: subprocess.Popen[bytes]) -> None:
-    """Ask a job to end and wait for it."""
-    if job.poll() is None:
-        job.send_signal(signal.SIGTERM)
-    try:
-        job.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        job.kill()
-        job.wait()
+def _stop(*jobs: subprocess.Popen[bytes]) -> None:
+    """Ask jobs to end and wait for them."""
+    for job in jobs:
+        if job.poll() is None:
+            # One that is apart has a group of its own, with its Python in it, which would go on for a while.
+            kill = os.killpg if os.getpgid(job.pid) == job.pid else os.kill
+            kill(job.pid, signal.SIGTERM)
+    for job in jobs:
+        try:
+            job.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            job.kill()
+            job.wait()
 
 
 def _addresses(config: Config) -> tuple[str, str]:

@@ -136,6 +136,7 @@ def _past(config: Config) -> Found:
         return
     files = checkpoint.folder(location)
     past = checkpoint.inspect(files, location)
+    checkpoint.require_topic(files, location, config.kafka.topics.input)
     if config.elasticsearch.enabled and not index.compare(config.elasticsearch):
         known = index.checkpoint_of(config.elasticsearch, config.kafka.topics.input)
         if known is not None and known != past.query:

@@ -76,7 +76,8 @@ def run(
 
     Raises:
         ModelError: a model cannot be used.
-        CheckpointError: the checkpoint is damaged, in use, or not the one that the index was written from.
+        CheckpointError: the checkpoint is damaged, in use, another topic's, or not the one that the index was
+            written from.
         StreamError: the stream stopped on a fault; its last batch was not committed and will be replayed.
         RejectedShareError: too many of the last messages were rejected.
     """
@@ -86,6 +87,7 @@ def run(
     faults.arm(jvm)
     files = checkpoint.folder(location, spark)
     with stop.listening(spark), checkpoint.hold(files, location, jvm) as past:
+        checkpoint.require_topic(files, location, config.kafka.topics.input)
         _require_known_past(config, past)
         with step("Loading the models"):
             aliases = ModelWatch(spark, config, models.load(spark, config))

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sysconfig
+import time
 import uuid
 from pathlib import Path
 
@@ -109,6 +110,28 @@ def test_server_that_never_answers_is_given_up(alone, tmp_path):
     message = refused(alone("local.start_seconds=0.5"))
 
     assert "did not answer at " in message
+    assert processes_below(tmp_path) == []
+
+
+def test_other_servers_than_those_that_run_are_refused(servers, make_config):
+    """A remote broker is not taken for the local one: the demo empties the topics of what it is given."""
+    elsewhere = make_config("kafka.bootstrap_servers=broker.example.com:9092", "kafka.insecure=true")
+
+    with pytest.raises(SetupError, match="but the configuration says broker.example.com:9092: stop it with"):
+        stack.up(elsewhere)
+
+
+def test_demo_that_is_told_to_end_stops_what_it_started(alone, tmp_path):
+    """Whoever started it may send SIGTERM, as `timeout` does, and not Ctrl-C."""
+    arguments = [word for override in alone() for word in ("--set", override)]
+    with (tmp_path / "output").open("w") as output:
+        demo = subprocess.Popen([COMMAND, "demo", "--stop", *arguments], stdout=output, stderr=output)
+    while not (tmp_path / "state" / "servers.json").exists():
+        assert demo.poll() is None, (tmp_path / "output").read_text()
+        time.sleep(0.1)
+    demo.terminate()
+
+    assert demo.wait(60) == 130
     assert processes_below(tmp_path) == []
 
 

@@ -126,6 +126,16 @@ def test_offsets_at_the_end_of_a_batch(files):
     assert checkpoint.offsets(files, 7) == {}
 
 
+def test_checkpoint_of_another_topic_is_refused(files, location):
+    """Spark would look there for offsets of a topic that the stream no longer reads."""
+    checkpoint.require_topic(files, location, "ml")
+    files.write("offsets/0", 'v1\n{"batchTimestampMs":5}\n{"ml":{"0":7}}')
+
+    checkpoint.require_topic(files, location, "ml")
+    with pytest.raises(CheckpointError, match="is that of the topic 'ml', not of 'clicks': give each stream"):
+        checkpoint.require_topic(files, location, "clicks")
+
+
 def test_lease_names_its_holder_while_the_work_lasts_and_an_orderly_end_afterwards(files, location):
     """Whoever comes meanwhile is told who holds it."""
     with checkpoint.hold(files, location, os.getpid()) as past:

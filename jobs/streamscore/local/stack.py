@@ -23,11 +23,12 @@ def up(config: Config) -> list[Running]:
     """Start Kafka and Elasticsearch and return when both answer; those that run already are left alone.
 
     Raises:
-        SetupError: no Java, a failed download, a taken port, or a server that did not come up; nothing that this
-            call started is left running.
+        SetupError: no Java, a failed download, a taken port, a server that did not come up, or one that runs at
+            another address than the configuration's; nothing that this call started is left running.
     """
     with _exclusive(config.state_dir):
         already = running(config)
+        _require_addresses(config, already)
         missing = {kafka.NAME: kafka, elasticsearch.NAME: elasticsearch}
         for server in already:
             missing.pop(server.name, None)
@@ -61,6 +62,17 @@ def down(config: Config) -> list[str]:
 def running(config: Config) -> list[Running]:
     """Return the servers that ``up`` started and that are still alive."""
     return [server for server in _recall(config) if server.process() is not None]
+
+
+def _require_addresses(config: Config, already: Sequence[Running]) -> None:
+    """Refuse to take other servers than the configuration's, a remote broker say, for those that run here."""
+    wanted = {kafka.NAME: config.kafka.bootstrap_servers, elasticsearch.NAME: config.elasticsearch.url}
+    for server in already:
+        if server.name in wanted and server.address != wanted[server.name]:
+            raise SetupError(
+                f"{server.name} runs here at {server.address}, but the configuration says {wanted[server.name]}: "
+                "stop it with `streamscore down`, or use another state_dir"
+            )
 
 
 def _start(config: Config, servers: Sequence[Server], already: Sequence[Running]) -> list[Running]:
