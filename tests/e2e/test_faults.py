@@ -10,6 +10,12 @@ FAULTS = {
     "absent configuration": (["score", "--config", "none.yml"], 2, "--config none.yml: no such file"),
     "absent data set": (["seed", "--source", "none.parquet"], 3, "none.parquet: no such file or folder"),
     "absent Criteo file": (["train", "--data", "criteo", "--path", "none.txt"], 3, "train.path: no file at none.txt"),
+    "absent folder for the summary": (["score", "--json", "none/summary.json"], 2, "--json: there is no folder none"),
+    "absent value of a replay": (
+        ["rejected", "replay", "ml-0-1", "--value", "none.json"],
+        2,
+        "'none.json' does not exist",
+    ),
     "absent broker": (
         ["score", "--set", "kafka.bootstrap_servers=127.0.0.1:1"],
         5,

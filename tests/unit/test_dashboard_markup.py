@@ -47,7 +47,7 @@ def snapshot(model="lr", version="3", reason="not_json", last=NOW - 5_000, synth
         buckets=(Bucket(NOW - 90_000, 4, (Tally(model, version, 4, answers),)),),
         pending=pending,
         rejected={reason: 2},
-        stream=Stream(Batch(NOW - 3_000, 400, 17, 250.0), NOW - 90_000, synthetic, refused),
+        stream=Stream(Batch(NOW - 3_000, 400, 17), NOW - 90_000, synthetic, refused),
         rate=12.4,
         versions=(Version(model, "2", NOW - 90_000, NOW - 50_000), Version(model, version, NOW - 50_000, NOW)),
         throughput=(),

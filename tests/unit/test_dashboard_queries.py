@@ -132,7 +132,7 @@ def test_empty_index_has_no_extent():
 
 def test_stream_is_read_from_its_last_status():
     """Lag and duration are those of the last batch; one synthetic batch makes all of it synthetic."""
-    source = {"batch_ms": 400, "lag": 12, "events_per_second": 250.5, "refused": ["lr:4: damaged"]}
+    source = {"batch_ms": 400, "lag": 12, "refused": ["lr:4: damaged"]}
     answer = {
         "aggregations": {
             "started": {"value": 1_000.0},
@@ -142,7 +142,7 @@ def test_stream_is_read_from_its_last_status():
     }
 
     assert queries.read_stream(answer) == Stream(
-        Batch(9_000, 400, 12, 250.5), 1_000, synthetic=True, refused=("lr:4: damaged",)
+        Batch(9_000, 400, 12), 1_000, synthetic=True, refused=("lr:4: damaged",)
     )
 
 
@@ -172,7 +172,7 @@ def test_versions_are_in_order_of_their_first_batch():
 )
 def test_rate_is_averaged_over_the_last_batches(started, batch_ms, since):
     """Up to this moment, so that it falls to nothing when the stream stops."""
-    rate = queries.rate_span(Stream(Batch(99_950, batch_ms, 0, 1.0), started, synthetic=False), 100_000)
+    rate = queries.rate_span(Stream(Batch(99_950, batch_ms, 0), started, synthetic=False), 100_000)
 
     assert rate == Rate(since, 100_000)
     assert queries.read_rate({"aggregations": {"events": {"value": 300.0}}}, rate) == 300_000 / (100_000 - since)

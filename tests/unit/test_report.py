@@ -26,7 +26,7 @@ def snapshot(models=("lr", "svm"), seconds=3, synthetic=True):
         buckets=tuple(Bucket(start, 10 * len(models), tallies) for start in starts),
         pending=0,
         rejected={"not_json": 2},
-        stream=Stream(Batch(starts[-1], 1_000, 0, 10.0), START, synthetic),
+        stream=Stream(Batch(starts[-1], 1_000, 0), START, synthetic),
         rate=0.0,
         versions=tuple(Version(model, "1", START, starts[-1]) for model in models),
         throughput=tuple((start, 12) for start in starts),

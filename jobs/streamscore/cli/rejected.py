@@ -57,7 +57,10 @@ def rejected_replay(
     config: ConfigOption = "local",
     set: SetOption = [],  # noqa: A002, B006
     reason: Annotated[str | None, typer.Option(help="all messages rejected for this reason")] = None,
-    value: Annotated[Path | None, typer.Option(help="file with a repaired value for the one message named")] = None,
+    value: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="file with a repaired value for the one message named"),
+    ] = None,
 ) -> None:
     """Send rejected messages to the input topic again, as they were or repaired, each at most once."""
     from streamscore import rejected as topic

@@ -121,7 +121,6 @@ class Batch:
     milliseconds: int
     lag: int
     """Events in the topic that were not scored yet."""
-    events_per_second: float
 
 
 @dataclass(frozen=True)

