@@ -184,6 +184,8 @@ def inspect(files: Folder, location: str) -> State:
 def hold(files: Folder, location: str, jvm: int) -> Iterator[State]:
     """Hold a checkpoint against other jobs and tell its state; the note of the holder stays unless all ends in order.
 
+    An end is in order only if every batch that an earlier job may have written has been committed since.
+
     Args:
         files: the checkpoint.
         location: its name, for messages.
@@ -197,7 +199,9 @@ def hold(files: Folder, location: str, jvm: int) -> Iterator[State]:
     created = psutil.Process(jvm).create_time()
     files.write(LEASE, json.dumps({"host": socket.gethostname(), "pid": jvm, "created": created}))
     yield past
-    files.write(LEASE, json.dumps(_ended(_highest(files, "offsets"), _highest(files, "commits"))))
+    committed = _highest(files, "commits")
+    settled = committed >= past.last_replayed
+    files.write(LEASE, json.dumps(_ended(_highest(files, "offsets"), committed) if settled else {}))
 
 
 def holder(files: Folder) -> int | None:

@@ -247,7 +247,7 @@ def _mlflow(config: Config) -> Iterator[Any]:
         try:
             yield mlflow
         except MlflowException as error:
-            raise ServerError(f"MLflow at {_shown(uri)}: {error.message.splitlines()[0]}") from None
+            raise ServerError(_shown(f"MLflow at {uri}: {error.message.splitlines()[0]}")) from None
         finally:
             # It writes the environment too, where the next configuration would find it. None is its own default again.
             mlflow.set_tracking_uri(before)
@@ -341,9 +341,9 @@ def _shared_folder(config: Config) -> str:
     return os.environ.get("MLFLOW_DFS_TMP") or str(config.state_dir / "tmp" / "mlflow")
 
 
-def _shown(uri: str) -> str:
-    """Return an address without the password that it may carry."""
-    return re.sub(r"//[^@/]*@", "//***@", uri)
+def _shown(text: str) -> str:
+    """Return a text without the passwords that addresses in it may carry."""
+    return re.sub(r"//[^@/\s]*@", "//***@", text)
 
 
 def _pyspark_version() -> str:

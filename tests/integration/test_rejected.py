@@ -89,7 +89,7 @@ def test_repaired_message_is_scored(spark, command, config, outcomes, tmp_path):
     assert [outcome["key"] for outcome in outcomes(config)] == ["k4"]
 
 
-@pytest.mark.parametrize("words", [(), ("a-0-1", "--reason", "not_json"), ("a-0-1", "a-0-2", "--value", "x")])
+@pytest.mark.parametrize("words", [(), ("a-0-1", "--reason", "not_json"), ("a-0-1", "a-0-2", "--value", __file__)])
 def test_what_to_replay_must_be_said(command, words):
     """Nothing is sent by accident."""
     with pytest.raises(StreamscoreError, match="give ids or --reason, not both"):

@@ -154,6 +154,21 @@ def test_batch_that_came_up_while_the_job_was_stopping_needs_no_comparison(files
     assert checkpoint.inspect(files, location).last_replayed == -1
 
 
+def test_orderly_end_before_the_suspect_batch_has_run_again_settles_nothing(files, location):
+    """A job that was stopped while it loaded models has not compared what a killed one before it had written."""
+    write(files, range(12), range(11))
+    files.write(checkpoint.LEASE, json.dumps({"host": "elsewhere", "pid": 1, "created": 0}))
+
+    with checkpoint.hold(files, location, os.getpid()):
+        pass
+    assert checkpoint.holder(files) is None
+    assert checkpoint.inspect(files, location).last_replayed == 12
+
+    with checkpoint.hold(files, location, os.getpid()):
+        write(files, range(13), range(13))
+    assert checkpoint.inspect(files, location).last_replayed == -1
+
+
 def test_log_that_changed_after_an_orderly_end_is_suspect(files, location):
     """Something ran that leaves no notes, or an entry was damaged and removed: its batch may be there."""
     with checkpoint.hold(files, location, os.getpid()):
