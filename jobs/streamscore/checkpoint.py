@@ -182,9 +182,10 @@ def inspect(files: Folder, location: str) -> State:
 
 @contextmanager
 def hold(files: Folder, location: str, jvm: int) -> Iterator[State]:
-    """Hold a checkpoint against other jobs and tell its state; the note of the holder stays unless all ends in order.
+    """Hold a checkpoint against other jobs and tell its state; an end in order is noted in the place of the holder.
 
-    An end is in order only if every batch that an earlier job may have written has been committed since.
+    After a fault the holder's note stays. If a batch that an earlier job may have written has not been committed
+    since, the end is no end in order either, and the note says nothing.
 
     Args:
         files: the checkpoint.
@@ -234,9 +235,13 @@ def require_topic(files: Folder, location: str, topic: str) -> None:
     """Refuse a checkpoint from which another topic is scored.
 
     Raises:
-        CheckpointError: it is another topic's.
+        CheckpointError: it is another topic's, or its last entry is damaged.
     """
-    scored = offsets(files, _highest(files, "offsets"))
+    last = _highest(files, "offsets")
+    try:
+        scored = offsets(files, last)
+    except ValueError:
+        raise CheckpointError(_damaged(location, last)) from None
     if scored and topic not in scored:
         raise CheckpointError(
             f"the checkpoint {location} is that of the topic {', '.join(map(repr, scored))}, not of {topic!r}: "
@@ -293,10 +298,14 @@ def _planned_at(files: Folder, location: str, batch: int) -> int:
     try:
         return int(json.loads(text.splitlines()[1])["batchTimestampMs"])
     except (ValueError, KeyError, IndexError, TypeError):
-        raise CheckpointError(
-            f"{location}/offsets/{batch} is damaged: delete it and its checksum .{batch}.crc, and those of commits, "
-            "and the batch is planned anew; what it has written already will not be written again"
-        ) from None
+        raise CheckpointError(_damaged(location, batch)) from None
+
+
+def _damaged(location: str, batch: int) -> str:
+    return (
+        f"{location}/offsets/{batch} is damaged: delete it and its checksum .{batch}.crc, and those of commits, "
+        "and the batch is planned anew; what it has written already will not be written again"
+    )
 
 
 def _await_holder(files: Folder, location: str, own: int) -> None:

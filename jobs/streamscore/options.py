@@ -12,6 +12,11 @@ from typing import Any, NamedTuple
 from streamscore import config
 from streamscore.config import Config
 
+_AS_VERB = (
+    "As verbs of streamscore, jobs take --dry-run too, which prints spark-submit's line and runs nothing, and score "
+    "takes --restart, which starts it again when it dies."
+)
+
 
 class Option(NamedTuple):
     """An option that sets a configuration key; without ``metavar`` it is a switch that sets it to true."""
@@ -37,9 +42,7 @@ def parse(job: str, description: str, options: Sequence[Option], argv: Sequence[
         ConfigError: the configuration is wrong.
         SystemExit: the command line is wrong (code 2) or asks for help (code 0), as argparse does.
     """
-    epilog = "As verbs of streamscore, jobs take --dry-run too, which prints spark-submit's line and runs nothing, and "
-    epilog += "score takes --restart, which starts it again when it dies."
-    parser = argparse.ArgumentParser(prog=job, description=description, epilog=epilog)
+    parser = argparse.ArgumentParser(prog=job, description=description, epilog=_AS_VERB)
     parser.add_argument(
         "--config",
         default=os.environ.get("STREAMSCORE_CONFIG", "local"),

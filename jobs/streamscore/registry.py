@@ -15,7 +15,7 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from streamscore.config import Config
+from streamscore.config import Config, without_passwords
 from streamscore.errors import ModelError, ServerError
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def _mlflow(config: Config) -> Iterator[Any]:
         try:
             yield mlflow
         except MlflowException as error:
-            raise ServerError(_shown(f"MLflow at {uri}: {error.message.splitlines()[0]}")) from None
+            raise ServerError(without_passwords(f"MLflow at {uri}: {error.message.splitlines()[0]}")) from None
         finally:
             # It writes the environment too, where the next configuration would find it. None is its own default again.
             mlflow.set_tracking_uri(before)
@@ -264,7 +264,7 @@ def _absent_is_model_error(config: Config, uri: str) -> Iterator[None]:
         if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
             raise
         raise ModelError(
-            f"{uri}: no such model in the registry at {_shown(tracking_uri(config))}. `streamscore train` "
+            f"{uri}: no such model in the registry at {without_passwords(tracking_uri(config))}. `streamscore train` "
             "makes the two default ones; models.N.uri takes another address or a plain path"
         ) from None
 
@@ -339,11 +339,6 @@ def _select_experiment(mlflow: Any, config: Config) -> None:
 
 def _shared_folder(config: Config) -> str:
     return os.environ.get("MLFLOW_DFS_TMP") or str(config.state_dir / "tmp" / "mlflow")
-
-
-def _shown(text: str) -> str:
-    """Return a text without the passwords that addresses in it may carry."""
-    return re.sub(r"//[^@/\s]*@", "//***@", text)
 
 
 def _pyspark_version() -> str:

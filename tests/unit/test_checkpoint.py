@@ -136,6 +136,14 @@ def test_checkpoint_of_another_topic_is_refused(files, location):
         checkpoint.require_topic(files, location, "clicks")
 
 
+def test_offsets_torn_in_their_last_line_are_named_with_the_repair(files, location):
+    """The last line is the one with the topic."""
+    files.write("offsets/0", 'v1\n{"batchTimestampMs":5}\n{"ml":{"0"')
+
+    with pytest.raises(CheckpointError, match="offsets/0 is damaged: delete it and its checksum .0.crc"):
+        checkpoint.require_topic(files, location, "ml")
+
+
 def test_lease_names_its_holder_while_the_work_lasts_and_an_orderly_end_afterwards(files, location):
     """Whoever comes meanwhile is told who holds it."""
     with checkpoint.hold(files, location, os.getpid()) as past:

@@ -18,7 +18,7 @@ from streamscore.config.keys import (
     Train,
     is_loopback,
 )
-from streamscore.config.loading import CONF_DIR, load, shown
+from streamscore.config.loading import CONF_DIR, load, shown, without_passwords
 from streamscore.config.types import TimeRange
 
 __all__ = [
@@ -38,4 +38,5 @@ __all__ = [
     "is_loopback",
     "load",
     "shown",
+    "without_passwords",
 ]

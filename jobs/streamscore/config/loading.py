@@ -173,6 +173,11 @@ def _lookup(match: re.Match[str], path: str) -> str:
         raise ConfigError(f"{path}: the file {name} cannot be read ({error.strerror})") from None
 
 
+def without_passwords(text: str) -> str:
+    """Return a text without the users and passwords that addresses in it may carry."""
+    return _USER_INFO.sub("********@", text)
+
+
 def _masked(node: Any, path: str = "") -> Any:
     if isinstance(node, Mapping):
         return {key: _masked(value, f"{path}.{key}") for key, value in node.items()}
@@ -180,7 +185,7 @@ def _masked(node: Any, path: str = "") -> Any:
         return [_masked(value, path) for value in node]
     if node is not None and SECRET_KEY.search(path):
         return "********"
-    return _USER_INFO.sub("********@", node) if isinstance(node, str) else node
+    return without_passwords(node) if isinstance(node, str) else node
 
 
 def _explain(error: ValidationError, tree: Mapping[str, Any]) -> str:
