@@ -7,6 +7,7 @@ second is run again (Spark's MicroBatchExecution). Notes of ours are in the fold
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -68,7 +69,10 @@ class LocalFolder:
         path = self._root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        partial.write_text(text, encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())  # a rename may be on the disk before what it names, when the power fails
         partial.replace(path)
 
 
@@ -113,7 +117,8 @@ class HadoopFolder:
         finally:
             stream.close()
         self._files.delete(path, False)
-        self._files.rename(partial, path)
+        if not self._files.rename(partial, path):  # Hadoop's way to say that it failed
+            raise CheckpointError(f"{self._root}/{name} cannot be written: {self._root}/{name}.partial is not renamed")
 
 
 def is_local(location: str) -> bool:
@@ -141,6 +146,8 @@ class State:
     """Epoch milliseconds at which the first batch that may run again was planned for the first time."""
     clean: bool
     """Whether the last job ended in an orderly way, and Spark's logs are as it left them."""
+    until: int = -1
+    """Highest number of a batch that an earlier start had to take for written, if it is not committed since."""
 
     @property
     def is_new(self) -> bool:
@@ -157,7 +164,7 @@ class State:
         """
         if self.is_new or self.clean:
             return -1
-        return self.planned + 1
+        return max(self.planned + 1, self.until)
 
 
 def inspect(files: Folder, location: str) -> State:
@@ -175,8 +182,11 @@ def inspect(files: Folder, location: str) -> State:
         )
     beginning = None if query is None else 0  # it has run, and its first entry is gone: whatever is there may be of it
     since = _planned_at(files, location, planned) if planned >= 0 else beginning
-    lease = files.read(LEASE)
-    clean = planned == committed if lease is None else json.loads(lease) == _ended(planned, committed)
+    lease = _lease(files)
+    clean = planned == committed if lease is None else lease == _ended(planned, committed)
+    until = int((lease or {}).get("until", -1))
+    if lease and committed < until:  # the batch that was begun first may have been removed and planned anew
+        return State(query, planned, committed, min(since or 0, int(lease["since"])), clean, until)
     return State(query, planned, committed, since, clean)
 
 
@@ -185,7 +195,8 @@ def hold(files: Folder, location: str, jvm: int) -> Iterator[State]:
     """Hold a checkpoint against other jobs and tell its state; an end in order is noted in the place of the holder.
 
     After a fault the holder's note stays. If a batch that an earlier job may have written has not been committed
-    since, the end is no end in order either, and the note says nothing.
+    since, the end is no end in order either. Until it is, every note tells since when it may have been written: the
+    entry of Spark's log that tells it first may be damaged, removed, and written anew with a later time.
 
     Args:
         files: the checkpoint.
@@ -198,17 +209,17 @@ def hold(files: Folder, location: str, jvm: int) -> Iterator[State]:
     _await_holder(files, location, jvm)
     past = inspect(files, location)
     created = psutil.Process(jvm).create_time()
-    files.write(LEASE, json.dumps({"host": socket.gethostname(), "pid": jvm, "created": created}))
+    suspect = {"since": past.since, "until": past.last_replayed} if past.last_replayed >= 0 else {}
+    files.write(LEASE, json.dumps({"host": socket.gethostname(), "pid": jvm, "created": created, **suspect}))
     yield past
     committed = _highest(files, "commits")
     settled = committed >= past.last_replayed
-    files.write(LEASE, json.dumps(_ended(_highest(files, "offsets"), committed) if settled else {}))
+    files.write(LEASE, json.dumps(_ended(_highest(files, "offsets"), committed) if settled else suspect))
 
 
 def holder(files: Folder) -> int | None:
     """Return the process that holds a checkpoint; None if no living process of this machine does."""
-    text = files.read(LEASE)
-    noted = json.loads(text) if text else {}
+    noted = _lease(files) or {}
     return int(noted["pid"]) if _is_alive(noted) else None
 
 
@@ -265,6 +276,17 @@ def noted_models(files: Folder, batch: int) -> list[dict[str, str]] | None:
 def _ended(planned: int, committed: int) -> dict[str, int]:
     """Return what an orderly end notes in the place of its holder: where Spark's logs ended."""
     return {"planned": planned, "committed": committed}
+
+
+def _lease(files: Folder) -> dict[str, Any] | None:
+    """Return what the last holder noted; None if there was none, nothing if a note of its is damaged."""
+    text = files.read(LEASE)
+    if text is None:
+        return None
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError):
+        return {}
 
 
 def _noted(files: Folder) -> list[dict[str, Any]]:

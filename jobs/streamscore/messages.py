@@ -73,6 +73,15 @@ JSON_TEXT: Final = "streamscore_json_text"
 MAX_LABELS: Final = 100
 """Most labels that are counted one by one."""
 
+MAX_KEY_BYTES: Final = 65_536
+"""Longest key of a message: twice in an outcome's record, once as JSON, it still fits into what any topic takes."""
+
+MAX_HEADERS_BYTES: Final = 4_096
+"""More than the headers of ours on a bad message's record, and what Kafka adds to any record, ever take."""
+
+NOT_KEPT: Final = "; its content is not kept here, for this topic does not take a record of that size"
+"""End of the detail of a bad message of which only headers of ours are kept."""
+
 _ORIGIN: Final = ("topic", "partition", "offset")
 _IDENTITY: Final = ["event_id", "model", "model_version"]
 """What tells one outcome from all others; a bad message has its ``event_id``."""
@@ -94,12 +103,18 @@ def decode(events: DataFrame) -> DataFrame:
     """
     # Without this barrier the optimiser calls the decoder once per use of one of its fields.
     decoded = F.when(F.spark_partition_id() >= 0, F.expr(f"{DECODER}(value)"))
-    bad = F.col("decoded.reason").isNotNull()
+    # Who has such a key does not mean it: the message is rejected, for its outcomes might not fit into the topic.
+    long_key = F.octet_length("key") > MAX_KEY_BYTES
+    key_detail = F.concat(F.lit("the key has "), F.octet_length("key"), F.lit(f" bytes, more than {MAX_KEY_BYTES}"))
+    bad = long_key | F.col("decoded.reason").isNotNull()
     return events.withColumn("decoded", decoded).select(
         F.concat_ws("-", *_ORIGIN).alias("event_id"),
         F.unix_millis("timestamp").alias("event_time"),
         "key",
-        "decoded.*",
+        F.when(~F.coalesce(long_key, F.lit(False)), F.col(f"decoded.{LABEL}")).alias(LABEL),
+        f"decoded.{FEATURES}",
+        F.when(long_key, "too_large").otherwise(F.col(f"decoded.{REASON}")).alias(REASON),
+        F.when(long_key, key_detail).otherwise(F.col(f"decoded.{DETAIL}")).alias(DETAIL),
         *(F.when(bad, F.col(name)).alias(name) for name in _ORIGIN),
         F.when(bad, F.col("value")).alias("value"),
         F.when(bad, F.col("headers")).alias("headers"),
@@ -141,18 +156,22 @@ def outcomes(judged: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
     return rows.select(*OUTCOME_FIELDS)
 
 
-def records(judged: DataFrame, models: Sequence[ServedModel], predictions: str, rejected: str) -> DataFrame:
+def records(
+    judged: DataFrame, models: Sequence[ServedModel], predictions: str, rejected: str, max_bytes: int
+) -> DataFrame:
     """Return judged rows as Kafka records: of a good event one per model, of a bad message one that says why.
 
     The record of an outcome has the event's own key, or else its id, and a JSON value. That of a bad message has its
     own key and value, and headers of ours behind its own; those whose names begin with ``__connect.errors.`` are named
-    as in Kafka Connect's dead letter queue, so that existing tools read them.
+    as in Kafka Connect's dead letter queue, so that existing tools read them. Of a bad message that is larger than the
+    topic takes there are only headers of ours, which say where it is: it must not stop the stream.
 
     Args:
         judged: what ``judge`` returns, in a session that knows ``JSON_TEXT``.
         models: the models that were applied.
         predictions: topic of the outcomes.
         rejected: topic of the bad messages.
+        max_bytes: largest record that it takes.
 
     Returns:
         ``topic``, ``key``, ``value`` and ``headers``, as Spark's Kafka sink takes them.
@@ -161,12 +180,13 @@ def records(judged: DataFrame, models: Sequence[ServedModel], predictions: str, 
     # common is put together once; then there is a row per model, with as few columns as can be.
     of_event = {
         "topic": f"if({REASON} IS NULL, {_literal(predictions)}, {_literal(rejected)})",
-        "key": f"if({REASON} IS NULL, coalesce(key, binary(event_id)), key)",
-        "headers": f"if({REASON} IS NOT NULL, {_rejected_headers()}, null)",
+        "key": f"if({REASON} IS NULL, coalesce(key, binary(event_id)), if({_fits(max_bytes)}, key, null))",
+        "value": f"if({REASON} IS NULL, null, if({_fits(max_bytes)}, value, null))",
+        "headers": f"if({REASON} IS NOT NULL, {_rejected_headers(max_bytes)}, null)",
         **_event_json(),
     }
     of_models = [name for model in models for name in (model.prediction, model.score, _correct(model))]
-    rows = judged.selectExpr("value", REASON, *of_models, *(f"{sql} AS {name}" for name, sql in of_event.items()))
+    rows = judged.selectExpr(REASON, *of_models, *(f"{sql} AS {name}" for name, sql in of_event.items()))
     rows = rows.selectExpr("*", f"inline_outer(if({REASON} IS NULL, {_per_model(models)}, null))")
     return rows.selectExpr(
         "topic", "key", f"if({REASON} IS NULL, binary({_outcome_json()}), value) AS value", "headers"
@@ -211,20 +231,27 @@ def _outcome_json() -> str:
     return f"""concat({_HEAD}, {_MODEL}, {prediction}, ',"score":', {_number("score")}, {_LABEL}, {correct}, {_TAIL})"""
 
 
-def _rejected_headers() -> str:
+def _fits(max_bytes: int) -> str:
+    """Return SQL for whether a bad message, with headers of ours, is a record of at most that many bytes."""
+    parts = " + ".join(f"coalesce(octet_length({part}), 0)" for part in ("key", "value", "string(headers)"))
+    return f"{parts} <= {max_bytes - MAX_HEADERS_BYTES}"
+
+
+def _rejected_headers(max_bytes: int) -> str:
     """Return SQL for the headers of a bad message's record."""
+    fits = _fits(max_bytes)
     added = {
         "__connect.errors.topic": "topic",
         "__connect.errors.partition": "string(`partition`)",
         "__connect.errors.offset": "string(`offset`)",
         "__connect.errors.stage": "'DECODE'",
-        "__connect.errors.exception.message": DETAIL,
+        "__connect.errors.exception.message": f"concat({DETAIL}, if({fits}, '', {_literal(NOT_KEPT)}))",
         "reason": REASON,
         "event-id": "event_id",
         "app-version": _literal(__version__),
     }
     headers = ", ".join(f"struct('{name}' AS key, binary({value}) AS value)" for name, value in added.items())
-    own = "coalesce(headers, cast(array() AS array<struct<key:string,value:binary>>))"
+    own = f"coalesce(if({fits}, headers, null), cast(array() AS array<struct<key:string,value:binary>>))"
     return f"concat({own}, array({headers}))"
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from streamscore import topics
 from streamscore.config import Kafka
 from streamscore.errors import InputError, ServerError
+from streamscore.messages import NOT_KEPT
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message
@@ -44,6 +45,11 @@ class Rejected:
     reason: str
     detail: str
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether its content is here: of a message that was too large for the topic there are only headers of ours."""
+        return not self.detail.endswith(NOT_KEPT)
+
     def own_headers(self) -> list[Header]:
         """Return the headers that the message came with."""
         return list(self.headers[: len(self.headers) - len(_OURS)])
@@ -57,9 +63,10 @@ def read(kafka: Kafka) -> Iterator[Rejected]:
     """
     for message in _messages(kafka, kafka.topics.rejected):
         headers = _headers(message)
-        ours = {name: (value or b"").decode() for name, value in headers[-len(_OURS) :]}
-        if not ours.keys() >= _OURS:
+        last = headers[-len(_OURS) :]
+        if not {name for name, _ in last} >= _OURS:
             continue  # not written by score_stream
+        ours = {name: (value or b"").decode() for name, value in last}
         yield Rejected(
             message.key(),
             message.value(),
@@ -96,8 +103,15 @@ def replay(kafka: Kafka, wanted: list[Rejected], value: bytes | None = None) -> 
         The number of messages sent; those that were sent before are passed over.
 
     Raises:
+        InputError: the content of a message is not there to be sent; none is sent.
         ServerError: the broker did not take a message.
     """
+    absent = [message.event_id for message in wanted if value is None and not message.is_kept]
+    if absent:
+        raise InputError(
+            f"the topic {kafka.topics.rejected!r} did not take a record as large as {', '.join(absent)}: its content "
+            "is where it was, at the topic, partition and offset that make its id. --value sends a repaired one"
+        )
     done = {
         (told or b"").decode()
         for message in _messages(kafka, kafka.topics.input)
@@ -116,13 +130,19 @@ def replay(kafka: Kafka, wanted: list[Rejected], value: bytes | None = None) -> 
         if message.event_id in done:
             continue
         done.add(message.event_id)
-        producer.produce(
-            kafka.topics.input,
-            message.value if value is None else value,
-            message.key,
-            headers=[*message.own_headers(), (REPLAY_OF, message.event_id.encode())],
-            on_delivery=delivered,
-        )
+        headers: list[tuple[str, str | bytes | None]] = [*message.own_headers(), (REPLAY_OF, message.event_id.encode())]
+        while True:
+            try:
+                producer.produce(
+                    kafka.topics.input,
+                    message.value if value is None else value,
+                    message.key,
+                    headers=headers,
+                    on_delivery=delivered,
+                )
+                break
+            except BufferError:  # the client holds as much as it will until the broker has taken some
+                producer.poll(1.0)
         producer.poll(0)
         sent += 1
     left = producer.flush(60)
@@ -154,9 +174,13 @@ def _headers(message: Message) -> tuple[Header, ...]:
 
 
 def _until(consumer: Consumer, end: int, topic: str) -> Iterator[Message]:
+    from confluent_kafka import KafkaError
+
     while True:
         message = consumer.poll(30.0)
         error = message.error() if message is not None else None
+        if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 (its public name)
+            return  # the last offsets are those of a transaction's marks, which nobody gets to see
         if message is None or error is not None:
             raise ServerError(f"the topic {topic!r} cannot be read: {error.str() if error else 'timed out'}")
         yield message

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
-from streamscore import faults, index, messages
+from streamscore import faults, index, messages, topics
 from streamscore.config import Config, Delta, Elasticsearch, Kafka
 from streamscore.console import log
 from streamscore.errors import ServerError
@@ -31,6 +31,8 @@ _DURABLE = {
     # Fewer, larger requests. The wait is over as soon as a task has no more records.
     "kafka.linger.ms": "20",
     "kafka.batch.size": "262144",
+    # The topic knows better than the client what it takes; by default a bad message with headers of ours may be larger.
+    "kafka.max.request.size": str(topics.MAX_RECORD_BYTES),
     "kafka.max.block.ms": "60000",
     "kafka.request.timeout.ms": "30000",
     "kafka.delivery.timeout.ms": "120000",
@@ -66,6 +68,8 @@ class BatchWriter:
     stop: StopRequest
     query: Callable[[], str]
     """Tells the identity of the query, once it runs."""
+    max_record_bytes: int = topics.MAX_MESSAGE_BYTES
+    """Largest record that the rejected topic takes."""
     replay: Replay | None = None
     last_batch: int | None = None
     """The last batch to write; None: there is no last one."""
@@ -114,7 +118,8 @@ class BatchWriter:
 
     def _records(self, judged: DataFrame) -> DataFrame:
         names = self.config.kafka.topics
-        return messages.records(judged, self.models, names.predictions, names.rejected)
+        limit = min(self.max_record_bytes, topics.MAX_RECORD_BYTES)
+        return messages.records(judged, self.models, names.predictions, names.rejected, limit)
 
     def _write_documents(self, batch: DataFrame) -> None:
         settings = self.config.elasticsearch

@@ -30,6 +30,16 @@ _RENAMED = {
 _JAVA_ONLY = frozenset({"ssl.truststore.type", "ssl.keystore.type", "sasl.jaas.config"})
 
 
+MAX_RECORD_BYTES = 32 * 1024 * 1024
+"""Largest record that is written, in bytes, if the topic takes it: what the Java producer's whole memory can hold."""
+
+MAX_MESSAGE_BYTES = 1_048_588
+"""Kafka's default for the largest batch of records that a topic takes, in bytes."""
+
+_ROOM = 65_536
+"""Bytes that a rejected message's record may have beyond the message itself."""
+
+
 class Extent(NamedTuple):
     """The offsets that a topic holds: from ``begin`` up to, not including, ``end``, by partition."""
 
@@ -86,6 +96,7 @@ def producer(kafka: Kafka) -> Producer:
         "enable.idempotence": True,
         "compression.type": "lz4",
         "partitioner": "murmur2_random",
+        "message.max.bytes": MAX_RECORD_BYTES,  # the topic knows better than the client what it takes
         "linger.ms": 20,
         "message.timeout.ms": 60_000,
     }
@@ -93,13 +104,14 @@ def producer(kafka: Kafka) -> Producer:
 
 
 def consumer(kafka: Kafka) -> Consumer:
-    """Return a consumer that reads what it is told to and commits nothing."""
+    """Return a consumer that reads what it is told to, commits nothing, and says when it has come to the end."""
     from confluent_kafka import Consumer
 
     settings: dict[str, str | int | float | bool] = {
         **client_settings(kafka),
         "group.id": "streamscore",
         "enable.auto.commit": False,
+        "enable.partition.eof": True,
     }
     return Consumer(settings, logger=_SILENT)
 
@@ -139,6 +151,8 @@ def require(kafka: Kafka, topic: str) -> None:
 def ensure(kafka: Kafka, *wanted: str) -> list[str]:
     """Create the topics that are missing and return their names.
 
+    That of the rejected messages takes any message that the input topic does, with headers of ours.
+
     Raises:
         ServerError: no broker answers, or it refuses.
     """
@@ -147,7 +161,10 @@ def ensure(kafka: Kafka, *wanted: str) -> list[str]:
 
     existing = names(kafka)
     missing = [topic for topic in wanted if topic not in existing]
-    new = [NewTopic(topic, kafka.partitions, kafka.replication_factor) for topic in missing]
+    limits = {kafka.topics.rejected: {"max.message.bytes": str(max_message_bytes(kafka, kafka.topics.input) + _ROOM)}}
+    new = [
+        NewTopic(topic, kafka.partitions, kafka.replication_factor, config=limits.get(topic, {})) for topic in missing
+    ]
     client = admin(kafka)
     for topic, future in (client.create_topics(new) if new else {}).items():
         try:
@@ -156,6 +173,22 @@ def ensure(kafka: Kafka, *wanted: str) -> list[str]:
             if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                 raise ServerError(f"the topic {topic!r} could not be created: {error.args[0].str()}") from None
     return missing
+
+
+def max_message_bytes(kafka: Kafka, topic: str) -> int:
+    """Return the size of the largest record that a topic takes; Kafka's default if the broker does not tell.
+
+    A broker tells nobody of a topic that does not exist, and may tell only some of its users of one that does.
+    """
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
+
+    client = admin(kafka)
+    (future,) = client.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]).values()
+    try:
+        return int(future.result()["max.message.bytes"].value)
+    except KafkaException:
+        return MAX_MESSAGE_BYTES
 
 
 def delete(kafka: Kafka, *unwanted: str) -> None:

@@ -94,3 +94,59 @@ def test_what_to_replay_must_be_said(command, words):
     """Nothing is sent by accident."""
     with pytest.raises(StreamscoreError, match="give ids or --reason, not both"):
         command("replay", *words)
+
+
+@pytest.fixture
+def large(spark, own, small_models, produce):
+    """Return a function that scores messages of more than Kafka's usual limit, with a rejected topic of some limit."""
+    from confluent_kafka.admin import NewTopic
+
+    def score(rejected_limit=None):
+        one = f"models=[{{name: lr, uri: {small_models['lr']}}}]"
+        config = own("stream.available_now=true", "stream.max_rejected_share=null", one)
+        names, noise = config.kafka.topics, random.Random(1).randbytes
+        limits = {names.input: 3_000_000, **({names.rejected: rejected_limit} if rejected_limit else {})}
+        new = [NewTopic(name, 2, 1, config={"max.message.bytes": str(limit)}) for name, limit in limits.items()]
+        client = topics.admin(config.kafka)
+        for future in client.create_topics(new).values():
+            future.result()
+        good = oracle.message(1.0, oracle.vector(random.Random(1)))
+        sent = [
+            (b"value", noise(2_999_500), [("trace", b"t")]),
+            (noise(70_000), good, []),
+            (b"headers", b"{}", [("trace", noise(1_500_000))]),
+            (b"good", good, []),
+        ]
+        produce(config.kafka, names.input, sent)
+        score_stream.check(config)
+        assert score_stream.run(spark, config)["scored"] == 1
+        return config, sent
+
+    return score
+
+
+def test_bad_message_is_kept_however_large_it_is(large, outcomes):
+    """As large as the input topic takes it, or with a key that no outcome could have; the stream goes on."""
+    config, sent = large()
+    kept = {(message.key, message.value, *message.own_headers()) for message in rejected.read(config.kafka)}
+    reasons = sorted(message.reason for message in rejected.read(config.kafka))
+
+    assert kept == {(key, value, *headers) for key, value, headers in sent[:3]}
+    assert reasons == ["bad_features", "too_large", "too_large"]
+    assert [outcome["key"] for outcome in outcomes(config)] == ["good"]
+
+
+def test_bad_message_that_the_topic_does_not_take_is_told_of(large, outcomes):
+    """The rejected topic was made by somebody else: what is too large for it stays where it is, and is named."""
+    config, sent = large(rejected_limit=1_048_588)
+    told = {message.event_id: message for message in rejected.read(config.kafka) if not message.is_kept}
+    kept = [message for message in rejected.read(config.kafka) if message.is_kept]
+    some = next(iter(told))
+
+    assert [(message.key, message.value) for message in kept] == [sent[1][:2]]
+    assert sorted(message.reason for message in told.values()) == ["bad_features", "too_large"]
+    assert {(message.key, message.value, *message.own_headers()) for message in told.values()} == {(None, None)}
+    assert [outcome["key"] for outcome in outcomes(config)] == ["good"]
+    with pytest.raises(InputError, match=f"did not take a record as large as {some}"):
+        rejected.replay(config.kafka, [told[some]])
+    assert rejected.replay(config.kafka, [told[some]], value=sent[3][1]) == 1

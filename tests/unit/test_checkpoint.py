@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -175,6 +176,33 @@ def test_orderly_end_before_the_suspect_batch_has_run_again_settles_nothing(file
     with checkpoint.hold(files, location, os.getpid()):
         write(files, range(13), range(13))
     assert checkpoint.inspect(files, location).last_replayed == -1
+
+
+def test_what_was_written_is_looked_for_from_its_first_attempt_on(files, location):
+    """A batch dies, its entry is damaged and removed, it is planned anew, and dies before it has compared."""
+    write(files, range(13), range(12))
+    with suppress(RuntimeError), checkpoint.hold(files, location, os.getpid()):
+        raise RuntimeError
+    files.write("offsets/12", 'v1\n{"batchTimestampMs":5000}\n{"ml":{"0":120}}')
+    with suppress(RuntimeError), checkpoint.hold(files, location, os.getpid()):
+        raise RuntimeError
+
+    state = checkpoint.inspect(files, location)
+    assert (state.since, state.last_replayed) == (1012, 13)
+
+    write(files, range(15), range(14))  # all that was suspect is committed, and another batch dies
+    state = checkpoint.inspect(files, location)
+    assert (state.since, state.last_replayed) == (1014, 15)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]"])
+def test_damaged_lease_is_no_orderly_end_and_nobodys(files, location, text):
+    """The power failed while it was written."""
+    write(files, range(12), range(12))
+    files.write(checkpoint.LEASE, text)
+
+    assert checkpoint.holder(files) is None
+    assert checkpoint.inspect(files, location).last_replayed == 12
 
 
 def test_log_that_changed_after_an_orderly_end_is_suspect(files, location):

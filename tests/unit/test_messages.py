@@ -75,7 +75,7 @@ def judged(spark):
 
 def all_records(frame):
     """Return the Kafka records of judged rows."""
-    return messages.records(frame, [LR, SVM], "predictions", "rejected")
+    return messages.records(frame, [LR, SVM], "predictions", "rejected", max_bytes=10_000)
 
 
 def records(frame):
@@ -205,6 +205,22 @@ def test_rejected_record_keeps_the_message_and_says_why(judged):
     }
 
 
+@pytest.mark.parametrize("part", ["key", "value", "headers"])
+def test_of_a_message_that_the_topic_does_not_take_there_are_headers_of_ours(judged, part):
+    """Which it is and where, so that it can be had there."""
+    rest = {"key": b"k", "value": b"v", "headers": [("id", b"x")]}
+    big = {"key": b"k" * 6_000, "value": b"v" * 6_000, "headers": [("id", b"x" * 6_000)]}
+    kept, left_out = (
+        rejected_record(judged(event(reason="not_json", **{**rest, part: value}))) for value in (rest[part], big[part])
+    )
+
+    assert (bytes(kept["key"]), bytes(kept["value"]), len(kept["headers"])) == (b"k", b"v", 9)
+    assert (left_out["key"], left_out["value"], len(left_out["headers"])) == (None, None, 8)
+    told = {header["key"]: bytes(header["value"]).decode() for header in left_out["headers"]}
+    assert told["__connect.errors.exception.message"].endswith(messages.NOT_KEPT)
+    assert told["event-id"] == "ml-0-7"
+
+
 def test_rejected_tombstone_stays_a_tombstone(judged):
     """A null value is kept as null, and a null key too."""
     row = rejected_record(judged(event(key=None, reason="tombstone")))
@@ -302,8 +318,9 @@ def test_decode_keeps_the_message_of_a_bad_event_only(spark):
     rows = [
         ("ml", 0, 1, when, b"k", b'{"label":1,"features":[1,2]}', []),
         ("ml", 0, 2, when, b"k", b"bad", [("id", b"x")]),
+        ("ml", 0, 3, when, b"k" * 65_537, b'{"label":1,"features":[1,2]}', []),
     ]
-    good, bad = messages.decode(spark.createDataFrame(rows, schema)).orderBy("event_id").collect()
+    good, bad, long_key = messages.decode(spark.createDataFrame(rows, schema)).orderBy("event_id").collect()
 
     assert (good["event_id"], good["label"], good["reason"], good["value"], good["headers"]) == (
         "ml-0-1", 1.0, None, None, None,
@@ -311,3 +328,6 @@ def test_decode_keeps_the_message_of_a_bad_event_only(spark):
     assert good["event_time"] == when.timestamp() * 1000
     assert (bad["reason"], bytes(bad["value"]), bad["headers"][0]["key"]) == ("not_json", b"bad", "id")
     assert SimpleNamespace(**good.asDict()).features == Vectors.dense([1, 2])
+    assert (long_key["label"], long_key["reason"]) == (None, "too_large")
+    assert long_key["detail"] == "the key has 65537 bytes, more than 65536"
+    assert (len(long_key["key"]), bytes(long_key["value"])) == (65_537, rows[2][5])

@@ -68,7 +68,12 @@ def create(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa
 
     settings = configuration.load(config, set)
     named = settings.kafka.topics
-    made = [f"topic {name}" for name in topics.ensure(settings.kafka, named.input, named.predictions, named.rejected)]
+    # The input topic first: the one of rejected messages takes whatever that one does.
+    names = [
+        *topics.ensure(settings.kafka, named.input),
+        *topics.ensure(settings.kafka, named.predictions, named.rejected),
+    ]
+    made = [f"topic {name}" for name in names]
     if settings.elasticsearch.enabled:
         made += [f"index {name}" for name in index.ensure(settings.elasticsearch)]
     typer.echo("\n".join(f"created {name}" for name in made) or "everything is there")

@@ -72,6 +72,9 @@ def rejected_replay(
     if ids:
         wanted = [topic.find(kafka, event_id) for event_id in ids]
     else:
-        wanted = [message for message in topic.read(kafka) if message.reason == reason]
+        found = [message for message in topic.read(kafka) if message.reason == reason]
+        wanted = [message for message in found if message.is_kept]
+        if len(found) > len(wanted):
+            typer.echo(f"{len(found) - len(wanted)} were too large to be kept: see `streamscore rejected list`")
     sent = topic.replay(kafka, wanted, None if value is None else value.read_bytes())
     typer.echo(f"sent {sent} of {len(wanted)}; the others were sent before")
