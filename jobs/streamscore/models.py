@@ -58,10 +58,19 @@ def load(spark: SparkSession, config: Config) -> list[ServedModel]:
         ServerError: the registry cannot be reached.
     """
     models = [load_one(spark, config, model) for model in config.models]
+    require_alike(config, models)
+    return models
+
+
+def require_alike(config: Config, models: Sequence[ServedModel]) -> None:
+    """Check that models fit each other.
+
+    Raises:
+        ModelError: a message has a vector, and one was trained with another number of features than the others.
+    """
     for model in models[1:]:
         if model.size != models[0].size and not config.message.fields:
             raise _misfit(model, f"the model {models[0].name!r} has", models[0].size)
-    return models
 
 
 def load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:

@@ -219,7 +219,9 @@ def rollback(config: Config, uri: str) -> tuple[str, str]:
 def _imported() -> Any:
     """Return the mlflow module; what it reads from the environment when it is imported is set."""
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # else an absent server is noticed after minutes
+    # Else a server that is absent, or does not answer, is noticed after many minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     warnings.filterwarnings("ignore", module="mlflow")
     import mlflow

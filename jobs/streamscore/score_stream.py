@@ -99,11 +99,12 @@ def run(
         writer = partial(BatchWriter, config, stop=stop, query=query, max_record_bytes=limit, replay=_replay(past))
         totals = Totals(aliases.served, config.stream.synthetic, aliases.refused)
         stream = Stream(spark, config, stop, totals, watch)
-        noted = checkpoint.noted_models(files, past.planned)
+        # After an orderly end no batch had begun: what has no commit was planned only.
+        noted = None if past.clean else checkpoint.noted_models(files, past.planned)
         _finish_with_earlier_models(stream, writer, past, noted, aliases.served)
         log.info("scoring the topic %s, checkpoint %s", config.kafka.topics.input, location)
         begun_with = None
-        next_batch = past.planned + 1
+        next_batch = (past.committed if past.clean else past.planned) + 1
         while begun_with is not aliases.served and not stop:
             begun_with = aliases.served
             checkpoint.note_models(files, next_batch, [model.described() for model in begun_with])
@@ -143,7 +144,12 @@ def _finish_with_earlier_models(
     served: Sequence[ServedModel],
 ) -> None:
     """Run a batch that was begun with other models again with those, so that no batch mixes versions."""
-    if past.planned == past.committed or noted is None or noted == [model.described() for model in served]:
+    if (
+        past.clean
+        or past.planned == past.committed
+        or noted is None
+        or noted == [model.described() for model in served]
+    ):
         return
     names = ", ".join(f"{model['name']} {model['version']}" for model in noted)
     log.info("batch %s was begun with %s: finishing it with them", past.planned, names)

@@ -45,6 +45,7 @@ class Stream:
         self._totals = totals
         self._watch = watch
         self._ended: float | None = None
+        self._noted = False
 
     def run(self, writer: BatchWriter, interrupted: Callable[[], bool] = lambda: False) -> None:
         """Run the query until it ends or is asked to stop, its last batch is written, or it is interrupted.
@@ -64,8 +65,7 @@ class Stream:
         status = StatusWriter(config.elasticsearch)
         query = self._start(writer)
         with _stopped_at_last(query), _shown(totals, config, self._watch) as refresh:
-            if config.elasticsearch.enabled:
-                index.note_checkpoint(config.elasticsearch, config.kafka.topics.input, str(query.id))
+            self._note(query)
             while self._goes_on(query, writer) and not interrupted():
                 _take(query, totals, status)
                 refresh()
@@ -89,6 +89,12 @@ class Stream:
         if self._ended is not None:
             log.info("going on after a pause of %.1f s", time.monotonic() - self._ended)
         return query
+
+    def _note(self, query: StreamingQuery) -> None:
+        """Note in the index which stream writes to it: once, for a later life is that of the same stream."""
+        if self.config.elasticsearch.enabled and not self._noted:
+            index.note_checkpoint(self.config.elasticsearch, self.config.kafka.topics.input, str(query.id))
+            self._noted = True
 
     def _goes_on(self, query: StreamingQuery, writer: BatchWriter) -> bool:
         too_many = self._totals.too_many_rejected(self.config.stream)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamscore import models, registry
 from streamscore.config import Config
 from streamscore.console import log
-from streamscore.errors import StreamscoreError
+from streamscore.errors import ModelError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -17,45 +19,92 @@ if TYPE_CHECKING:
     from streamscore.scoring import ServedModel
 
 
+@dataclass(frozen=True)
+class _Judgement:
+    """What was decided when the aliases pointed to these versions."""
+
+    pointed: Mapping[str, str]
+    """Version that a model's alias points to, by the model's name."""
+    served: list[ServedModel]
+    refused: Mapping[str, str]
+
+
 class ModelWatch:
-    """Watches the aliases of the served models; a rollback is a move of an alias like any other."""
+    """Watches the aliases of the served models; a rollback is a move of an alias like any other.
+
+    It looks in a thread of its own: neither a registry that does not answer nor a model that takes long to load holds
+    up the stream.
+    """
 
     def __init__(self, spark: SparkSession, config: Config, served: Sequence[ServedModel]) -> None:
         self._spark = spark
         self._config = config
         self._aliases = {model.name: model.uri for model in config.models if "@" in model.uri}
+        pointed = {model.name: model.version for model in served if model.name in self._aliases}
+        self._judgement = _Judgement(pointed, list(served), {})
         self._next_look = time.monotonic() + config.stream.model_poll_seconds
-        self.served = list(served)
-        self.refused: dict[str, str] = {}
-        """Versions that an alias points to and that were refused, as ``name:version``, with the reason."""
+        self._looking = threading.Thread()
 
-    def look(self) -> list[ServedModel]:
-        """Look for new versions, if it is time to, and return the models to go on with.
+    @property
+    def served(self) -> list[ServedModel]:
+        """The models to go on with: the same list until one of them is replaced."""
+        return self._judgement.served
 
-        A version that is refused leaves the old ones serving; so does a registry that does not answer.
-        """
-        if not self._aliases or time.monotonic() < self._next_look:
-            return self.served
-        self._next_look = time.monotonic() + self._config.stream.model_poll_seconds
-        new: set[str] = set()
-        try:
-            new = self._new_versions()
-            if new - self.refused.keys():
-                self.served = models.load(self._spark, self._config)
-                log.info("new versions: %s", ", ".join(sorted(new)))
-        except StreamscoreError as error:
-            reason = str(error).splitlines()[0]
-            log.warning("the models in use go on: %s", reason)
-            self.refused.update(dict.fromkeys(new, reason))
-        for version in self.refused.keys() - new:
-            del self.refused[version]  # nothing points to it any more
-        return self.served
+    def refused(self) -> Mapping[str, str]:
+        """Return the versions that an alias points to and that were refused, as ``name:version``, with the reason."""
+        return self._judgement.refused
 
     def replaces(self, models_in_use: Sequence[ServedModel]) -> bool:
-        """Look for new versions and tell whether others than these are to be used now."""
-        return self.look() is not models_in_use
+        """Begin to look for new versions, if it is time to, and tell whether others than these are to be used now."""
+        if self._aliases and not self._looking.is_alive() and time.monotonic() >= self._next_look:
+            self._looking = threading.Thread(target=self._look, name="model-watch", daemon=True)
+            self._looking.start()
+        return self.served is not models_in_use
 
-    def _new_versions(self) -> set[str]:
-        """Return the versions, as ``name:version``, that an alias points to and that are not served."""
-        pointed = {f"{name}:{registry.resolve(self._config, uri).version}" for name, uri in self._aliases.items()}
-        return pointed - {f"{model.name}:{model.version}" for model in self.served}
+    def _look(self) -> None:
+        """Look at the aliases, and judge what they point to if that has changed.
+
+        What has nothing to do with the models, a registry that does not answer or a full disk, is no judgement: the
+        next look tries again.
+        """
+        try:
+            pointed = {name: registry.resolve(self._config, uri).version for name, uri in self._aliases.items()}
+            if pointed != self._judgement.pointed:
+                self._judgement = self._judged(pointed)
+        except Exception as error:  # noqa: BLE001 (whatever a registry's client raises, the stream goes on)
+            _warn(error)
+        finally:
+            self._next_look = time.monotonic() + self._config.stream.model_poll_seconds
+
+    def _judged(self, pointed: Mapping[str, str]) -> _Judgement:
+        """Load the versions that are not served and let in those that can be; a refused one leaves the old one serving.
+
+        All are judged again whenever one has changed: a version that did not fit the others may fit the next of them.
+        """
+        before = self._judgement.served
+        after = list(before)
+        refused: dict[str, str] = {}
+        for place, model in enumerate(self._config.models):
+            version = pointed.get(model.name, before[place].version)
+            if version == before[place].version:
+                continue
+            try:
+                after[place] = models.load_one(self._spark, self._config, model)
+            except ModelError as error:
+                refused[f"{model.name}:{version}"] = _warn(error)
+        new = [f"{model.name}:{model.version}" for model, old in zip(after, before, strict=True) if model is not old]
+        if not new:
+            return _Judgement(pointed, before, refused)
+        try:
+            models.require_alike(self._config, after)
+        except ModelError as error:
+            return _Judgement(pointed, before, refused | dict.fromkeys(new, _warn(error)))
+        log.info("new versions: %s", ", ".join(sorted(new)))
+        return _Judgement(pointed, after, refused)
+
+
+def _warn(error: Exception) -> str:
+    """Tell of a fault that leaves the models in use as they are, and return its reason."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    log.warning("the models in use go on: %s", reason)
+    return reason

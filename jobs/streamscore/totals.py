@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,8 @@ class Totals:
 
     models: Sequence[ServedModel]
     synthetic: bool
-    refused: Mapping[str, str] = field(default_factory=dict)
-    """Versions of models that were refused while older ones serve, with the reason."""
+    refused: Callable[[], Mapping[str, str]] = dict
+    """Tells the versions of models that are refused while older ones serve, with the reason."""
     events: int = 0
     rejected: int = 0
     labelled: int = 0
@@ -35,7 +35,8 @@ class Totals:
     lag: int = 0
     """Events in the topic that are not scored yet, as of the last batch."""
     batch_ms: int = 0
-    correct: dict[str, int] = field(default_factory=dict)
+    of_version: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
+    """Events that each version of each model has scored, those of them with a label, and right answers."""
     of_label: Counter[str] = field(default_factory=Counter)
     """How many events have each label."""
     started: float = field(default_factory=time.monotonic)
@@ -58,7 +59,11 @@ class Totals:
             setattr(self, name, getattr(self, name) + observed[name])
         self.of_label.update({name: count for name, count in observed.items() if name.startswith("label_")})
         for model in self.models:
-            self.correct[model.name] = self.correct.get(model.name, 0) + observed[f"correct_{model.name}"]
+            self.of_version.setdefault((model.name, model.version), Counter()).update(
+                scored=observed["events"] - observed["rejected"],
+                labelled=observed["labelled"],
+                correct=observed[f"correct_{model.name}"],
+            )
         self._window.append((observed["events"], observed["rejected"]))
         self.batches += 1
         self.batch_ms = progress["durationMs"]["triggerExecution"]
@@ -73,7 +78,7 @@ class Totals:
             "batch_ms": self.batch_ms,
             "events_per_second": progress.get("processedRowsPerSecond", 0.0),
             "models": [f"{model.name}:{model.version}" for model in self.models],
-            "refused": [f"{version}: {reason}" for version, reason in self.refused.items()],
+            "refused": [f"{version}: {reason}" for version, reason in self.refused().items()],
             "synthetic": self.synthetic,
         }
 
@@ -95,9 +100,14 @@ class Totals:
         """What always guessing the commonest label would have scored; None without labels, or with too many."""
         return max(self.of_label.values()) / self.labelled if self.labelled and self.of_label else None
 
-    def accuracy(self, name: str) -> float | None:
-        """Share of labelled events that a model got right; None without labels."""
-        return self.correct.get(name, 0) / self.labelled if self.labelled else None
+    def of_model(self, name: str, version: str) -> dict[str, Any]:
+        """Return what one version of a model has done; its accuracy, the share of labelled events that it got right.
+
+        That is None without labels.
+        """
+        counts = self.of_version.get((name, version), Counter())
+        accuracy = counts["correct"] / counts["labelled"] if counts["labelled"] else None
+        return {"version": version, "scored": counts["scored"], "correct": counts["correct"], "accuracy": accuracy}
 
     def rejected_share(self, window: int) -> float:
         """Return the share of rejected messages in the last batches that have a number of events, 0 before that."""
@@ -109,7 +119,8 @@ class Totals:
     def too_many_rejected(self, settings: Stream) -> bool:
         """Tell whether so many messages are rejected that the job should stop."""
         limit = settings.max_rejected_share
-        return limit is not None and self.rejected_share(settings.rejected_window) > limit
+        share = self.rejected_share(settings.rejected_window)  # without a limit too: it forgets what is too old
+        return limit is not None and share > limit
 
     def require_few_rejected(self, settings: Stream, topic: str) -> None:
         """Refuse to go on when too many messages are rejected.
@@ -125,7 +136,7 @@ class Totals:
             )
 
     def summary(self) -> dict[str, Any]:
-        """Return the totals as plain data."""
+        """Return the totals as plain data; of each model, what its present version and those before it have done."""
         seconds = time.monotonic() - self.started
         return {
             "events": self.events,
@@ -138,10 +149,12 @@ class Totals:
             "seconds": round(seconds, 3),
             "models": {
                 model.name: {
-                    "version": model.version,
-                    "scored": self.scored,
-                    "correct": self.correct.get(model.name, 0),
-                    "accuracy": self.accuracy(model.name),
+                    **self.of_model(model.name, model.version),
+                    "earlier_versions": [
+                        self.of_model(name, version)
+                        for name, version in self.of_version
+                        if name == model.name and version != model.version
+                    ],
                 }
                 for model in self.models
             },
@@ -149,7 +162,8 @@ class Totals:
 
     def line(self) -> str:
         """Return the totals as one line for a log."""
-        models = ", ".join(f"{model.name} {_percent(self.accuracy(model.name))}" for model in self.models)
+        accuracies = ((model.name, self.of_model(model.name, model.version)["accuracy"]) for model in self.models)
+        models = ", ".join(f"{name} {_percent(accuracy)}" for name, accuracy in accuracies)
         return (
             f"events {self.events:,} ({self.rate:,.0f}/s), rejected {self.rejected:,}, lag {self.lag:,}, "
             f"batch {self.batch_ms:,} ms; accuracy {models}, majority rate {_percent(self.majority)}"
@@ -165,14 +179,16 @@ class Totals:
         table.add_column("model")
         for heading in ("version", "scored", "correct", "accuracy", "majority rate"):
             table.add_column(heading, justify="right")
-        for model in self.models:
-            accuracy, majority = self.accuracy(model.name), self.majority
+        majority = self.majority
+        for name, version in dict.fromkeys([*self.of_version, *((model.name, model.version) for model in self.models)]):
+            counts = self.of_model(name, version)
+            accuracy = counts["accuracy"]
             style = "green" if accuracy is not None and majority is not None and accuracy > majority else "yellow"
             table.add_row(
-                model.name,
-                model.version,
-                f"{self.scored:,}",
-                f"{self.correct.get(model.name, 0):,}",
+                name,
+                version,
+                f"{counts['scored']:,}",
+                f"{counts['correct']:,}",
                 f"[{style}]{_percent(accuracy)}[/{style}]",
                 _percent(majority),
             )

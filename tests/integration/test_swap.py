@@ -3,9 +3,11 @@
 import os
 import random
 import signal
+import socket
 import threading
 import time
 from collections import defaultdict
+from types import SimpleNamespace
 
 import mlflow
 import oracle
@@ -16,13 +18,14 @@ from pyspark.ml.linalg import Vectors
 
 from streamscore import index, models, registry, score_stream, topics
 from streamscore.registry import Trained
+from streamscore.swap import ModelWatch
 
 
 @pytest.fixture
 def register(spark, own):
     """Return a function that trains a model of some size and registers it as a new version with the alias."""
 
-    def train(config, seed, size=oracle.SIZE):
+    def train(config, seed, size=oracle.SIZE, name="lr"):
         generator = random.Random(seed)
         rows = [
             (
@@ -39,11 +42,79 @@ def register(spark, own):
             {"seed": seed},
             {},
             {},
-            {"lr": Trained(model, data.select("features").limit(1), "prediction")},
+            {name: Trained(model, data.select("features").limit(1), "prediction")},
             lambda _name, folder: models.sign(spark, folder, golden, {}, {}),
         )[0]
 
     return train
+
+
+@pytest.fixture
+def watch(spark, own, register):
+    """Watched aliases of two models, version 1 of each; and a function that looks at them until something is so."""
+    names = {model: f"watch-{model}-{os.getpid()}" for model in ("lr", "svm")}
+    config = own(
+        *(f"mlflow.registered_names.{model}={name}" for model, name in names.items()),
+        f"models=[{', '.join(f'{{name: {model}, uri: models:/{name}@champion}}' for model, name in names.items())}]",
+        "stream.model_poll_seconds=0.1",
+    )
+    for model in names:
+        register(config, seed=1, name=model)
+    watch = ModelWatch(spark, config, models.load(spark, config))
+
+    def until(condition):
+        deadline = time.monotonic() + 90
+        while not condition():
+            assert time.monotonic() < deadline, (watch.served, watch.refused())
+            watch.replaces(watch.served)
+            time.sleep(0.05)
+
+    return SimpleNamespace(
+        config=config, names=names, until=until, watch=watch,
+        versions=lambda: [model.version for model in watch.served], refused=lambda: set(watch.refused()),
+    )  # fmt: skip
+
+
+def test_version_is_refused_alone_and_judged_again_when_another_alias_moves(watch, register, caplog):
+    """A bad one promoted beside a good one; two of another size, one after the other; an alias that was gone."""
+    client = mlflow.MlflowClient(registry.tracking_uri(watch.config))
+    first = watch.watch.served
+    client.delete_registered_model_alias(watch.names["svm"], "champion")
+    watch.until(lambda: "the models in use go on" in caplog.text)
+    client.set_registered_model_alias(watch.names["svm"], "champion", "1")
+    assert not watch.watch.replaces(first)
+
+    register(watch.config, seed=2)
+    register(watch.config, seed=2, name="svm")
+    client.set_model_version_tag(watch.names["svm"], "2", "manifest_sha256", "of another one")
+    watch.until(lambda: watch.versions() == ["2", "1"])
+    assert watch.refused() == {"svm:2"}
+    assert watch.watch.replaces(first)
+
+    register(watch.config, seed=3, size=90)
+    watch.until(lambda: watch.refused() == {"lr:3", "svm:2"})
+    assert watch.versions() == ["2", "1"]
+    register(watch.config, seed=3, size=90, name="svm")
+    watch.until(lambda: watch.versions() == ["3", "3"])
+    assert watch.refused() == set()
+
+
+def test_registry_that_does_not_answer_holds_up_nothing(spark, watch, caplog):
+    """It takes the connection and is silent: the stream goes on meanwhile, and with the models that it has."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        away = watch.config.model_copy(update={"mlflow": watch.config.mlflow.model_copy(update={"tracking_uri": uri})})
+        unanswered = ModelWatch(spark, away, watch.watch.served)
+        time.sleep(0.2)
+        began = time.monotonic()
+        assert not unanswered.replaces(unanswered.served)
+        silent.accept()[0].close()
+        assert time.monotonic() - began < 5
+    deadline = time.monotonic() + 90
+    while "the models in use go on: MLflow at http://127.0.0.1" not in caplog.text:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert unanswered.refused() == {}
 
 
 class Director(threading.Thread):

@@ -3,6 +3,7 @@
 import pytest
 from rich.console import Console
 
+from streamscore.config import Stream
 from streamscore.scoring import ServedModel
 from streamscore.totals import Totals
 
@@ -65,8 +66,32 @@ def test_batches_add_up(totals):
         "lag": 0,
     }
     assert summary["majority_rate"] == 13 / 18
-    assert summary["models"]["lr"] == {"version": "3", "scored": 18, "correct": 12, "accuracy": 12 / 18}
+    assert summary["models"]["lr"] == {
+        "version": "3",
+        "scored": 18,
+        "correct": 12,
+        "accuracy": 12 / 18,
+        "earlier_versions": [],
+    }
     assert summary["models"]["svm"]["correct"] == 10
+
+
+def test_versions_of_a_model_are_counted_apart(totals):
+    """A new version is not credited with what the one before it got right."""
+    totals.models = [MODELS[0], ServedModel("svm", "5", None, 2)]
+    totals.take(Query(progress(2, correct=(8, 9))))
+    models = totals.summary()["models"]
+
+    assert (models["lr"]["scored"], models["lr"]["correct"]) == (28, 20)
+    assert models["svm"] == {
+        "version": "5",
+        "scored": 10,
+        "correct": 9,
+        "accuracy": 0.9,
+        "earlier_versions": [{"version": "4", "scored": 18, "correct": 10, "accuracy": 10 / 18}],
+    }
+    assert "svm 90.00%" in totals.line()
+    assert totals.table().row_count == 3
 
 
 def test_a_batch_is_taken_once(totals):
@@ -152,3 +177,15 @@ def test_line_and_table_say_the_same(totals):
     assert "accuracy lr 66.67%, svm 55.56%, majority rate 72.22%" in totals.line()
     for text in ("20 events", "rejected 2", "lr", "66.67%", "55.56%", "72.22%"):
         assert text in table
+
+
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_what_the_rejected_share_needs_no_more_is_forgotten(limit):
+    """A stream runs for years, with a limit or without one."""
+    totals = Totals(MODELS, synthetic=False)
+    settings = Stream.model_construct(max_rejected_share=limit, rejected_window=100)
+    for batch in range(50):
+        totals.take(Query(progress(batch)))
+        totals.too_many_rejected(settings)
+
+    assert len(totals._window) == 10
