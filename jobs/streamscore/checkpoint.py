@@ -291,7 +291,13 @@ def _lease(files: Folder) -> dict[str, Any] | None:
 
 def _noted(files: Folder) -> list[dict[str, Any]]:
     text = files.read(MODELS)
-    return list(json.loads(text)) if text else []
+    try:
+        return list(json.loads(text)) if text else []
+    except ValueError:
+        raise CheckpointError(
+            f"{MODELS} in the checkpoint is damaged: delete it, and a batch that has begun is finished with the "
+            "present models"
+        ) from None
 
 
 def _highest(files: Folder, log_name: str) -> int:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from streamscore import session
 from streamscore.config import Config
@@ -15,28 +15,14 @@ from streamscore.errors import StreamscoreError
 from streamscore.options import Arguments
 
 
-class Job(Protocol):
-    """A job module."""
-
-    NAME: str
-
-    def parse(self, argv: Sequence[str]) -> Arguments:
-        """Read the command line."""
-        ...
-
-    def check(self, config: Config) -> None:
-        """Find what can be found wrong before any JVM starts."""
-        ...
-
-    def run(self, spark: Any, config: Config) -> dict[str, Any]:
-        """Do the work and return its summary."""
-        ...
-
-
 def run_job(job: Any, argv: Sequence[str] | None, ahead: Callable[[Config], None] = lambda _: None) -> None:
     """Parse, check, make a session, run, write the summary; end the process with the error's own code if one occurs.
 
-    ``ahead`` begins, beside the checks and the start of the session, what the run will need.
+    Args:
+        job: a job's module: its ``NAME``; ``parse`` reads the command line, ``check`` finds what can be found wrong
+            before any JVM starts, ``run`` does the work and returns its summary.
+        argv: the arguments; None: those of this process.
+        ahead: begins, beside the checks and the start of the session, what the run will need.
     """
     set_up_logging()
     try:

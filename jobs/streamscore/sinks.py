@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,13 @@ _DURABLE = {
     "kafka.request.timeout.ms": "30000",
     "kafka.delivery.timeout.ms": "120000",
 }
+
+# The connector passes on the error of Elasticsearch by its type, or, where the answer has none, the status.
+_OVERLOADED = re.compile(
+    r"returned \[(429|503)\||es_rejected_execution|unavailable_shards|circuit_breaking|"
+    "SERVICE_UNAVAILABLE|TOO_MANY_REQUESTS"
+)
+_REFUSED = re.compile(r"returned \[40[13]\||security_exception")
 
 SKEW_MS = 60_000
 """How far the clocks of the machines that plan a batch and that write its records may be apart, in milliseconds."""
@@ -156,24 +164,29 @@ class BatchWriter:
         faults.reach("delta")
 
     def _write_patiently(self, documents: DataFrame, name: str) -> None:
-        """Write documents; while Elasticsearch is away or overloaded, wait and write all again, under the same ids."""
+        """Write documents; while Elasticsearch is away or overloaded, wait and write all again, under the same ids.
+
+        Once the job is asked to stop the next failure is the last: the batch is replayed at the next start.
+        """
         settings = self.config.elasticsearch
         deadline = time.monotonic() + settings.retry_seconds
         for delay in chain((1, 2, 4, 8, 16), repeat(30)):
             try:
                 write_index(documents, settings, name)
             except Exception as error:
-                if time.monotonic() + delay > deadline or self.stop.urgent or not _may_pass(error, settings):
+                if time.monotonic() + delay > deadline or self.stop or not _may_pass(error, settings):
                     raise
                 log.warning("Elasticsearch does not take the documents; trying again in %s s", delay)
-                time.sleep(delay)
+                self.stop.wait(delay)
             else:
                 return
 
 
 def _may_pass(error: Exception, settings: Elasticsearch) -> bool:
     """Tell whether a failed write may succeed later: the server is away, or says that it is overloaded."""
-    if any(status in str(error) for status in ("429", "503", "es_rejected_execution", "unavailable_shards")):
+    if _REFUSED.search(str(error)):
+        return False
+    if _OVERLOADED.search(str(error)):
         return True
     try:
         index.health(settings, timeout=3.0)

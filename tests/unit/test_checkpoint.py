@@ -265,3 +265,11 @@ def test_models_in_force_are_known_for_each_batch(files):
     assert [checkpoint.noted_models(files, batch) for batch in (0, 4, 5, 6, 7, 9)] == [
         first, first, second, second, third, third,
     ]  # fmt: skip
+
+
+def test_damaged_record_of_the_models_is_named(files):
+    """And what happens when it is deleted."""
+    files.write(checkpoint.MODELS, "[{")
+
+    with pytest.raises(CheckpointError, match="models.json in the checkpoint is damaged: delete it, and a batch"):
+        checkpoint.noted_models(files, 0)

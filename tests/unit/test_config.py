@@ -200,6 +200,15 @@ def test_secret_comes_from_a_file(tmp_path):
     assert 'password="p"' not in repr(loaded)
 
 
+def test_password_in_plain_text_beside_a_reference_is_refused(monkeypatch):
+    """Of a login module's line only the user's name was moved out."""
+    monkeypatch.setenv("KAFKA_USER", "u")
+    line = 'Module required username="${env:KAFKA_USER}" password="%s";'
+
+    assert "a secret in plain text is refused" in refused(f"kafka.options.sasl.jaas.config={line % 'hunter2'}")
+    config.load("local", [f"kafka.options.sasl.jaas.config={line % '${env:KAFKA_USER}'}"])
+
+
 @pytest.mark.parametrize("key", ["elasticsearch.password", "elasticsearch.api_key", "kafka.options.ssl.key.password"])
 def test_secret_in_plain_text_is_refused(key):
     """A secret on a command line would show in the process list."""

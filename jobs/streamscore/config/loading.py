@@ -22,6 +22,8 @@ CONF_DIR = files("streamscore") / "conf"  # in a zip too, as --py-files ships it
 _USER_INFO = re.compile(r"(?<=//)[^/@\s]+@")
 """A user and a password in an address."""
 _REFERENCE = re.compile(r"\$\{(env|file):([^}]+)\}")
+# A login module's line may have a reference for the user's name only.
+_PLAIN_PASSWORD = re.compile(r"""(?i)password\s*=\s*["'](?!\$\{(env|file):)""")
 
 
 def load(environment: str = "local", overrides: Sequence[str] = ()) -> Config:
@@ -146,7 +148,9 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _refuse_plain_secrets(tree: Mapping[str, Any]) -> None:
     for path, value in _leaves(tree):
-        if value is not None and SECRET_KEY.search(path) and not _REFERENCE.search(str(value)):
+        if value is None or not SECRET_KEY.search(path):
+            continue
+        if not _REFERENCE.search(str(value)) or _PLAIN_PASSWORD.search(str(value)):
             raise ConfigError(f"{path}: a secret in plain text is refused; write ${{env:NAME}} or ${{file:PATH}}")
 
 

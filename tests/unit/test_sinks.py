@@ -1,0 +1,42 @@
+"""Writing to Elasticsearch: how long it is tried, and which faults may pass."""
+
+import threading
+import time
+
+import pytest
+
+from streamscore import sinks
+from streamscore.session import StopRequest
+
+
+def test_write_is_given_up_soon_after_the_job_is_asked_to_stop(spark, make_config):
+    """Nobody waits minutes for a server that is away, after Ctrl-C."""
+    config = make_config("elasticsearch.url=http://127.0.0.1:1", "elasticsearch.retry_seconds=60")
+    stop = StopRequest()
+    writer = sinks.BatchWriter(config, [], stop, query=str)
+    threading.Timer(3, stop.ask, ["a test"]).start()
+    began = time.monotonic()
+
+    with pytest.raises(Exception, match="all nodes failed"):
+        writer._write_patiently(spark.createDataFrame([("a", 1)], "document_id string, n int"), "absent")
+    assert 3 < time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("[PUT] on [ml/_bulk] failed; server[127.0.0.1:9200] returned [503|Service Unavailable:]", True),
+        (
+            "EsHadoopRemoteException: es_rejected_execution_exception: rejected execution of bulk",
+            True,
+        ),
+        ("EsHadoopRemoteException: unavailable_shards_exception: [ml][0] primary shard is not active", True),
+        ("[PUT] on [ml/_bulk] failed; server[127.0.0.1:9200] returned [401|Unauthorized:]", False),
+        ("EsHadoopRemoteException: security_exception: action is unauthorized for user [who429]", False),
+    ],
+)
+def test_overload_may_pass_and_refused_credentials_do_not(make_config, text, passes):
+    """Whether or not the server answers otherwise."""
+    config = make_config("elasticsearch.url=http://127.0.0.1:1")
+
+    assert sinks._may_pass(Exception(text), config.elasticsearch) is passes
