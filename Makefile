@@ -82,7 +82,7 @@ lock: ## resolve the Python requirements again; the one command that needs uv
 
 .PHONY: clean
 clean: ## stop the servers and remove what was built; the state folder .streamscore stays
-	if [ -x $(BIN)/streamscore ]; then $(BIN)/streamscore down; fi
+	if [ -x $(BIN)/streamscore ]; then $(BIN)/streamscore down || echo 'the servers could not be stopped' >&2; fi
 	rm -rf $(VENV) build dist jobs/*.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: install-dev

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from streamscore import models, registry, session
+from streamscore import models, registry, session, submit
 from streamscore.config import Config, Model
 from streamscore.errors import ConfigError, StreamscoreError
 from streamscore.gate import Inspected
-from streamscore.local import java
+from streamscore.local import artifacts
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -134,9 +134,8 @@ def described(values: dict[str, float] | dict[str, str]) -> str:
 
 
 def _session(config: Config) -> SparkSession:
-    """Return a session of this process: checking one model takes no cluster."""
-    found = java.environment(java.find())
-    os.environ.update({name: found[name] for name in ("JAVA_HOME", "PATH")})
+    """Return a session of this process, of the same Spark as the jobs': checking one model takes no cluster."""
+    os.environ.update(submit.prepare(config))
     if config.spark.master is None:
         config = config.model_copy(update={"spark": config.spark.model_copy(update={"master": "local[*]"})})
-    return session.create(config, "models")
+    return session.create(config, "models", artifacts.spark_jar_paths(config.local.artifacts_dir))

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import psutil
-
+from streamscore import processes
 from streamscore.console import log
 from streamscore.errors import CheckpointError
 
@@ -208,9 +207,8 @@ def hold(files: Folder, location: str, jvm: int) -> Iterator[State]:
     """
     _await_holder(files, location, jvm)
     past = inspect(files, location)
-    created = psutil.Process(jvm).create_time()
     suspect = {"since": past.since, "until": past.last_replayed} if past.last_replayed >= 0 else {}
-    files.write(LEASE, json.dumps({"host": socket.gethostname(), "pid": jvm, "created": created, **suspect}))
+    files.write(LEASE, json.dumps({"host": socket.gethostname(), "pid": jvm, "birth": processes.birth(jvm), **suspect}))
     yield past
     committed = _highest(files, "commits")
     settled = committed >= past.last_replayed
@@ -355,9 +353,4 @@ def _await_holder(files: Folder, location: str, own: int) -> None:
 def _is_alive(holder: dict[str, Any]) -> bool:
     if holder.get("host") != socket.gethostname():
         return False  # another machine's or an earlier container's: its processes cannot be looked at
-    try:
-        process = psutil.Process(holder["pid"])
-        same = abs(process.create_time() - holder["created"]) < 1.0
-        return bool(same and process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    return holder.get("birth") is not None and processes.birth(holder["pid"]) == holder["birth"]

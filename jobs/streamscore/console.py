@@ -60,6 +60,8 @@ def _terminal_of_spark_submit() -> str | None:
         return None
     try:
         return os.ttyname(descriptor) if os.isatty(descriptor) else None
+    except OSError:  # in some containers the terminal has no name
+        return None
     finally:
         os.close(descriptor)
 

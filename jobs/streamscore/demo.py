@@ -43,6 +43,8 @@ def run(config: Config, argv: Sequence[str], keep: bool) -> None:
     """
     if config.seed.rate is None:
         raise ConfigError("seed.rate: the demo needs a rate, in rows per second")
+    if not config.elasticsearch.enabled:
+        raise ConfigError("elasticsearch.enabled: the demo compares what is in both sinks, so it needs Elasticsearch")
     _take_as_interrupts(signal.SIGTERM, signal.SIGHUP)
     registry.import_ahead(config)
     before = {server.name for server in stack.running(config)}

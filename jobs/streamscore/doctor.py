@@ -37,6 +37,8 @@ def examine(config: Config) -> Iterator[Finding]:
                 yield Finding(subject, status, text)
         except StreamscoreError as error:
             yield Finding(subject, "fault", str(error))
+        except (OSError, ValueError) as error:  # a folder that must not be read, a file that is damaged
+            yield Finding(subject, "fault", f"cannot be looked at: {error}")
 
 
 Found = Iterator[tuple[Literal["ok", "note", "fault"], str]]

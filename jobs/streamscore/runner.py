@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from streamscore import session
 from streamscore.config import Config
 from streamscore.console import log, set_up_logging
-from streamscore.errors import StreamscoreError
+from streamscore.errors import SetupError, StreamscoreError
 from streamscore.options import Arguments
 
 
@@ -25,7 +26,7 @@ def run_job(job: Any, argv: Sequence[str] | None, ahead: Callable[[Config], None
         ahead: begins, beside the checks and the start of the session, what the run will need.
     """
     set_up_logging()
-    try:
+    with reported():
         arguments: Arguments = job.parse(sys.argv[1:] if argv is None else argv)
         ahead(arguments.config)
         job.check(arguments.config)
@@ -33,12 +34,35 @@ def run_job(job: Any, argv: Sequence[str] | None, ahead: Callable[[Config], None
             summary = job.run(spark, arguments.config)
         if arguments.extra.json:
             Path(arguments.extra.json).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Report an error that a user can do something about, and end the process with the code of its kind.
+
+    These are those that were raised on purpose, what the system refuses to do with a file, a package that is missing,
+    and Ctrl-C, which needs no words.
+    """
+    try:
+        yield
     except StreamscoreError as error:
-        fail(error)
+        _fail(error)
+    except ModuleNotFoundError as error:
+        _fail(
+            SetupError(
+                f"the Python package {error.name} is missing: install streamscore with the extra that brings it, local "
+                "for jobs and servers, dashboard for the live page; `make install` installs both"
+            )
+        )
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(SetupError(f"{error.filename}: {error.strerror}"))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
-def fail(error: StreamscoreError) -> NoReturn:
-    """Report an error that was raised on purpose and end the process with its code."""
+def _fail(error: StreamscoreError) -> NoReturn:
     for line in str(error).splitlines():
         log.error("%s", line)
     sys.exit(error.exit_code)

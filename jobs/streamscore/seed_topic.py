@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from streamscore import dataset, options, runner, sinks, sources, topics
 from streamscore.config import Config
 from streamscore.console import log, step
+from streamscore.errors import ServerError
 from streamscore.options import Arguments, Option
 from streamscore.pacing import send_paced
 
@@ -133,8 +134,8 @@ def _counted(config: Config, wanted: int) -> Iterator[None]:
 
     def watch(update: Callable[[str], None]) -> None:
         while not finished.wait(1.0):
-            arrived = topics.extent(config.kafka, topic).records - before
-            update(f"{arrived:,} of {wanted:,}")
+            with suppress(ServerError):  # the write itself will tell if the broker stays away
+                update(f"{topics.extent(config.kafka, topic).records - before:,} of {wanted:,}")
 
     with step(f"Sending {wanted:,} messages") as progress:
         watcher = threading.Thread(target=watch, args=(progress.update,), daemon=True)

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,12 +46,14 @@ _FEW_KEPT: Final = {
 fill its memory with them for its first quarter of an hour and more."""
 
 
-_LOOPBACK: Final = {
+_ONE_MACHINE: Final = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.ui.enabled": "false",
+    # A machine that belongs to a Hadoop cluster would take every path without a scheme for one of the cluster's.
+    "spark.hadoop.fs.defaultFS": "file:///",
 }
-"""A session on one machine listens there only: Spark's own ports ask nobody for a password."""
+"""A session on one machine listens there only, for Spark's own ports ask nobody for a password, and takes its files."""
 
 _FRUGAL: Final = "-XX:GCTimeRatio=19 -XX:NewRatio=4"
 """The collector may take a twentieth of the time, before it makes the heap larger; by default a hundredth. And what is
@@ -105,7 +107,7 @@ def spark_settings(config: Config, job: str) -> dict[str, str]:
             ),
         }
     if re.match(r"local($|\[)", config.spark.master or ""):
-        settings |= _LOOPBACK
+        settings |= _ONE_MACHINE
     else:
         settings |= _IN_PARTS
     if config.delta.table is not None and not on_databricks():
@@ -160,13 +162,16 @@ def create(config: Config, job: str, jars: Sequence[Path] = ()) -> SparkSession:
 @contextmanager
 def opened(config: Config, job: str) -> Iterator[SparkSession]:
     """Give a job its session and stop it afterwards, unless it was there before: then others go on with it."""
+    from py4j.protocol import Py4JError
+
     ours = _existing() is None
     spark = create(config, job)
     try:
         yield spark
     finally:
         if ours:
-            spark.stop()
+            with suppress(OSError, Py4JError):  # Ctrl-C reaches the JVM too: it may be gone
+                spark.stop()
 
 
 def jvm_pid(spark: SparkSession) -> int:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,6 +16,7 @@ from streamscore import coordinates, session
 from streamscore.config import Config
 from streamscore.console import TERMINAL_VARIABLE
 from streamscore.errors import SetupError
+from streamscore.installation import spark_home
 from streamscore.local import artifacts, java
 
 
@@ -65,18 +67,17 @@ def prepare(config: Config) -> dict[str, str]:
     artifacts.spark_jars(config.local.artifacts_dir, found)
     for name in ("tmp", "logs"):
         (config.state_dir / name).mkdir(parents=True, exist_ok=True)
-    import pyspark
-
     environment = java.environment(found)
     # spark-submit runs the first python3 on PATH to find Spark.
     environment["PATH"] = f"{sysconfig.get_path('scripts')}{os.pathsep}{environment['PATH']}"
     environment |= {
-        "SPARK_HOME": str(Path(pyspark.__file__).parent),
+        "SPARK_HOME": str(spark_home()),
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
     }
     if sys.stdout.isatty():
-        environment[TERMINAL_VARIABLE] = os.ttyname(sys.stdout.fileno())
+        with suppress(OSError):  # in some containers the terminal has no name
+            environment[TERMINAL_VARIABLE] = os.ttyname(sys.stdout.fileno())
     return environment
 
 

@@ -51,6 +51,8 @@ def supervise(start: Callable[[], subprocess.Popen[bytes]], most: int, first_del
         while True:
             began = time.monotonic()
             job = start()
+            if stopping.is_set():  # it was told while there was no job yet to tell
+                job.terminate()
             code = job.wait()
             code = SIGNALLED - code if code < 0 else code
             killed = code > SIGNALLED
@@ -60,7 +62,7 @@ def supervise(start: Callable[[], subprocess.Popen[bytes]], most: int, first_del
             if failures > most:
                 log.error("the job has died %s times in a row, last with code %s: giving up", failures, code)
                 return code
-            delay = min(first_delay * 2 ** (failures - 1), LONGEST_DELAY)
+            delay = min(first_delay * 2 ** min(failures, 10) / 2, LONGEST_DELAY)
             log.warning("the job ended with code %s; starting it again in %.0f s", code, delay)
             if stopping.wait(delay):
                 return code

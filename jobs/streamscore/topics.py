@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from streamscore.config import Kafka
+from streamscore.config import Kafka, is_loopback
 from streamscore.errors import ConfigError, ServerError
 
 if TYPE_CHECKING:
@@ -123,13 +123,20 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
         ServerError: no broker answers within the timeout (seconds).
     """
     from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
 
+    told: list[str] = []
+    settings: dict[str, Any] = {**client_settings(kafka), "error_cb": lambda error: told.append(error.str())}
+    client = AdminClient(settings, logger=_SILENT)
     try:
-        metadata = admin(kafka).list_topics(timeout=timeout)
+        metadata = client.list_topics(timeout=timeout)
     except KafkaException as error:
+        client.poll(0)  # what it was told in the meantime: of a handshake, say, or of credentials
+        reason = next((text for text in told if "brokers are down" not in text), error.args[0].str())
+        is_near = all(is_loopback(host) for host, _ in kafka.addresses())
         raise ServerError(
-            f"no Kafka broker answers at {kafka.bootstrap_servers} ({error.args[0].str()}): is it running? "
-            "`streamscore up` starts one on this machine"
+            f"no Kafka broker answers at {kafka.bootstrap_servers} ({reason}): is it running?"
+            f"{' `streamscore up` starts one on this machine' if is_near else ''}"
         ) from None
     return sorted(name for name in metadata.topics if not name.startswith("__"))
 
@@ -233,7 +240,7 @@ def extent(kafka: Kafka, topic: str) -> Extent:
 
 
 def _credentials(jaas: str) -> dict[str, str]:
-    found = dict(re.findall(r'(username|password)\s*=\s*"([^"]*)"', jaas))
+    found = {name: text for name, _, text in re.findall(r"""(username|password)\s*=\s*(["'])(.*?)\2""", jaas)}
     if set(found) != {"username", "password"}:
         raise ConfigError('kafka.options.sasl.jaas.config: expected a login module with username="…" and password="…"')
     return {f"sasl.{name}": value for name, value in found.items()}

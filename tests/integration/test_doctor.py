@@ -8,10 +8,9 @@ import socket
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
-from streamscore import checkpoint, doctor, index, score_stream, topics
+from streamscore import checkpoint, doctor, index, processes, score_stream, topics
 from streamscore.errors import StreamscoreError
 from streamscore.local import java
 
@@ -186,8 +185,8 @@ def test_running_job_and_unfinished_batch_are_told(config):
     (Path(config.stream.checkpoint) / "commits" / "0").unlink()
     texts = [finding.text for finding in doctor.examine(config)]
     assert any("batch 0 was begun and not finished" in text for text in texts)
-    created = psutil.Process(os.getpid()).create_time()
-    files.write(checkpoint.LEASE, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "created": created}))
+    birth = processes.birth(os.getpid())
+    files.write(checkpoint.LEASE, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "birth": birth}))
     texts = [finding.text for finding in doctor.examine(config)]
 
     assert any(f"in use by process {os.getpid()}" in text for text in texts)

@@ -10,7 +10,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from streamscore import checkpoint
+from streamscore import checkpoint, processes
 from streamscore.errors import CheckpointError
 
 
@@ -87,7 +87,7 @@ def test_commit_without_offsets_is_named_with_the_repair(files, location):
 def test_after_a_disorderly_end_even_a_complete_log_is_suspect(files, location):
     """The lease of a dead job is still there: the last entries may have been damaged and removed."""
     write(files, range(12), range(12))
-    files.write(checkpoint.LEASE, json.dumps({"host": "elsewhere", "pid": 1, "created": 0}))
+    files.write(checkpoint.LEASE, json.dumps({"host": "elsewhere", "pid": 1, "birth": "b 1"}))
 
     assert checkpoint.inspect(files, location).last_replayed == 12
 
@@ -166,7 +166,7 @@ def test_batch_that_came_up_while_the_job_was_stopping_needs_no_comparison(files
 def test_orderly_end_before_the_suspect_batch_has_run_again_settles_nothing(files, location):
     """A job that was stopped while it loaded models has not compared what a killed one before it had written."""
     write(files, range(12), range(11))
-    files.write(checkpoint.LEASE, json.dumps({"host": "elsewhere", "pid": 1, "created": 0}))
+    files.write(checkpoint.LEASE, json.dumps({"host": "elsewhere", "pid": 1, "birth": "b 1"}))
 
     with checkpoint.hold(files, location, os.getpid()):
         pass
@@ -237,15 +237,15 @@ def test_second_job_is_refused_while_the_first_lives(files, location, monkeypatc
 def test_start_waits_for_a_dying_holder(files, location):
     """A killed job's JVM goes on for a moment."""
     dying = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1.5)"])
-    created = psutil.Process(dying.pid).create_time()
-    files.write(checkpoint.LEASE, json.dumps({"host": socket.gethostname(), "pid": dying.pid, "created": created}))
+    birth = processes.birth(dying.pid)
+    files.write(checkpoint.LEASE, json.dumps({"host": socket.gethostname(), "pid": dying.pid, "birth": birth}))
 
     with checkpoint.hold(files, location, os.getpid()):
         assert not psutil.pid_exists(dying.pid) or psutil.Process(dying.pid).status() == psutil.STATUS_ZOMBIE
     dying.wait()
 
 
-@pytest.mark.parametrize("lease", [{"host": "elsewhere", "pid": 1, "created": 0}, {"pid": os.getpid(), "created": 1.0}])
+@pytest.mark.parametrize("lease", [{"host": "elsewhere", "pid": 1, "birth": "b"}, {"pid": os.getpid(), "birth": "b"}])
 def test_process_of_another_machine_or_a_recycled_pid_holds_nothing(files, lease):
     """A container that was restarted has the same host name and other processes."""
     files.write(checkpoint.LEASE, json.dumps({"host": socket.gethostname(), **lease}))

@@ -282,3 +282,50 @@ def test_delta_table_is_a_folder_or_a_name(tmp_path, monkeypatch):
     assert [table.table for table in tables] == [str(tmp_path / "a" / "b"), "s3a://c/d", "main.ml.outcomes"]
     assert [table.is_folder for table in tables] == [True, True, False]
     assert config.load("local").delta.table is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("kafka.bootstrap_servers=127.0.0.1:70000", "'127.0.0.1:70000' is not host:port"),
+        ("elasticsearch.url=http://127.0.0.1:abc", "url is not http://host:port or https://host:port"),
+        ("elasticsearch.url=http://127.0.0.1:99200", "url is not http://host:port or https://host:port"),
+        ("elasticsearch.url=http://127.0.0.1", "url has no port: that of Elasticsearch is 9200"),
+        ("elasticsearch.ca_file=ca.pem", "ca_file goes with https://"),
+        ("train.output=s3a://bucket/models", "s3a://bucket/models is not a folder of this machine"),
+    ],
+)
+def test_address_that_cannot_be_is_refused(override, message):
+    """At once, and not by a stack trace when somebody first connects."""
+    assert message in refused(override)
+
+
+def test_password_in_an_address_without_a_scheme_is_not_repeated(monkeypatch):
+    """The message would be in a log."""
+    monkeypatch.setenv("ES_URL", "elastic:hunter2@search:9200")
+
+    assert "hunter2" not in refused("elasticsearch.url=${env:ES_URL}")
+    assert config.without_passwords("postgresql://u:p@ss@host/db") == "postgresql://********@host/db"
+
+
+def test_numbers_and_truth_values_are_texts_to_spark_and_kafka():
+    """As people write them in YAML."""
+    loaded = config.load(
+        "local",
+        [
+            "spark.conf={spark.executor.cores: 2, spark.ui.enabled: true}",
+            "kafka.options.request.timeout.ms=4000",
+        ],
+    )
+
+    assert loaded.spark.conf == {"spark.executor.cores": "2", "spark.ui.enabled": "true"}
+    assert loaded.kafka.client_options()["request.timeout.ms"] == "4000"
+
+
+def test_file_that_is_not_utf_8_is_named(tmp_path):
+    """Some editors write others."""
+    file = tmp_path / "my.yml"
+    file.write_bytes("# é\n".encode("latin-1"))
+
+    with pytest.raises(ConfigError, match=r"my.yml: not UTF-8"):
+        config.load(str(file))

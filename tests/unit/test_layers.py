@@ -10,7 +10,8 @@ JOBS = {"train_models", "seed_topic", "score_stream"}
 LAYERS = [
     {"errors", "schema", "coordinates"},
     {"config", "console"},
-    {"criteo", "synthetic", "features", "messages", "decoder", "scoring", "provenance", "curves"},
+    {"installation", "processes", "provenance"},
+    {"criteo", "synthetic", "features", "messages", "decoder", "scoring", "curves"},
     {"checkpoint", "registry", "gate", "golden", "models", "session", "topics", "index", "faults", "kibana"},
     {"sources", "options", "totals", "notebook"},
     {"sinks", "dataset", "pacing", "runner", "rejected", "supervisor"},

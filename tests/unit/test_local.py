@@ -1,5 +1,6 @@
 """What the local servers need: Java, verified files, free ports."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from streamscore import processes
 from streamscore.coordinates import Coordinate
 from streamscore.errors import SetupError
-from streamscore.local import artifacts, java, ports, process
+from streamscore.local import artifacts, java, kafka, ports, process
 
 
 @pytest.fixture
@@ -111,12 +113,16 @@ def test_absent_file_is_refused_by_name(fetched):
 
 
 def test_failed_download_shows_ivy_s_last_lines_and_leaves_nothing(monkeypatch, tmp_path):
-    """A proxy that is not there stands for a network that is not there."""
-    monkeypatch.setenv("JDK_JAVA_OPTIONS", "-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=1")
+    """A proxy that is not there stands for a network that is not there; Java is told of it."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
     group = artifacts.Group("kafka", (Coordinate("org.apache.commons", "commons-pool2", "2.11.1"),), transitive=False)
     monkeypatch.setattr(artifacts, "KAFKA", group)
 
-    with pytest.raises(SetupError, match=r"fetching kafka failed; is the network there\? Ivy's last lines:\n  "):
+    with pytest.raises(
+        SetupError, match=r"(?s)fetching kafka failed: is the network there, .* last lines:\n  .*refused"
+    ):
         artifacts.ensure(tmp_path, [group], java.find())
 
     assert list(tmp_path.iterdir()) == []
@@ -188,9 +194,7 @@ def test_stubborn_server_is_killed(tmp_path):
 
 def test_recycled_pid_is_not_taken_for_the_server(tmp_path):
     """`down` must never stop a stranger."""
-    import os
-
-    stranger = process.Running("x", os.getpid(), 1.0, "", "")
+    stranger = process.Running("x", os.getpid(), "boot 1", "", "")
 
     assert stranger.process() is None
     assert not process.stop(stranger)
@@ -203,3 +207,46 @@ def test_tail_of_a_log(tmp_path):
     assert process.tail(tmp_path / "log", 2) == "  line 28\n  line 29"
     assert process.tail(tmp_path / "none") == "  (no log was written)"
     assert shutil.which("sh")
+
+
+def test_process_is_known_by_its_birth_whatever_the_clock_says(monkeypatch):
+    """A clock that was set must not make `down` forget its servers."""
+    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    before = processes.birth(living.pid)
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: 1_000_000.0)
+
+    assert before is not None
+    assert processes.birth(living.pid) == before != processes.birth(os.getpid())
+    living.kill()
+    living.wait()
+    assert processes.birth(living.pid) is None
+
+
+def test_java_is_told_of_the_proxy_that_python_uses(monkeypatch):
+    """It does not read the environment; a password would show in the process list."""
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", "http://ada:pw@proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "localhost, .example.org")
+
+    assert java.proxy_options() == [
+        "-Dhttps.proxyHost=proxy.example",
+        "-Dhttps.proxyPort=3128",
+        "-Dhttp.nonProxyHosts=localhost|*.example.org",
+    ]
+
+
+def test_folder_with_any_name_is_kafka_s(tmp_path):
+    """Java reads properties files as Latin-1, and a backslash as the beginning of something."""
+    text = str(tmp_path / "josé 中 😀 \\n")
+    file = tmp_path / "server.properties"
+    file.write_text(f"log.dirs={kafka._in_properties(text)}\n", encoding="ascii")
+    program = tmp_path / "Show.java"
+    program.write_text(
+        "import java.io.*; class Show { public static void main(String[] a) throws Exception {"
+        "var p = new java.util.Properties(); try (var in = new FileInputStream(a[0])) { p.load(in); }"
+        'System.out.write(p.getProperty("log.dirs").getBytes("UTF-8")); System.out.flush(); } }'
+    )
+    shown = subprocess.run([java.find().executable, program, file], capture_output=True, check=True)
+
+    assert shown.stdout.decode() == text

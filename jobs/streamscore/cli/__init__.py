@@ -16,8 +16,8 @@ from streamscore.cli import kibana, models, rejected
 from streamscore.cli.options import ConfigOption, SetOption
 from streamscore.config import TimeRange
 from streamscore.console import log, set_up_logging
-from streamscore.errors import ServerError, SetupError, StreamscoreError
-from streamscore.runner import fail
+from streamscore.errors import ServerError, SetupError
+from streamscore.runner import reported
 
 app = typer.Typer(
     name="streamscore",
@@ -33,14 +33,10 @@ _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opti
 
 
 def main() -> None:
-    """Run the command line; an error that was raised on purpose ends it with the error's own exit code."""
+    """Run the command line; an error ends it with the exit code of its kind."""
     set_up_logging()
-    try:
+    with reported():
         app()
-    except StreamscoreError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -20,17 +21,20 @@ from streamscore.config import fields as raw
 from streamscore.config.types import (
     AbsolutePath,
     IndexName,
+    LocalFolder,
     Location,
     MemorySize,
     Positive,
     TableName,
     TimeRange,
+    as_text,
 )
 
 SECRET_KEY = re.compile(r"(?i)password|secret|jaas|api_key|token|\.key$|keystore\.key|account\.key|basic\.auth")
 """Names of keys whose values are secrets: only references are accepted for them and they are masked when shown."""
 
 _LOOPBACK_NAMES = frozenset({"localhost"})
+_LAST_PORT = 65_535
 
 
 class _Section(BaseModel):
@@ -47,7 +51,7 @@ def is_loopback(host: str) -> bool:
 
 def _split_address(address: str) -> tuple[str, int]:
     host, separator, port = address.strip().rpartition(":")
-    if not separator or not host or not port.isdigit():
+    if not separator or not host or not port.isdigit() or not 0 < int(port) <= _LAST_PORT:
         raise ValueError(f"{address!r} is not host:port")
     return host, int(port)
 
@@ -71,7 +75,7 @@ class Kafka(_Section):
     """The brokers and the topics."""
 
     bootstrap_servers: str
-    options: dict[str, SecretStr]
+    options: dict[str, Annotated[SecretStr, BeforeValidator(as_text)]]
     insecure: bool
     topics: Topics
     partitions: Positive
@@ -162,6 +166,8 @@ class Elasticsearch(_Section):
         if len(set(names)) < len(names):
             raise ValueError(f"the three indices must differ, found {', '.join(names)}")
         _check_server(self, "elasticsearch")
+        if urlsplit(self.url).port is None:
+            raise ValueError("url has no port: that of Elasticsearch is 9200, that of a gateway usually 443")
         return self
 
     @property
@@ -172,8 +178,12 @@ class Elasticsearch(_Section):
     @property
     def port(self) -> int:
         """Port of the server."""
-        parts = urlsplit(self.url)
-        return parts.port or (443 if parts.scheme == "https" else 9200)
+        return urlsplit(self.url).port or 9200
+
+    @property
+    def path(self) -> str:
+        """Where the server is behind its address; empty for a server that stands alone."""
+        return urlsplit(self.url).path.rstrip("/")
 
 
 class Delta(_Section):
@@ -266,7 +276,7 @@ class Train(_Section):
     min_category_count: Positive
     lr: Classifier
     svm: Classifier
-    output: Location
+    output: LocalFolder
 
     @field_validator("hash_size")
     @classmethod
@@ -308,7 +318,7 @@ class Spark(_Section):
     master: str | None
     driver_memory: MemorySize
     shuffle_partitions: Positive
-    conf: dict[str, str]
+    conf: dict[str, Annotated[str, BeforeValidator(as_text)]]
 
     @field_validator("conf")
     @classmethod
@@ -342,15 +352,22 @@ class Local(_Section):
 
 def _check_server(settings: Elasticsearch | Kibana, section: str) -> None:
     """Check a server's address and the way to sign in."""
-    parts = urlsplit(settings.url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"url {settings.url!r} is not http://host:port or https://host:port")
+    # The address is not repeated: somebody may have put a password into it.
+    try:
+        parts = urlsplit(settings.url)
+        is_complete = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is none
+        is_complete = False
+    if not is_complete or not parts.hostname:
+        raise ValueError("url is not http://host:port or https://host:port")
     if parts.username or parts.password:
         raise ValueError(f"url must not carry a user or a password: use {section}.user and .password")
     if parts.scheme == "http" and not is_loopback(parts.hostname) and not settings.insecure:
         raise ValueError(
             f"{parts.hostname} would be reached without encryption: use https://, or set {section}.insecure to true"
         )
+    if parts.scheme == "http" and settings.ca_file is not None:
+        raise ValueError("ca_file goes with https://")
     if (settings.user is None) != (settings.password is None):
         raise ValueError("user and password go together")
     if settings.user is not None and settings.api_key is not None:

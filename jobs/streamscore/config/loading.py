@@ -19,7 +19,7 @@ from streamscore.errors import ConfigError
 
 CONF_DIR = files("streamscore") / "conf"  # in a zip too, as --py-files ships it
 
-_USER_INFO = re.compile(r"(?<=//)[^/@\s]+@")
+_USER_INFO = re.compile(r"(?<=//)[^/\s]+@")
 """A user and a password in an address."""
 _REFERENCE = re.compile(r"\$\{(env|file):([^}]+)\}")
 # A login module's line may have a reference for the user's name only.
@@ -76,6 +76,8 @@ def _read_yaml(path: Traversable) -> dict[str, Any]:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if tree is None:
@@ -175,6 +177,8 @@ def _lookup(match: re.Match[str], path: str) -> str:
         return Path(name).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigError(f"{path}: the file {name} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: the file {name} is not UTF-8") from None
 
 
 def without_passwords(text: str) -> str:

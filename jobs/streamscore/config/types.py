@@ -23,6 +23,19 @@ def _absolute_if_local(location: str) -> str:
     return location if ":/" in location else str(_absolute(Path(location)))
 
 
+def _absolute_of_this_machine(location: str) -> str:
+    if ":/" in location:
+        raise ValueError(f"{location} is not a folder of this machine")
+    return str(_absolute(Path(location)))
+
+
+def as_text(value: object) -> object:
+    """Return a number or a truth value as YAML has it as the text that Spark and Kafka expect, all else as it is."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
 def _absolute_if_folder(table: str) -> str:
     return _absolute_if_local(table) if "/" in table else table
 
@@ -30,6 +43,7 @@ def _absolute_if_folder(table: str) -> str:
 Location = Annotated[str, AfterValidator(_absolute_if_local)]
 """A path of this machine, made absolute, or an address of another file system."""
 
+LocalFolder = Annotated[str, AfterValidator(_absolute_of_this_machine)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 MemorySize = Annotated[str, AfterValidator(_whole_heap)]
 Positive = Annotated[int, Field(gt=0)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamscore.errors import SetupError
+from streamscore.installation import spark_home
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -41,11 +42,10 @@ def compile_jar(jar: Path, java: Path) -> None:
     Raises:
         SetupError: the JVM did not start or the source did not compile.
     """
-    import pyspark
     from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
     from py4j.protocol import Py4JError
 
-    classpath = str(Path(pyspark.__file__).parent / "jars" / "*")
+    classpath = str(spark_home() / "jars" / "*")
     try:
         port, token = launch_gateway(
             classpath=classpath, java_path=str(java), die_on_exit=True, enable_auth=True, javaopts=["-XX:-UsePerfData"]

@@ -21,7 +21,8 @@ from streamscore import coordinates, decoder
 from streamscore.console import Step, step
 from streamscore.coordinates import Coordinate
 from streamscore.errors import SetupError
-from streamscore.local.java import Java
+from streamscore.installation import spark_home
+from streamscore.local.java import Java, proxy_options
 
 LOCK = Path(__file__).with_name("artifacts.lock")
 
@@ -179,6 +180,9 @@ def _fetch(group: Group, folder: Path, java: Java, progress: Step) -> None:
         command = [
             str(java.executable),
             *_trust_store(java, work),
+            *proxy_options(),
+            # By default Java waits for ever.
+            *("-Dsun.net.client.defaultConnectTimeout=30000", "-Dsun.net.client.defaultReadTimeout=60000"),
             f"-Divy.default.ivy.user.dir={work}",
             "-XX:-UsePerfData",
             *("-jar", str(_ivy_jar())),
@@ -189,7 +193,10 @@ def _fetch(group: Group, folder: Path, java: Java, progress: Step) -> None:
         ]
         output = _run_ivy(command, group, progress)
         if output is not None:
-            raise SetupError(f"fetching {group.name} failed; is the network there? Ivy's last lines:\n{output}")
+            raise SetupError(
+                f"fetching {group.name} failed: is the network there, and does HTTPS_PROXY name the proxy, if it takes "
+                f"one? Ivy's last lines:\n{output}"
+            )
         target = folder / group.name
         target.mkdir(exist_ok=True)
         for path in (work / "files").iterdir():
@@ -226,9 +233,7 @@ def _ivy_file(group: Group) -> str:
 
 
 def _ivy_jar() -> Path:
-    import pyspark
-
-    return next((Path(pyspark.__file__).parent / "jars").glob("ivy-*.jar"))
+    return next((spark_home() / "jars").glob("ivy-*.jar"))
 
 
 def _trust_store(java: Java, work: Path) -> list[str]:

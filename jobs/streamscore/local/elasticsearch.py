@@ -60,9 +60,10 @@ def server(config: Config, java: Java) -> Server:
         (folder / name).mkdir(parents=True, exist_ok=True)
     shutil.copy(home / "config" / "log4j2.properties", folder / "config")
     (folder / "config" / "elasticsearch.yml").write_text(
-        SETTINGS.format(host=settings.host, port=settings.port, transport_port=free_port(), folder=folder)
+        SETTINGS.format(host=settings.host, port=settings.port, transport_port=free_port(), folder=folder),
+        encoding="utf-8",
     )
-    (folder / "config" / "jvm.options").write_text(JVM_OPTIONS.format(folder=folder))
+    (folder / "config" / "jvm.options").write_text(JVM_OPTIONS.format(folder=folder), encoding="utf-8")
     heap = config.local.elasticsearch_heap
     environment = {
         **os.environ,
@@ -98,7 +99,7 @@ def _as_unprivileged(folder: Path, home: Path) -> list[str]:
             "user: install it, or run streamscore as an ordinary user"
         )
     for path in (folder, *folder.rglob("*")):
-        os.chown(path, UNPRIVILEGED, UNPRIVILEGED)
+        os.chown(path, UNPRIVILEGED, UNPRIVILEGED, follow_symlinks=False)  # the user could have put a link here
     drop = ["setpriv", f"--reuid={UNPRIVILEGED}", f"--regid={UNPRIVILEGED}", "--clear-groups"]
     keep = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup"]
     for prefix in (drop, [*drop, *keep]):

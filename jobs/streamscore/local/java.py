@@ -9,6 +9,8 @@ import subprocess
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from streamscore.errors import SetupError
 
@@ -60,6 +62,25 @@ def environment(java: Java) -> dict[str, str]:
     """Return this process's environment with the given Java first."""
     path = f"{java.home / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
     return {**os.environ, "JAVA_HOME": str(java.home), "PATH": path}
+
+
+def proxy_options() -> list[str]:
+    """Return the options that tell a JVM of the HTTP proxy that Python and pip use; it does not read the environment.
+
+    A user and a password are left out: options show in the process list.
+    """
+    proxies = getproxies()
+    options = []
+    for scheme in ("http", "https"):
+        address = proxies.get(scheme, "")
+        parts = urlsplit(address if "//" in address else f"//{address}")
+        if parts.hostname:
+            options += [f"-D{scheme}.proxyHost={parts.hostname}", f"-D{scheme}.proxyPort={parts.port or 80}"]
+    exempt = [name.strip() for name in proxies.get("no", "").split(",") if name.strip()]
+    if options and exempt:
+        hosts = [f"*{name}" if name.startswith(".") else name for name in exempt]
+        options.append(f"-Dhttp.nonProxyHosts={'|'.join(hosts)}")  # for https too (Java's networking properties)
+    return options
 
 
 def _candidates() -> list[tuple[str, Path]]:

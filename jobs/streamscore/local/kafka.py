@@ -63,7 +63,8 @@ def server(config: Config, java: Java) -> Server:
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
     settings = folder / "server.properties"
     data = folder / "data"
-    settings.write_text(PROPERTIES.format(host=host, port=port, controller_port=free_port(), data=data))
+    text = PROPERTIES.format(host=host, port=port, controller_port=free_port(), data=_in_properties(str(data)))
+    settings.write_text(text, encoding="ascii")
     (folder / "log4j2.properties").write_text(LOGGING)
     run = [
         str(java.executable),
@@ -86,6 +87,12 @@ def server(config: Config, java: Java) -> Server:
         log=log,
         probe=lambda: _probe(config),
     )
+
+
+def _in_properties(text: str) -> str:
+    """Return a text as Java's properties files, which are Latin-1, have it (java.util.Properties.load)."""
+    units = memoryview(text.replace("\\", "\\\\").encode("utf-16-le")).cast("H")
+    return "".join(chr(unit) if unit < 128 else f"\\u{unit:04x}" for unit in units)  # noqa: PLR2004 (ASCII)
 
 
 def _format(run: list[str], settings: Path, log: Path, java: Java) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from streamscore import processes
+
 
 @dataclass(frozen=True)
 class Server:
@@ -33,18 +35,17 @@ class Running:
 
     name: str
     pid: int
-    created: float
+    birth: str | None
     address: str
     log: str
 
     def process(self) -> psutil.Process | None:
         """Return the process, or None if it is gone; another one with a recycled pid counts as gone."""
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.created) < 1.0
-        except psutil.NoSuchProcess:
+        if self.birth is None or processes.birth(self.pid) != self.birth:
             return None
-        return process if same and _is_alive(process) else None
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.pid)
+        return None
 
 
 def start(server: Server) -> Running:
@@ -59,8 +60,7 @@ def start(server: Server) -> Running:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    created = psutil.Process(process.pid).create_time()
-    return Running(server.name, process.pid, created, server.address, str(server.log))
+    return Running(server.name, process.pid, processes.birth(process.pid), server.address, str(server.log))
 
 
 def stop(running: Running, patience: float = 20.0) -> bool:

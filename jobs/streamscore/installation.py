@@ -1,0 +1,24 @@
+"""The Spark that is installed with this Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from streamscore.errors import SetupError
+
+
+def spark_home() -> Path:
+    """Return the folder of PySpark, which holds all of Spark.
+
+    Raises:
+        SetupError: another Spark's Python files are found in its place, which have no jars beside them.
+    """
+    import pyspark
+
+    home = Path(pyspark.__file__).parent
+    if not (home / "jars").is_dir():
+        raise SetupError(
+            f"Python finds pyspark in {home}, which is a part of another Spark: unset PYTHONPATH, so that it finds the "
+            "one that was installed with streamscore"
+        )
+    return home
