@@ -96,7 +96,15 @@ def run(
         prepare_table(spark, config.delta)
         query = partial(checkpoint.query_id, files, location)
         limit = topics.max_message_bytes(config.kafka, config.kafka.topics.rejected)
-        writer = partial(BatchWriter, config, stop=stop, query=query, max_record_bytes=limit, replay=_replay(past))
+        writer = partial(
+            BatchWriter,
+            config,
+            stop=stop,
+            query=query,
+            max_record_bytes=limit,
+            trust_store=session.trust_store(spark, config),
+            replay=_replay(past),
+        )
         totals = Totals(aliases.served, config.stream.synthetic, aliases.refused)
         stream = Stream(spark, config, stop, totals, watch)
         # After an orderly end no batch had begun: what has no commit was planned only.

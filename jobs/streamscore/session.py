@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streamscore.checkpoint import is_local
 from streamscore.config import CONF_DIR, Config
 from streamscore.console import log
-from streamscore.errors import SetupError
+from streamscore.errors import ConfigError, SetupError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -54,6 +54,8 @@ _ONE_MACHINE: Final = {
     "spark.hadoop.fs.defaultFS": "file:///",
 }
 """A session on one machine listens there only, for Spark's own ports ask nobody for a password, and takes its files."""
+
+STORE_PASSWORD: Final = "changeit"  # noqa: S105 (Java wants one, though the store holds public certificates only)
 
 _FRUGAL: Final = "-XX:GCTimeRatio=19 -XX:NewRatio=4"
 """The collector may take a twentieth of the time, before it makes the heap larger; by default a hundredth. And what is
@@ -183,6 +185,42 @@ def java_version(spark: SparkSession) -> str:
     """Return the version and the architecture of the session's Java; SQL would take a Spark job to say it."""
     java: Any = spark._jvm.java.lang.System  # type: ignore[union-attr]  # noqa: SLF001
     return f"{java.getProperty('java.version')} {java.getProperty('os.arch')}"
+
+
+def trust_store(spark: SparkSession, config: Config) -> Path | None:
+    """Make a store of Java's with the authorities of ``elasticsearch.ca_file`` and return its file; None without one.
+
+    It is below the state folder, which the executors read too. Whoever opens it needs ``STORE_PASSWORD``.
+
+    Raises:
+        ConfigError: the file is not there, or holds no certificates in the form PEM.
+    """
+    from py4j.protocol import Py4JJavaError
+
+    authorities = config.elasticsearch.ca_file
+    if authorities is None:
+        return None
+    path = config.state_dir / "tmp" / "elasticsearch-ca.p12"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    java: Any = spark._jvm.java  # type: ignore[union-attr]  # noqa: SLF001
+    store = java.security.KeyStore.getInstance("PKCS12")
+    store.load(None, None)
+    characters = java.io.CharArrayWriter()
+    characters.write(STORE_PASSWORD)
+    try:
+        source = java.io.FileInputStream(str(authorities))
+        certificates = java.security.cert.CertificateFactory.getInstance("X.509").generateCertificates(source)
+        source.close()
+    except Py4JJavaError as error:
+        raise ConfigError(
+            f"elasticsearch.ca_file: {authorities} cannot be read as PEM certificates: {error.java_exception}"
+        ) from None
+    for number, certificate in enumerate(certificates):
+        store.setCertificateEntry(f"ca-{number}", certificate)
+    target = java.io.FileOutputStream(str(path))
+    store.store(target, characters.toCharArray())
+    target.close()
+    return path
 
 
 def log_file(config: Config, job: str) -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, repeat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamscore import faults, index, messages, topics
@@ -15,6 +16,7 @@ from streamscore.config import Config, Delta, Elasticsearch, Kafka
 from streamscore.console import log
 from streamscore.errors import ServerError
 from streamscore.schema import DOCUMENT_ID, TABLE_ROW
+from streamscore.session import STORE_PASSWORD
 from streamscore.sources import delta_table, kafka_options, topics_since
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ class BatchWriter:
     """Tells the identity of the query, once it runs."""
     max_record_bytes: int = topics.MAX_MESSAGE_BYTES
     """Largest record that the rejected topic takes."""
+    trust_store: Path | None = None
+    """Store of Java's with the authorities that Elasticsearch's certificate may be signed by; None: Java's own."""
     replay: Replay | None = None
     last_batch: int | None = None
     """The last batch to write; None: there is no last one."""
@@ -172,7 +176,7 @@ class BatchWriter:
         deadline = time.monotonic() + settings.retry_seconds
         for delay in chain((1, 2, 4, 8, 16), repeat(30)):
             try:
-                write_index(documents, settings, name)
+                write_index(documents, settings, name, self.trust_store)
             except Exception as error:
                 if time.monotonic() + delay > deadline or self.stop or not _may_pass(error, settings):
                     raise
@@ -226,7 +230,7 @@ def write_topic(records: DataFrame, kafka: Kafka) -> None:
     records.write.format("kafka").options(**_DURABLE, **kafka_options(kafka), includeHeaders="true").save()
 
 
-def write_index(documents: DataFrame, settings: Elasticsearch, index: str) -> None:
+def write_index(documents: DataFrame, settings: Elasticsearch, index: str, trust_store: Path | None = None) -> None:
     """Write documents under the ids in their column ``document_id``; one that is there already is replaced by itself.
 
     If it raises, some of them may have been written.
@@ -234,6 +238,7 @@ def write_index(documents: DataFrame, settings: Elasticsearch, index: str) -> No
     options = {
         "es.nodes": settings.host,
         "es.port": str(settings.port),
+        "es.nodes.path.prefix": settings.path,
         "es.nodes.wan.only": str(settings.wan_only).lower(),
         "es.net.ssl": str(settings.url.startswith("https://")).lower(),
         "es.mapping.id": DOCUMENT_ID,
@@ -247,6 +252,7 @@ def write_index(documents: DataFrame, settings: Elasticsearch, index: str) -> No
         "es.batch.write.retry.wait": "5s",
         "es.http.timeout": "30s",
         "es.http.retries": "1",
+        **_trusted(trust_store),
         **_credentials(settings),
     }
     documents.write.format("org.elasticsearch.spark.sql").options(**options).mode("append").save(index)
@@ -287,12 +293,20 @@ def prepare_table(spark: SparkSession, settings: Delta) -> None:
         raise ServerError(f"the Delta table {settings.table} does not take the outcomes: {reason}") from None
 
 
+def _trusted(store: Path | None) -> dict[str, str]:
+    """Return the options that name the authorities to trust."""
+    if store is None:
+        return {}
+    return {
+        "es.net.ssl.truststore.location": store.as_uri(),
+        "es.net.ssl.truststore.pass": STORE_PASSWORD,
+        "es.net.ssl.keystore.type": "PKCS12",  # of the trust store too, which has no option of its own
+    }
+
+
 def _credentials(settings: Elasticsearch) -> dict[str, str]:
     """Return the options that hold secrets: writer options never show in the process list or in Spark's pages."""
     options = {}
-    if settings.ca_file is not None:
-        options["es.net.ssl.cert.allow.self.signed"] = "false"
-        options["es.net.ssl.truststore.location"] = settings.ca_file.as_uri()
     if settings.api_key is not None:
         options["es.net.http.header.Authorization"] = f"ApiKey {settings.api_key.get_secret_value()}"
     if settings.user is not None and settings.password is not None:
