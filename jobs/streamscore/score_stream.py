@@ -152,12 +152,7 @@ def _finish_with_earlier_models(
     served: Sequence[ServedModel],
 ) -> None:
     """Run a batch that was begun with other models again with those, so that no batch mixes versions."""
-    if (
-        past.clean
-        or past.planned == past.committed
-        or noted is None
-        or noted == [model.described() for model in served]
-    ):
+    if past.planned == past.committed or noted is None or noted == [model.described() for model in served]:
         return
     names = ", ".join(f"{model['name']} {model['version']}" for model in noted)
     log.info("batch %s was begun with %s: finishing it with them", past.planned, names)

@@ -168,10 +168,11 @@ def ensure(kafka: Kafka, *wanted: str) -> list[str]:
 
     existing = names(kafka)
     missing = [topic for topic in wanted if topic not in existing]
-    limits = {kafka.topics.rejected: {"max.message.bytes": str(max_message_bytes(kafka, kafka.topics.input) + _ROOM)}}
-    new = [
-        NewTopic(topic, kafka.partitions, kafka.replication_factor, config=limits.get(topic, {})) for topic in missing
-    ]
+    settings: dict[str, dict[str, str]] = {topic: {} for topic in missing}
+    if kafka.topics.rejected in missing:
+        room = max_message_bytes(kafka, kafka.topics.input) + _ROOM
+        settings[kafka.topics.rejected] = {"max.message.bytes": str(room)}
+    new = [NewTopic(topic, kafka.partitions, kafka.replication_factor, config=told) for topic, told in settings.items()]
     client = admin(kafka)
     for topic, future in (client.create_topics(new) if new else {}).items():
         try:
@@ -228,9 +229,10 @@ def extent(kafka: Kafka, topic: str) -> Extent:
 
     require(kafka, topic)
     client = admin(kafka)
-    partitions = [TopicPartition(topic, number) for number in client.list_topics(topic).topics[topic].partitions]
     ends = []
     try:
+        known = client.list_topics(topic, timeout=10.0).topics[topic].partitions
+        partitions = [TopicPartition(topic, number) for number in known]
         for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]
             futures = client.list_offsets(dict.fromkeys(partitions, spec))
             ends.append({key.partition: future.result().offset for key, future in futures.items()})
