@@ -16,6 +16,11 @@ FAULTS = {
         2,
         "'none.json' does not exist",
     ),
+    "folder that nobody may make": (
+        ["down", "--set", "state_dir=/proc/none"],
+        6,
+        "/proc/none: No such file or directory",
+    ),
     "absent broker": (
         ["score", "--set", "kafka.bootstrap_servers=127.0.0.1:1"],
         5,

@@ -103,6 +103,14 @@ def torn_offsets(config, _):
     return config, "checkpoint: .*/offsets/0 is damaged: delete it"
 
 
+def torn_earlier_offsets(config, _):
+    """Those of the last batch that is committed, while a later one is planned."""
+    folder = Path(config.stream.checkpoint) / "offsets"
+    (folder / "1").write_text((folder / "0").read_text())
+    (folder / "0").write_text("v1\n{}\n{")
+    return config, "past: cannot be looked at: "
+
+
 def other_checkpoint(config, tmp_path):
     """Not the one that the index was written from."""
     return changed(config, "stream", checkpoint=str(tmp_path / "other")), "past: the index was written from another"
@@ -154,6 +162,7 @@ FAULTS = [
     absent_registered_model,
     missing_metadata,
     torn_offsets,
+    torn_earlier_offsets,
     other_checkpoint,
     damaged_jar,
     expired_events,  # these two spoil the topic: last

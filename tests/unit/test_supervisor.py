@@ -90,6 +90,18 @@ def test_signal_is_passed_on_and_ends_the_supervision(tmp_path):
     assert len(started) == 1
 
 
+def test_signal_that_comes_while_the_job_starts_is_not_lost():
+    """There is no job yet to pass it on to."""
+
+    def start():
+        os.kill(os.getpid(), signal.SIGTERM)
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+
+    began = time.monotonic()
+    assert supervisor.supervise(start, 5) == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 30
+
+
 @pytest.mark.parametrize(
     "environment",
     [{"STREAMSCORE_FAULT": "entry:raise:1"}, {"STREAMSCORE_FAULT": "entry:raise:1", "STREAMSCORE_TEST_FAULTS": "0"}],
