@@ -84,7 +84,7 @@ def add(client: Client, settings: Elasticsearch, fresh: Iterator[int]) -> None:
 def send(client: Client, settings: Elasticsearch, first: int, times: list[int]) -> None:
     """Write the outcomes of some events."""
     lines = "\n".join(documents(first, times)).encode()
-    answer = client.bulk(index=settings.index, body=lines + b"\n")
+    answer = client.bulk(index=settings.index, body=lines + b"\n")  # type: ignore[arg-type]  # it takes bytes too
     if answer["errors"]:
         raise SystemExit(f"Elasticsearch refused documents: {answer['items'][0]}")
 

@@ -16,7 +16,7 @@ import data
 from figures import Run
 from measure import Meter, events, steady
 from streamscore import config as configuration
-from streamscore import dataset, decoder, messages, scoring, seed_topic, session, sinks, sources, stream
+from streamscore import dataset, decoder, messages, scoring, seed_topic, session, sinks, sources, stream, topics
 from streamscore import models as served_models
 from streamscore.config import Config
 from streamscore.local import artifacts, java
@@ -125,7 +125,7 @@ def _writer(config: Config, served: list[ServedModel], stop: session.StopRequest
 def _records(judged: DataFrame, config: Config, served: list[ServedModel]) -> DataFrame:
     """Return judged rows as the records that the job writes."""
     names = config.kafka.topics
-    return messages.records(judged, served, names.predictions, names.rejected)
+    return messages.records(judged, served, names.predictions, names.rejected, topics.MAX_MESSAGE_BYTES)
 
 
 def _copied(config: Config) -> Written:
