@@ -78,6 +78,6 @@ for name in summary["models"]:
 axes.plot(
     events, [point["majority_rate"] for point in history], label="majority rate", linestyle="dashed", color="grey"
 )
-axes.set(title="Accuracy of all events so far", xlabel="events", ylabel="share of labelled events")
+axes.set(title="Accuracy so far, of the version in use", xlabel="events", ylabel="share of labelled events")
 axes.legend()
 display(figure)

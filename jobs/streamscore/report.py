@@ -69,7 +69,9 @@ def read(settings: Elasticsearch, time_range: TimeRange, now: int) -> tuple[Snap
         )
     with index.client(settings, TIMEOUT) as client:
         (answer,), _ = index.search(client, settings, [scores.spans(settings, snapshot.window)])
-        spans = scores.read_spans(answer)
+        # With more classes a score is that of whichever was predicted: it puts the events in no order.
+        binary = {model.name for model in snapshot.models if set(model.classes) <= {0.0, 1.0}}
+        spans = [span for span in scores.read_spans(answer) if span.model in binary]
         searches = [scores.bins(settings, snapshot.window, span) for span in spans]
         answers = index.search(client, settings, searches)[0] if searches else []
     found = [scores.curves(span, scores.read_bins(answer)) for span, answer in zip(spans, answers, strict=True)]

@@ -298,7 +298,7 @@ def esql_rows(client, query):
         elif word == "WHERE" and rows is None:
             conditions += [one for part in rest.split(" AND ") for one in esql_condition(part)]
         elif word == "WHERE":
-            rows = {row for row in rows if eval(python(rest), {}, dict(zip(names, row, strict=True)))}  # noqa: S307
+            rows = {row for row in rows if holds(python(rest), dict(zip(names, row, strict=True)))}
         elif word == "SORT":
             assert (rest, steps[-3]) == ("@timestamp DESC", "LIMIT 1")
             query = {"bool": {"filter": [{"range": {"@timestamp": RANGE}}, *conditions]}}
@@ -309,11 +309,21 @@ def esql_rows(client, query):
             name, expression = rest.split(" = ")
             rows = {evaluated(row, names, name, python(expression)) for row in rows}
             names = names if name in names else [*names, name]
-        elif word == "KEEP":
-            kept = rest.split(", ")
+        elif word in {"KEEP", "DROP"}:
+            told = rest.split(", ")
+            kept = told if word == "KEEP" else [name for name in names if name not in told]
             rows = {tuple(dict(zip(names, row, strict=True))[name] for name in kept) for row in rows}
             names = kept
     return rows
+
+
+def holds(condition, values):
+    """Tell whether a condition holds; as in ES|QL none does that compares with nothing."""
+    known = {name: value for name, value in values.items() if value is not None}
+    try:
+        return eval(condition, {}, known)  # noqa: S307 (a query of ours)
+    except NameError:
+        return False
 
 
 def evaluated(row, names, name, expression):

@@ -31,7 +31,9 @@ def fields(node):
     """Return the fields that a request names."""
     if isinstance(node, dict):
         own = [node["field"]] if isinstance(node.get("field"), str) else []
-        named = [name for kind in ("term", "range") for name in node.get(kind, {})]
+        # A range is a filter on the field that it names, or an aggregation, which has a "field" of its own.
+        filters = [node.get("term", {}), *([node["range"]] if "field" not in node.get("range", ["field"]) else [])]
+        named = [name for one in filters for name in one]
         return {*own, *named, *(field for value in node.values() for field in fields(value))}
     if isinstance(node, list):
         return {field for value in node for field in fields(value)}

@@ -1,10 +1,13 @@
 """The curves of a model, from counted scores."""
 
 import random
+from bisect import bisect_left, bisect_right
 
 import pytest
 
-from streamscore.dashboard.scores import BINS, Bin, Group, Span, curves
+from streamscore.config import load
+from streamscore.dashboard.scores import BINS, Bin, Group, Span, bins, curves, read_spans
+from streamscore.dashboard.windows import Window
 
 PROBABILITY = Span("lr", 0.0, 1.0)
 
@@ -22,22 +25,31 @@ def test_scores_that_say_nothing_have_half_of_it():
     assert curves(PROBABILITY, [Bin(2, 3, 2.5)]).auc == 0.5
 
 
-def test_area_is_that_of_the_single_scores():
-    """Counted by hand over all pairs of a positive and a negative event, to three digits."""
-    generator = random.Random(7)
-    events = [(generator.betavariate(3, 2), 1) for _ in range(300)]
-    events += [(generator.betavariate(2, 3), 0) for _ in range(400)]
-    positive, negative = ([score for score, label in events if label == wanted] for wanted in (1, 0))
-    pairs = sum((one > other) + 0.5 * (one == other) for one in positive for other in negative)
-    counted = {}
+@pytest.mark.parametrize(
+    ("positive", "negative", "spread"),
+    [
+        (300, 400, lambda chance, a, b: chance.betavariate(a, b)),
+        (60, 60_000, lambda chance, a, b: chance.betavariate(a, 100 * b)),  # one click in a thousand
+        (300, 4_000, lambda chance, a, b: chance.gauss(a - b, 1) ** 7),  # margins with a few very far out
+    ],
+)
+def test_area_is_that_of_the_single_scores(positive, negative, spread):
+    """Counted by hand over all pairs of a positive and a negative event, to three digits, however the scores lie."""
+    chance = random.Random(7)
+    scores = {1: [spread(chance, 3, 2) for _ in range(positive)], 0: [spread(chance, 2, 3) for _ in range(negative)]}
+    ordered = sorted(scores[0])
+    below = sum(bisect_left(ordered, one) for one in scores[1])
+    events = sorted((score, label) for label, group in scores.items() for score in group)
+    edges = sorted({events[len(events) * number // BINS][0] for number in range(1, BINS)})
+    counted = [[0, 0, 0.0] for _ in range(len(edges) + 1)]
     for score, label in events:
-        place = int(score * BINS)
-        old = counted.get(place, Bin(0, 0, 0.0))
-        counted[place] = Bin(old.positive + label, old.negative + 1 - label, old.total + score)
+        entry = counted[bisect_right(edges, score)]
+        entry[1 - label] += 1
+        entry[2] += score
 
-    found = curves(PROBABILITY, [counted[place] for place in sorted(counted)])
+    found = curves(Span("lr", events[0][0], events[-1][0]), [Bin(*entry) for entry in counted if entry[0] + entry[1]])
 
-    assert found.auc == pytest.approx(pairs / (300 * 400), abs=1e-3)
+    assert found.auc == pytest.approx(below / (positive * negative), abs=1e-3)
 
 
 def test_calibration_compares_the_mean_score_with_the_share_of_class_1():
@@ -64,8 +76,16 @@ def test_events_of_one_class_have_no_curve():
     assert curves(PROBABILITY, []) is None
 
 
-def test_bins_span_the_scores():
-    """A thousandth of a probability, or of the range of a margin; equal scores need some width."""
-    assert PROBABILITY.interval == 1 / BINS
-    assert Span("svm", -2.0, 3.0).interval == 5.0 / BINS
-    assert Span("svm", 2.0, 2.0).interval > 0
+def test_bins_have_equally_many_events_and_leave_none_out():
+    """From below the first edge to above the last one; edges that are equal are one."""
+    values = [{"key": 25.0, "value": 0.2}, {"key": 50.0, "value": 0.2}, {"key": 75.0, "value": 0.7}]
+    (span,) = read_spans(
+        {"aggregations": {"models": {"buckets": [
+            {"key": "lr", "low": {"value": 0.1}, "high": {"value": 0.9}, "edges": {"values": values}},
+            {"key": "none", "low": {"value": None}, "high": {"value": None}, "edges": {"values": []}},
+        ]}}}
+    )  # fmt: skip
+
+    assert span == Span("lr", 0.1, 0.9, (0.2, 0.7))
+    asked = bins(load("local").elasticsearch, Window(0, 60_000, whole=True), span).body["aggs"]["scores"]["range"]
+    assert asked == {"field": "score", "ranges": [{"to": 0.2}, {"from": 0.2, "to": 0.7}, {"from": 0.7}]}

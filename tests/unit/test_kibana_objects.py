@@ -21,7 +21,7 @@ MAPPINGS = {
     "predictions-status": STATUS_PROPERTIES,
 }
 ESQL_WORDS = {
-    *("FROM", "WHERE", "STATS", "BY", "EVAL", "SORT", "DESC", "LIMIT", "KEEP", "AND", "IS", "NOT", "NULL"),
+    *("FROM", "WHERE", "STATS", "BY", "EVAL", "SORT", "DESC", "LIMIT", "KEEP", "DROP", "AND", "IS", "NOT", "NULL"),
     *("COUNT", "AVG", "SUM", "MIN", "MAX", "GREATEST", "CASE", "BUCKET", "_tstart", "_tend"),
 }
 
@@ -318,10 +318,14 @@ def test_queries_of_the_donuts_and_of_the_lines():
         "FROM predictions",
         '| WHERE @timestamp >= ?_tstart AND @timestamp < ?_tend AND model == "lr"',
         '| STATS events = COUNT(*) BY outcome = CASE(correct == 1, "correct", correct == 0, "incorrect", "unlabelled")',
+        "| LIMIT 10000",
     ]
     assert dashboards_api.query(lines.layers[1], lines).splitlines()[2:] == [
-        "| STATS majority = AVG(label) BY BUCKET(@timestamp, 75, ?_tstart, ?_tend)",
+        "| STATS majority = AVG(label), largest = MAX(label) BY BUCKET(@timestamp, 75, ?_tstart, ?_tend)",
+        "| WHERE largest <= 1",
         "| EVAL majority = GREATEST(majority, 1 - majority)",
+        "| DROP largest",
+        "| LIMIT 10000",
     ]
 
 
@@ -331,9 +335,9 @@ def test_the_alert_needs_enough_labelled_events():
 
     assert rule["params"]["esqlQuery"]["esql"].splitlines() == [
         "FROM predictions",
-        "| STATS accuracy = AVG(correct), positive = AVG(label), labelled = COUNT(correct) BY model",
+        "| STATS accuracy = AVG(correct), positive = AVG(label), top = MAX(label), labelled = COUNT(correct) BY model",
         "| EVAL majority = GREATEST(positive, 1 - positive)",
-        "| WHERE labelled >= 50 AND accuracy < majority - 0.1",
+        "| WHERE top <= 1 AND labelled >= 50 AND accuracy < majority - 0.1",
         "| KEEP model, accuracy, majority, labelled",
     ]
     assert rule["params"]["groupBy"] == "row"

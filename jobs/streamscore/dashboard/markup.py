@@ -91,7 +91,7 @@ def kpis(snapshot: Snapshot, models: Sequence[ModelFigures], dots: Mapping[str, 
         "lag",
         "–" if latest is None else count(latest.lag),
         None if latest is None else latest.lag,
-        "waiting in Kafka",
+        "waiting in Kafka after the last batch",
     )
     return kpi_row([kpi_events(snapshot), rate, lag, kpi_rejected(snapshot), *kpi_accuracies(snapshot, models, dots)])
 

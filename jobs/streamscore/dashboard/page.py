@@ -96,7 +96,7 @@ def _figures(
     rows = _rows(models)
     for row in rows:
         for model, column in zip(row, st.columns(len(rows[0])), strict=False):
-            with column.container(border=True, key=f"card_{model.name}"):
+            with column.container(border=True, key=f"model_{model.name}"):
                 _card(model, snapshot.version(model.name), dots[model.name], theme)
     with st.container(border=True, key="card_accuracy"):
         st.html('<div class="ss ss-heading">Accuracy over time</div>')

@@ -14,30 +14,28 @@ from streamscore.config import Elasticsearch
 from streamscore.dashboard.queries import TIME, Search
 from streamscore.dashboard.windows import Window
 
-BINS: Final = 1_000
+BINS: Final = 500
+"""Bins with equally many events each, whatever the scores are: of equal width, those of a rare class share a few."""
 GROUPS: Final = 10
 """Groups of the calibration curve, of equal width."""
+_MODELS: Final = 1_000
+"""More than there ever are."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """The lowest and the highest score of a model."""
+    """The lowest and the highest score of a model, and how they lie between."""
 
     model: str
     low: float
     high: float
+    edges: tuple[float, ...] = ()
+    """Scores between which equally many events lie, in ascending order."""
 
     @property
     def probability(self) -> bool:
         """Whether the scores can be probabilities; a margin goes beyond 0 and 1."""
         return self.low >= 0.0 and self.high <= 1.0
-
-    @property
-    def interval(self) -> float:
-        """Width of a bin."""
-        if self.probability:
-            return 1.0 / BINS
-        return (self.high - self.low) / BINS or 1.0
 
 
 @dataclass(frozen=True)
@@ -73,27 +71,38 @@ class Curves:
 
 
 def spans(settings: Elasticsearch, window: Window) -> Search:
-    """Ask for the range of each model's scores."""
-    ends = {"low": {"min": {"field": "score"}}, "high": {"max": {"field": "score"}}}
-    models = {"terms": {"field": "model", "size": BINS}, "aggs": ends}
+    """Ask for the range of each model's scores, and for the edges of the bins."""
+    percents = [100 * number / BINS for number in range(1, BINS)]
+    ends = {
+        "low": {"min": {"field": "score"}},
+        "high": {"max": {"field": "score"}},
+        "edges": {"percentiles": {"field": "score", "percents": percents, "keyed": False}},
+    }
+    models = {"terms": {"field": "model", "size": _MODELS}, "aggs": ends}
     return Search(settings.index, {"size": 0, "query": _labelled(window), "aggs": {"models": models}})
 
 
 def read_spans(answer: Mapping[str, Any]) -> list[Span]:
     """Return the range of the scores of each model that has any."""
     buckets = answer.get("aggregations", {}).get("models", {}).get("buckets", [])
-    found = ((bucket["key"], bucket["low"]["value"], bucket["high"]["value"]) for bucket in buckets)
-    return [Span(model, low, high) for model, low, high in found if low is not None]
+    return [
+        Span(bucket["key"], bucket["low"]["value"], bucket["high"]["value"], _edges(bucket["edges"]["values"]))
+        for bucket in buckets
+        if bucket["low"]["value"] is not None
+    ]
 
 
 def bins(settings: Elasticsearch, window: Window, span: Span) -> Search:
     """Ask for the number of a model's events by score and label."""
-    offset = 0.0 if span.probability else span.low % span.interval
-    histogram = {"field": "score", "interval": span.interval, "offset": offset, "min_doc_count": 1}
+    ends = [None, *span.edges, None]
+    ranges = [
+        {name: end for name, end in (("from", low), ("to", high)) if end is not None} for low, high in pairwise(ends)
+    ]
     inner = {"positive": {"filter": {"term": {"label": 1.0}}}, "total": {"sum": {"field": "score"}}}
     query = _labelled(window, {"term": {"model": span.model}}, {"exists": {"field": "score"}})
     return Search(
-        settings.index, {"size": 0, "query": query, "aggs": {"scores": {"histogram": histogram, "aggs": inner}}}
+        settings.index,
+        {"size": 0, "query": query, "aggs": {"scores": {"range": {"field": "score", "ranges": ranges}, "aggs": inner}}},
     )
 
 
@@ -107,13 +116,15 @@ def read_bins(answer: Mapping[str, Any]) -> list[Bin]:
             bucket["total"]["value"],
         )
         for bucket in buckets
+        if bucket["doc_count"]
     ]
 
 
 def curves(span: Span, bins: Sequence[Bin]) -> Curves | None:
     """Return the curves of a model, or None if its events are all of one class, so that there is nothing to tell apart.
 
-    Scores within a bin count as equal: with so many bins the area under the curve is right to about three digits.
+    Scores within a bin count as equal. With so many bins, and equally many events in each, the area under the curve is
+    right to about three digits.
     """
     positive, negative = sum(entry.positive for entry in bins), sum(entry.negative for entry in bins)
     if not positive or not negative:
@@ -124,6 +135,11 @@ def curves(span: Span, bins: Sequence[Bin]) -> Curves | None:
     roc = tuple((wrong / negative, right / positive) for wrong, right in zip(false, true, strict=True))
     area = sum((right[0] - left[0]) * (right[1] + left[1]) / 2 for left, right in pairwise(roc))
     return Curves(span.model, roc, area, _calibration(bins) if span.probability else ())
+
+
+def _edges(values: Sequence[Mapping[str, float | None]]) -> tuple[float, ...]:
+    """Return the edges of the bins: many equal scores make some of them equal."""
+    return tuple(sorted({entry["value"] for entry in values if entry["value"] is not None}))
 
 
 def _calibration(bins: Sequence[Bin]) -> tuple[Group, ...]:

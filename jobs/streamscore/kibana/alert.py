@@ -56,13 +56,16 @@ def changeable(config: Config) -> dict[str, Any]:
 
 
 def query(config: Config) -> str:
-    """Return the question, in ES|QL: one row per model that is too bad; the rule adds the time window."""
+    """Return the question, in ES|QL: one row per model that is too bad; the rule adds the time window.
+
+    Only of the labels 0 and 1 does their mean tell what guessing the commoner one would score.
+    """
     settings = config.kibana.alert
     steps = [
         f"FROM {config.elasticsearch.index}",
-        "STATS accuracy = AVG(correct), positive = AVG(label), labelled = COUNT(correct) BY model",
+        "STATS accuracy = AVG(correct), positive = AVG(label), top = MAX(label), labelled = COUNT(correct) BY model",
         "EVAL majority = GREATEST(positive, 1 - positive)",
-        f"WHERE labelled >= {settings.min_labelled} AND accuracy < majority - {settings.margin}",
+        f"WHERE top <= 1 AND labelled >= {settings.min_labelled} AND accuracy < majority - {settings.margin}",
         "KEEP model, accuracy, majority, labelled",
     ]
     return "\n| ".join(steps)

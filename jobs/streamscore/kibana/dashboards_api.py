@@ -11,6 +11,8 @@ from streamscore.kibana.panels import OUTCOMES, TIME, Grid, Group, Layer, Metric
 OLDEST: Final = (9, 5)
 """The first Kibana whose Dashboards API is stable and takes an id of our choice."""
 
+_ROWS: Final = 10_000
+"""Most rows that ES|QL ever gives."""
 _IN_RANGE: Final = f"{TIME} >= ?_tstart AND {TIME} < ?_tend"
 _BUCKET: Final = f"BUCKET({TIME}, 75, ?_tstart, ?_tend)"
 
@@ -37,10 +39,16 @@ def query(layer: Layer, panel: Panel) -> str:
         steps += [f"SORT {TIME} DESC", "LIMIT 1", f"EVAL {metric.name} = {metric.field}", f"KEEP {metric.name}"]
         return "\n| ".join(steps)
     computed = ", ".join(f"{metric.name} = {_function(metric)}" for metric in layer.metrics)
+    if metric.operation == "majority":
+        computed += f", largest = MAX({metric.field})"
     groups = ", ".join(_by(group) for group in layer.groups)
     steps.append(f"STATS {computed} BY {groups}" if groups else f"STATS {computed}")
     if metric.operation == "majority":
+        steps.append("WHERE largest <= 1")  # the mean of more labels than 0 and 1 says nothing
         steps.append(f"EVAL {metric.name} = GREATEST({metric.name}, 1 - {metric.name})")
+        steps.append("DROP largest")
+    if layer.groups:
+        steps.append(f"LIMIT {_ROWS}")  # by default Elasticsearch leaves out all after the first thousand
     return "\n| ".join(steps)
 
 

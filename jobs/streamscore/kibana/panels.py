@@ -22,7 +22,7 @@ TEXT: Final = """\
 Each message of the input topic is scored by every model and compared with the label that came with it.
 
 - **Correct** and **incorrect** count labelled messages; **unlabelled** ones cannot be judged.
-- **Majority rate**: what always guessing the commoner label would score. A model below it is worth nothing.
+- **Majority rate**: what always guessing the commoner label, 0 or 1, would score. A model below it is worth nothing.
 - **Models** says which version scored since when, and whether the messages are synthetic (made up) or real.
 """
 
@@ -189,7 +189,7 @@ def _row_of_numbers(config: Config, top: int) -> Iterator[Panel]:
     indices = config.elasticsearch
     numbers: Sequence[tuple[str, str, Metric, int]] = (
         ("events", indices.status_index, Metric("total", "Events", "sum", "events"), 7),
-        ("rate", indices.status_index, Metric("rate", "Events per second", "last", "events_per_second"), 7),
+        ("rate", indices.status_index, Metric("rate", "Events per second of work", "last", "events_per_second"), 7),
         ("lag", indices.status_index, Metric("behind", "Lag", "last", "lag"), 7),
         ("rejected", indices.rejected_index, Metric("rejected", "Rejected", "count"), 7),
         ("majority", indices.index, _MAJORITY, 7),
