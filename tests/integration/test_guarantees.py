@@ -204,10 +204,10 @@ def test_create_in_place_of_index_would_stop_the_stream(spark, world, fault, mon
     fault("none:raise:1")
     original = sinks.write_index
 
-    def creating(documents, settings, name):
+    def creating(documents, settings, *rest):
         with monkeypatch.context() as patched:
             patched.setattr(sinks, "_credentials", lambda _: {"es.write.operation": "create"})
-            original(documents, settings, name)
+            original(documents, settings, *rest)
 
     monkeypatch.setattr(sinks, "write_index", creating)
     with pytest.raises(StreamError, match="version conflict|document already exists"):
