@@ -8,6 +8,8 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.10; do \
 	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 12))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+# Half of its time a test waits: for a server, a JVM, a page. A file of tests stays together, and with what it has set up.
+PYTEST := $(BIN)/python -Im pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := setup.py pyproject.toml $(shell find jobs conf -type f -not -path '*/__pycache__/*' -not -path '*.egg-info/*')
 
@@ -24,19 +26,19 @@ install: $(VENV)/.java ## virtual environment, locked dependencies, the package
 
 .PHONY: test
 test: lint types ## install, lint, types, and every test on real servers
-	$(BIN)/python -Im pytest
+	$(PYTEST)
 
 .PHONY: unit
 unit: install-dev ## the tests that need no server
-	$(BIN)/python -Im pytest tests/unit
+	$(PYTEST) tests/unit
 
 .PHONY: integration
 integration: install-dev ## the tests that need the real Kafka and Elasticsearch, started by themselves
-	$(BIN)/python -Im pytest tests/integration
+	$(PYTEST) tests/integration
 
 .PHONY: e2e
 e2e: install-dev ## the tests that run commands as a user would
-	$(BIN)/python -Im pytest tests/e2e
+	$(PYTEST) tests/e2e
 
 MINUTES ?= 60
 .PHONY: soak

@@ -66,6 +66,7 @@ setup(
             "pre-commit>=4",
             "pytest>=8.4",
             "pytest-timeout>=2.4",
+            "pytest-xdist>=3.8",
             "ruff>=0.14",
             "setuptools>=80",
             "types-psutil",

@@ -7,11 +7,14 @@ import os
 import random
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import oracle
 import pytest
+from turns import turn
 
 from streamscore import config as configuration
 from streamscore import index, session, sources, topics, train_models
@@ -23,6 +26,7 @@ from streamscore.local.ports import free_port
 ROOT = Path(__file__).parents[1]
 ARTIFACTS = ROOT / ".streamscore" / "artifacts"  # the demo's, so that nothing is fetched twice
 IN_CI = os.environ.get("CI") == "true"
+QUICK_JVM = "-XX:TieredStopAtLevel=1"
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +78,8 @@ def spark(addresses, jars):
     found = java.find()
     os.environ.update({name: value for name, value in java.environment(found).items() if name in {"JAVA_HOME", "PATH"}})
     settings = configuration.load("local", [*addresses, "spark.master=local[2]", "spark.shuffle_partitions=2"])
-    spark = session.create(settings, "score_stream", jars)
+    with _long_lived():
+        spark = session.create(settings, "score_stream", jars)
     yield spark
     spark.stop()
 
@@ -84,7 +89,8 @@ def servers(addresses):
     """A configuration whose Kafka and Elasticsearch run, for this test run only."""
     settings = configuration.load("local", addresses)
     try:
-        stack.up(settings)
+        with _long_lived():
+            stack.up(settings)
     except SetupError as error:
         if IN_CI:
             raise
@@ -125,7 +131,8 @@ def own(make_own, tmp_path):
 def trained(spark, addresses, tmp_path_factory):
     """A training on synthetic rows: the configuration it was made with, and its figures."""
     output = tmp_path_factory.mktemp("train")
-    settings = configuration.load("local", [*addresses, "train.rows=62000", f"train.output={output}"])
+    small = ("train.rows=62000", "train.lr.max_iter=20", "train.svm.max_iter=20")
+    settings = configuration.load("local", [*addresses, *small, f"train.output={output}"])
     return settings, train_models.run(spark, settings)
 
 
@@ -286,10 +293,28 @@ def fill():
 
 
 def pytest_configure() -> None:
-    """Make all JVMs of a test run compile quickly: most live for seconds, and the optimising compiler takes half of
+    """Make the JVMs of a test run compile quickly: most live for seconds, and the optimising compiler takes half of
     their CPU time and is ready when they end.
     """
-    os.environ["JDK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1"
+    os.environ["JDK_JAVA_OPTIONS"] = QUICK_JVM
+
+
+@contextmanager
+def _long_lived() -> Iterator[None]:
+    """Start the JVMs that stay for the whole run as they are by default: in the end they are half as fast again."""
+    del os.environ["JDK_JAVA_OPTIONS"]
+    try:
+        yield
+    finally:
+        os.environ["JDK_JAVA_OPTIONS"] = QUICK_JVM
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """Let a test that measures time have the machine for itself."""
+    alone = item.get_closest_marker("alone") is not None
+    with turn(Path(__file__), ROOT / "tests", alone):
+        return (yield)
 
 
 def pytest_collection_modifyitems(items) -> None:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import oracle
 import pytest
-from jobs import Job, environment, use_archive, written
+from jobs import Job, environment, make_archive, use_archive, written
+from turns import held
 
 from streamscore import submit, topics
 
 
 @pytest.fixture(scope="session", autouse=True)
 def class_archive(make_own, small_models, tmp_path_factory):
-    """Spark's classes for all jobs of these tests, as the JVM of a first one leaves them."""
-    folder = tmp_path_factory.mktemp("classes")
-    config = make_own("classes", folder, oracle.listed(small_models), "stream.available_now=true")
-    topics.ensure(config.kafka, config.kafka.topics.input)
-    oracle.send(config, oracle.Ledger(seed=0).next_messages(100))
-    file = folder / "classes.yml"
-    file.write_text(written(config))
-
-    words = submit.command("score_stream", config, ["--config", str(file)])
-    use_archive(folder / "classes.jsa", words, submit.prepare(config))
+    """Spark's classes for all jobs of these tests, as the JVM of a first one leaves them: one for both processes."""
+    base = tmp_path_factory.getbasetemp()
+    archive = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "classes.jsa"
+    with held(archive.parent):
+        if not archive.exists():
+            folder = tmp_path_factory.mktemp("classes")
+            config = make_own("classes", folder, oracle.listed(small_models), "stream.available_now=true")
+            topics.ensure(config.kafka, config.kafka.topics.input)
+            oracle.send(config, oracle.Ledger(seed=0).next_messages(100))
+            file = folder / "classes.yml"
+            file.write_text(written(config))
+            make_archive(
+                archive, submit.command("score_stream", config, ["--config", str(file)]), submit.prepare(config)
+            )
+    use_archive(archive)
 
 
 @pytest.fixture

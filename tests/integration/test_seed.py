@@ -86,6 +86,7 @@ def test_resume_sends_exactly_what_is_missing(spark, own, source, consume, produ
     assert run(spark, config)["sent"] == 0
 
 
+@pytest.mark.alone
 def test_pace_is_kept_within_two_percent_over_a_minute(spark, own, source):
     """By the broker's clock, in row order: the first and the last message are a minute apart."""
     rate, count = 83, 4980

@@ -103,9 +103,13 @@ class Job:
         return code
 
 
-def use_archive(archive: Path, command: list[str], env: Mapping[str, str]) -> None:
-    """Let all jobs from now on take Spark's classes from an archive, which this one, a first, makes at its end."""
+def make_archive(archive: Path, command: list[str], env: Mapping[str, str]) -> None:
+    """Run a first job, whose JVM puts the classes that it has loaded into an archive at its end."""
     option = f"-XX:ArchiveClassesAtExit={archive}"
     first = Job(command, env={**environment(), **env, "SPARK_SUBMIT_OPTS": option})
     assert first.wait() == 0, first.output
+
+
+def use_archive(archive: Path) -> None:
+    """Let all jobs from now on take Spark's classes from an archive."""
     _archive["SPARK_SUBMIT_OPTS"] = f"-XX:SharedArchiveFile={archive}"
