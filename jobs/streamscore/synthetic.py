@@ -187,12 +187,12 @@ class Logit:
         )
         score = raw.score(rows)
         centre, spread = float(score.mean()), float(score.std())
-        standard = (score - centre) / spread
+        standard = np.sort((score - centre) / spread)  # so that its probabilities are in order too
         low, high = 0.01, 20.0
         for _ in range(40):
             slope = (low + high) / 2
             intercept = _intercept(standard, slope)
-            if _auc(np.sort(_sigmoid(intercept + slope * standard))) < bayes_auc:
+            if _auc(_sigmoid(intercept + slope * standard)) < bayes_auc:
                 low = slope
             else:
                 high = slope
@@ -285,15 +285,25 @@ def _sigmoid(values: Floats) -> Floats:
     return 1 / (1 + np.exp(-values))
 
 
+def _log_odds(probability: float) -> float:
+    return float(np.log(probability / (1 - probability)))
+
+
 def _intercept(score: Floats, slope: float) -> float:
-    low, high = -20.0, 20.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        if _sigmoid(middle + slope * score).mean() < BASE_RATE:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    """Return the intercept with which the mean probability is the base rate.
+
+    By Newton's method on the log odds of that mean, which are almost a straight line.
+    """
+    intercept = _log_odds(BASE_RATE)
+    for _ in range(30):
+        probability = _sigmoid(intercept + slope * score)
+        mean = float(probability.mean())
+        rise = float((probability * (1 - probability)).mean()) / (mean * (1 - mean))
+        step = (_log_odds(mean) - _log_odds(BASE_RATE)) / rise
+        intercept -= step
+        if abs(step) < 1e-12:  # noqa: PLR2004 (no probability changes by more)
+            break
+    return intercept
 
 
 def _auc(ordered: Floats) -> float:

@@ -71,3 +71,14 @@ def test_columns_of_a_block_are_missing_together(tmp_path):
 
     assert set(block) == {(True,) * 4, (False,) * 4}
     assert np.mean([empty[0] for empty in block]) == pytest.approx(1 - 0.5595, abs=0.03)
+
+
+@pytest.mark.parametrize(("seed", "target"), [(7, 0.55), (7, 0.8), (8, 0.95)])
+def test_calibration_ends_at_the_base_rate_and_at_the_score_that_was_asked_for(seed, target):
+    """From weak effects to strong ones, to the last digits, on the rows that it calibrates with."""
+    logit = synthetic.Logit.calibrated(seed, target, sample=20_000)
+    rows = synthetic._draw(np.random.default_rng([seed, 2**32]), 20_000)
+    probability = logit.probability(rows)
+
+    assert probability.mean() == pytest.approx(synthetic.BASE_RATE, abs=1e-9)
+    assert synthetic._auc(np.sort(probability)) == pytest.approx(target, abs=1e-9)
