@@ -36,6 +36,14 @@ class ServerError(StreamscoreError):
     exit_code = 5
 
 
+class RefusedError(ServerError):
+    """Raised when Elasticsearch answers, but refuses what it is asked."""
+
+
+class TooManyBucketsError(RefusedError):
+    """Raised when the answer of a search would have more buckets than Elasticsearch gives at once."""
+
+
 class SetupError(StreamscoreError):
     """Raised when this machine lacks something: Java, a free port, a verified jar, a server that starts."""
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from streamscore.config import Elasticsearch
-from streamscore.errors import ServerError
+from streamscore.errors import RefusedError, ServerError, TooManyBucketsError
 from streamscore.schema import OUTCOME_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
+
+_TOO_MANY: Final = "too_many_buckets_exception"
 
 
 def client(settings: Elasticsearch, timeout: float = 10.0) -> Client:
@@ -59,7 +61,7 @@ def ensure(settings: Elasticsearch) -> list[str]:
                 index=name,
                 settings={
                     "number_of_shards": 1,
-                    "number_of_replicas": 0,
+                    "auto_expand_replicas": "0-1",
                     "refresh_interval": settings.refresh_interval,
                 },
                 mappings={"dynamic": "strict", "properties": _mappings(settings)[name]},
@@ -77,7 +79,7 @@ def compare(settings: Elasticsearch) -> list[str]:
     with _reporting(settings), client(settings) as server:
         for name, properties in _mappings(settings).items():
             if server.indices.exists(index=name):
-                _compare(name, server.indices.get_mapping(index=name).body, properties, settings.url)
+                _compare(name, _mapping(server, name, settings.url), properties, settings.url)
             else:
                 missing.append(name)
     return missing
@@ -130,8 +132,19 @@ def note_checkpoint(settings: Elasticsearch, topic: str, stream: str) -> None:
 
 
 def _meta(server: Client, settings: Elasticsearch) -> dict[str, Any]:
-    (entry,) = server.indices.get_mapping(index=settings.index).body.values()
-    return dict(entry["mappings"].get("_meta", {}))
+    return dict(_mapping(server, settings.index, settings.url).get("_meta", {}))
+
+
+def _mapping(server: Client, name: str, url: str) -> dict[str, Any]:
+    """Return the mapping of an index, or of the one index that an alias points to."""
+    found = server.indices.get_mapping(index=name).body
+    if len(found) != 1:
+        raise ServerError(
+            f"{name!r} at {url} stands for {len(found)} indices, {', '.join(sorted(found))}: what is written again "
+            "after a fault would be there twice, once in each of two. Name one index, or an alias of one"
+        )
+    (entry,) = found.values()
+    return dict(entry["mappings"])
 
 
 def put_status(server: Client, settings: Elasticsearch, status: Mapping[str, Any]) -> None:
@@ -169,7 +182,7 @@ def search(
         The answers, in order, and the milliseconds that the server worked for them.
 
     Raises:
-        ServerError: the server cannot be reached, or refuses one of the searches.
+        ServerError: the server cannot be reached, or refuses one of the searches (``RefusedError``).
     """
     lines: list[Mapping[str, Any]] = []
     for name, body in searches:
@@ -180,9 +193,11 @@ def search(
     for (name, _), found in zip(searches, answers, strict=True):
         fault = found.get("error")
         if fault:
-            causes = [cause["reason"] for cause in fault.get("root_cause", ()) if cause.get("reason")]
-            reason = causes[0] if causes else fault.get("reason", fault)  # of all shards it says only that they failed
-            raise ServerError(f"Elasticsearch at {settings.url} cannot search {name}: {reason}")
+            # Of all shards it says only that they failed.
+            causes = [*fault.get("root_cause", ()), fault.get("caused_by", {}), fault]
+            reason = next((cause["reason"] for cause in causes if cause.get("reason")), fault)
+            kind = TooManyBucketsError if any(_TOO_MANY in cause.get("type", "") for cause in causes) else RefusedError
+            raise kind(f"Elasticsearch at {settings.url} cannot search {name}: {reason}")
         if found["_shards"]["failed"]:
             raise ServerError(f"Elasticsearch at {settings.url} cannot search {name}: a part of it does not answer")
     return answers, int(answer["took"])
@@ -196,8 +211,7 @@ def _mappings(settings: Elasticsearch) -> dict[str, dict[str, Any]]:
     }
 
 
-def _compare(index: str, mappings: dict[str, Any], wanted: dict[str, Any], url: str) -> None:
-    (mapping,) = (entry["mappings"] for entry in mappings.values())
+def _compare(index: str, mapping: dict[str, Any], wanted: dict[str, Any], url: str) -> None:
     found = mapping.get("properties", {})
     wrong = [
         f"{name} is {found.get(name, {}).get('type', 'missing')}, expected {field['type']}"
@@ -219,12 +233,12 @@ def _reporting(settings: Elasticsearch) -> Iterator[None]:
     try:
         yield
     except (AuthenticationException, AuthorizationException) as error:
-        raise ServerError(
+        raise RefusedError(
             f"Elasticsearch at {settings.url} refuses the credentials ({error.status_code}): see elasticsearch.user, "
             ".password and .api_key"
         ) from None
     except ApiError as error:
-        raise ServerError(f"Elasticsearch at {settings.url} refused a request: {error}") from None
+        raise RefusedError(f"Elasticsearch at {settings.url} refused a request: {error}") from None
     except TransportError as error:
         raise ServerError(
             f"no Elasticsearch answers at {settings.url} ({error.message}): is it running? "

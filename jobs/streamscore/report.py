@@ -121,7 +121,7 @@ def _kpis(snapshot: Snapshot, models: Sequence[ModelFigures], dots: dict[str, st
     if snapshot.versions and snapshot.stream.latest is not None:
         first = min(version.first for version in snapshot.versions)
         end = max(version.last for version in snapshot.versions) + snapshot.stream.latest.milliseconds
-        mean = sum(events for _, events in snapshot.throughput) * 1_000 / max(1_000, end - first)
+        mean = sum(bucket.events for bucket in snapshot.throughput) * 1_000 / max(1_000, end - first)
     text = "–" if mean is None else markup.count(mean)
     rate = markup.kpi("rate", "events per second", text, mean, "from the first batch to the last, pauses included")
     rejected, accuracies = markup.kpi_rejected(snapshot), markup.kpi_accuracies(snapshot, models, dots)
@@ -186,13 +186,11 @@ def _curves(curves: Sequence[Curves], dots: dict[str, str]) -> str:
 def _throughput(snapshot: Snapshot) -> str:
     if not snapshot.throughput:
         return '<p class="ss-muted">No batch was reported.</p>'
-    interval = snapshot.window.interval
-    events = dict(snapshot.throughput)
-    first, last = snapshot.throughput[0][0], snapshot.throughput[-1][0]
-    points = [(at, events.get(at, 0) * 1_000 / interval) for at in range(first, last + 1, interval)]
+    points = snapshot.events_per_second()
+    first, last = points[0][0], points[-1][0]
     line = svg.Line("events per second, scored or rejected", points, "var(--model-0)", filled=True)
     height = svg.linear(0.0, max(rate for _, rate in points) * 1.1 or 1.0, ",.0f")
-    time_axis = svg.clock(first, max(last, first + interval), _ZONE, 5)
+    time_axis = svg.clock(first, max(last, first + snapshot.window.interval), _ZONE, 5)
     return svg.plot([line], time_axis, height, label="events per second over time", size=_LOW)
 
 

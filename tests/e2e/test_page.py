@@ -17,7 +17,7 @@ from streamscore.dashboard import server
 from streamscore.local import elasticsearch, process, stack
 from streamscore.local.ports import free_port
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 IN_CI = os.environ.get("CI") == "true"
 DESKTOP = {"width": 1360, "height": 900}
@@ -35,7 +35,7 @@ def needs(here, what):
 @pytest.fixture(scope="module")
 def browser():
     """Debian's Chromium."""
-    needs(shutil.which(CHROMIUM), f"the browser, {CHROMIUM} (package chromium),")
+    needs(CHROMIUM, "the browser chromium")
     needs(server.installed(), f"the extra of the page ({server.INSTALL})")
     from playwright.sync_api import sync_playwright
 

@@ -79,6 +79,15 @@ def other_mapping(config, _):
     return changed(config, "elasticsearch", index=name), "elasticsearch: the index .* cannot hold .* correct is text"
 
 
+def alias_of_two(config, _):
+    """An alias that grows a new index from time to time: a replay would write into another one than the first time."""
+    alias = f"{config.elasticsearch.index}-alias"
+    with index.client(config.elasticsearch) as client:
+        for number in (1, 2):
+            client.indices.create(index=f"{alias}-{number}", aliases={alias: {}})
+    return changed(config, "elasticsearch", index=alias), "elasticsearch: .* stands for 2 indices, .*: what is written"
+
+
 def absent_model(config, _):
     """A folder that is not there."""
     models = (config.models[0].model_copy(update={"uri": "/nowhere"}),)
@@ -158,6 +167,7 @@ FAULTS = [
     absent_topic,
     absent_elasticsearch,
     other_mapping,
+    alias_of_two,
     absent_model,
     absent_registered_model,
     missing_metadata,

@@ -150,7 +150,7 @@ def search(client, target, conditions, groups, numbers):
     """
     inner = {name: body for _, needed in numbers for name, body in needed.items()}
     for name, body in reversed(groups):
-        inner = {name: {**body, **({"aggs": inner} if inner else {})}}
+        inner = {name: {**body, **({"aggs": {**body.get("aggs", {}), **inner}} if inner else {})}}
     query = {"bool": {"filter": [{"range": {"@timestamp": RANGE}}, *conditions]}}
     answer = client.search(index=target, size=0, query=query, aggs=inner or None, track_total_hits=True).body
 
@@ -187,8 +187,9 @@ def over_time(name):
     return name, {"date_histogram": {"field": "@timestamp", "fixed_interval": "1m", "format": "epoch_millis"}}
 
 
-def lens_group(name, column):
+def lens_group(name, columns):
     """Return the aggregation that Kibana makes from a bucketed column."""
+    column = columns[name]
     parameters = column["params"]
     if column["operationType"] == "date_histogram":
         return over_time(name)
@@ -196,9 +197,11 @@ def lens_group(name, column):
         named = {one["label"]: {"bool": {"filter": kql(one["input"]["query"])}} for one in parameters["filters"]}
         return name, {"filters": {"filters": named}}
     assert column["operationType"] == "terms"
-    by = {"column": "_count", "alphabetical": "_key"}[parameters["orderBy"]["type"]]
-    order = {by: parameters["orderDirection"]}
-    return name, {"terms": {"field": column["sourceField"], "size": parameters["size"], "order": order}}
+    ranked = columns.get(parameters["orderBy"].get("columnId"), {"operationType": "key"})
+    by = {"count": "_count", "key": "_key"}.get(ranked["operationType"], "order")
+    terms = {"field": column["sourceField"], "size": parameters["size"], "order": {by: parameters["orderDirection"]}}
+    own = {"order": {ranked["operationType"]: {"field": ranked["sourceField"]}}} if by == "order" else {}
+    return name, {"terms": terms, "aggs": own}
 
 
 def lens_number(name, columns):
@@ -238,7 +241,7 @@ def lens_rows(client, entry, targets):
     for name, layer in state["datasourceStates"]["formBased"]["layers"].items():
         columns = layer["columns"]
         shown = [column for column in layer["columnOrder"] if not re.search(r"X\d$", column)]
-        groups = [lens_group(column, columns[column]) for column in shown if columns[column]["isBucketed"]]
+        groups = [lens_group(column, columns) for column in shown if columns[column]["isBucketed"]]
         numbers = [lens_number(column, columns) for column in shown if not columns[column]["isBucketed"]]
         target = targets[f"indexpattern-datasource-layer-{name}"]
         yield search(client, target, kql(state["query"]["query"]), groups, numbers)

@@ -1,15 +1,19 @@
 """From counted outcomes to the numbers that people read."""
 
+from dataclasses import replace
+
 import pytest
 
 from streamscore.dashboard.figures import (
     MAJORITY,
     Answer,
+    Batch,
     Bucket,
     Point,
     Snapshot,
     Stream,
     Tally,
+    Throughput,
     Version,
     accuracy_span,
     in_order,
@@ -41,8 +45,7 @@ def snapshot(*buckets, rejected=None, versions=(), read_at=100_000, last=10_000)
         buckets=buckets,
         pending=0,
         rejected=rejected or {},
-        stream=Stream(None, None, synthetic=False),
-        rate=None,
+        stream=Stream((), synthetic=False),
         versions=versions,
         throughput=(),
         took=1,
@@ -151,10 +154,11 @@ def test_change_is_a_version_that_took_over():
 
 
 def test_version_that_came_back_is_the_one_that_serves():
-    """After a step back to an earlier version that one is current."""
-    shown = snapshot(versions=(Version("lr", "3", 10, 90), Version("lr", "4", 40, 60)))
+    """After a step back to an earlier version that one is current, and the step is a change like any other."""
+    shown = snapshot(versions=(Version("lr", "3", 10, 39), Version("lr", "4", 40, 60), Version("lr", "3", 61, 90)))
 
     assert shown.version("lr") == "3"
+    assert shown.changes() == list(shown.versions[1:])
 
 
 def test_models_stand_in_the_order_of_the_configuration():
@@ -171,3 +175,36 @@ def test_models_stand_in_the_order_of_the_configuration():
 def test_axis_ends_at_round_numbers_around_the_points(accuracies, span):
     """It does not move with every new point, and never leaves 0 to 100 %."""
     assert accuracy_span(Point(0, "lr", accuracy, 9) for accuracy in accuracies) == span
+
+
+def batches(*starts, milliseconds=400, events=100):
+    """Return a stream whose batches started at these seconds."""
+    return Stream(tuple(Batch(at * 1_000, milliseconds, events, 0) for at in starts), synthetic=True)
+
+
+@pytest.mark.parametrize(
+    ("stream", "rate"),
+    [
+        (batches(97, 98, 99), 100.0),  # a batch of a hundred events every second
+        (batches(70, 80, 90, milliseconds=10_000), 10.0),  # one after the other, each of ten seconds
+        (batches(-140, -80, -20, 40), 100 / 60),  # one a minute
+        (batches(50, 51, 98, 99), 100.0),  # after a pause
+        (batches(50, 51, 99), 100.0),  # the first after a pause
+        (batches(95, milliseconds=5_000), 20.0),  # the first of all
+        (batches(60, 61, 62), 0.0),  # it has stopped
+        (batches(-300, -240, -180), 0.0),  # so has one with a batch a minute
+        (Stream((), synthetic=True), None),  # unknown, not zero
+    ],
+)
+def test_rate_is_that_of_the_last_batches(stream, rate):
+    """However long they take and however rare they are."""
+    assert stream.rate(100_000) == (rate if rate is None else pytest.approx(rate))
+
+
+def test_long_batches_are_spread_over_the_time_they_took():
+    """A hundred events a second, in batches of 1.25 seconds: neither peaks nor gaps."""
+    long = tuple(Throughput(at, 125, 1_250) for at in range(0, 10_000, 1_250))
+    short = (Throughput(0, 300, 900), Throughput(2_500, 100, 400))
+
+    assert replace(snapshot(), throughput=long).events_per_second() == [(at * 1_000, 100.0) for at in range(10)]
+    assert replace(snapshot(), throughput=short).events_per_second() == [(0, 300.0), (1_000, 0.0), (2_000, 100.0)]

@@ -10,7 +10,7 @@ import pytest
 from streamscore import config
 from streamscore.dashboard import markup, palette
 from streamscore.dashboard.figures import Answer, Batch, Bucket, ModelFigures, Snapshot, Stream, Tally, Version
-from streamscore.dashboard.reader import View
+from streamscore.dashboard.reader import Fault, View
 from streamscore.dashboard.windows import Extent, Window
 
 NOW = 1_795_514_400_000  # 2026-11-24 10:00:00 UTC
@@ -37,7 +37,16 @@ class Text(HTMLParser):
             self.values[given["data-testid"]] = given.get("data-value")
 
 
-def snapshot(model="lr", version="3", reason="not_json", last=NOW - 5_000, synthetic=False, pending=0, refused=()):
+def snapshot(
+    model="lr",
+    version="3",
+    reason="not_json",
+    last=NOW - 5_000,
+    synthetic=False,
+    pending=0,
+    refused=(),
+    batch=NOW - 3_000,
+):
     """Return a snapshot of six events: four of a model, two of them right, and two rejected ones."""
     answers = (Answer(0.0, 0.0, 1), Answer(0.0, 1.0, 1), Answer(1.0, 1.0, 1))
     return Snapshot(
@@ -47,8 +56,7 @@ def snapshot(model="lr", version="3", reason="not_json", last=NOW - 5_000, synth
         buckets=(Bucket(NOW - 90_000, 4, (Tally(model, version, 4, answers),)),),
         pending=pending,
         rejected={reason: 2},
-        stream=Stream(Batch(NOW - 3_000, 400, 17), NOW - 90_000, synthetic, refused),
-        rate=12.4,
+        stream=Stream((Batch(batch - 10_000, 400, 90, 0), Batch(batch, 400, 124, 17)), synthetic, refused),
         versions=(Version(model, "2", NOW - 90_000, NOW - 50_000), Version(model, version, NOW - 50_000, NOW)),
         throughput=(),
         took=7,
@@ -59,9 +67,11 @@ def snapshot(model="lr", version="3", reason="not_json", last=NOW - 5_000, synth
     ("view", "state", "words"),
     [
         (View(snapshot()), "live", "Events from 09:58:30 to 09:59:55. Read at 10:00:00."),
-        (View(snapshot(last=NOW - 7_200_000)), "quiet", "The last event came 2 h ago."),
-        (View(snapshot(), NOW - 8_000, "no answer"), "away", "Elasticsearch is away since 09:59:52"),
-        (View(None, NOW, "no answer"), "away", "Elasticsearch is away"),
+        (View(snapshot(last=NOW - 7_200_000, batch=NOW - 60_000)), "quiet", "The last event came 2 h ago."),
+        (View(snapshot(last=NOW - 7_200_000)), "live", "catching up with older events"),
+        (View(snapshot(), Fault(NOW - 8_000, "no answer", False)), "away", "Elasticsearch is away since 09:59:52"),
+        (View(None, Fault(NOW, "no answer", False)), "away", "Elasticsearch is away"),
+        (View(None, Fault(NOW, "no answer", True)), "away", "Elasticsearch refuses to answer since 10:00:00"),
         (View(snapshot(pending=12_345)), "live", "Still counting: 12,345 documents to go."),
     ],
 )
@@ -153,7 +163,7 @@ def test_nothing_from_outside_becomes_markup():
     dots = {EVIL: "blue"}
     settings = config.load("local", [f"elasticsearch.url=http://127.0.0.1:9200/{EVIL}"]).elasticsearch
     parts = [
-        markup.status(View(shown, NOW, EVIL), timezone.utc, NOW),
+        markup.status(View(shown, Fault(NOW, EVIL, False)), timezone.utc, NOW),
         markup.kpis(shown, [model], dots),
         markup.heading(EVIL, EVIL, "blue"),
         markup.outcomes(model),

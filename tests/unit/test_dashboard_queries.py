@@ -6,8 +6,7 @@ import pytest
 
 from streamscore import config
 from streamscore.dashboard import queries, scores
-from streamscore.dashboard.figures import Answer, Batch, Bucket, Stream, Tally, Version
-from streamscore.dashboard.queries import Rate
+from streamscore.dashboard.figures import Answer, Batch, Bucket, Stream, Tally, Throughput, Version
 from streamscore.dashboard.windows import Extent, Window
 from streamscore.schema import OUTCOME_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
 
@@ -21,7 +20,6 @@ SEARCHES = [
     queries.tallies(SETTINGS, WINDOW, [61_000]),
     queries.rejected(SETTINGS, WINDOW),
     queries.batches(SETTINGS, WINDOW),
-    queries.recent(SETTINGS, Rate(30_000, 60_000)),
     scores.spans(SETTINGS, WINDOW),
     scores.bins(SETTINGS, WINDOW, scores.Span("lr", 0.0, 1.0)),
 ]
@@ -42,7 +40,7 @@ def fields(node):
 
 @pytest.mark.parametrize("search", SEARCHES)
 def test_no_request_fetches_documents(search):
-    """The server counts; the only document that comes back is the last batch's status."""
+    """The server counts; the only documents that come back are the last batches' status."""
     hits = json.dumps(search.body).count("top_hits")
 
     assert search.body["size"] == 0
@@ -120,7 +118,7 @@ def test_tallies_are_read_from_the_nested_buckets():
 def test_index_that_does_not_exist_has_nothing_to_say(answer):
     """The page says what to do, instead of failing."""
     assert queries.read_extent(answer) is None
-    assert queries.read_stream(answer) == Stream(None, None, synthetic=False)
+    assert queries.read_stream(answer) == Stream((), synthetic=False)
     assert queries.read_counts(answer) == queries.read_tallies(answer) == queries.read_rejected(answer) == {}
     assert queries.read_versions(answer) == queries.read_throughput(answer) == ()
     assert scores.read_spans(answer) == scores.read_bins(answer) == []
@@ -132,54 +130,49 @@ def test_empty_index_has_no_extent():
     assert queries.read_extent({"aggregations": {"first": {"value": 5.0}, "last": {"value": 9.0}}}) == Extent(5, 9)
 
 
-def test_stream_is_read_from_its_last_status():
-    """Lag and duration are those of the last batch; one synthetic batch makes all of it synthetic."""
-    source = {"batch_ms": 400, "lag": 12, "refused": ["lr:4: damaged"]}
+def test_stream_is_read_from_its_last_statuses():
+    """They come the latest first; one synthetic batch makes all of it synthetic."""
+    latest = {"batch_ms": 400, "events": 30, "lag": 12, "refused": ["lr:4: damaged"]}
+    earlier = {"batch_ms": 300, "events": 20, "lag": 40}
+    hits = [{"_source": latest, "sort": [9_000]}, {"_source": earlier, "sort": [8_000]}]
     answer = {
         "aggregations": {
-            "started": {"value": 1_000.0},
             "synthetic": {"doc_count": 1},
-            "latest": {"hits": {"hits": [{"_source": source, "sort": [9_000]}]}},
+            "latest": {"hits": {"hits": hits}},
         }
     }
 
     assert queries.read_stream(answer) == Stream(
-        Batch(9_000, 400, 12), 1_000, synthetic=True, refused=("lr:4: damaged",)
+        (Batch(8_000, 300, 20, 40), Batch(9_000, 400, 30, 12)), synthetic=True, refused=("lr:4: damaged",)
     )
+
+
+def served(key, first, last):
+    """Return what Elasticsearch says of a version in a stretch of time."""
+    return {"key": key, "first": {"value": float(first)}, "last": {"value": float(last)}}
 
 
 def test_versions_are_in_order_of_their_first_batch():
-    """Whatever comes after the first colon is the version."""
-    buckets = [
-        {"key": "lr:4", "first": {"value": 50.0}, "last": {"value": 90.0}},
-        {"key": "lr:3", "first": {"value": 10.0}, "last": {"value": 40.0}},
-        {"key": "gbt:sha256:ab", "first": {"value": 10.0}, "last": {"value": 90.0}},
+    """One that came back is there again; whatever comes after the first colon is the version."""
+    over_time = [
+        [served("lr:3", 10, 19), served("gbt:sha256:ab", 10, 19)],
+        [served("lr:4", 25, 29), served("lr:3", 20, 24), served("gbt:sha256:ab", 20, 29)],
+        [served("lr:4", 30, 32), served("lr:3", 33, 39), served("gbt:sha256:ab", 30, 39)],
     ]
+    batches = {"buckets": [{"versions": {"buckets": buckets}} for buckets in over_time]}
 
-    assert queries.read_versions({"aggregations": {"versions": {"buckets": buckets}}}) == (
-        Version("gbt", "sha256:ab", 10, 90),
-        Version("lr", "3", 10, 40),
-        Version("lr", "4", 50, 90),
+    assert queries.read_versions({"aggregations": {"batches": batches}}) == (
+        Version("gbt", "sha256:ab", 10, 39),
+        Version("lr", "3", 10, 24),
+        Version("lr", "4", 25, 32),
+        Version("lr", "3", 33, 39),
     )
 
 
-@pytest.mark.parametrize(
-    ("started", "batch_ms", "since"),
-    [
-        (0, 400, 70_000),  # a long run: the last thirty seconds
-        (90_000, 400, 90_000),  # ten seconds old: since its start
-        (99_900, 400, 99_000),  # just started: a second, lest the rate be absurd
-        (0, 20_000, 40_000),  # long batches: three of them
-    ],
-)
-def test_rate_is_averaged_over_the_last_batches(started, batch_ms, since):
-    """Up to this moment, so that it falls to nothing when the stream stops."""
-    rate = queries.rate_span(Stream(Batch(99_950, batch_ms, 0), started, synthetic=False), 100_000)
+def test_throughput_is_that_of_the_batches_that_started():
+    """Their events, and how long they took together."""
+    bucket = {"key": 60_000.0, "first": {"value": 60_300.0}, "events": {"value": 30.0}, "busy": {"value": 900.0}}
 
-    assert rate == Rate(since, 100_000)
-    assert queries.read_rate({"aggregations": {"events": {"value": 300.0}}}, rate) == 300_000 / (100_000 - since)
-
-
-def test_no_batch_no_rate():
-    """Unknown, not zero."""
-    assert queries.rate_span(Stream(None, None, synthetic=False), 100_000) is None
+    assert queries.read_throughput({"aggregations": {"batches": {"buckets": [bucket]}}}) == (
+        Throughput(60_300, 30, 900),
+    )

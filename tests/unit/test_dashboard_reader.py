@@ -1,10 +1,13 @@
 """Which buckets are counted when, and what a page shows while Elasticsearch is away."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from streamscore import config, index
+from streamscore.dashboard import reader
 from streamscore.dashboard.figures import Bucket
-from streamscore.dashboard.reader import Reader, View, plan
+from streamscore.dashboard.reader import Fault, Reader, plan
 from streamscore.errors import ServerError
 
 SETTINGS = config.load().elasticsearch
@@ -143,18 +146,32 @@ def test_last_figures_stay_while_elasticsearch_is_away(server, subject):
     last = subject.view("all", 10_000, 1_000).snapshot
     server.fault = "no Elasticsearch answers"
 
-    assert subject.view("all", 12_000, 1_000) == View(last, 12_000, "no Elasticsearch answers")
-    assert subject.view("all", 14_000, 1_000) == View(last, 12_000, "no Elasticsearch answers")
+    for now in (12_000, 14_000):
+        shown = subject.view("all", now, 1_000)
+        assert (shown.snapshot, shown.fault) == (last, Fault(12_000, "no Elasticsearch answers", refused=False))
 
     server.fault = None
     back = subject.view("all", 16_000, 1_000)
 
-    assert back.away_since is None
+    assert back.fault is None
     assert back.snapshot.read_at == 16_000
 
 
 def test_elasticsearch_may_be_away_from_the_start(server, subject):
     """There is nothing to show but that."""
     server.fault = "no Elasticsearch answers"
+    shown = subject.view("all", 10_000, 1_000)
 
-    assert subject.view("all", 10_000, 1_000) == View(None, 10_000, "no Elasticsearch answers")
+    assert (shown.snapshot, shown.fault) == (None, Fault(10_000, "no Elasticsearch answers", refused=False))
+
+
+def test_viewers_do_not_wait_one_after_the_other(server, subject, monkeypatch):
+    """A server that is frozen is asked once for all that came while it did not answer."""
+    server.fault = "no Elasticsearch answers"
+    clock = iter((0.0, 5.0, 5.0, 5.0))
+    monkeypatch.setattr(reader, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    first = subject.view("all", 10_000, 1_000)
+    server.fault = "asked again"
+
+    assert subject.view("all", 14_000, 1_000) is first
+    assert subject.view("all", 16_000, 1_000).fault.reason == "asked again"

@@ -153,6 +153,14 @@ def test_every_lens_column_exists(objects):
             assert order.get("columnId", next(iter(columns))) in columns
 
 
+def test_new_versions_are_not_cut_off(objects):
+    """A chart shows so many values of a field: of versions those that scored last, and not those that come first."""
+    (versions,) = (layer for _, layer, _ in lens_layers(objects) if "models" in layer["columns"])
+
+    assert versions["columns"]["models"]["params"]["orderBy"] == {"type": "column", "columnId": "until"}
+    assert versions["columns"]["models"]["params"]["orderDirection"] == "desc"
+
+
 def test_every_chart_names_columns_of_its_layer(objects):
     """A chart that names an unknown column stays empty."""
     keys = ("primaryGroups", "metrics", "metricAccessor", "breakdownByAccessor", "xAccessor", "accessors")

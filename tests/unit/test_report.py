@@ -5,7 +5,7 @@ import re
 import pytest
 
 from streamscore import config, report
-from streamscore.dashboard.figures import Answer, Batch, Bucket, Snapshot, Stream, Tally, Version
+from streamscore.dashboard.figures import Answer, Batch, Bucket, Snapshot, Stream, Tally, Throughput, Version
 from streamscore.dashboard.scores import Bin, Span, curves
 from streamscore.dashboard.windows import Extent, Window
 from streamscore.errors import ConfigError
@@ -26,10 +26,9 @@ def snapshot(models=("lr", "svm"), seconds=3, synthetic=True):
         buckets=tuple(Bucket(start, 10 * len(models), tallies) for start in starts),
         pending=0,
         rejected={"not_json": 2},
-        stream=Stream(Batch(starts[-1], 1_000, 0), START, synthetic),
-        rate=0.0,
+        stream=Stream((Batch(starts[-1], 1_000, 12, 0),), synthetic),
         versions=tuple(Version(model, "1", START, starts[-1]) for model in models),
-        throughput=tuple((start, 12) for start in starts),
+        throughput=tuple(Throughput(start, 12, 900) for start in starts),
         took=1,
     )
 

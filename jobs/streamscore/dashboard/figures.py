@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from statistics import median_low
 from typing import Final
 
 from streamscore.dashboard.windows import Extent, Window
@@ -15,7 +17,7 @@ MAJORITY: Final = "majority rate"
 """Name of the line to beat: always guessing the label that is commoner in the window."""
 
 QUIET_MS: Final = 30_000
-"""After so many milliseconds without a new event the stream counts as quiet."""
+"""After so many milliseconds without a new event or batch the stream counts as quiet."""
 
 _STEP: Final = 0.05
 
@@ -114,18 +116,22 @@ class Point:
 
 @dataclass(frozen=True)
 class Batch:
-    """What the job said of its last batch."""
+    """What the job said of a batch."""
 
     at: int
     """Its start, in epoch milliseconds."""
     milliseconds: int
+    events: int
     lag: int
     """Events in the topic that were not scored yet."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a model, and its first and last batch in the window (epoch milliseconds)."""
+    """A version of a model, and the first and the last batch that it scored without another one between them.
+
+    Both in the window, in epoch milliseconds.
+    """
 
     model: str
     version: str
@@ -137,13 +143,50 @@ class Version:
 class Stream:
     """What the job itself says about how it runs."""
 
-    latest: Batch | None
-    started: int | None
-    """The start of its first batch, in epoch milliseconds."""
+    batches: tuple[Batch, ...]
+    """The last ones, in order of time."""
     synthetic: bool
     """Whether the events were made up."""
     refused: tuple[str, ...] = ()
     """New versions that were not let in while the old ones serve, as ``name:version: reason``."""
+
+    @property
+    def latest(self) -> Batch | None:
+        """The last batch; None if none was ever reported."""
+        return self.batches[-1] if self.batches else None
+
+    def rate(self, now: int) -> float | None:
+        """Return the events per second of the last batches; None if none was ever reported.
+
+        A batch holds what has come since the start of the one before. So the events of all but the first are divided by
+        the time between the first start and the last, which is right for long batches and for rare ones. Batches from
+        before a pause do not count, and when none has come for as long as a pause, the rate is 0.
+
+        Args:
+            now: this moment, in epoch milliseconds.
+        """
+        if self.latest is None:
+            return None
+        starts = [batch.at for batch in self.batches]
+        usual = median_low(after - before for before, after in pairwise(starts)) if len(starts) > 1 else 0
+        pause = max(QUIET_MS, 3 * usual)
+        if now - self.latest.at - self.latest.milliseconds > pause:
+            return 0.0
+        first, *others = (batch for batch in self.batches if self.latest.at - batch.at <= pause)
+        if not others:
+            return first.events * 1_000 / max(1_000, first.milliseconds)
+        return sum(batch.events for batch in others) * 1_000 / max(1, self.latest.at - first.at)
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What the batches of a bucket did; the first of them started at ``first`` (epoch milliseconds)."""
+
+    first: int
+    events: int
+    """Scored or rejected."""
+    milliseconds: int
+    """How long the batches took, one after the other."""
 
 
 @dataclass(frozen=True)
@@ -161,11 +204,10 @@ class Snapshot:
     rejected: dict[str, int]
     """Messages that could not be scored, by reason, the commonest first."""
     stream: Stream
-    rate: float | None
-    """Events per second lately; None if no batch was ever reported."""
     versions: tuple[Version, ...]
-    throughput: tuple[tuple[int, int], ...]
-    """Events of the batches that started in each bucket of the window, scored or rejected."""
+    """By model, and then in order of time; one that was replaced and came back is there twice."""
+    throughput: tuple[Throughput, ...]
+    """In order of time."""
     took: int
     """Milliseconds that Elasticsearch worked for this."""
 
@@ -191,7 +233,12 @@ class Snapshot:
 
     @property
     def quiet(self) -> bool:
-        """Whether no event came lately."""
+        """Whether no event came lately, nor a batch with old ones."""
+        return self.behind and not self.stream.rate(self.read_at)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the newest scored event is not of this moment: no other has come, or none is scored yet."""
         return self.extent is not None and self.read_at - self.extent.last > QUIET_MS
 
     @property
@@ -238,6 +285,22 @@ class Snapshot:
                 points.append(_point(start, name, figures.correct, figures.labelled, min_labelled))
         return points
 
+    def events_per_second(self) -> list[tuple[int, float]]:
+        """Return the events per second of each bucket, from the first with a batch to the last: its start, the number.
+
+        The events of a batch are counted where it started; here they are spread evenly over the time that it took,
+        which may be longer than a bucket.
+        """
+        interval = self.window.interval
+        events: defaultdict[int, float] = defaultdict(float)
+        for batches in self.throughput:
+            end = batches.first + max(1, batches.milliseconds)
+            for start in range(batches.first - batches.first % interval, end, interval):
+                part = min(end, start + interval) - max(batches.first, start)
+                events[start] += batches.events * part / (end - batches.first)
+        ends = range(min(events), max(events) + 1, interval) if events else ()
+        return [(start, events[start] * 1_000 / interval) for start in ends]
+
     def version(self, model: str) -> str:
         """Return the version of a model that scored last; "" if no batch was reported."""
         versions = [version for version in self.versions if version.model == model]
@@ -245,10 +308,7 @@ class Snapshot:
 
     def changes(self) -> list[Version]:
         """Return the versions that took over from another one of the same model within the window."""
-        started: dict[str, int] = {}
-        for version in self.versions:
-            started[version.model] = min(version.first, started.get(version.model, version.first))
-        return [version for version in self.versions if version.first > started[version.model]]
+        return [after for before, after in pairwise(self.versions) if before.model == after.model]
 
 
 def accuracy_span(points: Iterable[Point]) -> list[float]:

@@ -44,14 +44,15 @@ def status(view: View, zone: tzinfo, now: int) -> str:
     """Say whether the figures are live, of which time they are, and whether the events are made up."""
     snapshot = view.snapshot
     parts = []
-    if view.away_since is not None:
-        state, name = "away", f"Elasticsearch is away since {clock(view.away_since, zone, now)}"
+    if view.fault is not None:
+        what = "Elasticsearch refuses to answer" if view.fault.refused else "Elasticsearch is away"
+        state, name = "away", f"{what} since {clock(view.fault.since, zone, now)}"
         parts.append("The page tries again by itself.")
     elif snapshot is not None and snapshot.extent is not None and snapshot.quiet:
         state, name = "quiet", "quiet"
         parts.append(f"The last event came {ago(now - snapshot.extent.last)}.")
     elif snapshot is not None and snapshot.extent is not None:
-        state, name = "live", "live"
+        state, name = "live", "catching up with older events" if snapshot.behind else "live"
     else:
         state, name = "quiet", "no events yet"
     if snapshot is not None:
@@ -63,7 +64,7 @@ def status(view: View, zone: tzinfo, now: int) -> str:
         if snapshot.pending:
             parts.append(f"Still counting: {count(snapshot.pending)} documents to go.")
     badge = synthetic_badge() if snapshot is not None and snapshot.stream.synthetic else ""
-    fault = f'<p class="ss-fault" data-testid="fault">{escape(view.fault)}</p>' if view.fault else ""
+    fault = f'<p class="ss-fault" data-testid="fault">{escape(view.fault.reason)}</p>' if view.fault else ""
     return (
         f'<div class="ss" data-testid="status" data-state="{state}"><div class="ss-status">'
         f'<span class="ss-pill ss-{state}">{name}</span>{badge}<span class="ss-muted">{" ".join(parts)}</span></div>'
@@ -78,12 +79,12 @@ def synthetic_badge() -> str:
 
 def kpis(snapshot: Snapshot, models: Sequence[ModelFigures], dots: Mapping[str, str]) -> str:
     """Return the page's row of key figures; ``dots`` has the colour of each model."""
-    latest = snapshot.stream.latest
+    latest, per_second = snapshot.stream.latest, snapshot.stream.rate(snapshot.read_at)
     rate = kpi(
         "rate",
         "events per second",
-        "–" if snapshot.rate is None else count(snapshot.rate),
-        snapshot.rate,
+        "–" if per_second is None else count(per_second),
+        per_second,
         "no batch was reported" if latest is None else f"last batch {ago(snapshot.read_at - latest.at)}",
     )
     lag = kpi(

@@ -1,24 +1,26 @@
 """What is asked of Elasticsearch, and what its answers mean. Pure: no client, no page.
 
-Every request is an aggregation (``size`` 0): the server counts, and no document is ever fetched, but for the one that
-says how the last batch went.
+Every request is an aggregation (``size`` 0): the server counts, and no document is ever fetched, but for those that
+say how the last batches went.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple
 
 from streamscore.config import Elasticsearch
-from streamscore.dashboard.figures import Answer, Batch, Bucket, Stream, Tally, Version
+from streamscore.dashboard.figures import Answer, Batch, Bucket, Stream, Tally, Throughput, Version
 from streamscore.dashboard.windows import Extent, Window
 
 TIME: Final = "@timestamp"
-RATE_MS: Final = 30_000
-"""Stretch of time over which the events per second are averaged, in milliseconds."""
+LAST_BATCHES: Final = 20
+"""Batches whose events per second are averaged, as on a terminal."""
 _ALL: Final = 1_000
 """Most buckets of a terms aggregation: more than there are models, versions, classes or reasons."""
+_FIRST: Final = {"first": {"min": {"field": TIME}}}
 
 
 class Search(NamedTuple):
@@ -26,13 +28,6 @@ class Search(NamedTuple):
 
     indices: str
     body: dict[str, Any]
-
-
-class Rate(NamedTuple):
-    """Since when the events of the last batches are summed up, and until when; epoch milliseconds."""
-
-    since: int
-    until: int
 
 
 def extent(settings: Elasticsearch) -> Search:
@@ -51,13 +46,12 @@ def read_extent(answer: Mapping[str, Any]) -> Extent | None:
 
 
 def stream(settings: Elasticsearch) -> Search:
-    """Ask what the job says of its last batch, when it began, and whether the events are made up."""
+    """Ask what the job says of its last batches, and whether the events are made up."""
     return _search(
         settings.status_index,
         {
-            "started": {"min": {"field": TIME}},
             "synthetic": {"filter": {"term": {"synthetic": True}}},
-            "latest": {"top_hits": {"size": 1, "sort": [{TIME: "desc"}]}},
+            "latest": {"top_hits": {"size": LAST_BATCHES, "sort": [{TIME: "desc"}]}},
         },
     )
 
@@ -67,16 +61,14 @@ def read_stream(answer: Mapping[str, Any]) -> Stream:
     found = _aggregations(answer)
     hits = found.get("latest", {}).get("hits", {}).get("hits", [])
     if not hits:
-        return Stream(None, None, synthetic=False)
-    document = hits[0]["_source"]
-    batch = Batch(
-        at=int(hits[0]["sort"][0]),
-        milliseconds=document["batch_ms"],
-        lag=document["lag"],
+        return Stream((), synthetic=False)
+    batches = (
+        Batch(int(hit["sort"][0]), hit["_source"]["batch_ms"], hit["_source"]["events"], hit["_source"]["lag"])
+        for hit in reversed(hits)
     )
     synthetic = found["synthetic"]["doc_count"] > 0
-    refused = document.get("refused", [])  # a job of an earlier version does not say
-    return Stream(batch, int(found["started"]["value"]), synthetic, tuple(refused))
+    refused = hits[0]["_source"].get("refused", [])  # a job of an earlier version does not say
+    return Stream(tuple(batches), synthetic, tuple(refused))
 
 
 def counts(settings: Elasticsearch, window: Window) -> Search:
@@ -131,52 +123,33 @@ def read_rejected(answer: Mapping[str, Any]) -> dict[str, int]:
 
 
 def batches(settings: Elasticsearch, window: Window) -> Search:
-    """Ask for the model versions of the window's batches, and for their events over time."""
-    versions = _terms("models")
-    versions["aggs"] = {"first": {"min": {"field": TIME}}, "last": {"max": {"field": TIME}}}
-    return _search(
-        settings.status_index,
-        {"versions": versions, "throughput": _over_time(window, events={"sum": {"field": "events"}})},
-        _since(window),
-    )
+    """Ask for the events of the window's batches over time, and for the model versions that scored them."""
+    versions = _terms("models", **_FIRST, last={"max": {"field": TIME}})
+    over_time = _over_time(window, **_FIRST, events=_sum("events"), busy=_sum("batch_ms"), versions=versions)
+    return _search(settings.status_index, {"batches": over_time}, _since(window))
 
 
 def read_versions(answer: Mapping[str, Any]) -> tuple[Version, ...]:
-    """Return the model versions of the batches, by name and then by their first batch."""
-    versions = []
-    for bucket in _buckets(_aggregations(answer), "versions"):
-        model, _, version = bucket["key"].partition(":")
-        versions.append(Version(model, version, int(bucket["first"]["value"]), int(bucket["last"]["value"])))
-    return tuple(sorted(versions, key=lambda version: (version.model, version.first, version.version)))
+    """Return the model versions of the batches, by name and then by their first batch; one that came back twice."""
+    found = []
+    for bucket in _buckets(_aggregations(answer), "batches"):
+        for served in _buckets(bucket, "versions"):
+            model, _, version = served["key"].partition(":")
+            found.append(Version(model, version, int(served["first"]["value"]), int(served["last"]["value"])))
+    versions: list[Version] = []
+    for version in sorted(found, key=lambda version: (version.model, version.first, version.version)):
+        before = versions[-1] if versions else None
+        if before is not None and (before.model, before.version) == (version.model, version.version):
+            versions[-1] = replace(before, last=version.last)
+        else:
+            versions.append(version)
+    return tuple(versions)
 
 
-def read_throughput(answer: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
-    """Return the events of the batches that started in each bucket."""
-    found = _buckets(_aggregations(answer), "throughput")
-    return tuple((int(bucket["key"]), int(bucket["events"]["value"])) for bucket in found)
-
-
-def rate_span(stream: Stream, now: int) -> Rate | None:
-    """Return the stretch of time whose batches tell the events per second; None if no batch was ever reported.
-
-    A batch counts at its start, so the stretch is longer than a few batches.
-    """
-    if stream.latest is None or stream.started is None:
-        return None
-    length = max(RATE_MS, 3 * stream.latest.milliseconds)
-    return Rate(max(now - length, min(stream.started, now - 1_000)), now)
-
-
-def recent(settings: Elasticsearch, rate: Rate) -> Search:
-    """Ask how many events the last batches had."""
-    span = {"range": {TIME: {"gte": rate.since, "lt": rate.until}}}
-    return _search(settings.status_index, {"events": {"sum": {"field": "events"}}}, span)
-
-
-def read_rate(answer: Mapping[str, Any], rate: Rate) -> float:
-    """Return the events per second of the last batches."""
-    events = _aggregations(answer).get("events", {}).get("value", 0.0)
-    return float(events) * 1_000 / (rate.until - rate.since)
+def read_throughput(answer: Mapping[str, Any]) -> tuple[Throughput, ...]:
+    """Return the events of the batches that started in each bucket, and how long these took."""
+    found = _buckets(_aggregations(answer), "batches")
+    return tuple(Throughput(*(int(bucket[name]["value"]) for name in ("first", "events", "busy"))) for bucket in found)
 
 
 def moment(at: int) -> datetime:
@@ -198,6 +171,10 @@ def _over_time(window: Window, **aggregations: Any) -> dict[str, Any]:
         "date_histogram": {"field": TIME, "fixed_interval": f"{window.interval}ms", "min_doc_count": 1},
     }
     return {**histogram, "aggs": aggregations} if aggregations else histogram
+
+
+def _sum(field: str) -> dict[str, Any]:
+    return {"sum": {"field": field}}
 
 
 def _terms(field: str, **aggregations: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ notice even documents that were replaced, the bucket that was counted longest ag
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +20,7 @@ from streamscore.dashboard import queries
 from streamscore.dashboard.figures import Bucket, Snapshot
 from streamscore.dashboard.queries import Search
 from streamscore.dashboard.windows import Extent, Window, window
-from streamscore.errors import ServerError
+from streamscore.errors import RefusedError, ServerError, TooManyBucketsError
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
@@ -29,12 +30,24 @@ BUDGET: Final = 500_000
 
 
 @dataclass(frozen=True)
+class Fault:
+    """What keeps newer figures away."""
+
+    since: int
+    """Epoch milliseconds."""
+    reason: str
+    refused: bool
+    """Whether Elasticsearch answers, but refuses."""
+
+
+@dataclass(frozen=True)
 class View:
-    """What a page can show: the latest figures, and since when (epoch milliseconds) and why there are no newer ones."""
+    """What a page can show: the latest figures, and what keeps newer ones away."""
 
     snapshot: Snapshot | None
-    away_since: int | None = None
-    fault: str = ""
+    fault: Fault | None = None
+    asked_at: int = 0
+    """When Elasticsearch was asked last, or, after a fault, given up; in epoch milliseconds."""
 
 
 class Reader:
@@ -65,18 +78,23 @@ class Reader:
         Args:
             time_range: one of ``windows.RANGES``.
             now: this moment, in epoch milliseconds.
-            max_age: milliseconds; figures that another viewer asked for so recently are returned again.
+            max_age: milliseconds; what another viewer was shown so recently is returned again. Nor does anybody wait
+                for a server a second time who has waited for his turn while it did not answer.
         """
         with self._lock:
             old = self._views.get(time_range, View(None))
-            if old.snapshot is not None and old.away_since is None and now - old.snapshot.read_at < max_age:
+            if now - old.asked_at < max_age:
                 return old
+            began = time.monotonic()
             try:
-                new = View(self.read(time_range, now))
+                new = View(self.read(time_range, now), asked_at=now)
             except ServerError as error:
-                new = View(old.snapshot, old.away_since or now, str(error))
-            if (old.away_since is None) != (new.away_since is None):
-                log.warning("%s", new.fault or f"Elasticsearch at {self._settings.url} answers again")
+                fault = Fault(old.fault.since if old.fault else now, str(error), isinstance(error, RefusedError))
+                waited = round((time.monotonic() - began) * 1_000)
+                new = View(old.snapshot, fault, now + waited)
+            if (old.fault is None) != (new.fault is None):
+                back = f"Elasticsearch at {self._settings.url} answers again"
+                log.warning("%s", new.fault.reason if new.fault else back)
             self._views[time_range] = new
             return new
 
@@ -94,12 +112,10 @@ class Reader:
         (extent_answer, stream_answer), took = self._search(queries.extent(settings), queries.stream(settings))
         extent, stream = queries.read_extent(extent_answer), queries.read_stream(stream_answer)
         shown = window(time_range, extent or Extent(now, now), now)
-        rate = queries.rate_span(stream, now)
-        (counts_answer, rejected_answer, batches_answer, *recent_answer), more = self._search(
+        (counts_answer, rejected_answer, batches_answer), more = self._search(
             queries.counts(settings, shown),
             queries.rejected(settings, shown),
             queries.batches(settings, shown),
-            *([queries.recent(settings, rate)] if rate else []),
         )
         took += more
         buckets, pending, more = self._count(time_range, shown, queries.read_counts(counts_answer))
@@ -111,7 +127,6 @@ class Reader:
             pending=pending,
             rejected=queries.read_rejected(rejected_answer),
             stream=stream,
-            rate=queries.read_rate(recent_answer[0], rate) if rate else None,
             versions=queries.read_versions(batches_answer),
             throughput=queries.read_throughput(batches_answer),
             took=took + more,
@@ -124,14 +139,26 @@ class Reader:
         due = plan(known, counts, self._budget)
         took = 0
         if due:
-            (answer,), took = self._search(queries.tallies(self._settings, shown, due))
+            counted, took = self._tallied(shown, due)
             for start in due:
                 known.pop(start, None)  # to put it last: it is now the one that was counted most recently
-            known.update(queries.read_tallies(answer))
+            known.update(counted)
         self._known[time_range] = shown.interval, known
         buckets = tuple(known[start] for start in sorted(counts) if start in known)
         left = sum(counts.values()) - sum(bucket.documents for bucket in buckets)
         return buckets, max(0, left), took
+
+    def _tallied(self, shown: Window, due: Sequence[int]) -> tuple[dict[int, Bucket], int]:
+        """Count buckets by outcome, in several requests if there are too many classes for one answer."""
+        try:
+            (answer,), took = self._search(queries.tallies(self._settings, shown, due))
+        except TooManyBucketsError:
+            if len(due) == 1:
+                raise
+            half = len(due) // 2
+            (newer, took), (older, more) = (self._tallied(shown, part) for part in (due[:half], due[half:]))
+            return newer | older, took + more
+        return queries.read_tallies(answer), took
 
     def _search(self, *searches: Search) -> tuple[list[dict[str, Any]], int]:
         return index.search(self._client, self._settings, searches)

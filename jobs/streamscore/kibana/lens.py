@@ -56,17 +56,25 @@ def _group_column(group: Group, layer: Layer) -> dict[str, Any]:
             {"label": outcome.label, "input": {"language": "kuery", "query": outcome.kql}} for outcome in OUTCOMES
         ]
         return column | {"operationType": "filters", "params": {"filters": filters}}
-    by_count = layer.metrics[0].operation == "count" and len(layer.groups) == 1
-    order = {"type": "column", "columnId": layer.metrics[0].name} if by_count else {"type": "alphabetical"}
+    ranked = _ranked(layer)
+    order = {"type": "column", "columnId": ranked.name} if ranked else {"type": "alphabetical"}
     parameters = {
         "size": TERMS,
         "orderBy": order,
-        "orderDirection": "desc" if by_count else "asc",
+        "orderDirection": "desc" if ranked else "asc",
         "otherBucket": False,
         "missingBucket": False,
         "parentFormat": {"id": "terms"},
     }
     return column | {"operationType": "terms", "sourceField": group.field, "params": parameters}
+
+
+def _ranked(layer: Layer) -> Metric | None:
+    """Return the metric whose largest values come first: counts, and the newest time, lest new versions be cut off."""
+    first = layer.metrics[0]
+    if first.operation == "count" and len(layer.groups) == 1:
+        return first
+    return next((metric for metric in layer.metrics if metric.operation == "max"), None)
 
 
 def _metric_columns(metric: Metric) -> dict[str, Any]:
