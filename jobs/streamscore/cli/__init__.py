@@ -90,8 +90,9 @@ def status(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa
     kafka, search = settings.kafka, settings.elasticsearch
     answers = [
         _answers("kafka", kafka.bootstrap_servers, lambda: f"topics: {', '.join(topics.names(kafka, 3.0)) or 'none'}"),
-        _answers("elasticsearch", search.url, lambda: f"version {index.health(search, 3.0)}"),
     ]
+    if search.enabled:
+        answers += [_answers("elasticsearch", search.url, lambda: f"version {index.health(search, 3.0)}")]
     raise typer.Exit(0 if all(answers) else 1)
 
 

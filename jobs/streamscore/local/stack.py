@@ -14,7 +14,7 @@ from streamscore.config import Config
 from streamscore.console import log, step
 from streamscore.errors import SetupError
 from streamscore.local import artifacts, elasticsearch, java, kafka
-from streamscore.local.process import Running, Server, start, stop, tail
+from streamscore.local.process import Running, Server, signals_put_off, start, stop, tail
 
 STATE_FILE = "servers.json"
 
@@ -81,8 +81,9 @@ def _start(config: Config, servers: Sequence[Server], already: Sequence[Running]
     try:
         with step(f"Starting {' and '.join(server.name for server in servers)}"):
             for server in servers:
-                started.append(start(server))
-                _remember(config, [*already, *started])
+                with signals_put_off():  # one between the two would leave a server behind that nobody knows of
+                    started.append(start(server))
+                    _remember(config, [*already, *started])
             _await(servers, started, config.local.start_seconds)
     except BaseException:
         for process in reversed(started):
