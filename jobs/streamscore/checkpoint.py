@@ -174,6 +174,11 @@ def inspect(files: Folder, location: str) -> State:
     """
     planned, committed = _highest(files, "offsets"), _highest(files, "commits")
     query = _query(files, location, planned)
+    if committed >= 0 and len((files.read(f"commits/{committed}") or "").splitlines()) < 2:  # noqa: PLR2004 (version, content)
+        raise CheckpointError(
+            f"{location}/commits/{committed} is damaged: delete it and its checksum .{committed}.crc, and the batch is "
+            "run again; what it has written already will not be written again"
+        )
     if committed > planned:
         raise CheckpointError(
             f"{location}/commits/{committed} has no offsets: delete it and its checksum .{committed}.crc, and the "

@@ -107,13 +107,16 @@ def load_noted(spark: SparkSession, config: Config, noted: Sequence[Mapping[str,
     found = []
     for entry in noted:
         told = {key: entry[key] for key in ("name", "uri", "trust")}
-        model = load_one(spark, config, Model.model_validate(told))
+        begun = f"a batch was begun with version {entry['version']} of the model {entry['name']!r}"
+        way_out = (
+            f"put it back, or delete {config.stream.checkpoint}/{MODELS} to finish the batch with the present models"
+        )
+        try:
+            model = load_one(spark, config, Model.model_validate(told))
+        except ModelError as error:
+            raise ModelError(f"{begun}, which cannot be had any more: {way_out}\n{error}") from None
         if model.version != entry["version"]:
-            raise ModelError(
-                f"a batch was begun with version {entry['version']} of the model {model.name!r}, but {entry['uri']} is "
-                f"now version {model.version}: put it back, or delete {config.stream.checkpoint}/{MODELS} to finish "
-                "the batch with the present models"
-            )
+            raise ModelError(f"{begun}, but {entry['uri']} is now version {model.version}: {way_out}")
         found.append(model)
     return found
 

@@ -118,6 +118,12 @@ def log_training(
     return registered
 
 
+def is_alias(uri: str) -> bool:
+    """Tell whether an address is that of an alias, which may point to another version tomorrow."""
+    match = _URI.match(uri)
+    return match is not None and bool(match["alias"])
+
+
 def resolve(config: Config, uri: str) -> Registered:
     """Return what a ``models:/name@alias``, ``models:/name/version`` or ``runs:/run/path`` address means now.
 

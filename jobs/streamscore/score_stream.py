@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamscore import checkpoint, faults, index, models, options, registry, runner, session, topics
-from streamscore.checkpoint import State
+from streamscore.checkpoint import Folder, State
 from streamscore.config import Config
 from streamscore.console import log, step, terminal
-from streamscore.errors import CheckpointError
+from streamscore.errors import CheckpointError, StreamError
 from streamscore.options import Arguments, Option
 from streamscore.session import StopRequest
 from streamscore.sinks import BatchWriter, Replay, prepare_table
@@ -106,18 +107,19 @@ def run(
             replay=_replay(past),
         )
         totals = Totals(aliases.served, config.stream.synthetic, aliases.refused)
-        stream = Stream(spark, config, stop, totals, watch)
-        # After an orderly end no batch had begun: what has no commit was planned only.
-        noted = None if past.clean else checkpoint.noted_models(files, past.planned)
-        _finish_with_earlier_models(stream, writer, past, noted, aliases.served)
+        run_query = partial(_run_query, Stream(spark, config, stop, totals, watch), files, location)
+        earlier = _earlier_models(files, past, aliases.served)
+        if earlier:
+            names = ", ".join(f"{model['name']} {model['version']}" for model in earlier)
+            log.info("batch %s was begun with %s: finishing it with them", past.planned, names)
+            run_query(writer(models.load_noted(spark, config, earlier), last_batch=past.planned))
         log.info("scoring the topic %s, checkpoint %s", config.kafka.topics.input, location)
         begun_with = None
         next_batch = (past.committed if past.clean else past.planned) + 1
         while begun_with is not aliases.served and not stop:
             begun_with = aliases.served
             checkpoint.note_models(files, next_batch, [model.described() for model in begun_with])
-            stream.run(writer(begun_with), partial(aliases.replaces, begun_with))
-            next_batch = checkpoint.inspect(files, location).committed + 1
+            next_batch = run_query(writer(begun_with), partial(aliases.replaces, begun_with)) + 1
     _print(totals)
     return totals.summary()
 
@@ -144,20 +146,33 @@ def _require_known_past(config: Config, past: State) -> None:
         )
 
 
-def _finish_with_earlier_models(
-    stream: Stream,
-    writer: Callable[..., BatchWriter],
-    past: State,
-    noted: list[dict[str, str]] | None,
-    served: Sequence[ServedModel],
-) -> None:
-    """Run a batch that was begun with other models again with those, so that no batch mixes versions."""
-    if past.planned == past.committed or noted is None or noted == [model.described() for model in served]:
-        return
-    names = ", ".join(f"{model['name']} {model['version']}" for model in noted)
-    log.info("batch %s was begun with %s: finishing it with them", past.planned, names)
-    earlier = models.load_noted(stream.spark, stream.config, noted)
-    stream.run(writer(earlier, last_batch=past.planned))
+def _earlier_models(files: Folder, past: State, served: Sequence[ServedModel]) -> list[dict[str, str]] | None:
+    """Return the other models with which a batch was begun: it is finished with those, so that none mixes versions.
+
+    After an orderly end no batch had begun: what has no commit was planned only.
+    """
+    if past.clean or past.planned == past.committed:
+        return None
+    noted = checkpoint.noted_models(files, past.planned)
+    return None if noted == [model.described() for model in served] else noted
+
+
+def _run_query(
+    stream: Stream, files: Folder, location: str, writer: BatchWriter, interrupted: Callable[[], bool] = lambda: False
+) -> int:
+    """Run the query and return the number of its last batch.
+
+    If somebody else has stopped it amid a batch, a notebook's button, a platform, a second run from the same
+    checkpoint, Spark reports no error; but it is no end in order.
+    """
+    stream.run(writer, interrupted)
+    committed = checkpoint.inspect(files, location).committed
+    if writer.begun > committed:
+        raise StreamError(
+            f"the query was stopped by someone else in the middle of batch {writer.begun}; it is not committed and "
+            "will be replayed at the next start"
+        )
+    return committed
 
 
 def _replay(past: State) -> Replay | None:
@@ -170,7 +185,8 @@ def _replay(past: State) -> Replay | None:
 def _print(totals: Totals) -> None:
     console = terminal()
     if console is not None:
-        console.print(totals.table())
+        with suppress(OSError):  # the terminal may have gone
+            console.print(totals.table())
     log.info("summary: %s", totals.line())
 
 

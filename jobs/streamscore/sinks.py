@@ -89,6 +89,8 @@ class BatchWriter:
     """The sink that is being written to, for the message when it fails."""
     closing: bool = field(default=False, init=False)
     """Set when no further batch is to begin."""
+    begun: int = field(default=-1, init=False)
+    """The last batch of which something may have been written."""
     not_started: bool = field(default=False, init=False)
     """Whether a batch was turned away because the job was stopping."""
     finished: bool = field(default=False, init=False)
@@ -99,6 +101,7 @@ class BatchWriter:
         if self.stop or self.closing or self.finished:
             self.not_started = True
             raise NotStarted
+        self.begun = batch_id
         faults.reach("entry")
         if self.several:
             # Sinks that read the batch one after the other would read Kafka, and apply every model, once each.
@@ -282,14 +285,16 @@ def prepare_table(spark: SparkSession, settings: Delta) -> None:
     Raises:
         ServerError: it cannot be written.
     """
+    from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
     if settings.table is None:
         return
     try:
         append(spark.createDataFrame([], TABLE_ROW), settings)
-    except PySparkException as error:
-        reason = str(error).strip().splitlines()[0]
+    except (PySparkException, Py4JJavaError) as error:
+        told = error.java_exception.toString() if isinstance(error, Py4JJavaError) else str(error)
+        reason = told.strip().splitlines()[0]
         raise ServerError(f"the Delta table {settings.table} does not take the outcomes: {reason}") from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rich.live import Live
@@ -102,10 +102,13 @@ class Stream:
 
     def _drain(self, query: StreamingQuery, writer: BatchWriter) -> None:
         """Let the batch in flight be committed, then stop; ``stop()`` alone would break off between two sinks."""
-        deadline = time.monotonic() + self.config.stream.drain_seconds
+        asked: float | None = None
         writer.closing = True
         while query.isActive and query.status["isTriggerActive"] and not writer.not_started:
-            if self.stop.urgent or time.monotonic() > deadline:
+            if asked is None and self.stop:  # for another model or a fault upstream nobody is in a hurry
+                asked = time.monotonic()
+            late = asked is not None and time.monotonic() > asked + self.config.stream.drain_seconds
+            if self.stop.urgent or late:
                 query.stop()
                 raise StreamError(
                     "stopped in the middle of a batch; it is not committed and will be replayed at the next start"
@@ -193,5 +196,14 @@ def _shown(totals: Totals, config: Config, watch: Callable[[Totals], None] | Non
 
         yield log_line
         return
-    with Live(totals.table(), console=console, auto_refresh=False, transient=True) as live:
-        yield lambda: live.update(totals.table(), refresh=True)
+    live = Live(totals.table(), console=console, auto_refresh=False, transient=True)
+
+    def show(draw: Callable[[], None]) -> None:
+        with suppress(OSError):  # the terminal may go while the job stays
+            draw()
+
+    show(live.start)
+    try:
+        yield lambda: show(lambda: live.update(totals.table(), refresh=True))
+    finally:
+        show(live.stop)

@@ -39,7 +39,7 @@ class ModelWatch:
     def __init__(self, spark: SparkSession, config: Config, served: Sequence[ServedModel]) -> None:
         self._spark = spark
         self._config = config
-        self._aliases = {model.name: model.uri for model in config.models if "@" in model.uri}
+        self._aliases = {model.name: model.uri for model in config.models if registry.is_alias(model.uri)}
         pointed = {model.name: model.version for model in served if model.name in self._aliases}
         self._judgement = _Judgement(pointed, list(served), {})
         self._next_look = time.monotonic() + config.stream.model_poll_seconds
@@ -68,13 +68,21 @@ class ModelWatch:
         next look tries again.
         """
         try:
-            pointed = {name: registry.resolve(self._config, uri).version for name, uri in self._aliases.items()}
+            pointed = {name: self._pointed(name, uri) for name, uri in self._aliases.items()}
             if pointed != self._judgement.pointed:
                 self._judgement = self._judged(pointed)
         except Exception as error:  # noqa: BLE001 (whatever a registry's client raises, the stream goes on)
             _warn(error)
         finally:
             self._next_look = time.monotonic() + self._config.stream.model_poll_seconds
+
+    def _pointed(self, name: str, uri: str) -> str:
+        """Return the version that an alias points to; one that was deleted points where it did."""
+        try:
+            return registry.resolve(self._config, uri).version
+        except ModelError as error:
+            _warn(error)
+            return self._judgement.pointed[name]
 
     def _judged(self, pointed: Mapping[str, str]) -> _Judgement:
         """Load the versions that are not served and let in those that can be; a refused one leaves the old one serving.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from streamscore.config import Kafka, is_loopback
 from streamscore.errors import ConfigError, ServerError
@@ -13,6 +14,8 @@ from streamscore.errors import ConfigError, ServerError
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Producer
     from confluent_kafka.admin import AdminClient
+
+Client = TypeVar("Client")
 
 _SILENT = logging.getLogger("streamscore.librdkafka")
 _SILENT.addHandler(logging.NullHandler())
@@ -28,6 +31,13 @@ _RENAMED = {
     "ssl.key.password": "ssl.key.password",
 }
 _JAVA_ONLY = frozenset({"ssl.truststore.type", "ssl.keystore.type", "sasl.jaas.config"})
+# Spark's Kafka source and sink refuse these (KafkaSourceProvider).
+_SPARKS_OWN = frozenset(
+    {
+        *("auto.offset.reset", "enable.auto.commit", "interceptor.classes"),
+        *("key.deserializer", "value.deserializer", "key.serializer", "value.serializer"),
+    }
+)
 
 
 MAX_RECORD_BYTES = 32 * 1024 * 1024
@@ -70,6 +80,8 @@ def client_settings(kafka: Kafka) -> dict[str, str | int]:
             settings[_RENAMED[name]] = value
         elif name == "ssl.keystore.location":
             settings |= {"ssl.certificate.location": value, "ssl.key.location": value}
+        elif name in _SPARKS_OWN:
+            raise ConfigError(f"kafka.options.{name}: Spark sets this itself")
         elif name not in _JAVA_ONLY and name.startswith(("ssl.", "sasl.")):
             raise ConfigError(
                 f"kafka.options.{name}: not supported; supported are {', '.join(sorted(_SAME | set(_RENAMED)))}"
@@ -79,11 +91,24 @@ def client_settings(kafka: Kafka) -> dict[str, str | int]:
     return settings
 
 
+def _made(client: Callable[..., Client], settings: Mapping[str, Any]) -> Client:
+    """Return a client with these settings, some of which, a file's name for instance, only the client can judge."""
+    from confluent_kafka import KafkaException
+
+    try:
+        return client({**settings}, logger=_SILENT)
+    except KafkaException as error:
+        reason = error.args[0].str()
+        for java, renamed in _RENAMED.items():
+            reason = reason.replace(renamed, java)
+        raise ConfigError(f"kafka.options: {reason}") from None
+
+
 def admin(kafka: Kafka) -> AdminClient:
     """Return an administration client; it connects on its first use."""
     from confluent_kafka.admin import AdminClient
 
-    return AdminClient({**client_settings(kafka)}, logger=_SILENT)
+    return _made(AdminClient, client_settings(kafka))
 
 
 def producer(kafka: Kafka) -> Producer:
@@ -100,7 +125,7 @@ def producer(kafka: Kafka) -> Producer:
         "linger.ms": 20,
         "message.timeout.ms": 60_000,
     }
-    return Producer(settings, logger=_SILENT)
+    return _made(Producer, settings)
 
 
 def consumer(kafka: Kafka) -> Consumer:
@@ -113,7 +138,7 @@ def consumer(kafka: Kafka) -> Consumer:
         "enable.auto.commit": False,
         "enable.partition.eof": True,
     }
-    return Consumer(settings, logger=_SILENT)
+    return _made(Consumer, settings)
 
 
 def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
@@ -127,7 +152,7 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
 
     told: list[str] = []
     settings: dict[str, Any] = {**client_settings(kafka), "error_cb": lambda error: told.append(error.str())}
-    client = AdminClient(settings, logger=_SILENT)
+    client = _made(AdminClient, settings)
     try:
         metadata = client.list_topics(timeout=timeout)
     except KafkaException as error:

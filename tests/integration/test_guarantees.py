@@ -1,6 +1,9 @@
 """The promise, under faults inside one process: every message once, whatever fails; and an oracle that notices bugs."""
 
 import random
+import shutil
+import threading
+import time
 from pathlib import Path
 
 import oracle
@@ -10,7 +13,7 @@ from pyspark.ml.classification import LogisticRegression
 from pyspark.sql import functions as F
 
 from streamscore import faults, messages, models, score_stream, sinks, sources, topics
-from streamscore.errors import CheckpointError, RejectedShareError, StreamError
+from streamscore.errors import CheckpointError, ModelError, RejectedShareError, StreamError
 
 POINTS = ["entry", "rejected-half", "rejected", "index-half", "index", "records-half", "records"]
 
@@ -241,6 +244,46 @@ def test_batch_begun_with_other_models_is_finished_with_them(spark, world, fault
     assert all(len(found) == 1 for found in versions.values())
     assert {found[0] for found in versions.values()} == {old, new}
     assert len(versions) == len(ledger.good)
+
+
+def test_models_that_a_batch_was_begun_with_may_be_gone(spark, world, fault, small_models, tmp_path):
+    """The start is refused, and says what to do; nothing was wrong with the configuration."""
+    config, _ = world(count=50)
+    folder = tmp_path / "gone"
+    begun = with_other_lr(config, str(folder), spark)
+    fault("index:raise:1")
+    with pytest.raises(StreamError):
+        score_stream.run(spark, begun)
+    fault("none:raise:1")
+    shutil.rmtree(folder)
+
+    with pytest.raises(
+        ModelError, match="begun with version .* of the model 'lr', .*put it back, or delete .*models.json"
+    ):
+        score_stream.run(spark, config)
+
+
+def test_query_that_somebody_else_stops_amid_a_batch_is_no_end_in_order(spark, world, small_models, monkeypatch):
+    """Spark reports no error. The batch is written again at the next start, and nothing of it is there twice."""
+    config, ledger = world()
+    write = sinks.write_topic
+    stopping = []
+
+    def written_while_it_is_stopped(frame, *rest):
+        write(frame, *rest)
+        (query,) = spark.streams.active
+        stopping.append(threading.Thread(target=query.stop))
+        stopping[0].start()
+        time.sleep(3)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sinks, "write_topic", written_while_it_is_stopped)
+        with pytest.raises(StreamError, match="stopped by someone else in the middle of batch 0"):
+            score_stream.run(spark, config)
+    stopping[0].join(60)
+    score_stream.run(spark, config)
+
+    assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}
 
 
 def with_other_lr(config, folder, spark):

@@ -119,6 +119,16 @@ def test_torn_offsets_are_named_with_the_repair(files, location, text):
         checkpoint.inspect(files, location)
 
 
+@pytest.mark.parametrize("text", ["", "v1"])
+def test_torn_commit_is_named_with_the_repair(files, location, text):
+    """Spark would stop at it with a fault of which no restart is cured."""
+    write(files, range(4), range(4))
+    files.write("commits/3", text)
+
+    with pytest.raises(CheckpointError, match=r"commits/3 is damaged: delete it and its checksum \.3\.crc"):
+        checkpoint.inspect(files, location)
+
+
 def test_offsets_at_the_end_of_a_batch(files):
     """By topic and partition."""
     write(files, range(3))

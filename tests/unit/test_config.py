@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import yaml
 
-from streamscore import config
+from streamscore import config, topics
 from streamscore.config import CONF_DIR
 from streamscore.config.keys import Config
 from streamscore.errors import ConfigError
@@ -329,3 +329,23 @@ def test_file_that_is_not_utf_8_is_named(tmp_path):
 
     with pytest.raises(ConfigError, match=r"my.yml: not UTF-8"):
         config.load(str(file))
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("ssl.truststore.location=/none.pem", "client: ssl.truststore.location failed"),
+        ("security.protocol=TLS", 'kafka.options: Invalid value "TLS" for configuration property "security.protocol"'),
+        ("auto.offset.reset=latest", "kafka.options.auto.offset.reset: Spark sets this itself"),
+    ],
+)
+def test_kafka_option_that_only_the_client_can_judge_is_told_in_one_line(option, message):
+    """A file that is not there, a protocol that does not exist, and what Spark does not let anybody set."""
+    options = [
+        "kafka.options.security.protocol=SSL",
+        "kafka.options.ssl.truststore.type=PEM",
+        f"kafka.options.{option}",
+    ]
+    kafka = config.load("local", options).kafka
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        topics.names(kafka, 1.0)

@@ -320,3 +320,17 @@ def test_malformed_registry_address_is_refused(spark, make_config, uri):
     """Neither an alias nor a version, or no run's id."""
     with pytest.raises(ModelError, match="expected models:/name@alias, models:/name/version or runs:/run/path"):
         load(spark, make_config, ("lr", uri))
+
+
+@pytest.mark.parametrize(
+    ("uri", "alias"),
+    [
+        ("models:/lr@champion", True),
+        ("models:/lr/3", False),
+        ("abfss://container@account.dfs.core.windows.net/models/lr", False),
+        ("/home/ada@corp/lr", False),
+    ],
+)
+def test_only_the_registry_has_aliases(uri, alias):
+    """An at sign elsewhere is a part of a name."""
+    assert registry.is_alias(uri) == alias
