@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,7 +57,14 @@ def test_job_that_keeps_dying_is_given_up():
 def test_delays_grow(monkeypatch):
     """Twice as long each time, up to a limit."""
     waited = []
-    monkeypatch.setattr(threading.Event, "wait", lambda _self, seconds: waited.append(seconds) and False)
+
+    class Impatient(threading.Event):
+        def wait(self, timeout=None):
+            waited.append(timeout)
+            return False
+
+    # Not `Event.wait` itself: every thread that starts waits by it, and one of Spark's may start just now.
+    monkeypatch.setattr(supervisor, "threading", SimpleNamespace(Event=Impatient))
     start, _ = jobs("exit(7)")
     supervisor.supervise(start, 8)
 
