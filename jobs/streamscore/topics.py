@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from streamscore.config import Kafka, is_loopback
 from streamscore.errors import ConfigError, ServerError
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, Producer
-    from confluent_kafka.admin import AdminClient
+    from confluent_kafka import Consumer, KafkaError, Producer
+    from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[attr-defined]
 
 Client = TypeVar("Client")
 
@@ -45,6 +45,10 @@ MAX_RECORD_BYTES = 32 * 1024 * 1024
 
 MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's default for the largest batch of records that a topic takes, in bytes."""
+
+_ALL_DOWN = "_ALL_BROKERS_DOWN"
+_DOWN_SECONDS = 2.0
+"""A broker that is restarted may be away for this long. One that is slow to answer gets more time."""
 
 _ROOM = 65_536
 """Bytes that a rejected message's record may have beyond the message itself."""
@@ -145,25 +149,37 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
     """Return the names of the topics that exist.
 
     Raises:
-        ServerError: no broker answers within the timeout (seconds).
+        ServerError: no broker answers within the timeout (seconds), or each is known to be down after some of it.
     """
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    told: list[str] = []
-    settings: dict[str, Any] = {**client_settings(kafka), "error_cb": lambda error: told.append(error.str())}
-    client = _made(AdminClient, settings)
+    told: list[KafkaError] = []
+    client = _made(AdminClient, {**client_settings(kafka), "error_cb": told.append})
     try:
-        metadata = client.list_topics(timeout=timeout)
+        metadata = _metadata(client, told, timeout)
     except KafkaException as error:
         client.poll(0)  # what it was told in the meantime: of a handshake, say, or of credentials
-        reason = next((text for text in told if "brokers are down" not in text), error.args[0].str())
+        reason = next((one for one in told if one.name() != _ALL_DOWN), error.args[0]).str()
         is_near = all(is_loopback(host) for host, _ in kafka.addresses())
         raise ServerError(
             f"no Kafka broker answers at {kafka.bootstrap_servers} ({reason}): is it running?"
             f"{' `streamscore up` starts one on this machine' if is_near else ''}"
         ) from None
     return sorted(name for name in metadata.topics if not name.startswith("__"))
+
+
+def _metadata(client: AdminClient, told: Sequence[KafkaError], timeout: float) -> ClusterMetadata:
+    """Return what a cluster says of itself; brokers that are all known to be down are not waited for to the end."""
+    from confluent_kafka import KafkaException
+
+    try:
+        return client.list_topics(timeout=min(timeout, _DOWN_SECONDS))
+    except KafkaException:
+        client.poll(0)
+        if timeout <= _DOWN_SECONDS or any(error.name() == _ALL_DOWN for error in told):
+            raise
+    return client.list_topics(timeout=timeout - _DOWN_SECONDS)
 
 
 def require(kafka: Kafka, topic: str) -> None:
