@@ -30,6 +30,10 @@ class ModelError(StreamscoreError):
     exit_code = 4
 
 
+class ModelLoadError(ModelError):
+    """Raised when a model cannot be loaded or applied, for a reason of Spark or of a file system: it may pass."""
+
+
 class ServerError(StreamscoreError):
     """Raised when Kafka, Elasticsearch or MLflow cannot be reached, or lacks what the job needs."""
 

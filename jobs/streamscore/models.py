@@ -17,7 +17,7 @@ from streamscore import gate, golden, registry, scoring
 from streamscore.checkpoint import MODELS, is_local
 from streamscore.config import Config, Model
 from streamscore.config.fields import Field, ddl
-from streamscore.errors import ModelError, StreamscoreError
+from streamscore.errors import ModelError, ModelLoadError, StreamscoreError
 from streamscore.gate import Inspected
 from streamscore.gate import manifest as manifests
 from streamscore.gate.files import Files, LocalFiles
@@ -251,7 +251,7 @@ def _named(model: Model) -> Iterator[None]:
     except StreamscoreError:
         raise
     except Exception as error:  # noqa: BLE001 (Spark, Hadoop and py4j each have their own for a damaged folder)
-        raise ModelError(
+        raise ModelLoadError(
             f"the model {model.name!r} at {model.uri} cannot be loaded and applied: {_reason(error)}"
         ) from None
 

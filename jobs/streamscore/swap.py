@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from streamscore import models, registry
 from streamscore.config import Config
 from streamscore.console import log
-from streamscore.errors import ModelError
+from streamscore.errors import ModelError, ModelLoadError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -88,6 +88,7 @@ class ModelWatch:
         """Load the versions that are not served and let in those that can be; a refused one leaves the old one serving.
 
         All are judged again whenever one has changed: a version that did not fit the others may fit the next of them.
+        One that could not be loaded is refused for now, and the next look judges it again.
         """
         before = self._judgement.served
         after = list(before)
@@ -100,6 +101,8 @@ class ModelWatch:
                 after[place] = models.load_one(self._spark, self._config, model)
             except ModelError as error:
                 refused[f"{model.name}:{version}"] = _warn(error)
+                if isinstance(error, ModelLoadError):
+                    pointed = {**pointed, model.name: self._judgement.pointed[model.name]}
         new = [f"{model.name}:{model.version}" for model, old in zip(after, before, strict=True) if model is not old]
         if not new:
             return _Judgement(pointed, before, refused)

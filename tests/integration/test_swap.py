@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+import uuid
 from collections import defaultdict
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression
 from pyspark.ml.linalg import Vectors
 
-from streamscore import index, models, registry, score_stream, topics
+from streamscore import golden, index, models, registry, score_stream, topics
 from streamscore.registry import Trained
 from streamscore.swap import ModelWatch
 
@@ -52,7 +53,7 @@ def register(spark, own):
 @pytest.fixture
 def watch(spark, own, register):
     """Watched aliases of two models, version 1 of each; and a function that looks at them until something is so."""
-    names = {model: f"watch-{model}-{os.getpid()}" for model in ("lr", "svm")}
+    names = {model: f"watch-{model}-{uuid.uuid4().hex[:8]}" for model in ("lr", "svm")}
     config = own(
         *(f"mlflow.registered_names.{model}={name}" for model, name in names.items()),
         f"models=[{', '.join(f'{{name: {model}, uri: models:/{name}@champion}}' for model, name in names.items())}]",
@@ -97,6 +98,26 @@ def test_version_is_refused_alone_and_judged_again_when_another_alias_moves(watc
     register(watch.config, seed=3, size=90, name="svm")
     watch.until(lambda: watch.versions() == ["3", "3"])
     assert watch.refused() == set()
+
+
+def test_version_that_could_not_be_loaded_is_judged_again(watch, register, monkeypatch):
+    """An executor that is lost, a full disk: it is refused for now, and nobody has to move the alias once more."""
+    require_same = golden.require_same
+    left = [2]
+
+    def failing(*given):
+        if left[0]:
+            left[0] -= 1
+            raise OSError("No space left on device")
+        require_same(*given)
+
+    monkeypatch.setattr(golden, "require_same", failing)
+    register(watch.config, seed=2)
+    watch.until(lambda: watch.refused() == {"lr:2"})
+    watch.until(lambda: watch.versions() == ["2", "1"])
+
+    assert watch.refused() == set()
+    assert left == [0]
 
 
 def test_registry_that_does_not_answer_holds_up_nothing(spark, watch, caplog):
