@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import oracle
 import pytest
-from turns import turn
 
 from streamscore import config as configuration
 from streamscore import index, session, sources, topics, train_models
@@ -27,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 ARTIFACTS = ROOT / ".streamscore" / "artifacts"  # the demo's, so that nothing is fetched twice
 IN_CI = os.environ.get("CI") == "true"
 QUICK_JVM = "-XX:TieredStopAtLevel=1"
+STEADY_JVM = "-XX:Tier4InvocationThreshold=20000 -XX:Tier4MinInvocationThreshold=10000 -XX:Tier4CompileThreshold=40000"
 
 
 @pytest.fixture(scope="session")
@@ -68,8 +67,12 @@ def make_config(addresses):
 
 @pytest.fixture(scope="session")
 def jars():
-    """The verified jars of the jobs."""
-    return artifacts.spark_jars(ARTIFACTS, java.find())
+    """The verified jars of the jobs; the servers' files are fetched meanwhile, by the time that a test needs them."""
+    found = java.find()
+    paths = artifacts.spark_jars(ARTIFACTS, found)
+    groups = (artifacts.KAFKA, artifacts.ELASTICSEARCH)
+    threading.Thread(target=artifacts.ensure, args=(ARTIFACTS, groups, found), daemon=True).start()
+    return paths
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +81,8 @@ def spark(addresses, jars):
     found = java.find()
     os.environ.update({name: value for name, value in java.environment(found).items() if name in {"JAVA_HOME", "PATH"}})
     settings = configuration.load("local", [*addresses, "spark.master=local[2]", "spark.shuffle_partitions=2"])
-    with _long_lived():
+    with pytest.MonkeyPatch.context() as lasting:  # what it does for the whole run is worth optimising
+        lasting.setenv("JDK_JAVA_OPTIONS", STEADY_JVM)
         spark = session.create(settings, "score_stream", jars)
     yield spark
     spark.stop()
@@ -89,8 +93,7 @@ def servers(addresses):
     """A configuration whose Kafka and Elasticsearch run, for this test run only."""
     settings = configuration.load("local", addresses)
     try:
-        with _long_lived():
-            stack.up(settings)
+        stack.up(settings)
     except SetupError as error:
         if IN_CI:
             raise
@@ -294,33 +297,18 @@ def fill():
 
 def pytest_configure() -> None:
     """Make the JVMs of a test run compile quickly: most live for seconds, and the optimising compiler takes half of
-    their CPU time and is ready when they end.
+    their CPU time and is ready when they end. The servers have little to do.
     """
     os.environ["JDK_JAVA_OPTIONS"] = QUICK_JVM
 
 
-@contextmanager
-def _long_lived() -> Iterator[None]:
-    """Start the JVMs that stay for the whole run as they are by default: in the end they are half as fast again."""
-    del os.environ["JDK_JAVA_OPTIONS"]
-    try:
-        yield
-    finally:
-        os.environ["JDK_JAVA_OPTIONS"] = QUICK_JVM
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item):
-    """Let a test that measures time have the machine for itself."""
-    alone = item.get_closest_marker("alone") is not None
-    with turn(Path(__file__), ROOT / "tests", alone):
-        return (yield)
-
-
 def pytest_collection_modifyitems(items) -> None:
-    """Mark the tests that need servers; run the quick tests first."""
+    """Mark the tests that need servers; run the quick tests first, and of the others the files that take longest."""
+    limit: dict[Path, int] = {}
     for item in items:
         if "servers" in item.fixturenames:
             item.add_marker(pytest.mark.servers)
+        own = item.get_closest_marker("timeout")
+        limit[item.path] = max(limit.get(item.path, 0), own.args[0] if own else 0)
     order = ["unit", "integration", "e2e"]
-    items.sort(key=lambda item: order.index(item.path.relative_to(ROOT / "tests").parts[0]))
+    items.sort(key=lambda item: (order.index(item.path.relative_to(ROOT / "tests").parts[0]), -limit[item.path]))

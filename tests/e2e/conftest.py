@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import oracle
 import pytest
 from jobs import Job, environment, make_archive, use_archive, written
-from turns import held
 
 from streamscore import submit, topics
 
@@ -18,7 +21,7 @@ def class_archive(make_own, small_models, tmp_path_factory):
     """Spark's classes for all jobs of these tests, as the JVM of a first one leaves them: one for both processes."""
     base = tmp_path_factory.getbasetemp()
     archive = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "classes.jsa"
-    with held(archive.parent):
+    with _held(archive.parent):
         if not archive.exists():
             folder = tmp_path_factory.mktemp("classes")
             config = make_own("classes", folder, oracle.listed(small_models), "stream.available_now=true")
@@ -30,6 +33,18 @@ def class_archive(make_own, small_models, tmp_path_factory):
                 archive, submit.command("score_stream", config, ["--config", str(file)]), submit.prepare(config)
             )
     use_archive(archive)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder; other processes that want it wait."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough if a child that was forked has it too
+        os.close(descriptor)
 
 
 @pytest.fixture
