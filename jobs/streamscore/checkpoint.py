@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from streamscore import processes
 from streamscore.console import log
-from streamscore.errors import CheckpointError
+from streamscore.errors import CheckpointError, ServerError, reason
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -126,12 +126,24 @@ def is_local(location: str) -> bool:
 
 
 def folder(location: str, spark: SparkSession | None = None) -> Folder:
-    """Return the files of a checkpoint; one that is not local needs a session."""
+    """Return the files of a checkpoint; one that is not local needs a session.
+
+    Raises:
+        CheckpointError: it is not local, and there is no session.
+        ServerError: its file system cannot be reached.
+    """
     if is_local(location):
         return LocalFolder(location)
     if spark is None:
         raise CheckpointError(f"{location}: only Spark reaches this file system")
-    return HadoopFolder(spark, location)
+    from py4j.protocol import Py4JJavaError
+
+    try:
+        files = HadoopFolder(spark, location)
+        files.names("")  # most connect with the first question only
+    except Py4JJavaError as error:
+        raise ServerError(f"the checkpoint {location} cannot be reached: {reason(error)}") from None
+    return files
 
 
 @dataclass(frozen=True)

@@ -76,3 +76,9 @@ class CheckError(StreamscoreError):
     """Raised when the counts at the end of a demo do not agree."""
 
     exit_code = 8
+
+
+def reason(error: Exception) -> str:
+    """Return the line that says why, from an exception that may have a JVM's stack trace in it."""
+    first, *others = str(error).strip().splitlines() or [type(error).__name__]
+    return others[0].removeprefix(": ") if first.startswith("An error occurred while calling") and others else first

@@ -17,7 +17,7 @@ from streamscore import gate, golden, registry, scoring
 from streamscore.checkpoint import MODELS, is_local
 from streamscore.config import Config, Model
 from streamscore.config.fields import Field, ddl
-from streamscore.errors import ModelError, ModelLoadError, StreamscoreError
+from streamscore.errors import ModelError, ModelLoadError, StreamscoreError, reason
 from streamscore.gate import Inspected
 from streamscore.gate import manifest as manifests
 from streamscore.gate.files import Files, LocalFiles
@@ -252,14 +252,8 @@ def _named(model: Model) -> Iterator[None]:
         raise
     except Exception as error:  # noqa: BLE001 (Spark, Hadoop and py4j each have their own for a damaged folder)
         raise ModelLoadError(
-            f"the model {model.name!r} at {model.uri} cannot be loaded and applied: {_reason(error)}"
+            f"the model {model.name!r} at {model.uri} cannot be loaded and applied: {reason(error)}"
         ) from None
-
-
-def _reason(error: Exception) -> str:
-    """Return the line that says why, from an exception that may have a JVM's stack trace in it."""
-    first, *others = str(error).strip().splitlines() or [type(error).__name__]
-    return others[0].removeprefix(": ") if first.startswith("An error occurred while calling") and others else first
 
 
 def _served(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from streamscore import faults, index, messages, topics
 from streamscore.config import Config, Delta, Elasticsearch, Kafka
 from streamscore.console import log
-from streamscore.errors import ServerError
+from streamscore.errors import ServerError, reason
 from streamscore.schema import DOCUMENT_ID, TABLE_ROW
 from streamscore.session import STORE_PASSWORD
 from streamscore.sources import delta_table, kafka_options, topics_since
@@ -293,9 +293,7 @@ def prepare_table(spark: SparkSession, settings: Delta) -> None:
     try:
         append(spark.createDataFrame([], TABLE_ROW), settings)
     except (PySparkException, Py4JJavaError) as error:
-        told = error.java_exception.toString() if isinstance(error, Py4JJavaError) else str(error)
-        reason = told.strip().splitlines()[0]
-        raise ServerError(f"the Delta table {settings.table} does not take the outcomes: {reason}") from None
+        raise ServerError(f"the Delta table {settings.table} does not take the outcomes: {reason(error)}") from None
 
 
 def _trusted(store: Path | None) -> dict[str, str]:

@@ -13,7 +13,7 @@ from streamscore import decoder, faults, index, messages, scoring, session, sour
 from streamscore.config import Config
 from streamscore.config.fields import ddl
 from streamscore.console import log, terminal
-from streamscore.errors import StreamError
+from streamscore.errors import StreamError, reason
 from streamscore.session import StopRequest
 from streamscore.sinks import BatchWriter, StatusWriter
 from streamscore.totals import Totals
@@ -78,14 +78,21 @@ class Stream:
         totals.require_few_rejected(config.stream, config.kafka.topics.rejected)
 
     def _start(self, writer: BatchWriter) -> StreamingQuery:
+        from py4j.protocol import Py4JJavaError
+        from pyspark.errors import PySparkException
+
         settings = self.config.stream
         judged = scored_events(self.spark, self.config, writer.models)
         stream = writer.rows(judged).writeStream.queryName(NAME).foreachBatch(writer)
         stream = stream.option("checkpointLocation", settings.checkpoint)
         if settings.available_now:
-            query = stream.trigger(availableNow=True).start()
+            stream = stream.trigger(availableNow=True)
         else:
-            query = stream.trigger(processingTime=f"{settings.trigger_seconds * 1000:.0f} milliseconds").start()
+            stream = stream.trigger(processingTime=f"{settings.trigger_seconds * 1000:.0f} milliseconds")
+        try:
+            query = stream.start()
+        except (PySparkException, Py4JJavaError) as error:
+            raise StreamError(f"no stream can be started from {settings.checkpoint}: {reason(error)}") from None
         if self._ended is not None:
             log.info("going on after a pause of %.1f s", time.monotonic() - self._ended)
         return query
@@ -149,10 +156,10 @@ def _raise_fault(query: StreamingQuery, writer: BatchWriter, config: Config) -> 
     fault = query.exception()
     if fault is None or writer.not_started:
         return
-    reason = _cause(str(fault))
+    cause = _cause(str(fault))
     place = f" while writing to {writer.sink}" if writer.sink else ""
     raise StreamError(
-        f"the stream stopped{place}: {reason}\n"
+        f"the stream stopped{place}: {cause}\n"
         "The batch in flight is not committed and will be replayed at the next start. "
         f"Spark's log: {session.log_file(config, NAME)}"
     )

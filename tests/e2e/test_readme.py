@@ -47,7 +47,7 @@ def clone(root, addresses, tmp_path_factory):
         "state_dir": str(folder / ".streamscore"),
         "local": {"artifacts_dir": str(config.local.artifacts_dir)},
         "kafka": {"bootstrap_servers": config.kafka.bootstrap_servers[:-1] + "0"},
-        "train": {"rows": 40_000, "test_rows": 4000, "lr": {"max_iter": 5}, "svm": {"max_iter": 5}},
+        "train": {"rows": 8000, "test_rows": 4000, "lr": {"max_iter": 5}, "svm": {"max_iter": 5}},
         "spark": {"master": "local[2]"},
     }
     from streamscore.local.ports import free_port

@@ -315,6 +315,16 @@ def test_lost_checkpoint_is_refused_until_accepted(spark, world, tmp_path):
         score_stream.run(spark, config)
 
 
+def test_checkpoint_that_spark_cannot_use_is_told_in_one_line(spark, world):
+    """Where ours can look, Spark may still fail to read or to write."""
+    config, _ = world(count=10)
+    (Path(config.stream.checkpoint) / "metadata").mkdir(parents=True)
+    with pytest.raises(StreamError, match="no stream can be started from .*checkpoint: .*metadata") as caught:
+        score_stream.run(spark, config)
+
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_repaired_log_doubles_nothing(spark, world, fault, small_models):
     """A damaged last entry, removed as the messages say: Spark plans the batch anew, and nothing is written twice."""
     config, ledger = world()

@@ -157,3 +157,11 @@ def test_absent_criteo_file_says_where_it_comes_from(own):
     """It is not in the repository and may not be."""
     with pytest.raises(InputError, match="no file at /nowhere/train.txt. Criteo's data are brought by their user"):
         train_models.check(own("train.data=criteo", "train.path=/nowhere/train.txt"))
+
+
+def test_place_that_spark_cannot_reach_is_told_in_one_line(spark, make_config):
+    """No connector for it, wrong credentials, no such bucket: Java says why."""
+    with pytest.raises(InputError, match="train.path: nosuch://bucket/x cannot be read: .*nosuch") as caught:
+        train_models.read(spark, make_config(), "nosuch://bucket/x")
+
+    assert len(str(caught.value).splitlines()) == 1

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from streamscore import checkpoint, processes
-from streamscore.errors import CheckpointError
+from streamscore.errors import CheckpointError, ServerError
 
 
 @pytest.fixture
@@ -49,6 +49,15 @@ def test_files_are_read_and_written(files):
 
     assert {name for name in files.names("x") if not name.startswith(".")} == {"a", "b"}
     assert files.read("x/a") == "zwei ü"
+
+
+@pytest.mark.parametrize(("address", "reason"), [("nosuch://bucket/a", "nosuch"), ("har:///file.har/a", "IOException")])
+def test_file_system_that_cannot_be_reached_is_told_in_one_line(spark, address, reason):
+    """No connector for it, wrong credentials, no such bucket: Java says why."""
+    with pytest.raises(ServerError, match=rf"the checkpoint {address} cannot be reached: .*{reason}") as caught:
+        checkpoint.folder(address, spark)
+
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_new_checkpoint_replays_nothing(files, location):

@@ -284,3 +284,11 @@ def test_raw_columns_that_would_lose_something_are_refused(make_config, tmp_path
 
     with pytest.raises(InputError, match=problem):
         dataset.check_footer(config.seed, config.message.columns)
+
+
+def test_place_that_spark_cannot_reach_is_told_in_one_line(spark, make_config):
+    """No connector for it, wrong credentials, no such bucket: Java says why."""
+    with pytest.raises(InputError, match="nosuch://bucket/x: cannot be read as parquet: .*nosuch") as caught:
+        dataset.numbered(spark, make_config("seed.source=nosuch://bucket/x").seed)
+
+    assert len(str(caught.value).splitlines()) == 1
