@@ -6,12 +6,13 @@ second is run again (Spark's MicroBatchExecution). Notes of ours are in the fold
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 NOTES: Final = "streamscore"
 LEASE: Final = f"{NOTES}/lease.json"
+LOCK: Final = f"{NOTES}/lock"
 MODELS: Final = f"{NOTES}/models.json"
 
 PATIENCE: Final = 30.0
@@ -44,6 +46,10 @@ class Folder(Protocol):
 
     def write(self, name: str, text: str) -> None:
         """Write a file, whole or not at all."""
+        ...
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Let others who want the same folder alone wait meanwhile, as far as the file system can."""
         ...
 
 
@@ -73,6 +79,16 @@ class LocalFolder:
             stream.flush()
             os.fsync(stream.fileno())  # a rename may be on the disk before what it names, when the power fails
         partial.replace(path)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let others who want the same folder alone wait meanwhile, as far as the file system can."""
+        path = self._root / LOCK
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            with suppress(OSError):  # some that are mounted from elsewhere have no locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
 
 class HadoopFolder:
@@ -118,6 +134,10 @@ class HadoopFolder:
         self._files.delete(path, False)
         if not self._files.rename(partial, path):  # Hadoop's way to say that it failed
             raise CheckpointError(f"{self._root}/{name} cannot be written: {self._root}/{name}.partial is not renamed")
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Let nobody wait: Hadoop's file systems have no locks."""
+        return nullcontext()
 
 
 def is_local(location: str) -> bool:
@@ -222,10 +242,12 @@ def hold(files: Folder, location: str, jvm: int) -> Iterator[State]:
     Raises:
         CheckpointError: another job on this machine holds it and does not end, or it is damaged.
     """
-    _await_holder(files, location, jvm)
-    past = inspect(files, location)
-    suspect = {"since": past.since, "until": past.last_replayed} if past.last_replayed >= 0 else {}
-    files.write(LEASE, json.dumps({"host": socket.gethostname(), "pid": jvm, "birth": processes.birth(jvm), **suspect}))
+    with files.alone():
+        _await_holder(files, location, jvm)
+        past = inspect(files, location)
+        suspect = {"since": past.since, "until": past.last_replayed} if past.last_replayed >= 0 else {}
+        lease = {"host": socket.gethostname(), "pid": jvm, "birth": processes.birth(jvm), **suspect}
+        files.write(LEASE, json.dumps(lease))
     yield past
     committed = _highest(files, "commits")
     settled = committed >= past.last_replayed

@@ -5,6 +5,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from contextlib import suppress
 
 import psutil
@@ -251,6 +253,36 @@ def test_second_job_is_refused_while_the_first_lives(files, location, monkeypatc
         checkpoint.hold(files, location, os.getppid()),
     ):
         pass
+
+
+def test_of_two_that_start_in_the_same_moment_one_is_refused(location, monkeypatch):
+    """Neither sees the other's note when it looks."""
+    inspect, end = checkpoint.inspect, threading.Event()
+
+    def slow(*given):
+        time.sleep(0.5)
+        return inspect(*given)
+
+    monkeypatch.setattr(checkpoint, "inspect", slow)
+    monkeypatch.setattr(checkpoint, "PATIENCE", 0.3)
+    outcomes = []
+
+    def start(process):
+        try:
+            with checkpoint.hold(checkpoint.LocalFolder(location), location, process):
+                outcomes.append("runs")
+                end.wait(20)
+        except CheckpointError:
+            outcomes.append("refused")
+            end.set()
+
+    starts = [threading.Thread(target=start, args=(process,)) for process in (os.getpid(), os.getppid())]
+    for one in starts:
+        one.start()
+    for one in starts:
+        one.join()
+
+    assert sorted(outcomes) == ["refused", "runs"]
 
 
 def test_start_waits_for_a_dying_holder(files, location):
