@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import yaml
 
-from streamscore import config, topics
+from streamscore import config, score_stream, seed_topic, topics
 from streamscore.config import CONF_DIR
 from streamscore.config.keys import Config
 from streamscore.errors import ConfigError
@@ -232,6 +232,10 @@ def test_unencrypted_broker_off_loopback_is_refused_unless_asked_for():
     assert "without encryption" in refused("kafka.bootstrap_servers=broker:9092")
     assert config.load("local", ["kafka.bootstrap_servers=broker:9092", "kafka.insecure=true"])
     assert config.load("local", ["kafka.bootstrap_servers=broker:9093", "kafka.options.security.protocol=SSL"])
+    for protocol in ("SASL_PLAINTEXT", "sasl_plaintext", "plaintext"):
+        assert "without encryption" in refused(
+            "kafka.bootstrap_servers=broker:9092", f"kafka.options.security.protocol={protocol}"
+        )
 
 
 def test_unencrypted_elasticsearch_off_loopback_is_refused_unless_asked_for():
@@ -349,3 +353,15 @@ def test_kafka_option_that_only_the_client_can_judge_is_told_in_one_line(option,
     kafka = config.load("local", options).kafka
     with pytest.raises(ConfigError, match=re.escape(message)):
         topics.names(kafka, 1.0)
+
+
+def test_option_is_taken_as_it_was_typed():
+    """Not as YAML has it: a comment, a date, a number, a list."""
+    for text in ("/data/run #3", "/data/a: b", "/data/[x]", "/data/é"):
+        assert score_stream.parse(["--checkpoint", text]).config.stream.checkpoint == text
+    for text in ("2024-01-15", "2024-02-30", "0", "on"):
+        assert seed_topic.parse(["--label-column", text]).config.seed.label_column == text
+    told = seed_topic.parse(["--limit", "5", "--rate", "2.5", "--label-column", "null", "--resume"]).config.seed
+
+    assert (told.limit, told.rate, told.label_column, told.resume) == (5, 2.5, None, True)
+    assert "seed.limit" in refused("seed.limit=2024-02-30")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,9 @@ def kibana_import(
     """Put the dashboard, its data views and the alert rule into a Kibana; again to bring them up to date."""
     from streamscore.kibana import importer
 
-    chosen = [f"kibana.{key}={value}" for key, value in (("url", url), ("space", space)) if value is not None]
+    chosen = [
+        f"kibana.{key}={json.dumps(value)}" for key, value in (("url", url), ("space", space)) if value is not None
+    ]
     settings = configuration.load(config, [*set, *chosen])
     for change in importer.run(settings, with_alert=alert):
         typer.echo(str(change))

@@ -90,7 +90,7 @@ class Kafka(_Section):
 
     @model_validator(mode="after")
     def _encrypted_off_loopback(self) -> Kafka:
-        protocol = self.client_options().get("security.protocol", "PLAINTEXT")
+        protocol = self.client_options().get("security.protocol", "PLAINTEXT").upper()  # to the clients it is the same
         far = [host for host, _ in self.addresses() if not is_loopback(host)]
         if far and protocol.endswith("PLAINTEXT") and not self.insecure:
             raise ValueError(
