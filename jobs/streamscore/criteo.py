@@ -88,6 +88,7 @@ def split_table(data: DataFrame, name: str, test_rows: int) -> tuple[DataFrame, 
     """
     counts = data.agg(
         F.count("*").alias("rows"),
+        F.min(ROW).alias("first"),
         F.count_if(F.col(ROW).isNull()).alias("placeless"),
         F.count_if(_wrong_label()).alias("mislabelled"),
     ).collect()[0]
@@ -100,6 +101,11 @@ def split_table(data: DataFrame, name: str, test_rows: int) -> tuple[DataFrame, 
         )
     last = data.select(ROW).orderBy(F.desc(ROW)).limit(test_rows)
     boundary = last.agg(F.min(ROW)).collect()[0][0]
+    if boundary == counts["first"]:
+        raise InputError(
+            f"{name}: no row comes before those that share their place in the order with the last {test_rows:,}, which "
+            "are held out: choose a finer train.order_column, or smaller train.test_rows"
+        )
     return data.filter(F.col(ROW) < boundary), data.filter(F.col(ROW) >= boundary)
 
 
@@ -151,7 +157,8 @@ def balance(data: DataFrame) -> DataFrame:
     """Keep about as many rows without a click as with one, the same ones each time."""
     counts = {row[LABEL]: row["count"] for row in data.groupBy(LABEL).count().collect()}
     share = min(1.0, counts.get(1.0, 0) / max(1, counts.get(0.0, 0)))
-    lot = F.pmod(F.xxhash64(ROW), F.lit(1_000_000)) / 1_000_000
+    # Rows of a table may share their place in the order: a whole day must not stay or go together.
+    lot = F.pmod(F.xxhash64(ROW, *INTEGERS, *CATEGORIES), F.lit(1_000_000)) / 1_000_000
     return data.filter((F.col(LABEL) == 1.0) | (lot < share))
 
 

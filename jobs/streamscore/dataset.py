@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from streamscore import sources
 from streamscore.config import Config, Seed
-from streamscore.errors import InputError
+from streamscore.errors import InputError, reason
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,6 +46,8 @@ class Rows:
 
     data: DataFrame
     count: int
+    total: int
+    """Rows of the whole data set; ``count`` of them, the first ones, are wanted."""
     digest: str
     """12 hexadecimal digits that stand for the rows and their order, whatever the files are called."""
 
@@ -61,7 +63,7 @@ def check_footer(settings: Seed, fields: Sequence[Field] = ()) -> None:
         InputError: it is absent, not parquet or empty, or has other columns or types than needed.
     """
     source = settings.source
-    if "://" in source or sources.is_delta(source):
+    if ":/" in source or sources.is_delta(source):
         return  # Spark looks at these
     import pyarrow as pa
     import pyarrow.dataset as pads
@@ -96,6 +98,8 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
     Raises:
         InputError: it cannot be read, is empty, has other columns or types than needed, or a row without features.
     """
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
     found = sources.data_set(spark, settings.source)
@@ -117,7 +121,7 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
         _row_index(settings.source).alias("index"),
     )
     # One pass gives each file's length, for the numbers, and its content's hash, for the digest.
-    files = (
+    counted = (
         placed.groupBy("file")
         .agg(
             F.count("*").alias("count"),
@@ -125,8 +129,11 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
             F.min(F.when(F.col("features").isNull(), F.col("index"))).alias("bad"),
         )
         .orderBy("file")
-        .collect()
     )
+    try:
+        files = counted.collect()
+    except (PySparkException, Py4JJavaError) as error:
+        raise InputError(f"{settings.source}: cannot be read: {reason(error)}") from None
     before = 0
     starts = []
     for row in files:
@@ -148,7 +155,7 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
     if settings.limit is not None and settings.limit < count:
         count = settings.limit
         data = data.filter(F.col(NUMBER) < count)
-    return Rows(data, count, hashlib.sha256(told.encode()).hexdigest()[:12])
+    return Rows(data, count, before, hashlib.sha256(told.encode()).hexdigest()[:12])
 
 
 def records(rows: Rows, config: Config, rounds: range) -> DataFrame:
@@ -157,7 +164,7 @@ def records(rows: Rows, config: Config, rounds: range) -> DataFrame:
 
     its = F.lit(rounds[0]) if len(rounds) == 1 else F.explode(F.sequence(F.lit(rounds[0]), F.lit(rounds[-1])))
     repeated = rows.data.select("*", its.alias("round"))
-    number = F.col(NUMBER) + F.col("round") * F.lit(rows.count).cast("long")
+    number = F.col(NUMBER) + F.col("round") * F.lit(rows.total).cast("long")  # the same, however many are wanted
     key = F.encode(F.concat_ws("-", F.lit(rows.digest), number.cast("string")), "UTF-8")
     value = _message(F.col("label"), F.col("features"), config)
     header = F.struct(F.lit("id").alias("key"), F.col("key").alias("value"))

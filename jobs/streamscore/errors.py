@@ -5,6 +5,12 @@ A message names the offender and the way out; the command line prints it without
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+_LOST_TASK: Final = re.compile(r"^.*most recent failure: Lost task .*?\(TID .*?\) \(.*?\): ")
+"""What Spark says of a task before it says what happened to it."""
+
 
 class StreamscoreError(Exception):
     """Root of all errors raised on purpose."""
@@ -81,4 +87,5 @@ class CheckError(StreamscoreError):
 def reason(error: Exception) -> str:
     """Return the line that says why, from an exception that may have a JVM's stack trace in it."""
     first, *others = str(error).strip().splitlines() or [type(error).__name__]
-    return others[0].removeprefix(": ") if first.startswith("An error occurred while calling") and others else first
+    line = others[0].removeprefix(": ") if first.startswith("An error occurred while calling") and others else first
+    return _LOST_TASK.sub("", line)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from streamscore import dataset, options, runner, sinks, sources, topics
 from streamscore.config import Config
 from streamscore.console import log, step
-from streamscore.errors import ServerError
+from streamscore.errors import ServerError, reason
 from streamscore.options import Arguments, Option
 from streamscore.pacing import send_paced
 
@@ -66,6 +66,8 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
         InputError: the data set cannot be used.
         ServerError: the broker did not take the messages.
     """
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
     settings = config.seed
@@ -82,8 +84,11 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     started = time.monotonic()
     if settings.rate is None:
         records = _records(rows, config, range(settings.repeat), there)
-        with _counted(config, wanted):
-            sinks.write_topic(records.withColumn("topic", F.lit(config.kafka.topics.input)), config.kafka)
+        try:
+            with _counted(config, wanted):
+                sinks.write_topic(records.withColumn("topic", F.lit(config.kafka.topics.input)), config.kafka)
+        except (PySparkException, Py4JJavaError) as error:
+            raise ServerError(topics.not_taken(config.kafka.topics.input, reason(error))) from None
     else:
         send_paced(_in_order(rows, config, there), wanted, settings.rate, config)
     seconds = time.monotonic() - started
@@ -121,7 +126,8 @@ def _there(spark: SparkSession, rows: dataset.Rows, config: Config) -> DataFrame
     key = F.col("key").cast("string")
     number = F.substring_index(key, "-", -1).cast("long")
     keys = sources.topic(spark, config.kafka, config.kafka.topics.input).select("key")
-    ours = key.startswith(f"{rows.digest}-") & (number < rows.count * config.seed.repeat)
+    ours = key.startswith(f"{rows.digest}-") & (number < rows.total * config.seed.repeat)
+    ours &= number % rows.total < rows.count
     return keys.filter(ours).distinct()
 
 

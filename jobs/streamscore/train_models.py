@@ -66,7 +66,7 @@ def check(config: Config) -> None:
                 "rows follow each other, train.order_column"
             )
         return
-    if path is not None and "://" not in path and not Path(path).is_file():
+    if path is not None and ":/" not in path and not Path(path).is_file():
         raise InputError(
             f"train.path: no file at {path}. Criteo's data are brought by their user: train.txt of the Kaggle Display "
             "Advertising Challenge, or its sample dac_sample.txt"
@@ -75,10 +75,12 @@ def check(config: Config) -> None:
 
 def fingerprint(config: Config) -> str:
     """Return a digest of all that decides a training's result: equal fingerprints, equal models."""
+    path = None if config.train.path is None else Path(config.train.path)
     told = {
         "version": __version__,
         "manifest": MANIFEST_FORMAT,
         "train": config.train.model_dump(mode="json", exclude={"output"}),
+        "file": [path.stat().st_size, path.stat().st_mtime_ns] if path is not None and path.is_file() else None,
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -6,6 +6,7 @@ import socket
 import time
 
 import pytest
+from confluent_kafka.admin import NewTopic
 from pyspark.ml.linalg import Vectors
 
 from streamscore import dataset, pacing, seed_topic, sources, topics
@@ -51,7 +52,38 @@ def test_limit_and_repeat(spark, own, source, consume):
     config = own(f"seed.source={source}", "seed.limit=20", "seed.repeat=3")
     run(spark, config)
 
-    assert sorted(numbers(consume(config.kafka, config.kafka.topics.input))) == list(range(60))
+    assert sorted(numbers(consume(config.kafka, config.kafka.topics.input))) == [
+        round_ * 5000 + row for round_ in range(3) for row in range(20)
+    ]
+
+
+def test_key_stands_for_one_row_whatever_the_limit(spark, own, source, consume):
+    """What a smaller run has sent in its second round is not taken for later rows of the first."""
+    config = own(f"seed.source={source}", "seed.limit=20", "seed.repeat=2")
+    run(spark, config)
+    whole = config.model_copy(update={"seed": config.seed.model_copy(update={"limit": None, "resume": True})})
+    summary = run(spark, whole.model_copy(update={"seed": whole.seed.model_copy(update={"repeat": 1})}))
+    records = consume(config.kafka, config.kafka.topics.input)
+    values = {numbers([record])[0]: json.loads(record[1])["features"]["values"][0] for record in records}
+
+    assert summary["sent"] == 4980
+    assert len(records) == len(values) == 5020
+    assert all(value == number % 5000 for number, value in values.items())
+
+
+def test_topic_that_does_not_take_a_message_is_told_in_one_line(spark, own, source):
+    """At full speed as at a pace."""
+    config = own(f"seed.source={source}", "seed.limit=1")  # several the client would send again, in smaller batches
+    small = NewTopic(config.kafka.topics.input, 1, 1, config={"max.message.bytes": "50"})
+    client = topics.admin(config.kafka)
+    client.create_topics([small])[config.kafka.topics.input].result()
+    for rate in (None, 10_000.0):
+        paced = config.model_copy(update={"seed": config.seed.model_copy(update={"rate": rate})})
+        with pytest.raises(ServerError, match="did not take every message: .* Run again with --resume") as caught:
+            run(spark, paced)
+
+        assert len(str(caught.value).splitlines()) == 1
+        assert "Lost task" not in str(caught.value)
 
 
 def test_first_message_of_a_million_rounds_goes_out_at_once(spark, own, source, monkeypatch):

@@ -165,3 +165,15 @@ def test_place_that_spark_cannot_reach_is_told_in_one_line(spark, make_config):
         train_models.read(spark, make_config(), "nosuch://bucket/x")
 
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_another_file_under_the_same_name_is_another_training(own, tmp_path):
+    """The demo takes up models of equal fingerprints."""
+    file = tmp_path / "train.txt"
+    file.write_text("one")
+    config = own("train.data=criteo", f"train.path={file}")
+    before = train_models.fingerprint(config)
+    assert train_models.fingerprint(config) == before
+    file.write_text("another")
+
+    assert train_models.fingerprint(config) != before

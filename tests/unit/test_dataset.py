@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.ml.linalg import SparseVector, Vectors
 
-from streamscore import dataset
+from streamscore import dataset, train_models
 from streamscore.errors import InputError
 
 VECTOR = pa.struct(
@@ -186,7 +186,7 @@ def test_repeat_goes_on_with_the_numbers(spark, make_config, folder):
     """No two messages share a key."""
     found = texts(spark, make_config, folder, "seed.repeat=3", "seed.limit=4")
 
-    assert [key.split("-")[1] for key, _ in found] == [str(n) for n in range(12)]
+    assert [key.split("-")[1] for key, _ in found] == [str(10 * (n // 4) + n % 4) for n in range(12)]
     assert [value["features"]["values"] for _, value in found] == [[float(n % 4)] for n in range(12)]
 
 
@@ -290,5 +290,22 @@ def test_place_that_spark_cannot_reach_is_told_in_one_line(spark, make_config):
     """No connector for it, wrong credentials, no such bucket: Java says why."""
     with pytest.raises(InputError, match="nosuch://bucket/x: cannot be read as parquet: .*nosuch") as caught:
         dataset.numbered(spark, make_config("seed.source=nosuch://bucket/x").seed)
+
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("address", ["dbfs:/Volumes/a/b.parquet", "file:/a.parquet", "s3a://bucket/a.parquet"])
+def test_address_is_left_to_spark(make_config, address):
+    """Also one with a single slash."""
+    dataset.check_footer(make_config(f"seed.source={address}").seed)
+    train_models.check(make_config("train.data=criteo", f"train.path={address}"))
+
+
+def test_files_of_other_types_than_the_first_are_told_in_one_line(spark, make_config, tmp_path):
+    """The footer that was looked at was fine."""
+    for number, label in enumerate((pa.array([1.0]), pa.array(["x"]))):
+        parquet(tmp_path / f"{number}.parquet", label=label, features=pa.array(["(1,[],[])"]))
+    with pytest.raises(InputError, match=f"{tmp_path}: cannot be read") as caught:
+        dataset.numbered(spark, make_config(f"seed.source={tmp_path}").seed)
 
     assert len(str(caught.value).splitlines()) == 1
