@@ -16,7 +16,7 @@ from streamscore import checkpoint, index, registry, submit, topics, train_model
 from streamscore.config import Config
 from streamscore.console import log, terminal
 from streamscore.dashboard import server as page_server
-from streamscore.errors import CheckError, ConfigError, SetupError, StreamError
+from streamscore.errors import CheckError, CheckpointError, ConfigError, SetupError, StreamError
 from streamscore.local import stack
 from streamscore.local.process import tail
 
@@ -124,7 +124,8 @@ def _trained(config: Config) -> bool:
     except (OSError, ValueError):
         return False
     return (
-        figures.get("fingerprint") == train_models.fingerprint(config)
+        (config.train.path is None or Path(config.train.path).is_file())  # else nobody knows whether it has changed
+        and figures.get("fingerprint") == train_models.fingerprint(config)
         and (folder / train_models.TEST_SET).is_file()
         and all(registry.exists(config, model.uri) for model in config.models if model.uri.startswith("models:/"))
     )
@@ -133,17 +134,27 @@ def _trained(config: Config) -> bool:
 def _reset(config: Config) -> None:
     """Begin with empty topics, an empty index and a new checkpoint, so that at the end every record counts."""
     names, location = config.kafka.topics, config.stream.checkpoint
-    checkpoint.require_topic(checkpoint.folder(location), location, names.input)
+    files = checkpoint.folder(location)
+    checkpoint.require_topic(files, location, names.input)
+    holder = checkpoint.holder(files)
+    if holder is not None:
+        raise CheckpointError(
+            f"process {holder} scores from {location}, and the demo begins with an empty one: stop that job first"
+        )
     topics.delete(config.kafka, names.input, names.predictions, names.rejected)
     index.delete(config.elasticsearch)
-    shutil.rmtree(location, ignore_errors=True)
+    shutil.rmtree(_local(location), ignore_errors=True)
     topics.ensure(config.kafka, names.input)
+
+
+def _local(location: str) -> Path:
+    return Path(location.removeprefix("file://"))
 
 
 def _comes_up(config: Config, scorer: subprocess.Popen[bytes]) -> bool:
     """Wait until the job's query has made its checkpoint; False if the job ends before."""
     # Two JVMs that start together take twice as long: the seeder's comes after.
-    made = Path(config.stream.checkpoint) / "metadata"
+    made = _local(config.stream.checkpoint) / "metadata"
     while scorer.poll() is None:
         if made.exists():
             return True

@@ -139,7 +139,8 @@ def _past(config: Config) -> Found:
     files = checkpoint.folder(location)
     past = checkpoint.inspect(files, location)
     checkpoint.require_topic(files, location, config.kafka.topics.input)
-    if config.elasticsearch.enabled and not index.compare(config.elasticsearch):
+    search = config.elasticsearch
+    if search.enabled and not config.stream.new_checkpoint and search.index not in index.compare(search):
         known = index.checkpoint_of(config.elasticsearch, config.kafka.topics.input)
         if known is not None and known != past.query:
             yield (

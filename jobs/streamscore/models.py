@@ -163,6 +163,7 @@ def sign(
     Raises:
         ModelError: the gate would refuse this folder even with a manifest.
     """
+    folder = folder.resolve()
     (folder / MANIFEST).unlink(missing_ok=True)
     model = Model(name="model", uri=str(folder), trust="unsigned")
     found = _Found(LocalFiles(folder), _as_spark_takes(folder), str(folder), None)

@@ -232,7 +232,9 @@ def _imported() -> Any:
     warnings.filterwarnings("ignore", module="mlflow")
     import mlflow
     import mlflow.spark
+    import mlflow.store.db.utils
 
+    mlflow.store.db.utils.MAX_RETRY_COUNT = 4  # by default a database that is away is asked for 100 s, without a word
     return mlflow
 
 
@@ -241,6 +243,7 @@ def _mlflow(config: Config) -> Iterator[Any]:
     """Give the mlflow module, set up for the configured server and quiet, and translate its errors."""
     mlflow = _imported()
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     for noisy in ("mlflow", "alembic", "mlflow.store.db.utils", "mlflow.tracking"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -254,8 +257,8 @@ def _mlflow(config: Config) -> Iterator[Any]:
             mlflow.set_registry_uri("databricks-uc")
         try:
             yield mlflow
-        except MlflowException as error:
-            raise ServerError(without_passwords(f"MLflow at {uri}: {error.message.splitlines()[0]}")) from None
+        except (MlflowException, SQLAlchemyError) as error:
+            raise ServerError(without_passwords(f"MLflow at {uri}: {str(error).splitlines()[0]}")) from None
         finally:
             # It writes the environment too, where the next configuration would find it. None is its own default again.
             mlflow.set_tracking_uri(before)

@@ -79,15 +79,15 @@ def read(kafka: Kafka) -> Iterator[Rejected]:
 
 
 def find(kafka: Kafka, event_id: str) -> Rejected:
-    """Return one rejected message.
+    """Return one rejected message; of several of its id, after a new beginning, the newest.
 
     Raises:
         InputError: the topic holds no message of that id.
         ServerError: no broker answers, or the topic does not exist.
     """
-    for message in read(kafka):
-        if message.event_id == event_id:
-            return message
+    found = [message for message in read(kafka) if message.event_id == event_id]
+    if found:
+        return max(found, key=lambda message: message.timestamp)
     raise InputError(f"no rejected message has the id {event_id}: `streamscore rejected list` shows those there are")
 
 
@@ -106,6 +106,8 @@ def replay(kafka: Kafka, wanted: list[Rejected], value: bytes | None = None) -> 
         InputError: the content of a message is not there to be sent; none is sent.
         ServerError: the broker did not take a message.
     """
+    from confluent_kafka import KafkaException
+
     absent = [message.event_id for message in wanted if value is None and not message.is_kept]
     if absent:
         raise InputError(
@@ -143,6 +145,10 @@ def replay(kafka: Kafka, wanted: list[Rejected], value: bytes | None = None) -> 
                 break
             except BufferError:  # the client holds as much as it will until the broker has taken some
                 producer.poll(1.0)
+            except KafkaException as error:
+                raise ServerError(
+                    f"the topic {kafka.topics.input!r} does not take {message.event_id}: {error.args[0].str()}"
+                ) from None
         producer.poll(0)
         sent += 1
     left = producer.flush(60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -55,9 +56,9 @@ def reported() -> Iterator[None]:
             )
         )
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in {errno.ENOSPC, errno.EDQUOT}:  # writing names no file
             raise
-        _fail(SetupError(f"{error.filename}: {error.strerror}"))
+        _fail(SetupError(": ".join(filter(None, [error.filename, error.strerror]))))
     except KeyboardInterrupt:
         sys.exit(130)
 

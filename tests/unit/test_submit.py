@@ -1,5 +1,7 @@
 """The spark-submit line: the locked jars, one way to write it, and no secret."""
 
+import subprocess
+
 from streamscore import coordinates, decoder, submit
 from streamscore.local import artifacts
 
@@ -46,6 +48,8 @@ def test_without_a_master_the_line_names_none(make_config):
 def test_shown_line_is_one_option_a_line_and_quoted():
     """It can be copied into a shell."""
     assert submit.shown(["s", "--conf", "a=b c", "--x"]) == "s \\\n  --conf 'a=b c' \\\n  --x"
+    line = submit.shown(["printf", "%s\n", "a=b --c", "--d=e f"])
+    assert subprocess.run(["bash", "-c", line], stdout=subprocess.PIPE, check=True).stdout == b"a=b --c\n--d=e f\n"
 
 
 def test_cluster_line_has_every_coordinate_and_every_exclusion():

@@ -241,12 +241,11 @@ def _java() -> str:
 
 
 def _answers(name: str, address: str, ask: Callable[[], str]) -> bool:
-    """Print what a server says of itself, or that it does not answer, and tell whether it did."""
+    """Print what a server says of itself, or why it does not, and tell whether it did."""
     try:
         said = ask()
     except ServerError as error:
-        log.debug("%s", error)
-        typer.echo(f"{name:<14} does not answer at {address}")
+        typer.echo(f"{name:<14} {error}")
         return False
     typer.echo(f"{name:<14} answers at {address}, {said}")
     return True

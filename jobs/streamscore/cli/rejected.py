@@ -11,6 +11,7 @@ import typer
 from streamscore import config as configuration
 from streamscore.cli.options import ConfigOption, SetOption
 from streamscore.errors import ConfigError
+from streamscore.schema import REASONS
 
 app = typer.Typer(name="rejected", help="What could not be scored.", no_args_is_help=True)
 
@@ -25,6 +26,7 @@ def rejected_list(
     """List rejected messages: how many of each reason, and the newest ones."""
     from streamscore import rejected as topic
 
+    _require_known(reason)
     found = [
         message for message in topic.read(configuration.load(config, set).kafka) if reason in {None, message.reason}
     ]
@@ -68,6 +70,7 @@ def rejected_replay(
     ids = event_ids or []
     if bool(ids) == bool(reason) or (value is not None and len(ids) != 1):
         raise ConfigError("give ids or --reason, not both; --value goes with exactly one id")
+    _require_known(reason)
     kafka = configuration.load(config, set).kafka
     if ids:
         wanted = [topic.find(kafka, event_id) for event_id in ids]
@@ -77,4 +80,11 @@ def rejected_replay(
         if len(found) > len(wanted):
             typer.echo(f"{len(found) - len(wanted)} were too large to be kept: see `streamscore rejected list`")
     sent = topic.replay(kafka, wanted, None if value is None else value.read_bytes())
-    typer.echo(f"sent {sent} of {len(wanted)}; the others were sent before")
+    others = "; the others were sent before" if sent < len(wanted) else ""
+    typer.echo(f"sent {sent} of {len(wanted)}{others}")
+
+
+def _require_known(reason: str | None) -> None:
+    """Refuse a reason for which no message is ever rejected."""
+    if reason is not None and reason not in REASONS:
+        raise ConfigError(f"--reason {reason}: there is no such reason; there are {', '.join(REASONS)}")

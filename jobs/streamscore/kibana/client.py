@@ -99,6 +99,8 @@ class Kibana:
             raise ServerError(
                 f"no Kibana answers at {self._root} ({_reason(error)}): is it running? See kibana.url, or --url"
             ) from None
+        except OSError as error:  # of a file that it was told to read
+            raise ServerError(f"no secure connection to Kibana at {self._root} ({error}): see kibana.ca_file") from None
         if answer.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise ServerError(
                 f"Kibana at {self._root} refuses the credentials ({answer.status_code}, {method} {path}): see "
