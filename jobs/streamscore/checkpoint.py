@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from streamscore import processes
 from streamscore.console import log
-from streamscore.errors import CheckpointError, ServerError, reason
+from streamscore.errors import CheckpointError, ServerError, told_in_one_line
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -156,13 +156,9 @@ def folder(location: str, spark: SparkSession | None = None) -> Folder:
         return LocalFolder(location)
     if spark is None:
         raise CheckpointError(f"{location}: only Spark reaches this file system")
-    from py4j.protocol import Py4JJavaError
-
-    try:
+    with told_in_one_line(ServerError, f"the checkpoint {location} cannot be reached"):
         files = HadoopFolder(spark, location)
         files.names("")  # most connect with the first question only
-    except Py4JJavaError as error:
-        raise ServerError(f"the checkpoint {location} cannot be reached: {reason(error)}") from None
     return files
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from streamscore import sources
 from streamscore.config import Config, Seed
-from streamscore.errors import InputError, reason
+from streamscore.errors import InputError, told_in_one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -98,8 +98,6 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
     Raises:
         InputError: it cannot be read, is empty, has other columns or types than needed, or a row without features.
     """
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
     found = sources.data_set(spark, settings.source)
@@ -130,10 +128,8 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
         )
         .orderBy("file")
     )
-    try:
+    with told_in_one_line(InputError, f"{settings.source}: cannot be read"):
         files = counted.collect()
-    except (PySparkException, Py4JJavaError) as error:
-        raise InputError(f"{settings.source}: cannot be read: {reason(error)}") from None
     before = 0
     starts = []
     for row in files:

@@ -6,6 +6,8 @@ A message names the offender and the way out; the command line prints it without
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 _LOST_TASK: Final = re.compile(r"^.*most recent failure: Lost task .*?\(TID .*?\) \(.*?\): ")
@@ -89,3 +91,21 @@ def reason(error: Exception) -> str:
     first, *others = str(error).strip().splitlines() or [type(error).__name__]
     line = others[0].removeprefix(": ") if first.startswith("An error occurred while calling") and others else first
     return _LOST_TASK.sub("", line)
+
+
+@contextmanager
+def told_in_one_line(kind: type[StreamscoreError], problem: str, way_out: str = "") -> Iterator[None]:
+    """Raise an error of ours in the place of one of Spark's, or of a file system's that Spark asks.
+
+    Args:
+        kind: the error to raise.
+        problem: what could not be done, the beginning of the message.
+        way_out: the end of the message.
+    """
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        raise kind(f"{problem}: {reason(error)}{way_out}") from None

@@ -78,7 +78,9 @@ class _Outbox:
     def poll(self, seconds: float = 0.0) -> None:
         self._producer.poll(seconds)
         if self._failure is not None:
-            raise ServerError(topics.not_taken(self._topic, self._failure))
+            raise ServerError(
+                f"the topic {self._topic!r} did not take every message: {self._failure}. Run again with --resume"
+            )
 
     def flush(self) -> None:
         left = self._producer.flush(60)

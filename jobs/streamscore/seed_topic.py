@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from streamscore import dataset, options, runner, sinks, sources, topics
 from streamscore.config import Config
 from streamscore.console import log, step
-from streamscore.errors import ServerError, reason
+from streamscore.errors import ServerError, told_in_one_line
 from streamscore.options import Arguments, Option
 from streamscore.pacing import send_paced
 
@@ -66,8 +66,6 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
         InputError: the data set cannot be used.
         ServerError: the broker did not take the messages.
     """
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
     settings = config.seed
@@ -84,11 +82,10 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     started = time.monotonic()
     if settings.rate is None:
         records = _records(rows, config, range(settings.repeat), there)
-        try:
-            with _counted(config, wanted):
-                sinks.write_topic(records.withColumn("topic", F.lit(config.kafka.topics.input)), config.kafka)
-        except (PySparkException, Py4JJavaError) as error:
-            raise ServerError(topics.not_taken(config.kafka.topics.input, reason(error))) from None
+        topic = config.kafka.topics.input
+        problem = f"the topic {topic!r} did not take every message"
+        with told_in_one_line(ServerError, problem, ". Run again with --resume"), _counted(config, wanted):
+            sinks.write_topic(records.withColumn("topic", F.lit(topic)), config.kafka)
     else:
         send_paced(_in_order(rows, config, there), wanted, settings.rate, config)
     seconds = time.monotonic() - started

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from streamscore import faults, index, messages, topics
 from streamscore.config import Config, Delta, Elasticsearch, Kafka
 from streamscore.console import log
-from streamscore.errors import ServerError, reason
+from streamscore.errors import ServerError, told_in_one_line
 from streamscore.schema import DOCUMENT_ID, TABLE_ROW
 from streamscore.session import STORE_PASSWORD
 from streamscore.sources import delta_table, kafka_options, topics_since
@@ -285,15 +285,10 @@ def prepare_table(spark: SparkSession, settings: Delta) -> None:
     Raises:
         ServerError: it cannot be written.
     """
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
     if settings.table is None:
         return
-    try:
+    with told_in_one_line(ServerError, f"the Delta table {settings.table} does not take the outcomes"):
         append(spark.createDataFrame([], TABLE_ROW), settings)
-    except (PySparkException, Py4JJavaError) as error:
-        raise ServerError(f"the Delta table {settings.table} does not take the outcomes: {reason(error)}") from None
 
 
 def _trusted(store: Path | None) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamscore.config import Config, Delta, Kafka
-from streamscore.errors import InputError, reason
+from streamscore.errors import InputError, told_in_one_line
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -80,11 +80,6 @@ def data_set(spark: SparkSession, source: str) -> DataFrame:
     Raises:
         InputError: Spark cannot read it.
     """
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
     kind = "delta" if is_delta(source) else "parquet"
-    try:
+    with told_in_one_line(InputError, f"{source}: cannot be read as {kind}"):
         return spark.read.format(kind).load(source.removeprefix("delta:"))
-    except (PySparkException, Py4JJavaError) as error:
-        raise InputError(f"{source}: cannot be read as {kind}: {reason(error)}") from None

@@ -13,7 +13,7 @@ from streamscore import decoder, faults, index, messages, scoring, session, sour
 from streamscore.config import Config
 from streamscore.config.fields import ddl
 from streamscore.console import log, terminal
-from streamscore.errors import StreamError, reason
+from streamscore.errors import StreamError, told_in_one_line
 from streamscore.session import StopRequest
 from streamscore.sinks import BatchWriter, StatusWriter
 from streamscore.totals import Totals
@@ -78,9 +78,6 @@ class Stream:
         totals.require_few_rejected(config.stream, config.kafka.topics.rejected)
 
     def _start(self, writer: BatchWriter) -> StreamingQuery:
-        from py4j.protocol import Py4JJavaError
-        from pyspark.errors import PySparkException
-
         settings = self.config.stream
         judged = scored_events(self.spark, self.config, writer.models)
         stream = writer.rows(judged).writeStream.queryName(NAME).foreachBatch(writer)
@@ -89,10 +86,8 @@ class Stream:
             stream = stream.trigger(availableNow=True)
         else:
             stream = stream.trigger(processingTime=f"{settings.trigger_seconds * 1000:.0f} milliseconds")
-        try:
+        with told_in_one_line(StreamError, f"no stream can be started from {settings.checkpoint}"):
             query = stream.start()
-        except (PySparkException, Py4JJavaError) as error:
-            raise StreamError(f"no stream can be started from {settings.checkpoint}: {reason(error)}") from None
         if self._ended is not None:
             log.info("going on after a pause of %.1f s", time.monotonic() - self._ended)
         return query

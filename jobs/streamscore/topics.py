@@ -241,11 +241,6 @@ def max_message_bytes(kafka: Kafka, topic: str) -> int:
         return MAX_MESSAGE_BYTES
 
 
-def not_taken(topic: str, reason: str) -> str:
-    """Return what to say when messages for the input topic have not all arrived."""
-    return f"the topic {topic!r} did not take every message: {reason}. Run again with --resume"
-
-
 def delete(kafka: Kafka, *unwanted: str) -> None:
     """Delete topics and wait until they are gone; those that do not exist are passed over.
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from streamscore import __version__, criteo, features, models, options, provenance, registry, runner, sources, synthetic
 from streamscore.config import Config
 from streamscore.console import log, step
-from streamscore.errors import InputError, reason
+from streamscore.errors import InputError, told_in_one_line
 from streamscore.gate.manifest import FORMAT as MANIFEST_FORMAT
 from streamscore.options import Arguments, Option
 from streamscore.registry import RAW, Trained
@@ -186,14 +186,9 @@ def read(spark: SparkSession, config: Config, path: str) -> DataFrame:
     Raises:
         InputError: Spark cannot read it, or a column is missing.
     """
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
     if not sources.is_delta(path):
-        try:
+        with told_in_one_line(InputError, f"train.path: {path} cannot be read"):
             return criteo.read(spark, path)
-        except (PySparkException, Py4JJavaError) as error:
-            raise InputError(f"train.path: {path} cannot be read: {reason(error)}") from None
     return criteo.from_table(sources.data_set(spark, path), path, str(config.train.order_column))
 
 
