@@ -57,7 +57,7 @@ class LocalFolder:
     """A checkpoint on a file system that this machine has mounted."""
 
     def __init__(self, location: str) -> None:
-        self._root = Path(location.removeprefix("file://"))
+        self._root = local_path(location)
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder; none if it does not exist."""
@@ -138,6 +138,11 @@ class HadoopFolder:
     def alone(self) -> AbstractContextManager[None]:
         """Let nobody wait: Hadoop's file systems have no locks."""
         return nullcontext()
+
+
+def local_path(location: str) -> Path:
+    """Return the folder of a checkpoint on a file system that this machine has mounted."""
+    return Path(location.removeprefix("file://"))
 
 
 def is_local(location: str) -> bool:

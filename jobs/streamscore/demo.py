@@ -143,18 +143,14 @@ def _reset(config: Config) -> None:
         )
     topics.delete(config.kafka, names.input, names.predictions, names.rejected)
     index.delete(config.elasticsearch)
-    shutil.rmtree(_local(location), ignore_errors=True)
+    shutil.rmtree(checkpoint.local_path(location), ignore_errors=True)
     topics.ensure(config.kafka, names.input)
-
-
-def _local(location: str) -> Path:
-    return Path(location.removeprefix("file://"))
 
 
 def _comes_up(config: Config, scorer: subprocess.Popen[bytes]) -> bool:
     """Wait until the job's query has made its checkpoint; False if the job ends before."""
     # Two JVMs that start together take twice as long: the seeder's comes after.
-    made = _local(config.stream.checkpoint) / "metadata"
+    made = checkpoint.local_path(config.stream.checkpoint) / "metadata"
     while scorer.poll() is None:
         if made.exists():
             return True

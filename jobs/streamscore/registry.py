@@ -232,24 +232,35 @@ def _imported() -> Any:
     warnings.filterwarnings("ignore", module="mlflow")
     import mlflow
     import mlflow.spark
+
+    return mlflow
+
+
+def _faults(uri: str) -> tuple[type[Exception], ...]:
+    """Return what MLflow raises when a tracking server is away or refuses; a database's errors it lets through."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.db.db_types import DATABASE_ENGINES
+
+    # Of a database only: mlflow-skinny, which is all there is on Databricks, comes without the packages for one.
+    if re.split("[:+]", uri)[0] not in DATABASE_ENGINES:
+        return (MlflowException,)
     import mlflow.store.db.utils
+    from sqlalchemy.exc import SQLAlchemyError
 
     mlflow.store.db.utils.MAX_RETRY_COUNT = 4  # by default a database that is away is asked for 100 s, without a word
-    return mlflow
+    return (MlflowException, SQLAlchemyError)
 
 
 @contextmanager
 def _mlflow(config: Config) -> Iterator[Any]:
     """Give the mlflow module, set up for the configured server and quiet, and translate its errors."""
     mlflow = _imported()
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
     for noisy in ("mlflow", "alembic", "mlflow.store.db.utils", "mlflow.tracking"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     uri = tracking_uri(config)
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    faults = _faults(uri)
     with _address_in_use:
         before = os.environ.get(_TRACKING_URI)
         mlflow.set_tracking_uri(uri)
@@ -257,7 +268,7 @@ def _mlflow(config: Config) -> Iterator[Any]:
             mlflow.set_registry_uri("databricks-uc")
         try:
             yield mlflow
-        except (MlflowException, SQLAlchemyError) as error:
+        except faults as error:
             raise ServerError(without_passwords(f"MLflow at {uri}: {str(error).splitlines()[0]}")) from None
         finally:
             # It writes the environment too, where the next configuration would find it. None is its own default again.

@@ -190,10 +190,10 @@ def require(kafka: Kafka, topic: str) -> None:
     """
     existing = names(kafka)
     if topic not in existing:
+        makers = "`streamscore seed`" if topic == kafka.topics.input else "`streamscore create` or the first `score`"
         raise ServerError(
             f"the topic {topic!r} does not exist at {kafka.bootstrap_servers}; "
-            f"there are: {', '.join(existing) or 'none'}. `streamscore "
-            f"{'seed` makes and fills' if topic == kafka.topics.input else 'create` or the first `score` makes'} it"
+            f"there are: {', '.join(existing) or 'none'}. {makers} makes it"
         )
 
 

@@ -154,8 +154,8 @@ def test_faulty_tables_are_refused(spark, table):
 
 def test_rows_that_share_their_place_are_balanced_and_split(spark, table):
     """A table in the order of days: a day's rows stay together in the split, but not in the lot."""
-    day = table(4000, "id").withColumn("row", F.col("row") % 2).withColumn("label", F.lit(0.0))
-    data = day.withColumn("label", F.when(F.col("I1") % 4 == 0, 1.0).otherwise(0.0))
+    data = table(4000).withColumn("row", F.col("row") % 2)
+    data = data.withColumn("label", F.when(F.col("I1") % 4 == 0, 1.0).otherwise(0.0))
     train, test = criteo.split_table(data, "t", 10)
     counts = {
         row["label"]: row["count"] for row in criteo.balance(train.union(test)).groupBy("label").count().collect()

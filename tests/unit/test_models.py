@@ -3,6 +3,7 @@
 import contextlib
 import random
 import shutil
+import sys
 import threading
 import time
 from pathlib import Path
@@ -348,6 +349,14 @@ def test_database_that_does_not_open_is_told_in_one_line(make_config, tmp_path):
     with pytest.raises(ServerError, match="MLflow at sqlite:///.*unable to open database file"):
         registry.resolve(config, "models:/lr@champion")
     assert time.monotonic() - began < 20
+
+
+def test_registry_needs_no_database_s_packages(make_config, monkeypatch):
+    """On Databricks there is mlflow-skinny, which comes without them."""
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+
+    with pytest.raises(ServerError, match="MLflow at http://127.0.0.1:1: "):
+        registry.resolve(make_config("mlflow.tracking_uri=http://127.0.0.1:1"), "models:/lr@champion")
 
 
 def test_model_in_a_relative_folder_is_signed(spark, small_models, tmp_path, monkeypatch):
