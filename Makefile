@@ -64,7 +64,7 @@ lint: install-dev ## ruff
 
 .PHONY: types
 types: install-dev ## mypy
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers auto
 
 .PHONY: format
 format: install-dev ## let ruff format and mend what it can
@@ -94,6 +94,7 @@ install-dev: $(VENV)/.dev $(VENV)/.wheel
 install-bench: $(VENV)/.bench $(VENV)/.wheel
 
 # Dependencies come from sdists too (pyspark), and these must be built with the locked tools, not with downloaded ones.
+# Python compiles what it imports by itself: compiling all there is takes a fifth of the installation.
 $(VENV)/.build: requirements/build.lock
 	@test -n "$(PYTHON)" || { echo 'streamscore needs Python 3.10 or 3.11: PySpark 3.5 is not tested on others. Name one: make PYTHON=…' >&2; exit 1; }
 	@echo "virtual environment in $(VENV) with $$($(PYTHON) --version)"
@@ -103,11 +104,11 @@ $(VENV)/.build: requirements/build.lock
 
 $(VENV)/.runtime: $(VENV)/.build requirements/runtime.lock
 	@echo 'installing the locked dependencies: some 1.2 GB, a minute or two'
-	$(PIP) install --require-hashes --no-build-isolation -r requirements/runtime.lock
+	$(PIP) install --no-compile --require-hashes --no-build-isolation -r requirements/runtime.lock
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.lock
-	$(PIP) install --require-hashes --no-build-isolation -r requirements/dev.lock
+	$(PIP) install --no-compile --require-hashes --no-build-isolation -r requirements/dev.lock
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.runtime requirements/bench.lock

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 ARTIFACTS = ROOT / ".streamscore" / "artifacts"  # the demo's, so that nothing is fetched twice
 IN_CI = os.environ.get("CI") == "true"
 QUICK_JVM = "-XX:TieredStopAtLevel=1"
-STEADY_JVM = "-XX:Tier4InvocationThreshold=20000 -XX:Tier4MinInvocationThreshold=10000 -XX:Tier4CompileThreshold=40000"
+STEADY_JVM = "-XX:Tier4InvocationThreshold=80000 -XX:Tier4MinInvocationThreshold=40000 -XX:Tier4CompileThreshold=160000"
 
 
 @pytest.fixture(scope="session")

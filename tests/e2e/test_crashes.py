@@ -20,16 +20,25 @@ KILLS = [
     *((point, "kill-python", 2) for point in ("rejected-half", "index-half", "records-half", "committed")),
 ]
 EVENTS_PER_RUN = 300
+STOPS = [
+    (0.0, signal.SIGTERM),
+    (0.4, signal.SIGTERM),
+    (0.9, signal.SIGINT),
+    (1.5, signal.SIGINT),
+    (2.2, signal.SIGTERM),
+    (3.0, signal.SIGTERM),
+]
 
 
 class World:
     """A job of its own: its configuration, the ledger of what was sent to it, and its lives."""
 
-    def __init__(self, config, words, seed):
+    def __init__(self, config, file, seed):
         self.config = config
         self.ledger = oracle.Ledger(seed)
         self.jobs = []
-        self._words = words
+        self._file = file
+        self._words = submit.command("score_stream", config, ["--config", file])
         self._base = submit.prepare(config)
 
     def send(self, count):
@@ -40,6 +49,11 @@ class World:
         """Start the job, with a fault or without."""
         armed = {"STREAMSCORE_TEST_FAULTS": "1", "STREAMSCORE_FAULT": fault} if fault else {}
         self.jobs.append(Job([*self._words, *arguments], env={**environment(), **self._base, **armed}))
+        return self.jobs[-1]
+
+    def start_by_hand(self, *arguments):
+        """Start the job as one does at a terminal."""
+        self.jobs.append(Job(["streamscore", "score", *arguments, "--config", self._file]))
         return self.jobs[-1]
 
     def finish(self):
@@ -70,8 +84,7 @@ def world(make_own, small_models, as_file, tmp_path, jars):
         )
         topics.ensure(config.kafka, config.kafka.topics.input)
         score_stream.check(config)
-        words = submit.command("score_stream", config, ["--config", as_file(config, f"{seed}.yml")])
-        made.append(World(config, words, seed))
+        made.append(World(config, as_file(config, f"{seed}.yml"), seed))
         return made[-1]
 
     yield make
@@ -107,16 +120,17 @@ def test_killed_at_every_point_nothing_is_lost_or_doubled(spark, world, small_mo
         one.judge(spark, small_models)
 
 
-def stopped(world, moments):
-    """Live one life per moment, and a last one."""
-    for moment in moments:
+def stopped(world, stops):
+    """Live one life per stop, and a last one."""
+    for moment, number in stops:
         world.send(600)
-        job = world.start()
+        job = world.start() if number == signal.SIGTERM else world.start_by_hand()
         job.wait_for("scoring the topic")
         time.sleep(moment)
-        job.signal(signal.SIGTERM)
+        job.signal(number)
 
         assert job.wait() == 0, job.output
+        assert f"{number.name}: finishing the batch in flight" in job.output
         assert "summary: events" in job.output
         assert "may have been written before" not in job.output
     world.finish()
@@ -124,9 +138,9 @@ def stopped(world, moments):
 
 @pytest.mark.timeout(1200)
 def test_stopped_at_any_moment_it_ends_in_order(spark, world, small_models):
-    """SIGTERM at six moments: exit code 0, and not even a replay is needed."""
+    """SIGTERM and Ctrl-C at six moments: exit code 0, and not even a replay is needed."""
     worlds = [world(5), world(6)]
-    side_by_side(stopped, worlds, [(0.0, 0.9, 2.2), (0.4, 1.5, 3.0)])
+    side_by_side(stopped, worlds, [STOPS[::2], STOPS[1::2]])
 
     for one in worlds:
         one.judge(spark, small_models)
@@ -178,23 +192,19 @@ def caught_up(config, ledger):
 
 
 @pytest.mark.timeout(900)
-def test_supervisor_starts_the_job_again(spark, world, small_models, as_file):
+def test_supervisor_starts_the_job_again(spark, world, small_models):
     """`score --restart`: the job is killed twice; a stop ends both."""
     one = world(8)
     one.send(500)
-    job = Job(["streamscore", "score", "--restart", "--config", as_file(one.config)])
-    try:
-        for times in (1, 2):
-            job.wait_until(lambda times=times: job.output.count("scoring the topic") == times)
-            time.sleep(1)
-            children = [process for process in job.members()[1:] if "java" in process.name()]
-            children[0].kill()
-        job.wait_until(lambda: caught_up(one.config, one.ledger), 400)
-        job.signal(signal.SIGTERM)
+    job = one.start_by_hand("--restart")
+    for times in (1, 2):
+        job.wait_until(lambda times=times: job.output.count("scoring the topic") == times)
+        time.sleep(1)
+        children = [process for process in job.members()[1:] if "java" in process.name()]
+        children[0].kill()
+    job.wait_until(lambda: caught_up(one.config, one.ledger), 400)
+    job.signal(signal.SIGTERM)
 
-        assert job.wait() == 0, job.output
-        assert job.output.count("starting it again in") == 2
-    finally:
-        if job.lives:
-            job.kill()
+    assert job.wait() == 0, job.output
+    assert job.output.count("starting it again in") == 2
     one.judge(spark, small_models)

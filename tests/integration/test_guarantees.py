@@ -274,7 +274,9 @@ def test_query_that_somebody_else_stops_amid_a_batch_is_no_end_in_order(spark, w
         (query,) = spark.streams.active
         stopping.append(threading.Thread(target=query.stop))
         stopping[0].start()
-        time.sleep(3)
+        while query.isActive:
+            time.sleep(0.1)
+        time.sleep(3)  # it is interrupted, too, by then
 
     with monkeypatch.context() as patched:
         patched.setattr(sinks, "write_topic", written_while_it_is_stopped)
