@@ -13,6 +13,8 @@ from typing import Final
 _LOST_TASK: Final = re.compile(r"^.*most recent failure: Lost task .*?\(TID .*?\) \(.*?\): ")
 """What Spark says of a task before it says what happened to it."""
 
+_REFUSAL: Final = "EsHadoopRemoteException: "
+
 
 class StreamscoreError(Exception):
     """Root of all errors raised on purpose."""
@@ -87,10 +89,23 @@ class CheckError(StreamscoreError):
 
 
 def reason(error: Exception) -> str:
-    """Return the line that says why, from an exception that may have a JVM's stack trace in it."""
+    """Return the line that says what Spark could not do, from an exception that may have a JVM's stack trace in it."""
     first, *others = str(error).strip().splitlines() or [type(error).__name__]
     line = others[0].removeprefix(": ") if first.startswith("An error occurred while calling") and others else first
     return _LOST_TASK.sub("", line)
+
+
+def root_cause(error: Exception) -> str:
+    """Return the line that says what was at the bottom of it, at most 500 characters, from an exception with a JVM's
+    and perhaps a Python's stack trace in it.
+    """
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    refusals = [line for line in lines if _REFUSAL in line]
+    if refusals:  # Elasticsearch's own words say more than the connector's
+        return refusals[0].split(_REFUSAL, 1)[1][:500]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    errors = [line for line in lines if line.startswith(("py4j.protocol", ": ", "pyspark.errors"))]
+    return [lines[0], *errors[-1:], *causes[-1:]][-1][:500]
 
 
 @contextmanager

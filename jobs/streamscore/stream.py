@@ -13,7 +13,7 @@ from streamscore import decoder, faults, index, messages, scoring, session, sour
 from streamscore.config import Config
 from streamscore.config.fields import ddl
 from streamscore.console import log, terminal
-from streamscore.errors import StreamError, told_in_one_line
+from streamscore.errors import StreamError, root_cause, told_in_one_line
 from streamscore.session import StopRequest
 from streamscore.sinks import BatchWriter, StatusWriter
 from streamscore.totals import Totals
@@ -151,24 +151,12 @@ def _raise_fault(query: StreamingQuery, writer: BatchWriter, config: Config) -> 
     fault = query.exception()
     if fault is None or writer.not_started:
         return
-    cause = _cause(str(fault))
     place = f" while writing to {writer.sink}" if writer.sink else ""
     raise StreamError(
-        f"the stream stopped{place}: {cause}\n"
+        f"the stream stopped{place}: {root_cause(fault)}\n"
         "The batch in flight is not committed and will be replayed at the next start. "
         f"Spark's log: {session.log_file(config, NAME)}"
     )
-
-
-def _cause(text: str) -> str:
-    """Return the line that says why, from an exception with a JVM's and a Python's stack trace in it."""
-    lines = [line.strip() for line in text.splitlines()]
-    refusals = [line for line in lines if "EsHadoopRemoteException: " in line]
-    if refusals:  # Elasticsearch's own words say more than the connector's
-        return refusals[0].split("EsHadoopRemoteException: ", 1)[1][:500]
-    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-    errors = [line for line in lines if line.startswith(("py4j.protocol", ": ", "pyspark.errors"))]
-    return (causes[-1] if causes else errors[-1] if errors else lines[0])[:500]
 
 
 @contextmanager
