@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from streamscore import models, registry
 from streamscore.config import Config
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from streamscore.scoring import ServedModel
 
 
+_LONGEST_WAIT: Final = 600.0
+"""Seconds. A version that cannot be loaded is tried again after longer and longer, for it may never be."""
+
+
 @dataclass(frozen=True)
 class _Judgement:
     """What was decided when the aliases pointed to these versions."""
@@ -27,6 +31,8 @@ class _Judgement:
     """Version that a model's alias points to, by the model's name."""
     served: list[ServedModel]
     refused: Mapping[str, str]
+    final: bool = True
+    """Whether it holds until an alias moves: not if a version could not be loaded, which says nothing about it."""
 
 
 class ModelWatch:
@@ -43,6 +49,7 @@ class ModelWatch:
         pointed = {model.name: model.version for model in served if model.name in self._aliases}
         self._judgement = _Judgement(pointed, list(served), {})
         self._next_look = time.monotonic() + config.stream.model_poll_seconds
+        self._next_trial = self._wait = 0.0
         self._looking = threading.Thread()
 
     @property
@@ -64,13 +71,16 @@ class ModelWatch:
     def _look(self) -> None:
         """Look at the aliases, and judge what they point to if that has changed.
 
-        What has nothing to do with the models, a registry that does not answer or a full disk, is no judgement: the
-        next look tries again.
+        A registry that does not answer is no judgement: the next look tries again.
         """
         try:
             pointed = {name: self._pointed(name, uri) for name, uri in self._aliases.items()}
-            if pointed != self._judgement.pointed:
+            moved = pointed != self._judgement.pointed
+            if moved or not (self._judgement.final or time.monotonic() < self._next_trial):
                 self._judgement = self._judged(pointed)
+                poll = self._config.stream.model_poll_seconds
+                self._wait = poll if moved else min(2 * self._wait, max(poll, _LONGEST_WAIT))
+                self._next_trial = time.monotonic() + self._wait
         except Exception as error:  # noqa: BLE001 (whatever a registry's client raises, the stream goes on)
             _warn(error)
         finally:
@@ -88,11 +98,11 @@ class ModelWatch:
         """Load the versions that are not served and let in those that can be; a refused one leaves the old one serving.
 
         All are judged again whenever one has changed: a version that did not fit the others may fit the next of them.
-        One that could not be loaded is refused for now, and the next look judges it again.
         """
         before = self._judgement.served
         after = list(before)
         refused: dict[str, str] = {}
+        final = True
         for place, model in enumerate(self._config.models):
             version = pointed.get(model.name, before[place].version)
             if version == before[place].version:
@@ -101,17 +111,19 @@ class ModelWatch:
                 after[place] = models.load_one(self._spark, self._config, model)
             except ModelError as error:
                 refused[f"{model.name}:{version}"] = _warn(error)
-                if isinstance(error, ModelLoadError):
-                    pointed = {**pointed, model.name: self._judgement.pointed[model.name]}
+                final = final and not isinstance(error, ModelLoadError)
         new = [f"{model.name}:{model.version}" for model, old in zip(after, before, strict=True) if model is not old]
         if not new:
-            return _Judgement(pointed, before, refused)
+            return _Judgement(pointed, before, refused, final)
         try:
             models.require_alike(self._config, after)
         except ModelError as error:
-            return _Judgement(pointed, before, refused | dict.fromkeys(new, _warn(error)))
+            return _Judgement(pointed, before, refused | dict.fromkeys(new, _warn(error)), final)
         log.info("new versions: %s", ", ".join(sorted(new)))
-        return _Judgement(pointed, after, refused)
+        if after[0].size != before[0].size and not self._config.message.fields:
+            told = "the models take %d features, those before took %d: messages of another size are rejected"
+            log.warning(told, after[0].size, before[0].size)
+        return _Judgement(pointed, after, refused, final)
 
 
 def _warn(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Models swapped while the stream runs: the old one serves until the new one is let in, and no event sees both."""
 
+import itertools
 import os
 import random
 import signal
@@ -96,8 +97,10 @@ def test_version_is_refused_alone_and_judged_again_when_another_alias_moves(watc
     watch.until(lambda: watch.refused() == {"lr:3", "svm:2"})
     assert watch.versions() == ["2", "1"]
     register(watch.config, seed=3, size=90, name="svm")
+    assert "take 90 features" not in caplog.text
     watch.until(lambda: watch.versions() == ["3", "3"])
     assert watch.refused() == set()
+    assert "take 90 features, those before took 110: messages of another size are rejected" in caplog.text
 
 
 def test_version_that_could_not_be_loaded_is_judged_again(watch, register, monkeypatch):
@@ -118,6 +121,27 @@ def test_version_that_could_not_be_loaded_is_judged_again(watch, register, monke
 
     assert watch.refused() == set()
     assert left == [0]
+
+
+def test_version_that_can_never_be_loaded_is_tried_less_and_less(watch, register, monkeypatch):
+    """Each trial costs Spark's time; when the alias moves back nothing is refused any more."""
+    trials = []
+
+    def failing(*_):
+        trials.append(time.monotonic())
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(golden, "require_same", failing)
+    register(watch.config, seed=2)
+    watch.until(lambda: len(trials) == 5)
+    waits = [after - before for before, after in itertools.pairwise(trials)]
+    client = mlflow.MlflowClient(registry.tracking_uri(watch.config))
+    client.set_registered_model_alias(watch.names["lr"], "champion", "1")
+    watch.until(lambda: watch.refused() == set())
+
+    assert all(wait >= 0.1 * 2**number for number, wait in enumerate(waits)), waits
+    assert watch.versions() == ["1", "1"]
+    assert len(trials) == 5
 
 
 def test_registry_that_does_not_answer_holds_up_nothing(spark, watch, caplog):
