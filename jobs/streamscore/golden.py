@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from pyspark.ml.functions import array_to_vector
 from pyspark.ml.linalg import DenseVector, SparseVector, Vectors
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, IntegerType, StructField, StructType
 
 from streamscore import __version__, messages, scoring, session
-from streamscore.errors import ModelError
+from streamscore.errors import ModelError, root_cause
 from streamscore.gate.manifest import MANIFEST, Golden, Manifest, Vector, Versions
 from streamscore.schema import FEATURES
 from streamscore.scoring import ServedModel
@@ -49,11 +51,7 @@ def outcomes(spark: SparkSession, model: ServedModel, examples: Sequence[Example
     Raises:
         ModelError: the model drops a row.
     """
-    rows = scoring.apply(_data(spark, model, examples), [model]).collect()
-    found = {row["number"]: (row[model.prediction], row[model.score]) for row in rows}
-    if len(found) < len(examples):
-        raise ModelError(f"of {len(examples)} rows it drops {len(examples) - len(found)}: every event must be scored")
-    return [found[number] for number in range(len(examples))]
+    return _outcomes(model, _data(spark, model, examples), len(examples))
 
 
 def rows(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) -> tuple[Golden, ...]:
@@ -65,30 +63,41 @@ def rows(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) -
 
 
 def require_steady(spark: SparkSession, model: ServedModel) -> None:
-    """Find out whether raw columns could hold something that stops the stream or has no outcome.
+    """Find out whether a message could hold something that stops the stream or has no outcome.
 
-    Tried are no values at all, each column without a value, texts that no training has seen, and the ends of each type.
+    Of raw columns tried are no values at all, each column without a value, texts that no training has seen, and the
+    ends of each type; of a vector negative numbers, for which NaiveBayes has no outcome, and the ends of theirs.
 
     Raises:
         ModelError: there is something.
     """
+    if not model.fields:
+        values = (0.0, -1.0, _LOWEST["DOUBLE"], _HIGHEST["DOUBLE"])
+        with _refused("a negative or an extreme number", lambda: _outcomes(model, _alike(spark, model, [0.0]), 1)):
+            _outcomes(model, _alike(spark, model, values), len(values))
+        return
     ordinary = {field.name: _ORDINARY[field.type] for field in model.fields}
     ends = [{field.name: end[field.type] for field in model.fields} for end in (_LOWEST, _HIGHEST)]
     without = [{**ordinary, field.name: None} for field in model.fields]
-    try:
+    subject = "an absent value, an unknown text or an extreme number"
+    with _refused(subject, lambda: outcomes(spark, model, [ordinary])):
         found = outcomes(spark, model, [{}, ordinary, *without, *ends])
-    except ModelError:
-        raise
-    except Exception as error:  # noqa: BLE001 (Spark and py4j each have their own for a stage that fails)
-        causes = [line for line in str(error).splitlines() if line.startswith("Caused by: ")]
-        reason = causes[-1].removeprefix("Caused by: ") if causes else str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"an absent value, an unknown text or an extreme number would stop the stream: {reason[:500]}"
-        ) from None
     for number, outcome in enumerate(found[: len(without) + 2]):
         if any(value is None or not math.isfinite(value) for value in outcome):
             subject = ("no values", "ordinary values")[number] if number < 2 else f"no {model.fields[number - 2].name}"  # noqa: PLR2004
             raise ModelError(f"of a message with {subject} it makes {outcome}, which is no outcome")
+
+
+@contextmanager
+def _refused(subject: str, apply_to_ordinary: Callable[[], Any]) -> Iterator[None]:
+    """Refuse a model that fails on something unusual; what fails without it as well, as on a full disk, is raised."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:  # noqa: BLE001 (Spark and py4j each have their own for a stage that fails)
+        apply_to_ordinary()
+        raise ModelError(f"{subject} would stop the stream: {root_cause(error)}") from None
 
 
 def require_same(spark: SparkSession, model: ServedModel, manifest: Manifest) -> None:
@@ -106,11 +115,16 @@ def require_same(spark: SparkSession, model: ServedModel, manifest: Manifest) ->
             raise ModelError(f"{MANIFEST}: golden row {number} has {len(example)} features, the model {model.size}")
     found = outcomes(spark, model, examples)
     for number, ((prediction, score), row) in enumerate(zip(found, manifest.golden, strict=True)):
-        if prediction != row.prediction or abs(score - row.score) > tolerance * abs(row.score):
+        if prediction != row.prediction or not _is_near(score, row.score, tolerance):
             raise ModelError(
                 f"{MANIFEST}: golden row {number} does not reproduce: after the training it was class "
                 f"{row.prediction:g} with score {row.score!r}, this Spark computes {prediction:g} with {score!r}"
             )
+
+
+def _is_near(score: float | None, wanted: float, tolerance: float) -> bool:
+    """Tell whether a score is the wanted one; neither no score nor NaN ever is."""
+    return score is not None and abs(score - wanted) <= tolerance * abs(wanted)
 
 
 def versions(spark: SparkSession) -> Versions:
@@ -121,6 +135,21 @@ def versions(spark: SparkSession) -> Versions:
         python=platform.python_version(),
         java=session.java_version(spark),
     )
+
+
+def _outcomes(model: ServedModel, data: DataFrame, count: int) -> list[tuple[float, float]]:
+    rows = scoring.apply(data, [model]).collect()
+    found = {row["number"]: (row[model.prediction], row[model.score]) for row in rows}
+    if len(found) < count:
+        raise ModelError(f"of {count} rows it drops {count - len(found)}: every event must be scored")
+    return [found[number] for number in range(count)]
+
+
+def _alike(spark: SparkSession, model: ServedModel, values: Sequence[float]) -> DataFrame:
+    """Return rows as ``_data`` does, each a vector that has one of the values everywhere."""
+    value = F.element_at(F.array(*map(F.lit, values)), F.col("number") + 1)
+    rows = spark.range(0, len(values), 1, 1).select(F.col("id").cast("int").alias("number"))
+    return rows.select("number", array_to_vector(F.array_repeat(value, model.size)).alias(FEATURES))
 
 
 def _data(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) -> DataFrame:

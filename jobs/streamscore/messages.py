@@ -292,7 +292,7 @@ def documents(outcomes: DataFrame) -> DataFrame:
 
 def table_rows(outcomes: DataFrame) -> DataFrame:
     """Return outcomes as rows of the Delta table: the fields of a record, with ``event_time`` as a timestamp."""
-    typed = {"key": F.col("key").cast("string"), "event_time": F.timestamp_millis("event_time")}
+    typed = {"key": F.decode("key", "UTF-8"), "event_time": F.timestamp_millis("event_time")}
     return outcomes.select(*(typed.get(name, F.col(name)).alias(name) for name in OUTCOME_FIELDS))
 
 

@@ -186,11 +186,16 @@ def _one_vs_rest(data: DataFrame, stage: Any) -> DataFrame:
             copied.set(copied.getParam(name), column)
         data = copied.transform(data)
     data = data.select(*before, F.array(*(vector_to_array(F.col(name))[1] for name in margins)).alias(_MARGINS))
+    # The first of equal ones, as the stage itself takes it, which looks for one that is greater than those before: NaN
+    # never is, and nothing is greater than it.
+    ranked = (
+        f"transform({_MARGINS}, (margin, at) -> "
+        "if(isnan(margin), if(at = 0, double('Infinity'), double('-Infinity')), margin))"
+    )
     return data.select(
         *before,
         array_to_vector(F.col(_MARGINS)).alias(stage.getRawPredictionCol()),
-        # The first of equal ones, as the stage itself takes it.
-        F.expr(f"double(array_position({_MARGINS}, array_max({_MARGINS})) - 1)").alias(stage.getPredictionCol()),
+        F.expr(f"double(array_position({ranked}, array_max({ranked})) - 1)").alias(stage.getPredictionCol()),
     )
 
 

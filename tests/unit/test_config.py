@@ -355,6 +355,12 @@ def test_kafka_option_that_only_the_client_can_judge_is_told_in_one_line(option,
         topics.names(kafka, 1.0)
 
 
+def test_longest_message_is_one_that_java_can_hold():
+    """An array there has at most 2^31 - 1 bytes."""
+    assert config.load("local", [f"message.max_bytes={2**31 - 1}"]).message.max_bytes == 2**31 - 1
+    assert "message.max_bytes" in refused(f"message.max_bytes={2**31}")
+
+
 def test_option_is_taken_as_it_was_typed():
     """Not as YAML has it: a comment, a date, a number, a list."""
     for text in ("/data/run #3", "/data/a: b", "/data/[x]", "/data/é"):

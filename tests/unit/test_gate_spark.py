@@ -84,7 +84,7 @@ def stages():
         LinearSVC(maxIter=1),
         LogisticRegression(maxIter=1),
         MultilayerPerceptronClassifier(layers=[4, 2], maxIter=1),
-        NaiveBayes(),
+        NaiveBayes(featuresCol="binary"),
         RandomForestClassifier(numTrees=2, maxDepth=1),
     ]
     for number, learner in enumerate(learners):

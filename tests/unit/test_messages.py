@@ -121,6 +121,13 @@ def test_without_a_key_the_event_id_is_the_record_s_key(judged):
     assert [(key, value["key"]) for key, value in records(judged(event(key=None)))] == [(b"ml-0-7", None)] * 2
 
 
+def test_key_in_the_table_is_text(judged):
+    """As in a record's value: readers of a table other than Spark fail on what is not UTF-8."""
+    outcomes = messages.outcomes(judged(event(key=b"\xff\x00a")), [LR, SVM])
+
+    assert messages.table_rows(outcomes).select(F.hex("key")).first()[0] == "\ufffd\0a".encode().hex().upper()
+
+
 def test_key_of_any_bytes_passes_through(judged):
     """A key need not be text."""
     assert records(judged(event(key=b"\xff\x00")))[0][0] == b"\xff\x00"

@@ -1,6 +1,7 @@
 """Models: found, let through the gate, loaded, and checked that they fit."""
 
 import contextlib
+import math
 import random
 import shutil
 import sys
@@ -19,10 +20,12 @@ from pyspark.ml.classification import (
     OneVsRest,
 )
 from pyspark.ml.feature import (
+    Binarizer,
     Bucketizer,
     ElementwiseProduct,
     IndexToString,
     MaxAbsScaler,
+    MinMaxScaler,
     StandardScaler,
     VectorAssembler,
     VectorIndexer,
@@ -32,7 +35,7 @@ from pyspark.ml.feature import (
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import functions as F
 
-from streamscore import models, registry, scoring
+from streamscore import golden, models, registry, scoring
 from streamscore.errors import ModelError, ServerError
 
 
@@ -217,14 +220,41 @@ def test_pipeline_that_drops_rows_is_refused(spark, make_config, data, tmp_path)
             ],
             "model_0/metadata/part-00000: NaiveBayesModel of the type bernoulli",
         ),
+        (
+            lambda: [
+                MinMaxScaler(inputCol="features", outputCol="positive"),
+                NaiveBayes(modelType="complement", featuresCol="positive"),
+            ],
+            "a negative or an extreme number would stop the stream: .*Naive Bayes requires nonnegative",
+        ),
+        (
+            lambda: [
+                MinMaxScaler(inputCol="features", outputCol="positive"),
+                OneVsRest(classifier=NaiveBayes(), featuresCol="positive"),
+            ],
+            "a negative or an extreme number would stop the stream: .*Naive Bayes requires nonnegative",
+        ),
     ],
-    ids=["vector indexer", "bucketizer", "bernoulli", "bernoulli in one-vs-rest"],
+    ids=["vector indexer", "bucketizer", "bernoulli", "bernoulli in one-vs-rest", "bayes", "bayes in one-vs-rest"],
 )
 def test_pipeline_that_one_value_could_stop_is_refused(spark, make_config, data, tmp_path, stages, reason):
     """No message may stop the stream."""
     save(data, tmp_path / "fragile", *stages())
     with pytest.raises(ModelError, match=reason):
         load(spark, make_config, ("fragile", tmp_path / "fragile"))
+
+
+def test_pipeline_that_lets_no_negative_number_through_is_not_refused(spark, make_config, data, tmp_path):
+    """What counts is what it does, not of which class it is."""
+    save(data, tmp_path / "bayes", Binarizer(inputCol="features", outputCol="set"), NaiveBayes(featuresCol="set"))
+
+    assert load(spark, make_config, ("bayes", tmp_path / "bayes"))[0].classes == 2
+
+
+@pytest.mark.parametrize(("score", "is_near"), [(0.25, True), (0.2500001, False), (math.nan, False), (None, False)])
+def test_score_that_is_no_number_is_none_that_was_noted(score, is_near):
+    """A comparison with NaN is never true, whichever way it is put."""
+    assert golden._is_near(score, 0.25, 1e-12) is is_near
 
 
 @pytest.fixture

@@ -14,8 +14,10 @@ from pyspark.ml.classification import (
     MultilayerPerceptronClassifier,
     NaiveBayes,
     OneVsRest,
+    OneVsRestModel,
     RandomForestClassifier,
 )
+from pyspark.ml.common import _py2java
 from pyspark.ml.feature import (
     PCA,
     ElementwiseProduct,
@@ -193,6 +195,24 @@ def test_margin_too_small_to_show_in_the_probability_decides_all_the_same(spark,
     row = scoring.apply(data, [serve("lr", PipelineModel([LogisticRegressionModel(made)]))]).first()
 
     assert (row["prediction_lr"], row["score_lr"]) == (1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("order", "prediction"), [([0, 1, 2], 2.0), ([1, 0, 2], 0.0), ([1, 1, 0], 0.0), ([0, 2, 1], 1.0)]
+)
+def test_margin_that_is_no_number_is_never_the_greatest(spark, python_workers, order, prediction):
+    """Nor is any greater than it if it is the first: so one-vs-rest itself compares."""
+    java = spark._jvm.org.apache.spark.ml.classification.LogisticRegressionModel
+    weights = [Vectors.zeros(4), Vectors.dense(2.0, -2.0, 2.0, -2.0), Vectors.zeros(4)]
+    made = [
+        java(f"lr{number}", _py2java(spark.sparkContext, weights[number]), intercept)
+        for number, intercept in enumerate((5.0, 0.0, 7.0))
+    ]
+    stage = OneVsRestModel([LogisticRegressionModel(made[number]) for number in order])
+    event = spark.createDataFrame([(Vectors.dense([1.7e308] * 4),)], ["features"])  # infinite, less infinite
+    row = scoring.apply(event, [serve("ovr", PipelineModel([stage]))]).first()
+
+    assert stage.transform(event).first()["prediction"] == row["prediction_ovr"] == prediction
 
 
 def test_stream_is_scored_by_models_with_feature_stages(spark, data, served, tmp_path):

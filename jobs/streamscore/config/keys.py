@@ -116,7 +116,7 @@ class Message(_Section):
     vector_form: Literal["spark", "triple", "dense"]
     fields: str | None
     size: Positive | None
-    max_bytes: Positive
+    max_bytes: Annotated[int, Field(gt=0, lt=1 << 31)]
 
     @property
     def columns(self) -> tuple[raw.Field, ...]:
