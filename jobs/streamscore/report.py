@@ -122,9 +122,9 @@ def _kpis(snapshot: Snapshot, models: Sequence[ModelFigures], dots: dict[str, st
         first = min(version.first for version in snapshot.versions)
         end = max(version.last for version in snapshot.versions) + snapshot.stream.latest.milliseconds
         mean = sum(bucket.events for bucket in snapshot.throughput) * 1_000 / max(1_000, end - first)
-    text = "–" if mean is None else markup.count(mean)
+    text = "–" if mean is None else markup.rate(mean)
     rate = markup.kpi("rate", "events per second", text, mean, "from the first batch to the last, pauses included")
-    rejected, accuracies = markup.kpi_rejected(snapshot), markup.kpi_accuracies(snapshot, models, dots)
+    rejected, accuracies = markup.kpi_rejected(snapshot), markup.kpi_accuracies(models, dots)
     return markup.kpi_row([markup.kpi_events(snapshot), rate, rejected, *accuracies])
 
 
@@ -149,11 +149,11 @@ def _accuracy(config: Config, snapshot: Snapshot, models: Sequence[ModelFigures]
         )
         for name in (MAJORITY, *dots)
     ]
-    changes = [(f"{version.model} → {version.version}", float(version.first)) for version in snapshot.changes()]
+    marks = [(text, float(at)) for at, text in snapshot.marks(list(dots))]
     low, high = accuracy_span(points)
     time_axis = svg.clock(points[0].at, max(points[-1].at, points[0].at + snapshot.window.interval), _ZONE)
     return svg.plot(
-        lines, time_axis, svg.linear(low, high, ".0%"), label="accuracy of each model over time", marks=changes
+        lines, time_axis, svg.linear(low, high, ".0%"), label="accuracy of each model over time", marks=marks
     )
 
 
@@ -189,8 +189,8 @@ def _throughput(snapshot: Snapshot) -> str:
     points = snapshot.events_per_second()
     first, last = points[0][0], points[-1][0]
     line = svg.Line("events per second, scored or rejected", points, "var(--model-0)", filled=True)
-    height = svg.linear(0.0, max(rate for _, rate in points) * 1.1 or 1.0, ",.0f")
-    time_axis = svg.clock(first, max(last, first + snapshot.window.interval), _ZONE, 5)
+    height = svg.linear(0.0, max(rate for _, rate in points) * 1.1 or 1.0, ",.10g")
+    time_axis = svg.clock(first, max(last, first + snapshot.batch_window.interval), _ZONE, 5)
     return svg.plot([line], time_axis, height, label="events per second over time", size=_LOW)
 
 

@@ -3,11 +3,13 @@
 import contextlib
 import time
 from collections import Counter
+from datetime import timezone
 
 import pytest
 
 from streamscore import index, report
-from streamscore.dashboard.reader import Reader
+from streamscore.dashboard import markup
+from streamscore.dashboard.reader import Reader, View
 from streamscore.errors import InputError, ServerError
 
 
@@ -113,6 +115,37 @@ def test_job_says_its_lag_its_speed_and_its_versions(filled, read):
     assert sum(bucket.events for bucket in shown.throughput) == 60 * (2_000 // 60) + 40 * 25
     assert [(version.model, version.version) for version in shown.changes()] == [("lr", "2"), ("lr", "1"), ("lr", "2")]
     assert shown.version("lr") == "2"
+
+
+def test_message_that_is_dated_ahead_spoils_nothing(own, fill, read):
+    """By a producer that counts microseconds: it is shown with the others, in their buckets, by page and report."""
+    config = own("dashboard.min_labelled=1")
+    fill(config, events=600, seconds=30)
+    before = read(config)
+    fill(config, events=1, seconds=1, first=601, end=now() * 1_000)
+    after = read(config)
+
+    assert after.window == before.window
+    assert after.events == before.events + 1
+    assert len([point for point in after.lines(1, ["lr"]) if point.accuracy is not None]) >= 2 * 28
+    assert "31 Dec 9999" in markup.status(View(after), timezone.utc, now())
+    assert "9999-12-31" in report.compose(config, *report.read(config.elasticsearch, "all", now()))
+
+
+def test_batches_have_a_window_of_their_own(own, fill, read):
+    """Events of five seconds, scored in batches over a day: neither thousands of points nor a batch left out."""
+    config = own()
+    fill(config, events=500, seconds=5, end=now() - 86_400_000)
+    with index.client(config.elasticsearch) as client:
+        batch = {"query": "q", "batch": 9, "events": 10, "rejected": 0, "lag": 0, "batch_ms": 400, "models": ["lr:9"]}
+        late = {**batch, "@timestamp": now(), "events_per_second": 25.0, "synthetic": True}
+        client.index(index=config.elasticsearch.status_index, document=late, refresh=True)
+    shown = read(config)
+
+    assert shown.window.interval == 1_000
+    assert len(shown.events_per_second()) <= 62
+    assert sum(part.events for part in shown.throughput) == 510
+    assert shown.version("lr") == "9"
 
 
 def test_documents_that_come_late_are_counted(filled, fill, read, documents):

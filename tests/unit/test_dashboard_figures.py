@@ -42,6 +42,7 @@ def snapshot(*buckets, rejected=None, versions=(), read_at=100_000, last=10_000)
         read_at=read_at,
         extent=Extent(0, last),
         window=Window(0, 1_000, whole=True),
+        batch_window=Window(0, 1_000, whole=False),
         buckets=buckets,
         pending=0,
         rejected=rejected or {},
@@ -142,6 +143,38 @@ def test_bucket_that_the_events_have_only_just_reached_is_not_drawn():
 
     assert {point.at for point in snapshot(*buckets, last=1_400, read_at=31_400).lines(1, ["lr"])} == {0}
     assert {point.at for point in snapshot(*buckets, last=1_400, read_at=31_401).lines(1, ["lr"])} == {0, 1_000}
+
+
+def test_version_is_marked_where_its_first_events_are():
+    """Not where its first batch was: the events may have waited for it. What took over together shares a mark."""
+    ones = [tally("lr", 9, 1), tally("svm", 9, 1)]
+    twos = [tally("lr", 9, 1, version="2"), tally("svm", 9, 1, version="2")]
+    shown = snapshot(
+        bucket(0, *ones), bucket(1_000, *ones, *twos), bucket(2_000, *twos, tally("gbt", 9, 1)), bucket(3_000, *ones)
+    )
+
+    assert shown.marks(["svm", "lr", "gbt"]) == [(1_000, "svm → 2, lr → 2"), (3_000, "svm → 1, lr → 1")]
+    assert shown.marks(["lr"]) == [(1_000, "lr → 2"), (3_000, "lr → 1")]
+
+
+def test_model_is_measured_by_the_events_that_it_scored():
+    """One that came when clicks were commoner has another rate to beat than the one that saw all."""
+    shown = snapshot(
+        bucket(0, tally("lr", 9, 0)), bucket(1_000, tally("lr", 0, 0, clicks=3), tally("gbt", 1, 0, clicks=3))
+    )
+
+    assert {model.name: model.majority for model in shown.models} == {"gbt": 3 / 4, "lr": 9 / 12}
+    assert snapshot(bucket(0, tally("lr", 0, 0, unlabelled=5))).models[0].majority is None
+
+
+def test_event_that_is_dated_ahead_does_not_keep_a_stream_alive():
+    """A producer's clock may be wrong, or its unit: whether the stream is quiet is then the batches' to say."""
+    ahead = snapshot(read_at=100_000, last=10**12)
+    running = replace(ahead, stream=batches(97, 98, 99))
+
+    assert ahead.quiet
+    assert not running.quiet
+    assert not running.behind
 
 
 def test_change_is_a_version_that_took_over():

@@ -53,6 +53,7 @@ def snapshot(
         read_at=NOW,
         extent=Extent(NOW - 90_000, last),
         window=Window(NOW - 90_000, 1_000, whole=True),
+        batch_window=Window(NOW - 90_000, 1_000, whole=False),
         buckets=(Bucket(NOW - 90_000, 4, (Tally(model, version, 4, answers),)),),
         pending=pending,
         rejected={reason: 2},
@@ -69,6 +70,8 @@ def snapshot(
         (View(snapshot()), "live", "Events from 09:58:30 to 09:59:55. Read at 10:00:00."),
         (View(snapshot(last=NOW - 7_200_000, batch=NOW - 60_000)), "quiet", "The last event came 2 h ago."),
         (View(snapshot(last=NOW - 7_200_000)), "live", "catching up with older events"),
+        (View(snapshot(last=NOW * 1_000, batch=NOW - 60_000)), "quiet", "The last event is dated ahead"),
+        (View(snapshot(last=NOW * 1_000)), "live", "to 31 Dec 9999 23:59:59"),
         (View(snapshot(), Fault(NOW - 8_000, "no answer", False)), "away", "Elasticsearch is away since 09:59:52"),
         (View(None, Fault(NOW, "no answer", False)), "away", "Elasticsearch is away"),
         (View(None, Fault(NOW, "no answer", True)), "away", "Elasticsearch refuses to answer since 10:00:00"),
@@ -107,6 +110,15 @@ def test_key_figures_carry_the_exact_numbers():
     assert "66.67%majority 66.67%" in text.text
 
 
+@pytest.mark.parametrize(
+    ("per_second", "text"),
+    [(0, "0"), (0.2, "0.2"), (0.049, "0.049"), (3.42, "3.4"), (12.4, "12"), (12_345.6, "12,346")],
+)
+def test_slow_stream_has_a_rate(per_second, text):
+    """0 is that of one that has stopped."""
+    assert markup.rate(per_second) == text
+
+
 def test_unknown_is_a_dash():
     """Not zero."""
     nothing = ModelFigures("lr", 0, 0, 0, {})
@@ -140,6 +152,9 @@ def test_refused_version_is_shown_with_its_reason():
     assert "lr:4: it has another number of features" in text.text
     assert "refused" in text.values
     assert "refused" not in Text(markup.versions(snapshot(), ["lr"], {"lr": "blue"}, timezone.utc)).values
+    nothing_scored = Text(markup.versions(snapshot(refused=refused), [], {}, timezone.utc))
+    assert "No event was scored." in nothing_scored.text
+    assert "refused" in nothing_scored.values
 
 
 def test_yesterday_has_its_date():

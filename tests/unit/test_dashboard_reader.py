@@ -26,12 +26,14 @@ def known(**documents):
         (known(s2=5, s1=5), {1: 5, 2: 5}, None, [2]),
         (known(s1=5, s2=5), {1: 5, 2: 6, 3: 1}, None, [3, 2, 1]),
         (known(), {1: 5, 2: 5, 3: 5}, 10, [3, 2]),  # the rest comes next time
-        (known(), {1: 50, 2: 50}, 10, [2]),  # one at least
+        (known(), {1: 50, 2: 50, 3: 50}, 10, [3, 2]),  # two at least
+        (known(s1=50, s3=50), {1: 51, 2: 50, 3: 51}, 10, [3, 2]),  # of which one may never have been counted
+        (known(s1=50, s2=50), {1: 50, 2: 51}, 10, [2]),  # checks have to wait
         (known(), {}, 10, []),
     ],
 )
 def test_plan(counted, counts, budget, due):
-    """The newest buckets that changed, within the budget, then one to check."""
+    """The newest that changed, those that were never counted, the others, within the budget; then one to check."""
     assert plan(counted, counts, budget) == due
 
 
@@ -95,11 +97,22 @@ def test_only_what_changed_is_counted_again(server, subject):
 
 def test_many_documents_are_counted_in_parts(server, subject):
     """The newest first; what is left is said, and known after some refreshes."""
-    server.counts = {0: 60, 1_000: 60, 2_000: 60}
+    server.counts = {0: 60, 1_000: 60, 2_000: 60, 3_000: 60, 4_000: 60}
     left = [subject.read("all", 10_000).pending for _ in range(3)]
 
-    assert left == [120, 60, 0]
-    assert server.asked[0] == [2_000]
+    assert left == [180, 60, 0]
+    assert server.asked[0] == [3_000, 4_000]
+
+
+def test_counting_comes_to_an_end_while_a_stream_runs(server, subject):
+    """Of which the newest bucket has always changed, and is larger than what one refresh counts."""
+    server.counts = dict.fromkeys(range(0, 6_000, 1_000), 200)
+    left = []
+    for _ in range(6):
+        server.counts[5_000] += 10
+        left.append(subject.read("all", 10_000).pending)
+
+    assert left == [800, 600, 400, 200, 0, 0]
 
 
 def test_bucket_whose_documents_are_gone_is_gone(server, subject):

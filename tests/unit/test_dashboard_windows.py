@@ -3,7 +3,7 @@
 import pytest
 
 from streamscore.config import TimeRange
-from streamscore.dashboard.windows import BUCKETS, DAY, HOUR, MINUTE, RANGES, SECOND, Extent, window
+from streamscore.dashboard.windows import BUCKETS, DAY, HOUR, MINUTE, RANGES, SECOND, Extent, of_batches, window
 
 NOW = 1_795_514_400_000
 
@@ -42,6 +42,27 @@ def test_buckets_are_few_and_begin_together(length):
     assert length / shown.interval <= BUCKETS
     assert shown.start % shown.interval == 0
     assert 0 <= NOW - length - shown.start < shown.interval
+
+
+def test_message_that_is_dated_ahead_does_not_make_the_buckets_longer():
+    """By a year, or, in another unit, by fifty thousand: the window is that of the others."""
+    for last in (NOW + 400 * DAY, NOW * 1_000):
+        assert window("5m", Extent(NOW - DAY, last), NOW) == window("5m", Extent(NOW - DAY, NOW), NOW)
+    assert window("all", Extent(NOW + DAY, NOW + DAY), NOW).interval == SECOND
+
+
+def test_batches_have_buckets_of_their_own():
+    """Events of five seconds that were scored over four days, and batches of events that are no more."""
+    shown = window("all", Extent(NOW - 4 * DAY, NOW - 4 * DAY + 5 * SECOND), NOW)
+    long = of_batches(shown, Extent(NOW - 4 * DAY - 10, NOW))
+    after = of_batches(shown, Extent(NOW - 300 * DAY, NOW - 4 * DAY + 50 * SECOND))
+    later = of_batches(window("5m", Extent(NOW - DAY, NOW), NOW), Extent(NOW - DAY, NOW))
+
+    assert (shown.interval, long.interval) == (SECOND, 2 * HOUR)
+    assert long.start <= NOW - 4 * DAY - 10
+    assert (after.start, after.interval) == (NOW - 4 * DAY - MINUTE, 2 * SECOND)
+    assert (later.start, later.interval) == (NOW - 5 * MINUTE, 5 * SECOND)
+    assert not any(found.whole for found in (long, after, later))
 
 
 def test_buckets_of_a_live_range_stay_in_place():

@@ -23,6 +23,7 @@ def snapshot(models=("lr", "svm"), seconds=3, synthetic=True):
         read_at=START + 60_000,
         extent=Extent(START, START + 1_000 * seconds),
         window=Window(START, 1_000, whole=True),
+        batch_window=Window(START, 1_000, whole=False),
         buckets=tuple(Bucket(start, 10 * len(models), tallies) for start in starts),
         pending=0,
         rejected={"not_json": 2},

@@ -13,7 +13,7 @@ import altair as alt
 import pyarrow as pa
 
 from streamscore.dashboard.figures import MAJORITY as MAJORITY_LINE
-from streamscore.dashboard.figures import ModelFigures, Point, Version
+from streamscore.dashboard.figures import ModelFigures, Point
 from streamscore.dashboard.palette import MAJORITY, OUTCOMES, Colour
 
 Theme = Literal["light", "dark"]
@@ -27,6 +27,7 @@ _CLOCK = {
     "week": "%d %b",
     "month": "%b %Y",
 }
+_MOMENT = "%d %b %H:%M:%S"
 _TIME = pa.timestamp("ms", tz="UTC")
 
 
@@ -71,13 +72,17 @@ def donut(model: ModelFigures, theme: Theme) -> alt.LayerChart:
 
 
 def accuracy(
-    points: Sequence[Point], changes: Sequence[Version], colours: Mapping[str, Colour], interval: int, theme: Theme
+    points: Sequence[Point],
+    marks: Sequence[tuple[int, str]],
+    colours: Mapping[str, Colour],
+    interval: int,
+    theme: Theme,
 ) -> alt.LayerChart:
     """Draw the accuracy of each model over time, the majority rate as a dashed line, and the changes of version.
 
     Args:
         points: the points of all lines.
-        changes: the versions that took over, each a vertical line.
+        marks: vertical lines, each a time in epoch milliseconds and a text.
         colours: the models to draw, in order, and their colours.
         interval: milliseconds that a point stands for.
         theme: the background.
@@ -111,24 +116,24 @@ def accuracy(
             alt.Tooltip("line:N"),
             alt.Tooltip("accuracy:Q", format=".2%"),
             alt.Tooltip("labelled:Q", title="events with a label", format=","),
-            alt.Tooltip("from:T", format="%H:%M:%S"),
-            alt.Tooltip("to:T", format="%H:%M:%S"),
+            alt.Tooltip("from:T", format=_MOMENT),
+            alt.Tooltip("to:T", format=_MOMENT),
         ]
     )
     layers = [drawn, dots, hover]
-    if changes:  # Vega warns of a layer without data
-        layers[2:2] = _marks(changes, theme)
+    if marks:  # Vega warns of a layer without data
+        layers[2:2] = _drawn(marks, theme)
     chart: alt.LayerChart = alt.layer(*layers).properties(height=300)
     return chart
 
 
-def _marks(changes: Sequence[Version], theme: Theme) -> list[alt.Chart]:
-    """Draw a line and a text where a version took over."""
-    marks = alt.Chart(_change_table(changes)).encode(
-        x="at:T", tooltip=[alt.Tooltip("change:N", title="new version"), alt.Tooltip("at:T", format="%H:%M:%S")]
+def _drawn(marks: Sequence[tuple[int, str]], theme: Theme) -> list[alt.Chart]:
+    """Draw a line and a text where versions took over."""
+    chart = alt.Chart(_mark_table(marks)).encode(
+        x="at:T", tooltip=[alt.Tooltip("change:N", title="new version"), alt.Tooltip("at:T", format=_MOMENT)]
     )
-    rule = marks.mark_rule(strokeWidth=1.5, strokeDash=[2, 3], color=_INK[theme], opacity=0.6)
-    text = marks.mark_text(align="left", dx=5, dy=9, y=0, color=_INK[theme], opacity=0.8).encode(text="change:N")
+    rule = chart.mark_rule(strokeWidth=1.5, strokeDash=[2, 3], color=_INK[theme], opacity=0.6)
+    text = chart.mark_text(align="left", dx=5, dy=9, y=0, color=_INK[theme], opacity=0.8).encode(text="change:N")
     return [rule, text]
 
 
@@ -144,11 +149,11 @@ def _point_table(points: Sequence[Point], interval: int) -> Any:
     )
 
 
-def _change_table(changes: Sequence[Version]) -> Any:
+def _mark_table(marks: Sequence[tuple[int, str]]) -> Any:
     return pa.table(
         {
-            "at": pa.array([version.first for version in changes], _TIME),
-            "change": pa.array([f"{version.model} → {version.version}" for version in changes], pa.string()),
+            "at": pa.array([at for at, _ in marks], _TIME),
+            "change": pa.array([text for _, text in marks], pa.string()),
         }
     )
 

@@ -97,6 +97,14 @@ class ModelFigures:
         return self.correct / self.labelled if self.labelled else None
 
     @property
+    def majority(self) -> float | None:
+        """Share that always guessing the commoner label would have got right, of the events that this model scored."""
+        labels: Counter[float] = Counter()
+        for (label, _), events in self.confusion.items():
+            labels[label] += events
+        return max(labels.values()) / labels.total() if labels else None
+
+    @property
     def classes(self) -> list[float]:
         """The labels and predictions that occur, in order."""
         return sorted({value for pair in self.confusion for value in pair})
@@ -197,6 +205,8 @@ class Snapshot:
     extent: Extent | None
     """None: there is no message yet."""
     window: Window
+    batch_window: Window
+    """That of the versions and of the throughput: in the time of the job, not in that of the events."""
     buckets: tuple[Bucket, ...]
     """In order of time."""
     pending: int
@@ -233,8 +243,9 @@ class Snapshot:
 
     @property
     def quiet(self) -> bool:
-        """Whether no event came lately, nor a batch with old ones."""
-        return self.behind and not self.stream.rate(self.read_at)
+        """Whether no event came lately, nor a batch with others; one that is dated ahead does not say when it came."""
+        lately = self.extent is not None and abs(self.read_at - self.extent.last) <= QUIET_MS
+        return self.extent is not None and not lately and not self.stream.rate(self.read_at)
 
     @property
     def behind(self) -> bool:
@@ -291,7 +302,7 @@ class Snapshot:
         The events of a batch are counted where it started; here they are spread evenly over the time that it took,
         which may be longer than a bucket.
         """
-        interval = self.window.interval
+        interval = self.batch_window.interval
         events: defaultdict[int, float] = defaultdict(float)
         for batches in self.throughput:
             end = batches.first + max(1, batches.milliseconds)
@@ -306,8 +317,30 @@ class Snapshot:
         versions = [version for version in self.versions if version.model == model]
         return max(versions, key=lambda version: (version.last, version.first)).version if versions else ""
 
+    def marks(self, models: Sequence[str]) -> list[tuple[int, str]]:
+        """Return where the accuracy chart has to say that versions took over, and which.
+
+        That is the first bucket with events of theirs. The batch that they took over with may be at quite another time:
+        events that waited for it are older.
+        """
+        before: dict[str, set[str]] = {}
+        found: list[tuple[int, str]] = []
+        for bucket in self.buckets:
+            scored: defaultdict[str, set[str]] = defaultdict(set)
+            for tally in bucket.tallies:
+                scored[tally.model].add(tally.version)
+            new = [
+                f"{model} → {version}"
+                for model in models
+                for version in sorted(scored[model] - before.get(model, scored[model]))
+            ]
+            if new:
+                found.append((bucket.start, ", ".join(new)))
+            before |= {model: versions for model, versions in scored.items() if versions}
+        return found
+
     def changes(self) -> list[Version]:
-        """Return the versions that took over from another one of the same model within the window."""
+        """Return the versions that took over from another one of the same model within the window of the batches."""
         return [after for before, after in pairwise(self.versions) if before.model == after.model]
 
 

@@ -18,6 +18,11 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def rate(per_second: float) -> str:
+    """Return a number of events per second, with two digits if it is small: 0.2 is not 0."""
+    return count(per_second) if per_second >= 10 else f"{per_second:.2g}"  # noqa: PLR2004 (two digits)
+
+
 def percent(share: float | None) -> str:
     """Return a share as a percentage, or a dash."""
     return "–" if share is None else f"{share:.2%}"
@@ -50,7 +55,12 @@ def status(view: View, zone: tzinfo, now: int) -> str:
         parts.append("The page tries again by itself.")
     elif snapshot is not None and snapshot.extent is not None and snapshot.quiet:
         state, name = "quiet", "quiet"
-        parts.append(f"The last event came {ago(now - snapshot.extent.last)}.")
+        newest = snapshot.extent.last
+        parts.append(
+            f"The last event came {ago(now - newest)}."
+            if newest <= now
+            else "The last event is dated ahead of this machine's clock."
+        )
     elif snapshot is not None and snapshot.extent is not None:
         state, name = "live", "catching up with older events" if snapshot.behind else "live"
     else:
@@ -80,10 +90,10 @@ def synthetic_badge() -> str:
 def kpis(snapshot: Snapshot, models: Sequence[ModelFigures], dots: Mapping[str, str]) -> str:
     """Return the page's row of key figures; ``dots`` has the colour of each model."""
     latest, per_second = snapshot.stream.latest, snapshot.stream.rate(snapshot.read_at)
-    rate = kpi(
+    pace = kpi(
         "rate",
         "events per second",
-        "–" if per_second is None else count(per_second),
+        "–" if per_second is None else rate(per_second),
         per_second,
         "no batch was reported" if latest is None else f"last batch {ago(snapshot.read_at - latest.at)}",
     )
@@ -94,7 +104,7 @@ def kpis(snapshot: Snapshot, models: Sequence[ModelFigures], dots: Mapping[str, 
         None if latest is None else latest.lag,
         "waiting in Kafka after the last batch",
     )
-    return kpi_row([kpi_events(snapshot), rate, lag, kpi_rejected(snapshot), *kpi_accuracies(snapshot, models, dots)])
+    return kpi_row([kpi_events(snapshot), pace, lag, kpi_rejected(snapshot), *kpi_accuracies(models, dots)])
 
 
 def kpi_row(cells: Sequence[str]) -> str:
@@ -123,15 +133,15 @@ def kpi_rejected(snapshot: Snapshot) -> str:
     return kpi("rejected", "rejected", count(rejected), rejected, f"{share} of the events")
 
 
-def kpi_accuracies(snapshot: Snapshot, models: Sequence[ModelFigures], dots: Mapping[str, str]) -> list[str]:
-    """Return the accuracy of each model, against the majority rate."""
+def kpi_accuracies(models: Sequence[ModelFigures], dots: Mapping[str, str]) -> list[str]:
+    """Return the accuracy of each model, against the majority rate of the events that it scored."""
     return [
         kpi(
             f"accuracy-{escape(model.name)}",
             f"{_dot(dots[model.name])}accuracy of {escape(model.name)}",
             percent(model.accuracy),
             model.accuracy,
-            _against(model.accuracy, snapshot.majority),
+            _against(model.accuracy, model.majority),
         )
         for model in models
     ]
@@ -217,13 +227,14 @@ def versions(snapshot: Snapshot, names: Sequence[str], dots: Mapping[str, str], 
             f"<td>{_dot(dots[version.model])}{escape(version.model)}</td><td>{escape(version.version)}</td>"
             f'<td data-value="{version.first}">{first}{change}</td><td>{last}</td></tr>'
         )
-    if not rows:
-        return '<p class="ss ss-muted">No batch was reported.</p>'
-    head = "<tr><th>model</th><th>version</th><th>first batch</th><th>last batch</th></tr>"
     refused = "".join(
         f'<p class="ss ss-fault" data-testid="refused">Refused, the one before goes on: {escape(version)}</p>'
         for version in snapshot.stream.refused
     )
+    if not rows:
+        nothing = "No event was scored." if snapshot.versions else "No batch was reported."
+        return f'<p class="ss ss-muted">{nothing}</p>{refused}'
+    head = "<tr><th>model</th><th>version</th><th>first batch</th><th>last batch</th></tr>"
     return (
         f'<div class="ss ss-scroll"><table class="ss-rows" data-testid="versions">{head}{"".join(rows)}</table></div>'
         f"{refused}"

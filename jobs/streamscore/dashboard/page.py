@@ -102,9 +102,9 @@ def _figures(
         st.html('<div class="ss ss-heading">Accuracy over time</div>')
         points = snapshot.lines(config.dashboard.min_labelled, [model.name for model in models])
         shown = {model.name: colours[model.name] for model in models}
-        changes = [version for version in snapshot.changes() if version.model in shown]
         if any(point.accuracy is not None for point in points):
-            st.altair_chart(charts.accuracy(points, changes, shown, snapshot.window.interval, theme), key="accuracy")
+            marks = snapshot.marks(list(shown))
+            st.altair_chart(charts.accuracy(points, marks, shown, snapshot.window.interval, theme), key="accuracy")
         else:
             st.html(markup.no_line(config.dashboard.min_labelled))
     left, right = st.columns(2)

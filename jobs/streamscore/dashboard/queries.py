@@ -21,6 +21,9 @@ LAST_BATCHES: Final = 20
 _ALL: Final = 1_000
 """Most buckets of a terms aggregation: more than there are models, versions, classes or reasons."""
 _FIRST: Final = {"first": {"min": {"field": TIME}}}
+_ENDS: Final = {**_FIRST, "last": {"max": {"field": TIME}}}
+_LAST_MOMENT: Final = 253_402_300_799_999
+"""The end of the year 9999, which is as far as Python's time goes, in epoch milliseconds."""
 
 
 class Search(NamedTuple):
@@ -32,24 +35,22 @@ class Search(NamedTuple):
 
 def extent(settings: Elasticsearch) -> Search:
     """Ask for the times of the first and the last message; with no filter the server reads them off its index."""
-    return _search(
-        f"{settings.index},{settings.rejected_index}",
-        {"first": {"min": {"field": TIME}}, "last": {"max": {"field": TIME}}},
-    )
+    return _search(f"{settings.index},{settings.rejected_index}", _ENDS)
 
 
 def read_extent(answer: Mapping[str, Any]) -> Extent | None:
-    """Return the times of the first and the last message, or None if there is no message."""
+    """Return the times of the first and the last message, or batch; None if there is none."""
     found = _aggregations(answer)
     first, last = (found.get(name, {}).get("value") for name in ("first", "last"))
     return None if first is None or last is None else Extent(int(first), int(last))
 
 
 def stream(settings: Elasticsearch) -> Search:
-    """Ask what the job says of its last batches, and whether the events are made up."""
+    """Ask when the first and the last batch were, what the job says of the last ones, and if the events are made up."""
     return _search(
         settings.status_index,
         {
+            **_ENDS,
             "synthetic": {"filter": {"term": {"synthetic": True}}},
             "latest": {"top_hits": {"size": LAST_BATCHES, "sort": [{TIME: "desc"}]}},
         },
@@ -124,7 +125,7 @@ def read_rejected(answer: Mapping[str, Any]) -> dict[str, int]:
 
 def batches(settings: Elasticsearch, window: Window) -> Search:
     """Ask for the events of the window's batches over time, and for the model versions that scored them."""
-    versions = _terms("models", **_FIRST, last={"max": {"field": TIME}})
+    versions = _terms("models", **_ENDS)
     over_time = _over_time(window, **_FIRST, events=_sum("events"), busy=_sum("batch_ms"), versions=versions)
     return _search(settings.status_index, {"batches": over_time}, _since(window))
 
@@ -153,8 +154,8 @@ def read_throughput(answer: Mapping[str, Any]) -> tuple[Throughput, ...]:
 
 
 def moment(at: int) -> datetime:
-    """Return epoch milliseconds as a moment in UTC."""
-    return datetime.fromtimestamp(at / 1_000, timezone.utc)
+    """Return epoch milliseconds as a moment in UTC; a later one than Python knows as the last that it knows."""
+    return datetime.fromtimestamp(min(at, _LAST_MOMENT) / 1_000, timezone.utc)
 
 
 def _search(indices: str, aggregations: dict[str, Any], query: dict[str, Any] | None = None) -> Search:

@@ -19,14 +19,14 @@ from streamscore.console import log
 from streamscore.dashboard import queries
 from streamscore.dashboard.figures import Bucket, Snapshot
 from streamscore.dashboard.queries import Search
-from streamscore.dashboard.windows import Extent, Window, window
+from streamscore.dashboard.windows import Extent, Window, of_batches, window
 from streamscore.errors import RefusedError, ServerError, TooManyBucketsError
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
 
 BUDGET: Final = 500_000
-"""Most documents that one refresh counts by outcome, the newest first; the others have their turn at the next ones."""
+"""Most documents that one refresh counts by outcome, if buckets are not larger; the others have their turn later."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,11 @@ class Reader:
         (extent_answer, stream_answer), took = self._search(queries.extent(settings), queries.stream(settings))
         extent, stream = queries.read_extent(extent_answer), queries.read_stream(stream_answer)
         shown = window(time_range, extent or Extent(now, now), now)
+        worked = of_batches(shown, queries.read_extent(stream_answer) or Extent(now, now))
         (counts_answer, rejected_answer, batches_answer), more = self._search(
             queries.counts(settings, shown),
             queries.rejected(settings, shown),
-            queries.batches(settings, shown),
+            queries.batches(settings, worked),
         )
         took += more
         buckets, pending, more = self._count(time_range, shown, queries.read_counts(counts_answer))
@@ -123,6 +124,7 @@ class Reader:
             read_at=now,
             extent=extent,
             window=shown,
+            batch_window=worked,
             buckets=buckets,
             pending=pending,
             rejected=queries.read_rejected(rejected_answer),
@@ -165,20 +167,26 @@ class Reader:
 
 
 def plan(known: dict[int, Bucket], counts: dict[int, int], budget: int | None) -> Sequence[int]:
-    """Choose the buckets to count now: the newest of those that changed, and the one that was counted longest ago.
+    """Choose the buckets to count now: those that changed, and the one that was counted longest ago.
+
+    Of those that changed the newest comes first, then the ones that were never counted, then the others, each time the
+    newest first.
 
     Args:
         known: the buckets as they were counted, the longest ago first.
         counts: the number of documents that each bucket holds now, by its start.
-        budget: most documents to count, or None; one bucket is always counted.
+        budget: most documents to count, or None. Two buckets that changed are counted all the same: while a stream runs
+            one of them is always the newest, and the others would never have their turn.
     """
-    changed = [start for start in counts if start not in known or known[start].documents != counts[start]]
+    changed = sorted(start for start in counts if start not in known or known[start].documents != counts[start])
+    newest, others = changed[-1:], changed[-2::-1]
+    others.sort(key=lambda start: start in known)
     oldest = [start for start in known if start not in changed][:1]
     due: list[int] = []
     documents = 0
-    for start in [*sorted(changed, reverse=True), *oldest]:
+    for start in [*newest, *others, *oldest]:
         documents += counts[start]
-        if due and budget is not None and documents > budget:
+        if len(due) >= min(2, len(changed)) and budget is not None and documents > budget:
             break
         due.append(start)
     return due

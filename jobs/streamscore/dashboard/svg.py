@@ -127,7 +127,9 @@ def linear(low: float, high: float, form: str, title: str = "", most: int = 6) -
 def clock(low: int, high: int, zone: tzinfo, most: int = 8) -> Axis:
     """Return an axis of time, from and to epoch milliseconds, with marks at round times."""
     step = next((step for step in INTERVALS if (high - low) / step <= most), INTERVALS[-1])
-    form = "%d %b" if step >= DAY else "%H:%M" if step >= MINUTE else "%H:%M:%S"
+    days = {moment(at).astimezone(zone).date() for at in (low, high)}
+    hours = "%H:%M" if len(days) == 1 else "%d %b %H:%M"
+    form = "%d %b" if step >= DAY else hours if step >= MINUTE else "%H:%M:%S"
     values = range(low + -low % step, high + 1, step)
     return Axis(low, high, [(value, f"{moment(value).astimezone(zone):{form}}") for value in values])
 

@@ -63,6 +63,25 @@ def window(time_range: str, extent: Extent, now: int) -> Window:
     """
     length = RANGES[time_range]
     start = extent.first if length is None else max(extent.first, now - length)
-    span = max(0, extent.last - start)
+    # A message that is dated ahead, by a producer's clock or in another unit, must not make the buckets longer.
+    return _window(start, min(extent.last, now), whole=start == extent.first)
+
+
+def of_batches(shown: Window, extent: Extent) -> Window:
+    """Return the window of the batches that scored what is shown.
+
+    They have the time of the job, which may be days after that of the events; so their buckets have a length of their
+    own. And there may be batches whose events were deleted long ago.
+
+    Args:
+        shown: the window of the events.
+        extent: the first and the last batch of all.
+    """
+    start = shown.start - MINUTE if shown.whole else shown.start  # a batch begins before the last of its events comes
+    return _window(max(start, extent.first), extent.last, whole=False)
+
+
+def _window(start: int, end: int, *, whole: bool) -> Window:
+    span = max(0, end - start)
     interval = next((interval for interval in INTERVALS if span <= interval * BUCKETS), INTERVALS[-1])
-    return Window(start - start % interval, interval, whole=start == extent.first)
+    return Window(start - start % interval, interval, whole)
