@@ -24,8 +24,13 @@ import org.apache.spark.sql.api.java.UDF1;
 public final class MessageDecoder implements UDF1 {
     private static final long serialVersionUID = 1L;
 
-    /** Non-numeric numbers are let through the parser so that NaN can be told from garbage; the reader refuses them. */
+    /**
+     * Non-numeric numbers are let through the parser so that NaN can be told from garbage; the reader refuses them.
+     * Names whose hashes collide only make its table of names larger: a parser that refused them would leave the table,
+     * which all messages share, in a state in which a later one fails with an index that is out of bounds.
+     */
     private static final JsonFactory JSON = new JsonFactory()
+        .disable(JsonFactory.Feature.FAIL_ON_SYMBOL_HASH_OVERFLOW)
         .enable(JsonParser.Feature.STRICT_DUPLICATE_DETECTION)
         .enable(JsonParser.Feature.ALLOW_NON_NUMERIC_NUMBERS);
 
@@ -107,6 +112,9 @@ public final class MessageDecoder implements UDF1 {
             readMessage(parser, reading);
         } catch (JsonProcessingException error) {
             return rejectedAsJson(error, parser);
+        } catch (RuntimeException error) {
+            // The stream would stop, and at each start again: no message may do that, whatever is wrong in the parser.
+            return rejected("not_json", "the parser fails on it: " + error.getClass().getName());
         } finally {
             parser.close();
         }
