@@ -71,7 +71,7 @@ def snapshot(
         (View(snapshot(last=NOW - 7_200_000, batch=NOW - 60_000)), "quiet", "The last event came 2 h ago."),
         (View(snapshot(last=NOW - 7_200_000)), "live", "catching up with older events"),
         (View(snapshot(last=NOW * 1_000, batch=NOW - 60_000)), "quiet", "The last event is dated ahead"),
-        (View(snapshot(last=NOW * 1_000)), "live", "to 31 Dec 9999 23:59:59"),
+        (View(snapshot(last=NOW * 1_000)), "live", "to 31 Dec 9999 00:00:00"),
         (View(snapshot(), Fault(NOW - 8_000, "no answer", False)), "away", "Elasticsearch is away since 09:59:52"),
         (View(None, Fault(NOW, "no answer", False)), "away", "Elasticsearch is away"),
         (View(None, Fault(NOW, "no answer", True)), "away", "Elasticsearch refuses to answer since 10:00:00"),
@@ -155,6 +155,12 @@ def test_refused_version_is_shown_with_its_reason():
     nothing_scored = Text(markup.versions(snapshot(refused=refused), [], {}, timezone.utc))
     assert "No event was scored." in nothing_scored.text
     assert "refused" in nothing_scored.values
+
+
+def test_moment_beyond_python_s_time_is_told_in_every_zone():
+    """The last day there is, east and west of UTC."""
+    for zone, told in (("Pacific/Kiritimati", "31 Dec 9999 14:00:00"), ("Pacific/Pago_Pago", "30 Dec 9999 13:00:00")):
+        assert markup.clock(NOW * 1_000, ZoneInfo(zone), NOW) == told
 
 
 def test_yesterday_has_its_date():

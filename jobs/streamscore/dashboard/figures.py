@@ -102,7 +102,7 @@ class ModelFigures:
         labels: Counter[float] = Counter()
         for (label, _), events in self.confusion.items():
             labels[label] += events
-        return max(labels.values()) / labels.total() if labels else None
+        return _share_of_commonest(labels)
 
     @property
     def classes(self) -> list[float]:
@@ -244,8 +244,9 @@ class Snapshot:
     @property
     def quiet(self) -> bool:
         """Whether no event came lately, nor a batch with others; one that is dated ahead does not say when it came."""
-        lately = self.extent is not None and abs(self.read_at - self.extent.last) <= QUIET_MS
-        return self.extent is not None and not lately and not self.stream.rate(self.read_at)
+        if self.extent is None or abs(self.read_at - self.extent.last) <= QUIET_MS:
+            return False
+        return not self.stream.rate(self.read_at)
 
     @property
     def behind(self) -> bool:
@@ -265,8 +266,7 @@ class Snapshot:
     @property
     def majority(self) -> float | None:
         """Share of the commonest label, which always guessing it would have got right; None without labels."""
-        total = self.labels.total()
-        return max(self.labels.values()) / total if total else None
+        return _share_of_commonest(self.labels)
 
     def lines(self, min_labelled: int, models: Sequence[str]) -> list[Point]:
         """Return the points of the accuracy chart: the majority rate and some models, bucket by bucket.
@@ -357,6 +357,11 @@ def in_order(models: Iterable[ModelFigures], first: Sequence[str]) -> list[Model
     """Return models in the order of the configuration, those that it does not know by name after them."""
     rank = {name: position for position, name in enumerate(first)}
     return sorted(models, key=lambda model: (rank.get(model.name, len(rank)), model.name))
+
+
+def _share_of_commonest(labels: Counter[float]) -> float | None:
+    total = labels.total()
+    return max(labels.values()) / total if total else None
 
 
 def _figures(name: str, buckets: Iterable[Bucket]) -> ModelFigures:

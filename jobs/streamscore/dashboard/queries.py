@@ -22,8 +22,8 @@ _ALL: Final = 1_000
 """Most buckets of a terms aggregation: more than there are models, versions, classes or reasons."""
 _FIRST: Final = {"first": {"min": {"field": TIME}}}
 _ENDS: Final = {**_FIRST, "last": {"max": {"field": TIME}}}
-_LAST_MOMENT: Final = 253_402_300_799_999
-"""The end of the year 9999, which is as far as Python's time goes, in epoch milliseconds."""
+_LAST_MOMENT: Final = 253_402_214_400_000
+"""The last day of the year 9999 begins, in epoch milliseconds: Python's time ends with that day, in every time zone."""
 
 
 class Search(NamedTuple):
