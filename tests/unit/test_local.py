@@ -1,15 +1,22 @@
 """What the local servers need: Java, verified files, free ports."""
 
+import datetime as dt
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 from streamscore import processes
 from streamscore.coordinates import Coordinate
@@ -77,6 +84,31 @@ def test_no_java_at_all_says_what_to_install(monkeypatch, no_java, tmp_path):
         f"Java 11.0.2 from JAVA_HOME ({tmp_path}) cannot be used. "
         "Install Java 17, or run: pip install 'streamscore[java]'"
     )
+
+
+def authority(serial_number):
+    """Return the certificate of an authority, as this machine's store has it; the signature is of serial number 1."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    then = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, then, then + dt.timedelta(days=1))
+    der = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    return der.replace(b"\x02\x01\x01", b"\x02\x01" + bytes([serial_number]), 1)
+
+
+@pytest.mark.filterwarnings("error")
+def test_java_of_the_package_trusts_whom_this_machine_trusts(monkeypatch, no_java, tmp_path):
+    """Some authorities' numbers are not positive, of which the library warns; what it cannot read is left out."""
+    known = [authority(7), b"unreadable", authority(0)]
+    monkeypatch.setattr(ssl.SSLContext, "get_ca_certs", lambda *_, **__: known)
+
+    options = artifacts._trust_store(java.find(), tmp_path)
+    (store,) = tmp_path.iterdir()
+
+    assert options[0] == f"-Djavax.net.ssl.trustStore={store}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trusted = pkcs12.load_pkcs12(store.read_bytes(), b"changeit").additional_certs
+        assert [entry.certificate.serial_number for entry in trusted] == [7, 0]
 
 
 @pytest.fixture

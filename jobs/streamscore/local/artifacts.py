@@ -9,10 +9,11 @@ import shutil
 import ssl
 import subprocess
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -243,10 +244,13 @@ def _trust_store(java: Java, work: Path) -> list[str]:
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
-    certificates = [
-        pkcs12.PKCS12Certificate(x509.load_der_x509_certificate(der), f"ca-{number}".encode())
-        for number, der in enumerate(ssl.create_default_context().get_ca_certs(binary_form=True))
-    ]
+    certificates = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some authorities' serial numbers are not as the standard has them
+        for number, der in enumerate(ssl.create_default_context().get_ca_certs(binary_form=True)):
+            with suppress(ValueError):  # and a later version of the library refuses those
+                authority = x509.load_der_x509_certificate(der)
+                certificates.append(pkcs12.PKCS12Certificate(authority, f"ca-{number}".encode()))
     if not certificates:
         return []
     password = "changeit"  # noqa: S105 (not a secret: the store holds public certificates, Java only wants one)
