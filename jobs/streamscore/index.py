@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from streamscore.config import Elasticsearch
+from streamscore.config import Elasticsearch, is_loopback
 from streamscore.errors import RefusedError, ServerError, TooManyBucketsError
 from streamscore.schema import OUTCOME_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
 
 _TOO_MANY: Final = "too_many_buckets_exception"
+
+_WRITTEN_TO: Final = "8"
+"""Major version of the servers that the connector and the client both know."""
 
 
 def client(settings: Elasticsearch, timeout: float = 10.0) -> Client:
@@ -52,7 +55,8 @@ def ensure(settings: Elasticsearch) -> list[str]:
         The names of the indices that were created.
 
     Raises:
-        ServerError: the server cannot be reached, or the mapping of an index cannot hold what is to be written.
+        ServerError: the server cannot be reached or is of a version that cannot be written to, or the mapping of an
+            index cannot hold what is to be written.
     """
     missing = compare(settings)
     with _reporting(settings), client(settings) as server:
@@ -73,10 +77,17 @@ def compare(settings: Elasticsearch) -> list[str]:
     """Compare the mappings of the indices with what is to be written and return the names of those that are missing.
 
     Raises:
-        ServerError: the server cannot be reached, or the mapping of an index cannot hold what is to be written.
+        ServerError: the server cannot be reached or is of a version that cannot be written to, or the mapping of an
+            index cannot hold what is to be written.
     """
     missing = []
     with _reporting(settings), client(settings) as server:
+        version = str(server.info()["version"]["number"])
+        if not version.startswith(f"{_WRITTEN_TO}."):
+            raise RefusedError(
+                f"Elasticsearch at {settings.url} is version {version}; what writes to it here knows "
+                f"{_WRITTEN_TO}.x only. Set elasticsearch.url to such a one, or elasticsearch.enabled to false"
+            )
         for name, properties in _mappings(settings).items():
             if server.indices.exists(index=name):
                 _compare(name, _mapping(server, name, settings.url), properties, settings.url)
@@ -228,7 +239,7 @@ def _compare(index: str, mapping: dict[str, Any], wanted: dict[str, Any], url: s
 @contextmanager
 def _reporting(settings: Elasticsearch) -> Iterator[None]:
     """Turn the client's exceptions into messages that say what to do."""
-    from elasticsearch import ApiError, AuthenticationException, AuthorizationException, TransportError
+    from elasticsearch import ApiError, AuthenticationException, AuthorizationException, SSLError, TransportError
 
     try:
         yield
@@ -239,8 +250,13 @@ def _reporting(settings: Elasticsearch) -> Iterator[None]:
         ) from None
     except ApiError as error:
         raise RefusedError(f"Elasticsearch at {settings.url} refused a request: {error}") from None
+    except SSLError as error:
+        raise ServerError(
+            f"no safe connection to Elasticsearch at {settings.url} ({error.message}): name the authority that signed "
+            "its certificate in elasticsearch.ca_file"
+        ) from None
     except TransportError as error:
         raise ServerError(
-            f"no Elasticsearch answers at {settings.url} ({error.message}): is it running? "
-            "`streamscore up` starts one on this machine"
+            f"no Elasticsearch answers at {settings.url} ({error.message}): is it running?"
+            f"{' `streamscore up` starts one on this machine' if is_loopback(settings.host) else ''}"
         ) from None

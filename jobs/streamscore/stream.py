@@ -152,10 +152,11 @@ def _raise_fault(query: StreamingQuery, writer: BatchWriter, config: Config) -> 
     if fault is None or writer.not_started:
         return
     place = f" while writing to {writer.sink}" if writer.sink else ""
+    spark_log = session.log_file(config, NAME)  # where a cluster or a platform set Spark up, the driver's output has it
     raise StreamError(
         f"the stream stopped{place}: {root_cause(fault)}\n"
         "The batch in flight is not committed and will be replayed at the next start. "
-        f"Spark's log: {session.log_file(config, NAME)}"
+        f"Spark's log: {spark_log if spark_log.is_file() else 'that of the driver'}"
     )
 
 

@@ -30,6 +30,7 @@ _RENAMED = {
     "ssl.keystore.key": "ssl.key.pem",
     "ssl.key.password": "ssl.key.password",
 }
+_KEY_STORE = "ssl.keystore.location"  # one file for the key and its certificate; librdkafka has a name for each
 _JAVA_ONLY = frozenset({"ssl.truststore.type", "ssl.keystore.type", "sasl.jaas.config"})
 # Spark's Kafka source and sink refuse these (KafkaSourceProvider).
 _SPARKS_OWN = frozenset(
@@ -82,14 +83,13 @@ def client_settings(kafka: Kafka) -> dict[str, str | int]:
             settings[name] = value
         elif name in _RENAMED:
             settings[_RENAMED[name]] = value
-        elif name == "ssl.keystore.location":
+        elif name == _KEY_STORE:
             settings |= {"ssl.certificate.location": value, "ssl.key.location": value}
         elif name in _SPARKS_OWN:
             raise ConfigError(f"kafka.options.{name}: Spark sets this itself")
         elif name not in _JAVA_ONLY and name.startswith(("ssl.", "sasl.")):
-            raise ConfigError(
-                f"kafka.options.{name}: not supported; supported are {', '.join(sorted(_SAME | set(_RENAMED)))}"
-            )
+            supported = sorted({*_SAME, *_RENAMED, *_JAVA_ONLY, _KEY_STORE})
+            raise ConfigError(f"kafka.options.{name}: not supported; supported are {', '.join(supported)}")
     if "sasl.jaas.config" in options:
         settings |= _credentials(options["sasl.jaas.config"])
     return settings

@@ -42,7 +42,7 @@ OPTIONS = (
     Option("--path", "train.path", "Criteo's file or a Delta table, with --data criteo", "PATH"),
     Option("--rows", "train.rows", "number of synthetic rows", "N"),
     Option("--test-rows", "train.test_rows", "number of rows held out, the last ones", "N"),
-    Option("--raw-models", "train.raw_models", "register them with their feature stages inside, for raw columns, too"),
+    Option("--raw-models", "train.raw_models", "also register models of raw columns, with feature stages inside"),
     Option("--balance", "train.balance", "keep as many rows without a click as with one"),
 )
 

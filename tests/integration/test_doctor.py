@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 import socket
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,29 @@ def absent_topic(config, _):
 def absent_elasticsearch(config, _):
     """No server at the address."""
     return changed(config, "elasticsearch", url="http://127.0.0.1:1"), "elasticsearch: no Elasticsearch answers"
+
+
+def elasticsearch_nine(config, _):
+    """A server of a version that the connector refuses, in its first batch only."""
+
+    class Nine(BaseHTTPRequestHandler):
+        def do_GET(self):
+            """Say what the client asks for at the start: the health and the version."""
+            answer = json.dumps({"status": "green", "timed_out": False, "version": {"number": "9.1.0"}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/vnd.elasticsearch+json;compatible-with=8")
+            self.send_header("X-Elastic-Product", "Elasticsearch")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_words):
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Nine)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    return changed(config, "elasticsearch", url=url), f"elasticsearch: .*{url} is version 9.1.0; .* 8.x only"
 
 
 def other_mapping(config, _):
@@ -172,6 +197,7 @@ FAULTS = [
     absent_broker,
     absent_topic,
     absent_elasticsearch,
+    elasticsearch_nine,
     other_mapping,
     alias_of_two,
     absent_model,

@@ -63,7 +63,7 @@ def test_demo_goes_on_without_a_page(config, said, monkeypatch):
 
     assert taken is absent is None
     assert "no live page: port" in said()[0]
-    assert "pip install 'streamscore[dashboard]'" in said()[1]
+    assert 'pip install "$(ls dist/streamscore-*.whl)[dashboard]"' in said()[1]
     assert stack.running(config) == []
 
 

@@ -209,6 +209,16 @@ def test_password_in_plain_text_beside_a_reference_is_refused(monkeypatch):
     config.load("local", [f"kafka.options.sasl.jaas.config={line % '${env:KAFKA_USER}'}"])
 
 
+@pytest.mark.parametrize("value", ["hunter2", "${env:HOME}"])
+def test_secret_as_a_spark_setting_is_refused_with_other_ways(value):
+    """At once, not when it has been moved to the environment; they all show in the process list."""
+    message = refused(f"spark.conf.spark.hadoop.fs.s3a.secret.key={value}")
+
+    assert "spark.conf: spark.hadoop.fs.s3a.secret.key would show in the process list" in message
+    assert "core-site.xml" in message
+    assert "hunter2" not in message
+
+
 @pytest.mark.parametrize("key", ["elasticsearch.password", "elasticsearch.api_key", "kafka.options.ssl.key.password"])
 def test_secret_in_plain_text_is_refused(key):
     """A secret on a command line would show in the process list."""
@@ -341,6 +351,7 @@ def test_file_that_is_not_utf_8_is_named(tmp_path):
         ("ssl.truststore.location=/none.pem", "client: ssl.truststore.location failed"),
         ("security.protocol=TLS", 'kafka.options: Invalid value "TLS" for configuration property "security.protocol"'),
         ("auto.offset.reset=latest", "kafka.options.auto.offset.reset: Spark sets this itself"),
+        ("sasl.username=me", "kafka.options.sasl.username: not supported; supported are client.id, sasl.jaas.config, "),
     ],
 )
 def test_kafka_option_that_only_the_client_can_judge_is_told_in_one_line(option, message):

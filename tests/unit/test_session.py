@@ -10,6 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from streamscore import session
+from streamscore.config import CONF_DIR
 from streamscore.session import StopRequest
 
 
@@ -206,3 +207,18 @@ def test_time_that_is_up_asks_to_stop_once():
     time.sleep(1.1)  # a second request, a moment later, would mean to stop in the middle of a batch
     assert stop.wait(0)
     assert not stop.urgent
+
+
+def test_log_of_an_earlier_start_is_kept(spark, tmp_path):
+    """A job that is started again after a fault must not wipe what tells of the fault."""
+    jvm, file = spark._jvm, tmp_path / "job.log"
+    before = jvm.System.setProperty("streamscore.log", str(file))
+    for number in (1, 2):
+        context = jvm.org.apache.logging.log4j.core.LoggerContext(f"start {number}")
+        context.setConfigLocation(jvm.java.net.URI(f"file://{CONF_DIR}/log4j2.properties"))
+        context.start()
+        context.getLogger("test").error(f"fault {number}")
+        context.stop()
+    jvm.System.setProperty("streamscore.log", before)
+
+    assert [line.split(": ")[1] for line in file.read_text().splitlines()] == ["fault 1", "fault 2"]

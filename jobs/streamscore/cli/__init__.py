@@ -164,7 +164,7 @@ def seed(context: typer.Context) -> None:
 
 @app.command(context_settings=_PASS_ON, add_help_option=False)
 def score(context: typer.Context) -> None:
-    """Score the input topic. Options: streamscore score --help; with --restart it is started again when it dies."""
+    """Score the input topic; --restart starts it again after a crash. Options: streamscore score --help."""
     from streamscore import score_stream
 
     restart = "--restart" in context.args

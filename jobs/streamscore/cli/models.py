@@ -47,7 +47,7 @@ def models_check(
 @app.command(name="promote")
 def models_promote(
     name: Annotated[str, typer.Argument(help="a configured model with an address models:/…@alias")],
-    version: Annotated[str, typer.Argument(help="the version that its alias is to mean")],
+    version: Annotated[str, typer.Argument(help="the version to move the alias to")],
     config: ConfigOption = "local",
     set: SetOption = [],  # noqa: A002, B006
 ) -> None:

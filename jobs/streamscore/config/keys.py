@@ -325,7 +325,10 @@ class Spark(_Section):
     def _no_secret(cls, value: dict[str, str]) -> dict[str, str]:
         for name in value:
             if SECRET_KEY.search(name):
-                raise ValueError(f"{name} would show in the process list: secrets cannot go through Spark settings")
+                raise ValueError(
+                    f"{name} would show in the process list: no secret can be a Spark setting. Hadoop takes it "
+                    "from core-site.xml, from a credential provider, or from the cloud's environment variables"
+                )
         return value
 
 

@@ -18,7 +18,7 @@ from streamscore.local.process import Server
 
 NAME = "page"
 APP = Path(__file__).parent / "app.py"
-INSTALL = "pip install 'streamscore[dashboard]'"
+INSTALL = 'pip install "$(ls dist/streamscore-*.whl)[dashboard]", in the repository after `make wheel`'
 
 
 def installed() -> bool:

