@@ -4,8 +4,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 12))
 PYTHON ?= $(shell for python in python3 python3.11 python3.10; do \
-	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 12))' 2>/dev/null && echo $$python && break; done)
+	$$python -c '$(SUPPORTED)' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 # Half of its time a test waits: for a server, a JVM, a page. A file of tests stays together, and with what it has set up.
@@ -96,7 +97,8 @@ install-bench: $(VENV)/.bench $(VENV)/.wheel
 # Dependencies come from sdists too (pyspark), and these must be built with the locked tools, not with downloaded ones.
 # Python compiles what it imports by itself: compiling all there is takes a fifth of the installation.
 $(VENV)/.build: requirements/build.lock
-	@test -n "$(PYTHON)" || { echo 'streamscore needs Python 3.10 or 3.11: PySpark 3.5 is not tested on others. Name one: make PYTHON=…' >&2; exit 1; }
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUPPORTED)' || \
+		{ echo 'streamscore needs Python 3.10 or 3.11: PySpark 3.5 is not tested on others. Name one: make PYTHON=…' >&2; exit 1; }
 	@echo "virtual environment in $(VENV) with $$($(PYTHON) --version)"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --require-hashes -r requirements/build.lock

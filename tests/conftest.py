@@ -300,6 +300,8 @@ def pytest_configure() -> None:
     their CPU time and is ready when they end. The servers have little to do.
     """
     os.environ["JDK_JAVA_OPTIONS"] = QUICK_JVM
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):  # a registry that others use
+        os.environ.pop(name, None)
 
 
 def pytest_collection_modifyitems(items) -> None:

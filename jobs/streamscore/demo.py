@@ -45,7 +45,6 @@ def run(config: Config, argv: Sequence[str], keep: bool) -> None:
         raise ConfigError("seed.rate: the demo needs a rate, in rows per second")
     if not config.elasticsearch.enabled:
         raise ConfigError("elasticsearch.enabled: the demo compares what is in both sinks, so it needs Elasticsearch")
-    _take_as_interrupts(signal.SIGTERM, signal.SIGHUP)
     registry.import_ahead(config)
     before = {server.name for server in stack.running(config)}
     page = None
@@ -61,13 +60,6 @@ def run(config: Config, argv: Sequence[str], keep: bool) -> None:
         log.info("the servers go on: Kafka %s, Elasticsearch %s; `streamscore down` stops them", *_addresses(config))
     if page is not None:
         log.info("the live page: %s", page)
-
-
-def _take_as_interrupts(*numbers: signal.Signals) -> None:
-    """Take signals that would end this process at once as Ctrl-C is taken, so that it stops what it has started."""
-    for number in numbers:
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has SIGHUP ignored
-            signal.signal(number, signal.default_int_handler)
 
 
 def _open_page(config: Config, argv: Sequence[str]) -> str | None:

@@ -31,6 +31,7 @@ RAW: Final = "_raw"
 """What a model's name ends in when its feature stages are inside of it; valid in every registry."""
 
 _TRACKING_URI: Final = "MLFLOW_TRACKING_URI"
+_REGISTRY_URI: Final = "MLFLOW_REGISTRY_URI"
 
 _address_in_use = threading.RLock()
 """MLflow has one address for the whole process, which no other thread may change meanwhile."""
@@ -67,8 +68,11 @@ def import_ahead(config: Config) -> None:
 
 def tracking_uri(config: Config) -> str:
     """Return the tracking server's address: configured, from the environment, or a SQLite file of our own."""
-    configured = config.mlflow.tracking_uri or os.environ.get(_TRACKING_URI)
-    return configured or f"sqlite:///{config.state_dir / 'mlflow' / 'mlflow.db'}"
+    return config.mlflow.tracking_uri or os.environ.get(_TRACKING_URI) or _own_uri(config)
+
+
+def _own_uri(config: Config) -> str:
+    return f"sqlite:///{config.state_dir / 'mlflow' / 'mlflow.db'}"
 
 
 def log_training(
@@ -262,17 +266,20 @@ def _mlflow(config: Config) -> Iterator[Any]:
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     faults = _faults(uri)
     with _address_in_use:
-        before = os.environ.get(_TRACKING_URI)
+        before = {name: os.environ.get(name) for name in (_TRACKING_URI, _REGISTRY_URI)}
         mlflow.set_tracking_uri(uri)
-        if uri == "databricks":
-            mlflow.set_registry_uri("databricks-uc")
+        if uri in {"databricks", _own_uri(config)}:  # whatever the environment says of a registry elsewhere
+            mlflow.set_registry_uri("databricks-uc" if uri == "databricks" else uri)
         try:
             yield mlflow
         except faults as error:
             raise ServerError(without_passwords(f"MLflow at {uri}: {str(error).splitlines()[0]}")) from None
         finally:
             # It writes the environment too, where the next configuration would find it. None is its own default again.
-            mlflow.set_tracking_uri(before)
+            mlflow.set_tracking_uri(before[_TRACKING_URI])
+            mlflow.set_registry_uri(None)
+            os.environ.pop(_REGISTRY_URI, None)
+            os.environ |= {name: value for name, value in before.items() if value is not None}
 
 
 @contextmanager

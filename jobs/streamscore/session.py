@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streamscore.checkpoint import is_local
 from streamscore.config import CONF_DIR, Config
 from streamscore.console import log
-from streamscore.errors import ConfigError, SetupError
+from streamscore.errors import ConfigError, SetupError, reason
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -55,6 +55,13 @@ _ONE_MACHINE: Final = {
 }
 """A session on one machine listens there only, for Spark's own ports ask nobody for a password, and takes its files."""
 
+ON_ONE_MACHINE: Final = {"SPARK_LOCAL_IP": "127.0.0.1"}
+"""Environment of its JVM, unless it says otherwise itself: else Spark looks up the machine's own name, and does not
+start where nobody knows it."""
+
+_FOREIGN: Final = ("SPARK_CONF_DIR", "HADOOP_CONF_DIR", "YARN_CONF_DIR")
+"""Environment variables that name folders of settings, on a machine of a cluster for instance."""
+
 STORE_PASSWORD: Final = "changeit"  # noqa: S105 (Java wants one, though the store holds public certificates only)
 
 _FRUGAL: Final = "-XX:GCTimeRatio=19 -XX:NewRatio=4"
@@ -68,6 +75,11 @@ a dozen is longer."""
 _IN_PARTS: Final = {"spark.sql.codegen.hugeMethodLimit": "8000"}
 """Where the JVMs' options are not ours: of what would be too long Spark makes a method per step, which is not as fast
 as a long one that is compiled, but faster than one that is not."""
+
+
+def is_on_one_machine(config: Config) -> bool:
+    """Tell whether Spark has all its parts in one process, here."""
+    return re.match(r"local($|\[)", config.spark.master or "") is not None
 
 
 def on_databricks() -> bool:
@@ -108,7 +120,7 @@ def spark_settings(config: Config, job: str) -> dict[str, str]:
                 ]
             ),
         }
-    if re.match(r"local($|\[)", config.spark.master or ""):
+    if is_on_one_machine(config):
         settings |= _ONE_MACHINE
     else:
         settings |= _IN_PARTS
@@ -136,6 +148,7 @@ def create(config: Config, job: str, jars: Sequence[Path] = ()) -> SparkSession:
     Raises:
         SetupError: the session does not start.
     """
+    from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
@@ -153,12 +166,16 @@ def create(config: Config, job: str, jars: Sequence[Path] = ()) -> SparkSession:
             builder = builder.master(config.spark.master).config("spark.driver.memory", config.spark.driver_memory)
         if jars:
             settings |= DELTA_SETTINGS | {"spark.jars": ",".join(map(str, jars))}
+        if is_on_one_machine(config):
+            os.environ.update(ON_ONE_MACHINE | os.environ)
     for name, value in settings.items():
         builder = builder.config(name, value)
     try:
         return builder.getOrCreate()
-    except (PySparkException, RuntimeError) as error:
-        raise SetupError(f"Spark did not start: {error}; see {log_file(config, job)}") from None
+    except (PySparkException, Py4JError, RuntimeError) as error:
+        others = [name for name in _FOREIGN if name in os.environ]
+        hint = f" It reads the settings in {' and '.join(others)}: are they meant for it?" if others else ""
+        raise SetupError(f"Spark did not start: {reason(error)}; see {log_file(config, job)}.{hint}") from None
 
 
 @contextmanager

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streamscore.session import StopRequest
 
 # Every record is acknowledged by all replicas, and the producer's own retries neither repeat nor reorder any. A broker
-# that is away for longer than these limits fails the batch.
+# that is away for longer than these limits fails the batch. `kafka.options` may say otherwise of all but the first two.
 _DURABLE = {
     "kafka.acks": "all",
     "kafka.enable.idempotence": "true",
@@ -230,7 +230,8 @@ def write_topic(records: DataFrame, kafka: Kafka) -> None:
 
     If it raises, some of them may have been written.
     """
-    records.write.format("kafka").options(**_DURABLE, **kafka_options(kafka), includeHeaders="true").save()
+    options = {**_DURABLE, **kafka_options(kafka), "includeHeaders": "true"}
+    records.write.format("kafka").options(**options).save()
 
 
 def write_index(documents: DataFrame, settings: Elasticsearch, index: str, trust_store: Path | None = None) -> None:
@@ -255,6 +256,10 @@ def write_index(documents: DataFrame, settings: Elasticsearch, index: str, trust
         "es.batch.write.retry.wait": "5s",
         "es.http.timeout": "30s",
         "es.http.retries": "1",
+        # A proxy that the JVM was told of for the world outside; the connector heeds no exceptions from it.
+        "es.net.proxy.http.use.system.props": "false",
+        "es.net.proxy.https.use.system.props": "false",
+        "es.net.proxy.socks.use.system.props": "false",
         **_trusted(trust_store),
         **_credentials(settings),
     }

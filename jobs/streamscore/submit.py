@@ -75,6 +75,8 @@ def prepare(config: Config) -> dict[str, str]:
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
     }
+    if session.is_on_one_machine(config):
+        environment = session.ON_ONE_MACHINE | environment
     if sys.stdout.isatty():
         with suppress(OSError):  # in some containers the terminal has no name
             environment[TERMINAL_VARIABLE] = os.ttyname(sys.stdout.fileno())

@@ -33,12 +33,14 @@ _RENAMED = {
 _KEY_STORE = "ssl.keystore.location"  # one file for the key and its certificate; librdkafka has a name for each
 _JAVA_ONLY = frozenset({"ssl.truststore.type", "ssl.keystore.type", "sasl.jaas.config"})
 # Spark's Kafka source and sink refuse these (KafkaSourceProvider).
-_SPARKS_OWN = frozenset(
-    {
-        *("auto.offset.reset", "enable.auto.commit", "interceptor.classes"),
-        *("key.deserializer", "value.deserializer", "key.serializer", "value.serializer"),
-    }
+_SPARKS_OWN = (
+    *("auto.offset.reset", "enable.auto.commit", "interceptor.classes"),
+    *("key.deserializer", "value.deserializer", "key.serializer", "value.serializer"),
 )
+_NOT_TO_BE_SET = {
+    **dict.fromkeys(_SPARKS_OWN, "Spark sets this itself"),
+    **dict.fromkeys(("acks", "enable.idempotence"), "not to be set: otherwise records could be lost or doubled"),
+}
 
 
 MAX_RECORD_BYTES = 32 * 1024 * 1024
@@ -85,8 +87,8 @@ def client_settings(kafka: Kafka) -> dict[str, str | int]:
             settings[_RENAMED[name]] = value
         elif name == _KEY_STORE:
             settings |= {"ssl.certificate.location": value, "ssl.key.location": value}
-        elif name in _SPARKS_OWN:
-            raise ConfigError(f"kafka.options.{name}: Spark sets this itself")
+        elif name in _NOT_TO_BE_SET:
+            raise ConfigError(f"kafka.options.{name}: {_NOT_TO_BE_SET[name]}")
         elif name not in _JAVA_ONLY and name.startswith(("ssl.", "sasl.")):
             supported = sorted({*_SAME, *_RENAMED, *_JAVA_ONLY, _KEY_STORE})
             raise ConfigError(f"kafka.options.{name}: not supported; supported are {', '.join(supported)}")

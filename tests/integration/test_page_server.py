@@ -6,8 +6,9 @@ import os
 import socket
 
 import pytest
+from typer.testing import CliRunner
 
-from streamscore import checkpoint, console, demo
+from streamscore import checkpoint, cli, console, demo, score_stream
 from streamscore import config as configuration
 from streamscore.dashboard import server
 from streamscore.errors import CheckpointError, SetupError
@@ -65,6 +66,19 @@ def test_demo_goes_on_without_a_page(config, said, monkeypatch):
     assert "no live page: port" in said()[0]
     assert 'pip install "$(ls dist/streamscore-*.whl)[dashboard]"' in said()[1]
     assert stack.running(config) == []
+
+
+def test_demo_registers_its_models_nowhere_else(make_config, monkeypatch, tmp_path):
+    """The address in the environment may be that of a company's registry, from whose alias a job scores."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.com")
+    given = []
+    monkeypatch.setattr(demo, "run", lambda config, argv, **_: given.append((config, argv)))
+    done = CliRunner().invoke(cli.app, ["demo", "--set", f"state_dir={tmp_path}"])
+    ((config, argv),) = given
+
+    assert done.exit_code == 0
+    assert config.mlflow.tracking_uri == f"sqlite:///{tmp_path}/mlflow/mlflow.db"
+    assert score_stream.parse(argv).config.mlflow == config.mlflow
 
 
 def test_demo_leaves_alone_what_a_running_job_has(config, tmp_path):

@@ -7,7 +7,7 @@ import oracle
 import pytest
 from pyspark.ml import PipelineModel
 
-from streamscore import index, registry, score_stream, seed_topic, topics
+from streamscore import index, registry, score_stream, seed_topic, sinks, topics
 from streamscore.errors import ModelError, ServerError, StreamError
 
 
@@ -96,6 +96,38 @@ def test_replayed_batches_leave_no_double_document(spark, own, trained, document
 
     assert len(before) == 1000
     assert documents(config) == before
+
+
+@pytest.fixture
+def proxy_of_the_jvm(spark):
+    """A proxy that the JVM was told of, for the world outside, as JAVA_TOOL_OPTIONS often does; nobody is there."""
+    java = spark._jvm.System
+    told = {"http.proxyHost": "127.0.0.1", "http.proxyPort": "1", "http.nonProxyHosts": "localhost|127.*"}
+    for name, value in told.items():
+        java.setProperty(name, value)
+    yield
+    for name in told:
+        java.clearProperty(name)
+
+
+def test_documents_take_no_way_round(spark, own, small_models, produce, proxy_of_the_jvm):
+    """The connector would ask the proxy even for this machine."""
+    config = own("stream.available_now=true", "elasticsearch.retry_seconds=0", oracle.listed(small_models))
+    topics.ensure(config.kafka, config.kafka.topics.input)
+    produce(config.kafka, config.kafka.topics.input, ["{}"])
+    score_stream.check(config)
+
+    assert score_stream.run(spark, config)["events"] == 1
+
+
+def test_producer_can_be_tuned(spark, own, consume):
+    """By `kafka.options`, which go before our own choice."""
+    config = own("kafka.options={linger.ms: 5, batch.size: 16384}")
+    topics.ensure(config.kafka, config.kafka.topics.predictions)
+    records = spark.createDataFrame([(config.kafka.topics.predictions, "v")], "topic string, value string")
+    sinks.write_topic(records, config.kafka)
+
+    assert consume(config.kafka, config.kafka.topics.predictions) == [(None, b"v", [])]
 
 
 def test_second_run_scores_only_what_is_new(spark, own, trained, outcomes):

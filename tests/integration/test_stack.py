@@ -14,7 +14,7 @@ import pytest
 
 from streamscore import config as configuration
 from streamscore.errors import ConfigError, SetupError
-from streamscore.local import java, kafka, stack
+from streamscore.local import elasticsearch, java, kafka, stack
 from streamscore.local.ports import free_port
 from streamscore.local.process import Server, start
 
@@ -68,7 +68,7 @@ def test_up_status_down(alone, tmp_path):
     assert after.returncode == 1
     assert "no Kafka broker answers at" in after.stdout
     assert "no Elasticsearch answers at" in after.stdout
-    assert run("down").stdout == "nothing was running\n"
+    assert run("down").stdout == f"nothing was running that was started with {tmp_path / 'state'}\n"
     assert processes_below(tmp_path) == []
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["state"]
 
@@ -110,6 +110,24 @@ def test_server_that_dies_shows_the_end_of_its_log_and_takes_the_other_with_it(a
     assert "Try increasing" in message  # what the JVM says of such a heap
     assert processes_below(tmp_path) == []
     assert not (tmp_path / "state" / "servers.json").exists()
+
+
+def test_up_waits_for_servers_that_an_earlier_one_has_only_begun(alone, tmp_path):
+    """It was killed while it waited."""
+    overrides = alone()
+    config = configuration.load("local", overrides)
+    arguments = [word for override in overrides for word in ("--set", override)]
+    first = subprocess.Popen([COMMAND, "up", *arguments], stderr=subprocess.DEVNULL)
+    while len(stack.running(config)) < 2:
+        assert first.poll() is None
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    stack.up(config)
+
+    assert elasticsearch.probe(config) == "8.7.1"
+    assert kafka.probe(config)
+    assert stack.down(config) == ["elasticsearch", "kafka"]
 
 
 def test_server_that_never_answers_is_given_up(alone, tmp_path):

@@ -2,6 +2,7 @@
 
 import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import yaml
@@ -351,6 +352,7 @@ def test_file_that_is_not_utf_8_is_named(tmp_path):
         ("ssl.truststore.location=/none.pem", "client: ssl.truststore.location failed"),
         ("security.protocol=TLS", 'kafka.options: Invalid value "TLS" for configuration property "security.protocol"'),
         ("auto.offset.reset=latest", "kafka.options.auto.offset.reset: Spark sets this itself"),
+        ("acks=1", "kafka.options.acks: not to be set: otherwise records could be lost or doubled"),
         ("sasl.username=me", "kafka.options.sasl.username: not supported; supported are client.id, sasl.jaas.config, "),
     ],
 )
@@ -370,6 +372,18 @@ def test_longest_message_is_one_that_java_can_hold():
     """An array there has at most 2^31 - 1 bytes."""
     assert config.load("local", [f"message.max_bytes={2**31 - 1}"]).message.max_bytes == 2**31 - 1
     assert "message.max_bytes" in refused(f"message.max_bytes={2**31}")
+
+
+def test_override_keeps_what_yaml_takes_for_a_comment():
+    """The rest of a path would be dropped without a word."""
+    assert config.load("local", ["state_dir=/data/run #3/x"]).state_dir == Path("/data/run #3/x")
+    assert config.load("local", ['dashboard.title="a" # b']).dashboard.title == "a"
+
+
+@pytest.mark.parametrize("key", ["state_dir", "local.artifacts_dir"])
+def test_folder_with_a_comma_is_refused(key):
+    """Kafka and Elasticsearch take it for a list, and write to a part of the name."""
+    assert "/home/Doe, Jane has a comma in it" in refused(f"{key}=/home/Doe, Jane")
 
 
 def test_option_is_taken_as_it_was_typed():

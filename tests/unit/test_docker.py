@@ -108,6 +108,14 @@ def test_every_service_has_a_memory_limit_and_no_privileges(name):
     assert not any(volume.startswith(("/", ".")) for volume in service.get("volumes", []))
 
 
+def test_image_is_built_once():
+    """Six services that build it side by side put the same name on six images, and all but one fail."""
+    built = [name for name in OURS if "build" in SERVICES[name]]
+
+    assert built == ["create"]
+    assert all(SERVICES[name]["pull_policy"] == ("build" if name in built else "never") for name in OURS)
+
+
 def test_services_wait_for_what_can_become_true():
     """Healthy can be only what has a check; completed only what ends."""
     for name, service in SERVICES.items():

@@ -1,26 +1,18 @@
 """What the local servers need: Java, verified files, free ports."""
 
-import datetime as dt
 import os
 import shutil
 import socket
-import ssl
 import subprocess
 import sys
 import time
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import pkcs12
 
 from streamscore import processes
-from streamscore.coordinates import Coordinate
-from streamscore.errors import SetupError
+from streamscore.errors import ConfigError, SetupError
 from streamscore.local import artifacts, java, kafka, ports, process
 
 
@@ -86,31 +78,6 @@ def test_no_java_at_all_says_what_to_install(monkeypatch, no_java, tmp_path):
     )
 
 
-def authority(serial_number):
-    """Return the certificate of an authority, as this machine's store has it; the signature is of serial number 1."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
-    then = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
-    made = x509.CertificateBuilder(name, name, key.public_key(), 1, then, then + dt.timedelta(days=1))
-    der = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
-    return der.replace(b"\x02\x01\x01", b"\x02\x01" + bytes([serial_number]), 1)
-
-
-@pytest.mark.filterwarnings("error")
-def test_java_of_the_package_trusts_whom_this_machine_trusts(monkeypatch, no_java, tmp_path):
-    """Some authorities' numbers are not positive, of which the library warns; what it cannot read is left out."""
-    known = [authority(7), b"unreadable", authority(0)]
-    monkeypatch.setattr(ssl.SSLContext, "get_ca_certs", lambda *_, **__: known)
-
-    options = artifacts._trust_store(java.find(), tmp_path)
-    (store,) = tmp_path.iterdir()
-
-    assert options[0] == f"-Djavax.net.ssl.trustStore={store}"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trusted = pkcs12.load_pkcs12(store.read_bytes(), b"changeit").additional_certs
-        assert [entry.certificate.serial_number for entry in trusted] == [7, 0]
-
-
 @pytest.fixture
 def fetched(tmp_path):
     """A folder with the broker's log binding as if it had been fetched, and a lock of it."""
@@ -142,22 +109,6 @@ def test_absent_file_is_refused_by_name(fetched):
 
     with pytest.raises(SetupError, match="a.jar was not among what was fetched"):
         artifacts.verify(folder, lock, lock)
-
-
-def test_failed_download_shows_ivy_s_last_lines_and_leaves_nothing(monkeypatch, tmp_path):
-    """A proxy that is not there stands for a network that is not there; Java is told of it."""
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
-    monkeypatch.setenv("no_proxy", "")
-    group = artifacts.Group("kafka", (Coordinate("org.apache.commons", "commons-pool2", "2.11.1"),), transitive=False)
-    monkeypatch.setattr(artifacts, "KAFKA", group)
-
-    with pytest.raises(
-        SetupError, match=r"(?s)fetching kafka failed: is the network there, .* last lines:\n  .*refused"
-    ):
-        artifacts.ensure(tmp_path, [group], java.find())
-
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_processes_do_not_unpack_the_same_archive_side_by_side(tmp_path, monkeypatch):
@@ -254,20 +205,6 @@ def test_process_is_known_by_its_birth_whatever_the_clock_says(monkeypatch):
     assert processes.birth(living.pid) is None
 
 
-def test_java_is_told_of_the_proxy_that_python_uses(monkeypatch):
-    """It does not read the environment; a password would show in the process list."""
-    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("https_proxy", "http://ada:pw@proxy.example:3128")
-    monkeypatch.setenv("no_proxy", "localhost, .example.org")
-
-    assert java.proxy_options() == [
-        "-Dhttps.proxyHost=proxy.example",
-        "-Dhttps.proxyPort=3128",
-        "-Dhttp.nonProxyHosts=localhost|*.example.org",
-    ]
-
-
 def test_folder_with_any_name_is_kafka_s(tmp_path):
     """Java reads properties files as Latin-1, and a backslash as the beginning of something."""
     text = str(tmp_path / "josé 中 😀 \\n")
@@ -282,3 +219,24 @@ def test_folder_with_any_name_is_kafka_s(tmp_path):
     shown = subprocess.run([java.find().executable, program, file], capture_output=True, check=True)
 
     assert shown.stdout.decode() == text
+
+
+def test_java_gets_a_locale_in_which_a_path_may_have_any_characters(monkeypatch):
+    """In that of `LC_ALL=C` it takes them for question marks."""
+    monkeypatch.setattr(java.sys, "platform", "linux")
+    told = {}
+    for codeset in ("UTF-8", "ANSI_X3.4-1968"):
+        monkeypatch.setattr(java.locale, "nl_langinfo", lambda _, codeset=codeset: codeset)
+        told[codeset] = java.for_any_path()
+
+    assert told == {"UTF-8": {}, "ANSI_X3.4-1968": {"LC_ALL": "C.UTF-8"}}
+
+
+def test_one_broker_is_started_not_one_of_several(make_config, tmp_path):
+    """With the rest of them the demo would empty topics elsewhere."""
+    several = make_config(
+        f"state_dir={tmp_path}", "kafka.bootstrap_servers=127.0.0.1:29092,broker:9092", "kafka.insecure=true"
+    )
+
+    with pytest.raises(ConfigError, match="kafka.bootstrap_servers: `streamscore up` starts one broker, found 2"):
+        kafka.server(several, java.find())

@@ -1,7 +1,10 @@
 """The session: made once, used as it is where it exists, and stopped only by who made it."""
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -207,6 +210,28 @@ def test_time_that_is_up_asks_to_stop_once():
     time.sleep(1.1)  # a second request, a moment later, would mean to stop in the middle of a batch
     assert stop.wait(0)
     assert not stop.urgent
+
+
+def test_settings_of_a_cluster_that_stop_spark_are_named(tmp_path):
+    """A machine that belongs to one has them in its environment."""
+    (tmp_path / "spark-defaults.conf").write_text("spark.eventLog.enabled true\nspark.eventLog.dir file:///nowhere\n")
+    program = (
+        "from streamscore import config, session\n"
+        f"session.create(config.load('local', ['state_dir={tmp_path}']), 'score_stream')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "SPARK_CONF_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert re.search(
+        "SetupError: Spark did not start: .*nowhere.*; see .*score_stream.spark.log. "
+        r"It reads the settings in SPARK_CONF_DIR: are they meant for it\?$",
+        done.stderr.strip(),
+    )
 
 
 def test_log_of_an_earlier_start_is_kept(spark, tmp_path):

@@ -45,6 +45,16 @@ def test_without_a_master_the_line_names_none(make_config):
     assert not any("extraJavaOptions" in word for word in words)
 
 
+def test_machine_whose_name_nobody_knows_can_run_spark(make_config, jars, monkeypatch):
+    """Spark looks its name up when its classes are loaded, unless it is told the address; a cluster's is its own."""
+    monkeypatch.delenv("SPARK_LOCAL_IP", raising=False)
+
+    assert submit.prepare(make_config())["SPARK_LOCAL_IP"] == "127.0.0.1"
+    assert "SPARK_LOCAL_IP" not in submit.prepare(make_config("spark.master=null"))
+    monkeypatch.setenv("SPARK_LOCAL_IP", "10.0.0.1")
+    assert submit.prepare(make_config())["SPARK_LOCAL_IP"] == "10.0.0.1"
+
+
 def test_shown_line_is_one_option_a_line_and_quoted():
     """It can be copied into a shell."""
     assert submit.shown(["s", "--conf", "a=b c", "--x"]) == "s \\\n  --conf 'a=b c' \\\n  --x"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,8 +36,16 @@ _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opti
 def main() -> None:
     """Run the command line; an error ends it with the exit code of its kind."""
     set_up_logging()
+    _take_as_interrupts(signal.SIGTERM, signal.SIGHUP)
     with reported():
         app()
+
+
+def _take_as_interrupts(*numbers: signal.Signals) -> None:
+    """Take signals that would end this process at once as Ctrl-C is taken, so that it stops what it has started."""
+    for number in numbers:
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has SIGHUP ignored
+            signal.signal(number, signal.default_int_handler)
 
 
 @app.command()
@@ -53,8 +62,9 @@ def down(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: 
     """Stop what `up` started."""
     from streamscore.local import stack
 
-    stopped = stack.down(configuration.load(config, set))
-    typer.echo(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
+    settings = configuration.load(config, set)
+    stopped = " and ".join(stack.down(settings))
+    typer.echo(f"stopped {stopped}" if stopped else f"nothing was running that was started with {settings.state_dir}")
 
 
 @app.command()
@@ -186,7 +196,9 @@ def demo(
     from streamscore import demo as show
 
     argv = ["--config", config]
-    overrides = [*set, "stream.synthetic=true", f"seed.rate={rate}", f"seed.limit={events}"]
+    # Its models are for show: an address in the environment may be that of a registry that others score from.
+    registry = "mlflow.tracking_uri=sqlite:///{state_dir}/mlflow/mlflow.db"
+    overrides = [*set, registry, "stream.synthetic=true", f"seed.rate={rate}", f"seed.limit={events}"]
     for override in overrides:
         argv += ["--set", override]
     show.run(configuration.load(config, overrides), argv, keep=not stop)

@@ -25,6 +25,7 @@ from streamscore.config.types import (
     Location,
     MemorySize,
     Positive,
+    StateFolder,
     TableName,
     TimeRange,
     as_text,
@@ -347,7 +348,7 @@ class Dashboard(_Section):
 class Local(_Section):
     """The servers of ``streamscore up``."""
 
-    artifacts_dir: AbsolutePath
+    artifacts_dir: StateFolder
     kafka_heap: MemorySize
     elasticsearch_heap: MemorySize
     start_seconds: Annotated[float, Field(gt=0)]
@@ -380,7 +381,7 @@ def _check_server(settings: Elasticsearch | Kibana, section: str) -> None:
 class Config(_Section):
     """Everything that streamscore can be told; see ``conf/base.yml`` for the meaning of each key."""
 
-    state_dir: AbsolutePath
+    state_dir: StateFolder
     kafka: Kafka
     message: Message
     models: Annotated[tuple[Model, ...], Field(min_length=1)]

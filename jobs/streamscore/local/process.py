@@ -95,10 +95,13 @@ def stop(running: Running, patience: float = 20.0) -> bool:
     process = running.process()
     if process is None:
         return False
-    members = [process, *process.children(recursive=True)]
+    members = [process]
+    with suppress(psutil.NoSuchProcess):  # it may end by itself just then
+        members += process.children(recursive=True)
     _signal_group(running.pid, signal.SIGTERM)
     for member in _outlasting(members, running.pid, patience):
-        member.kill()
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
     _outlasting(members, running.pid, patience)
     return True
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from streamscore.config import Config
@@ -20,7 +21,7 @@ STATE_FILE = "servers.json"
 
 
 def up(config: Config) -> list[Running]:
-    """Start Kafka and Elasticsearch and return when both answer; those that run already are left alone.
+    """Start Kafka and Elasticsearch and return when both answer; those that run already are only waited for.
 
     Raises:
         SetupError: no Java, a failed download, a taken port, a server that did not come up, or one that runs at
@@ -30,8 +31,11 @@ def up(config: Config) -> list[Running]:
         already = running(config)
         _require_addresses(config, already)
         missing = {kafka.NAME: kafka, elasticsearch.NAME: elasticsearch}
-        for server in already:
-            missing.pop(server.name, None)
+        here = {server: partial(missing.pop(server.name).probe, config) for server in already if server.name in missing}
+        try:
+            _await(here, config.local.start_seconds)
+        except SetupError as error:
+            raise SetupError(f"`streamscore down` stops what runs here but does not work: {error}") from None
         if not missing:
             return already
         found = java.find()
@@ -53,6 +57,8 @@ def add(config: Config, server: Server) -> Running:
 
 def down(config: Config) -> list[str]:
     """Stop what ``up`` started and return the names of the servers that were stopped."""
+    if not config.state_dir.is_dir():
+        return []
     with _exclusive(config.state_dir):
         stopped = [server.name for server in reversed(_recall(config)) if stop(server)]
         (config.state_dir / STATE_FILE).unlink(missing_ok=True)
@@ -84,7 +90,8 @@ def _start(config: Config, servers: Sequence[Server], already: Sequence[Running]
                 with signals_put_off():  # one between the two would leave a server behind that nobody knows of
                     started.append(start(server))
                     _remember(config, [*already, *started])
-            _await(servers, started, config.local.start_seconds)
+            probes = (server.probe for server in servers)
+            _await(dict(zip(started, probes, strict=True)), config.local.start_seconds)
     except BaseException:
         for process in reversed(started):
             stop(process)
@@ -93,26 +100,31 @@ def _start(config: Config, servers: Sequence[Server], already: Sequence[Running]
     return [*already, *started]
 
 
-def _await(servers: Sequence[Server], started: Sequence[Running], patience: float) -> None:
+def _await(probes: Mapping[Running, Callable[[], str]], patience: float) -> None:
     """Wait until every server answers in its own protocol."""
     deadline = time.monotonic() + patience
-    waiting = dict(zip((server.name for server in servers), zip(servers, started, strict=True), strict=True))
+    waiting = dict(probes)
     while waiting:
-        for name, (server, process) in list(waiting.items()):
-            if process.process() is None:
-                raise SetupError(f"{name} ended while it started. The end of {server.log}:\n{tail(server.log)}")
+        for server, probe in list(waiting.items()):
+            if server.process() is None:
+                raise SetupError(f"{server.name} ended while it started. {_end_of_log(server)}")
             try:
-                server.probe()
+                probe()
             except Exception as error:  # noqa: BLE001 (any answer but a good one means: not yet)
                 if time.monotonic() > deadline:
                     raise SetupError(
-                        f"{name} did not answer at {server.address} within {patience:.0f} s ({error}). "
-                        f"The end of {server.log}:\n{tail(server.log)}"
+                        f"{server.name} did not answer at {server.address} within {patience:.0f} s ({error}). "
+                        f"{_end_of_log(server)}"
                     ) from None
             else:
-                log.debug("%s answers", name)
-                del waiting[name]
-        time.sleep(0.2)
+                log.debug("%s answers", server.name)
+                del waiting[server]
+        if waiting:
+            time.sleep(0.2)
+
+
+def _end_of_log(server: Running) -> str:
+    return f"The end of {server.log}:\n{tail(Path(server.log))}"
 
 
 def _recall(config: Config) -> list[Running]:
@@ -144,6 +156,6 @@ def _exclusive(state_dir: Path) -> Iterator[None]:
     with (state_dir / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise SetupError(f"another streamscore is starting or stopping the servers of {state_dir}") from None
         yield

