@@ -28,7 +28,8 @@ def environment(tmp_path):
     packed = tmp_path / "packed"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(packed)], check=True)
     (site_packages,) = packed.glob("lib/python*/site-packages")
-    (site_packages / "sitecustomize.py").write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()")
+    # Not as sitecustomize.py: some systems' Python has one of its own.
+    (site_packages / "ran.pth").write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()\n")
     with tarfile.open(tmp_path / "environment.tar.gz", "w:gz") as archive:
         archive.add(packed, arcname=".")
     shutil.rmtree(packed)
