@@ -28,6 +28,7 @@ ROW: Final = "row"
 MISSING: Final = "<na>"
 """What stands for an empty category: its absence is a signal, and the hasher would drop a null."""
 
+_WHOLE = ("tinyint", "smallint", "int", "bigint")
 _CORRUPT = "_corrupt"
 _DDL = ", ".join(
     [
@@ -45,11 +46,21 @@ def read(spark: SparkSession, path: str) -> DataFrame:
     Returns:
         One row per line: ``row``, ``label`` (0.0 or 1.0), ``I1`` to ``I13`` (int, null where empty) and ``C1`` to
         ``C26`` (text, ``<na>`` where empty).
+
+    Raises:
+        InputError: it is not one file.
     """
-    # With pruning, Spark would not look at columns that a query does not use, and so not notice that they are missing.
+    # With pruning, Spark would not notice that columns are missing which a query does not use. Without, it still does
+    # not notice that they are no numbers: only `split`, which uses them all, does.
     lines = spark.read.option("columnPruning", "false").csv(
         path, schema=_DDL, sep="\t", quote="", mode="PERMISSIVE", columnNameOfCorruptRecord=_CORRUPT
     )
+    files = len(lines.inputFiles())
+    if files != 1:
+        raise InputError(
+            f"{path}: Spark finds {files:,} files there, and takes them by their size: name one file, whose rows "
+            "are in the order of time"
+        )
     categories = [F.coalesce(name, F.lit(MISSING)).alias(name) for name in CATEGORIES]
     return lines.select(F.monotonically_increasing_id().alias(ROW), LABEL, *INTEGERS, *categories, _CORRUPT)
 
@@ -57,25 +68,33 @@ def read(spark: SparkSession, path: str) -> DataFrame:
 def from_table(table: DataFrame, name: str, order: str) -> DataFrame:
     """Return the rows of a table with Criteo's columns, as ``read`` does; ``row`` is the column ``order`` as a number.
 
+    The integers keep their types: whether an int holds them, ``split_table`` finds out.
+
     Args:
         table: ``label``, ``I1`` to ``I13``, ``C1`` to ``C26`` and the column of the order.
         name: the table's name, for messages.
         order: column of whole numbers, dates or timestamps, by which the rows follow each other.
 
     Raises:
-        InputError: a column is missing, or the order's is of another type.
+        InputError: a column is missing, or of another type.
     """
     absent = [column for column in (LABEL, *INTEGERS, *CATEGORIES, order) if column not in table.columns]
     if absent:
         raise InputError(f"{name}: no column {', '.join(absent)}; there are {', '.join(table.columns)}")
     kind = table.schema[order].dataType.simpleString()
     as_number = {"timestamp": F.unix_micros, "date": F.unix_date}.get(kind, F.col)
-    if kind not in {"timestamp", "date", "tinyint", "smallint", "int", "bigint"}:
+    if kind not in {"timestamp", "date", *_WHOLE}:
         raise InputError(f"{name}: the column {order!r} is of the type {kind}, which is not one to order rows by")
+    for column, allowed in {**dict.fromkeys(INTEGERS, _WHOLE), **dict.fromkeys(CATEGORIES, ("string",))}.items():
+        found = table.schema[column].dataType.simpleString()
+        if found not in allowed:
+            raise InputError(
+                f"{name}: the column {column!r} is of the type {found}, but must be of the type {' or '.join(allowed)}"
+            )
     return table.select(
         as_number(order).cast("long").alias(ROW),
         F.col(LABEL).cast("double").alias(LABEL),
-        *(F.col(column).cast("int").alias(column) for column in INTEGERS),
+        *INTEGERS,
         *(F.coalesce(F.col(column), F.lit(MISSING)).alias(column) for column in CATEGORIES),
     )
 
@@ -84,15 +103,21 @@ def split_table(data: DataFrame, name: str, test_rows: int) -> tuple[DataFrame, 
     """Split rows as they came from ``from_table``, as ``split`` does; rows that are equal in order stay together.
 
     Raises:
-        InputError: rows without a place in the order, labels other than 0 and 1, or too few rows.
+        InputError: rows without a place in the order, labels other than 0 and 1, integers beyond int, or too few rows.
     """
     counts = data.agg(
         F.count("*").alias("rows"),
         F.min(ROW).alias("first"),
         F.count_if(F.col(ROW).isNull()).alias("placeless"),
         F.count_if(_wrong_label()).alias("mislabelled"),
+        *(F.count_if(~F.col(column).between(-(1 << 31), (1 << 31) - 1)).alias(column) for column in INTEGERS),
     ).collect()[0]
-    for problem, meaning in (("placeless", "no place in the order"), ("mislabelled", "a label other than 0 and 1")):
+    problems = {
+        "placeless": "no place in the order",
+        "mislabelled": "a label other than 0 and 1",
+        **{column: f"a number in the column {column!r} that is beyond the range of an int" for column in INTEGERS},
+    }
+    for problem, meaning in problems.items():
         if counts[problem]:
             raise InputError(f"{name}: {counts[problem]:,} rows have {meaning}")
     if counts["rows"] <= test_rows:
@@ -106,7 +131,8 @@ def split_table(data: DataFrame, name: str, test_rows: int) -> tuple[DataFrame, 
             f"{name}: no row comes before those that share their place in the order with the last {test_rows:,}, which "
             "are held out: choose a finer train.order_column, or smaller train.test_rows"
         )
-    return data.filter(F.col(ROW) < boundary), data.filter(F.col(ROW) >= boundary)
+    ints = data.withColumns({column: F.col(column).cast("int") for column in INTEGERS})
+    return ints.filter(F.col(ROW) < boundary), ints.filter(F.col(ROW) >= boundary)
 
 
 def _wrong_label() -> Column:
@@ -130,6 +156,8 @@ def split(data: DataFrame, path: str, test_rows: int) -> tuple[DataFrame, DataFr
     rows = data.groupBy(F.shiftright(ROW, 33).alias("partition")).agg(
         F.count("*").alias("count"),
         F.min(F.when(F.col(_CORRUPT).isNotNull() | _wrong_label(), F.col(ROW))).alias("bad"),
+        # An integer that is none makes a line corrupt only where the integer is used.
+        *(F.count(name) for name in INTEGERS),
     )
     partitions = sorted(rows.collect(), key=lambda part: part["partition"])
     before = 0

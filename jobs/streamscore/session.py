@@ -126,6 +126,9 @@ def spark_settings(config: Config, job: str) -> dict[str, str]:
         settings |= _IN_PARTS
     if config.delta.table is not None and not on_databricks():
         settings |= DELTA_SETTINGS
+    if job == "train_models":
+        # By default the number of cores at the moment, from which each query would divide a file's rows anew.
+        settings["spark.sql.files.minPartitionNum"] = "8"
     if job == "score_stream":
         settings |= {**_ONE_ATTEMPT, **_FEW_KEPT, "spark.sql.streaming.numRecentProgressUpdates": "50"}
         # Looking for the best compression of a batch in memory, which lives a second, costs more than it saves.

@@ -5,11 +5,11 @@ import gzip
 import pytest
 from pyspark.sql import functions as F
 
-from streamscore import criteo
+from streamscore import criteo, session
 from streamscore.errors import InputError
 
 
-def line(number: int, label: str = "0", category: str = "68fd1e64") -> str:
+def line(number: int | str, label: str = "0", category: str = "68fd1e64") -> str:
     """Return a line of Criteo's format whose I1 tells its number."""
     return "\t".join([label, str(number), *[""] * 12, category, *["7e0ccccf"] * 24, ""]) + "\n"
 
@@ -46,31 +46,72 @@ def test_quotes_are_plain_text(spark, file):
     assert [row["C1"] for row in criteo.read(spark, path).orderBy("row").collect()] == ['"', 'a"b']
 
 
-def test_split_is_by_order_across_partitions(spark, file):
+@pytest.fixture
+def set_conf(spark):
+    """Return a function that gives the session a setting, for this test only."""
+    names = set()
+
+    def give(name, value):
+        names.add(name)
+        spark.conf.set(name, value)
+
+    yield give
+    for name in names:
+        spark.conf.unset(name)
+
+
+def numbers(parts):
+    """Return the numbers of each part's rows, in their order."""
+    return [[row["I1"] for row in part.orderBy("row").collect()] for part in parts]
+
+
+def test_split_is_by_order_across_partitions(spark, file, set_conf):
     """The last rows are the test set, wherever Spark cuts the file."""
     path = file([line(number, str(number % 2)) for number in range(1000)])
-    before = spark.conf.get("spark.sql.files.maxPartitionBytes")
-    spark.conf.set("spark.sql.files.maxPartitionBytes", "50000")
-    try:
-        data = criteo.read(spark, path)
-        assert data.rdd.getNumPartitions() > 2
-        train, test = criteo.split(data, path, 123)
-        numbers = [[row["I1"] for row in part.orderBy("row").collect()] for part in (train, test)]
-    finally:
-        spark.conf.set("spark.sql.files.maxPartitionBytes", before)
+    set_conf("spark.sql.files.maxPartitionBytes", "50000")
+    data = criteo.read(spark, path)
+    assert data.rdd.getNumPartitions() > 2
 
-    assert numbers == [list(range(877)), list(range(877, 1000))]
+    assert numbers(criteo.split(data, path, 123)) == [list(range(877)), list(range(877, 1000))]
+
+
+def test_split_stays_when_the_number_of_cores_changes(spark, file, make_config, set_conf):
+    """A cluster grows and shrinks between two queries, each of which divides the file anew."""
+    path = file([line(number, str(number % 2)) for number in range(4000)])
+    for name, value in session.spark_settings(make_config(), "train_models").items():
+        if name.startswith("spark.sql.files."):
+            set_conf(name, value)
+    set_conf("spark.sql.files.openCostInBytes", "50000")
+    set_conf("spark.sql.leafNodeDefaultParallelism", "2")
+    parts = criteo.split(criteo.read(spark, path), path, 1500)
+    set_conf("spark.sql.leafNodeDefaultParallelism", "7")
+
+    assert numbers(part.select("row", "I1") for part in parts) == [list(range(2500)), list(range(2500, 4000))]
 
 
 @pytest.mark.parametrize(
-    "bad", [line(3).replace("\t", ",", 1), "0\t1\t2\n", line(3, "2"), line(3, ""), line(3, "x"), "a\n"]
+    "bad",
+    [
+        *(line(3).replace("\t", ",", 1), "0\t1\t2\n", line(3, "2"), line(3, ""), line(3, "x"), "a\n"),
+        *(line("x"), line("12.0"), line(3_000_000_000), line(" 3")),
+    ],
 )
 def test_line_of_another_format_is_named(spark, file, bad):
-    """Commas, missing columns, strange labels: the row's number helps to find it."""
+    """Commas, missing columns, strange labels, integers that are none: the row's number helps to find it."""
     path = file([line(1), line(2), bad, line(4), line(5)])
 
     with pytest.raises(InputError, match="row 3 is not a Criteo row"):
         criteo.split(criteo.read(spark, path), path, 1)
+
+
+@pytest.mark.parametrize("name", ["", "*"])
+def test_several_files_have_no_order(spark, file, tmp_path, name):
+    """A folder or a pattern: Spark takes the largest file first."""
+    file([line(1), line(2)], "day_0")
+    file([line(3), line(4), line(5)], "day_1")
+
+    with pytest.raises(InputError, match="Spark finds 2 files there.*: name one file"):
+        criteo.read(spark, f"file:{tmp_path}/{name}")
 
 
 def test_too_few_rows_are_refused(spark, file):
@@ -108,14 +149,15 @@ def test_overview_tells_what_is_missing_and_what_is_rare(spark, file):
 
 @pytest.fixture
 def table(spark):
-    """Return a function that makes a table of numbered rows in a random order."""
+    """Return a function that makes a table of numbered rows in a random order, with other columns as SQL."""
 
-    def make(count, order="id"):
+    def make(count, order="id", **others):
         rows = spark.range(count).selectExpr("id", "date_add('2026-01-01', int(id)) AS day", "double(id % 2) AS label")
         for name in criteo.INTEGERS:
             rows = rows.withColumn(name, rows["id"].cast("long"))
         for name in criteo.CATEGORIES:
             rows = rows.selectExpr("*", f"IF(id % 3 = 0, null, 'a') AS {name}")
+        rows = rows.withColumns({name: F.expr(sql) for name, sql in others.items()})
         return criteo.from_table(rows.orderBy("I1", ascending=False).orderBy(F.xxhash64("id")), "t", order)
 
     return make
@@ -150,6 +192,31 @@ def test_faulty_tables_are_refused(spark, table):
     ):
         with pytest.raises(InputError, match=reason):
             criteo.split_table(data, "t", 5)
+
+
+@pytest.mark.parametrize(
+    ("column", "sql", "reason"),
+    [
+        ("I2", "string(id)", "the column 'I2' is of the type string, but must be of the type tinyint or smallint"),
+        ("I3", "double(id)", "the column 'I3' is of the type double"),
+        ("I4", "decimal(id)", "the column 'I4' is of the type decimal"),
+        ("C5", "id", "the column 'C5' is of the type bigint, but must be of the type string"),
+    ],
+)
+def test_column_that_would_lose_something_is_refused(table, column, sql, reason):
+    """A text, a fraction, a number as a category."""
+    with pytest.raises(InputError, match=reason):
+        table(10, **{column: sql})
+
+
+def test_numbers_beyond_int_are_refused_and_narrower_ones_widened(table):
+    """They would become others without a word."""
+    with pytest.raises(InputError, match="t: 1 rows have a number in the column 'I6' that is beyond the range of an"):
+        criteo.split_table(table(10, I6="IF(id = 3, 3000000000, id)"), "t", 5)
+    train, _ = criteo.split_table(table(10, I6="IF(id = 3, 2147483647, -2147483648)", I7="tinyint(id)"), "t", 5)
+
+    assert {row["I6"] for row in train.collect()} == {2147483647, -2147483648}
+    assert dict(train.dtypes)["I7"] == "int"
 
 
 def test_rows_that_share_their_place_are_balanced_and_split(spark, table):
