@@ -150,6 +150,12 @@ def is_local(location: str) -> bool:
     return location.startswith("file://") or ("://" not in location and ":/" not in location)
 
 
+def as_spark_takes(path: Path) -> str:
+    """Return a path of this machine as an address that means it to Spark, whatever its default file system is."""
+    path = path.absolute()
+    return str(path) if path.is_relative_to("/Volumes") else f"file:{path}"
+
+
 def folder(location: str, spark: SparkSession | None = None) -> Folder:
     """Return the files of a checkpoint; one that is not local needs a session.
 

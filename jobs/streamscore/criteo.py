@@ -190,6 +190,26 @@ def balance(data: DataFrame) -> DataFrame:
     return data.filter((F.col(LABEL) == 1.0) | (lot < share))
 
 
+def require_both_classes(part: DataFrame, path: str, told: str) -> None:
+    """Check that some rows have a click and some have none: on one class alone every model is perfect.
+
+    Args:
+        part: the rows to train on, or those held out.
+        path: where they are from, for messages.
+        told: which they are, for messages.
+
+    Raises:
+        InputError: a class is missing.
+    """
+    found = {row[LABEL] for row in part.select(LABEL).distinct().collect()}
+    for label in (0.0, 1.0):
+        if label not in found:
+            raise InputError(
+                f"{path}: none of the rows {told} has the label {label:.0f}, but a model is trained and judged on rows "
+                "of both labels: bring more rows, or change train.test_rows"
+            )
+
+
 def overview(data: DataFrame, min_count: int) -> DataFrame:
     """Return what makes the columns hard to learn from, one row per column in the file's order.
 

@@ -13,7 +13,7 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.util import JavaMLReader
 
 from streamscore import gate, golden, registry, scoring
-from streamscore.checkpoint import MODELS, is_local
+from streamscore.checkpoint import MODELS, as_spark_takes, is_local
 from streamscore.config import Config, Model
 from streamscore.config.fields import Field, ddl
 from streamscore.errors import ModelError, ModelLoadError, StreamscoreError, reason
@@ -162,7 +162,7 @@ def sign(
     folder = folder.resolve()
     (folder / MANIFEST).unlink(missing_ok=True)
     model = Model(name="model", uri=str(folder), trust="unsigned")
-    found = _Found(LocalFiles(folder), _as_spark_takes(folder), str(folder), None)
+    found = _Found(LocalFiles(folder), as_spark_takes(folder), str(folder), None)
     inspected = gate.inspect(found.files, "unsigned")
     served = _served(model, found, inspected, _load(found, inspected), len(examples[0]), fields)
     made = manifests.Manifest(
@@ -190,7 +190,7 @@ def _found(config: Config, model: Model, spark: SparkSession | None) -> Iterator
         with registry.downloaded(config, registered) as folder:
             yield _Found(
                 LocalFiles(folder),
-                _as_spark_takes(folder),
+                as_spark_takes(folder),
                 registered.uri,
                 registered.version,
                 registered.manifest_sha256,
@@ -211,12 +211,7 @@ def _found(config: Config, model: Model, spark: SparkSession | None) -> Iterator
             "or models:/name@alias"
         )
     folder = folder.resolve()
-    yield _Found(LocalFiles(folder), _as_spark_takes(folder), str(folder), None)
-
-
-def _as_spark_takes(folder: Path) -> str:
-    """Return a folder of this machine as an address that means it to Spark, whatever its default file system is."""
-    return str(folder) if folder.is_relative_to("/Volumes") else f"file:{folder}"
+    yield _Found(LocalFiles(folder), as_spark_takes(folder), str(folder), None)
 
 
 def _inspected(found: _Found, model: Model) -> Inspected:

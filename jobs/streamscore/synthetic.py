@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from streamscore.criteo import CATEGORIES, INTEGERS
+from streamscore.criteo import CATEGORIES, INTEGERS, MISSING
 
 Floats = npt.NDArray[np.float64]
 
@@ -137,6 +137,16 @@ def write(path: Path, rows: int, seed: int, bayes_auc: float) -> Iterator[int]:
             truth.write_table(pa.table({"p": probability[:count]}, schema=truth_schema))
             yield start + count
     partial.replace(path)
+
+
+def examples(count: int, seed: int) -> list[dict[str, int | str | None]]:
+    """Return a few rows without labels, as ``criteo.read`` would give them; no file that ``write`` makes has them."""
+    rows = _draw(np.random.default_rng([seed, 2**32 + 1]), count)
+    table = _table(rows, np.zeros(count, np.bool_), seed).drop_columns(["label"])
+    return [
+        {name: MISSING if value is None and name in CATEGORIES else value for name, value in row.items()}
+        for row in table.to_pylist()
+    ]
 
 
 def truth_path(path: Path) -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamscore import __version__, criteo, features, models, options, provenance, registry, runner, sources, synthetic
+from streamscore.checkpoint import as_spark_takes, is_local, local_path
 from streamscore.config import Config
 from streamscore.console import log, step
 from streamscore.errors import InputError, told_in_one_line
@@ -35,7 +36,7 @@ RAW_TEST_SET = "test_set_raw.parquet"
 COLUMNS = [*criteo.INTEGERS, *criteo.CATEGORIES]
 METRICS = "metrics.json"
 GOLDEN_ROWS = 8
-"""How many rows of the test set each model's manifest holds."""
+"""How many rows each model's manifest holds."""
 
 OPTIONS = (
     Option("--data", "train.data", "synthetic or criteo", "KIND"),
@@ -74,7 +75,11 @@ def check(config: Config) -> None:
 
 
 def fingerprint(config: Config) -> str:
-    """Return a digest of all that decides a training's result: equal fingerprints, equal models."""
+    """Return a digest of all that decides a training's result: equal fingerprints, equal models.
+
+    Of a Delta table, or a file on another file system, that is the address alone: whether its rows have changed since,
+    nothing here tells.
+    """
     path = None if config.train.path is None else Path(config.train.path)
     told = {
         "version": __version__,
@@ -101,11 +106,13 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     """
     settings = config.train
     path = rows(config)
-    with step("Reading rows"):
+    with step("Reading rows"), told_in_one_line(InputError, f"{path}: cannot be read"):
         split = criteo.split_table if sources.is_delta(path) else criteo.split
         train, test = split(read(spark, config, path), path, settings.test_rows)
         if settings.balance:
             train, test = criteo.balance(train), criteo.balance(test)
+        criteo.require_both_classes(train, path, "to train on")
+        criteo.require_both_classes(test, path, "held out")
     with step("Fitting the feature pipeline"):
         pipeline = features.fit(train, settings.hash_size, settings.min_category_count)
     with step("Writing the test set"):
@@ -113,9 +120,9 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
         if settings.raw_models:
             raw_test_set = _export(test, Path(settings.output) / RAW_TEST_SET, *COLUMNS)
     vectors = pipeline.transform(train).select(LABEL, FEATURES).persist()
-    held_out = spark.read.parquet(str(test_set)).persist()
+    held_out = spark.read.parquet(as_spark_takes(test_set)).persist()
     figures: dict[str, Any] = {"train_rows": vectors.count(), **_majority(held_out)}
-    if settings.data == "synthetic":
+    if settings.data == "synthetic" and not settings.balance:  # it is known of the last rows, all of them
         best = synthetic.best_possible(Path(path), settings.test_rows)
         figures["best_possible"] = best._asdict()
     raw = train.select(*COLUMNS).limit(1)
@@ -125,17 +132,18 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
         with step(f"Training {name} on {figures['train_rows']:,} rows"):
             trained[name] = Trained(_fit(classifier, vectors), example, "prediction")
             figures[name] = _evaluate(trained[name].pipeline, held_out)
-            if "best_possible" in figures and not settings.balance:
+            if "best_possible" in figures:
                 figures[name]["auc_of_best"] = figures[name]["auc"] / best.auc
     golden: dict[str, list[Any]] = {
         name: [row[FEATURES] for row in held_out.select(FEATURES).limit(GOLDEN_ROWS).collect()] for name in trained
     }
     if settings.raw_models:
-        rows_told = [row.asDict() for row in spark.read.parquet(str(raw_test_set)).select(*COLUMNS).take(GOLDEN_ROWS)]
+        # A manifest goes wherever its model does, and rows of Criteo's must not.
+        made_up = synthetic.examples(GOLDEN_ROWS, settings.seed)
         for name in _classifiers(config):
             joined = f"{name}{RAW}"
             trained[joined] = Trained(_joined(pipeline, trained[name].pipeline), raw, "prediction")
-            golden[joined], figures[joined] = rows_told, figures[name]
+            golden[joined], figures[joined] = made_up, figures[name]
     vectors.unpersist()
     held_out.unpersist()
     with step("Registering the models"):
@@ -184,11 +192,11 @@ def read(spark: SparkSession, config: Config, path: str) -> DataFrame:
     """Read Criteo's rows from a file or from a Delta table, in the columns of ``criteo.read``.
 
     Raises:
-        InputError: Spark cannot read it, or a column is missing.
+        InputError: Spark cannot read it, it is not one file, or a column is missing or of another type.
     """
     if not sources.is_delta(path):
         with told_in_one_line(InputError, f"train.path: {path} cannot be read"):
-            return criteo.read(spark, path)
+            return criteo.read(spark, as_spark_takes(local_path(path)) if is_local(path) else path)
     return criteo.from_table(sources.data_set(spark, path), path, str(config.train.order_column))
 
 
@@ -200,10 +208,15 @@ def _joined(pipeline: PipelineModel, classifier: PipelineModel) -> PipelineModel
 
 def _export(test: DataFrame, target: Path, *columns: str) -> Path:
     """Write the label and columns as one parquet file, in row order, in the place of an older one all at once."""
+    from pyspark.sql import functions as F
+
     partial = target.with_name(f".{target.name}.partial")
     target.parent.mkdir(parents=True, exist_ok=True)
-    ordered = test.coalesce(1).sortWithinPartitions(criteo.ROW).select(LABEL, *columns)
-    ordered.write.mode("overwrite").parquet(str(partial))
+    # Rows of a table may share their place, and each file of the same rows must have them in the same order.
+    tie = F.xxhash64(LABEL, *COLUMNS).alias("tie")
+    # Not coalesce, with which one task would compute them all.
+    whole = test.select(criteo.ROW, tie, LABEL, *columns).repartition(1).sortWithinPartitions(criteo.ROW, "tie")
+    whole.select(LABEL, *columns).write.mode("overwrite").parquet(as_spark_takes(partial))
     (part,) = partial.glob("part-*.parquet")
     part.replace(target)
     shutil.rmtree(partial)

@@ -1,0 +1,139 @@
+"""The training, as far as it needs no servers: what it refuses before it fits anything, and what it writes."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from pyspark.sql import functions as F
+
+from streamscore import config as configuration
+from streamscore import criteo, features, models, registry, train_models
+from streamscore.errors import InputError
+
+
+def line(number, label):
+    """Return a line of Criteo's format."""
+    return "\t".join([str(label), *[str(number)] * 13, *["abc"[number % 3]] * 26]) + "\n"
+
+
+@pytest.fixture
+def criteo_config(make_config, tmp_path):
+    """Return a function that makes a configuration for a training on lines with these labels, the last ten held out."""
+
+    def make(labels, *overrides, name="train.txt"):
+        path = tmp_path / name
+        path.write_text("".join(line(number, label) for number, label in enumerate(labels)))
+        told = ("train.data=criteo", f"train.path={path}", "train.test_rows=10", f"train.output={tmp_path / 'out'}")
+        return make_config(*told, *overrides)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("labels", "balance", "missing"),
+    [
+        ([0] * 30, False, "to train on has the label 1"),
+        ([1] * 30, False, "to train on has the label 0"),
+        ([0, 1] * 10 + [0] * 10, False, "held out has the label 1"),
+        ([0, 1] * 10 + [1] * 10, False, "held out has the label 0"),
+        ([0] * 20 + [0, 1] * 5, False, "to train on has the label 1"),
+        ([0, 1] * 10 + [0] * 10, True, "held out has the label 0"),
+    ],
+)
+def test_rows_of_one_class_are_refused_before_anything_is_fitted(
+    spark, criteo_config, tmp_path, monkeypatch, labels, balance, missing
+):
+    """A model of them would be perfect, and champion."""
+    monkeypatch.setattr(features, "fit", lambda *_: pytest.fail("it goes on to the feature pipeline"))
+    config = criteo_config(labels, f"train.balance={str(balance).lower()}")
+
+    with pytest.raises(InputError, match=f"train.txt: none of the rows {missing}, but"):
+        train_models.run(spark, config)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("broken", [lambda data: gzip.compress(data)[:200], lambda data: data], ids=["cut", "plain"])
+def test_file_that_is_no_gzip_to_its_end_is_told_in_one_line(spark, criteo_config, broken):
+    """An interrupted download, or a file that was unpacked and kept its name."""
+    config = criteo_config([0, 1] * 3000, name="train.txt.gz")
+    path = Path(config.train.path)
+    path.write_bytes(broken(path.read_bytes()))
+
+    with pytest.raises(InputError, match=r"train.txt.gz: cannot be read: ") as caught:
+        train_models.run(spark, config)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.fixture
+def elsewhere(spark):
+    """A default file system that is not this machine's, and not even there."""
+    spark.conf.set("fs.defaultFS", "nosuch://cluster/")
+    with pytest.raises(Exception, match="nosuch"):
+        spark.read.text("/tmp").count()
+    yield
+    spark.conf.unset("fs.defaultFS")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_files_are_this_machine_s_whatever_spark_s_default_is(spark, criteo_config):
+    """On a machine that belongs to a Hadoop cluster."""
+    config = criteo_config([0, 1] * 10)
+    path = train_models.rows(config)
+    data = train_models.read(spark, config, path)
+    target = train_models._export(data, Path(config.train.path).parent / "x" / "t.parquet", "I1")
+
+    assert [row["I1"] for row in spark.read.parquet(f"file:{target}").collect()] == list(range(20))
+
+
+def test_export_is_computed_in_parallel_and_written_in_order(spark, tmp_path):
+    """One file, but not one task for all; rows that share their place are in the same order in each file."""
+    columns = {name: F.col("id").cast("int") for name in criteo.INTEGERS}
+    columns |= {name: F.col("id").cast("string") for name in criteo.CATEGORIES}
+    data = spark.range(0, 400, 1, 4).withColumns({"row": F.col("id") % 200, "label": F.lit(1.0), **columns})
+    spark.sparkContext.setJobGroup("export", "")
+    written = train_models._export(data, tmp_path / "a.parquet", "I1")
+    tracker = spark.sparkContext.statusTracker()
+    stages = [stage for job in tracker.getJobIdsForGroup("export") for stage in tracker.getJobInfo(job).stageIds]
+    tasks = [info.numTasks for stage in stages if (info := tracker.getStageInfo(stage)) is not None]
+    other = train_models._export(data.repartition(3, "C1"), tmp_path / "b.parquet", "I1")
+    found = [[row["I1"] for row in spark.read.parquet(str(file)).collect()] for file in (written, other)]
+
+    assert max(tasks) == 4
+    assert [number % 200 for number in found[0]] == [number // 2 for number in range(400)]
+    assert found[0] == found[1]
+
+
+@pytest.fixture(scope="module")
+def balanced(spark, addresses, tmp_path_factory):
+    """A small training on balanced synthetic rows, with models of raw columns: its configuration and its figures."""
+    small = ("train.rows=6000", "train.test_rows=2000", "train.hash_size=1024", "train.balance=true")
+    few = ("train.raw_models=true", "train.lr.max_iter=2", "train.svm.max_iter=2")
+    names = "mlflow.registered_names={lr: even-lr, svm: even-svm}"
+    output = f"train.output={tmp_path_factory.mktemp('balanced')}"
+    config = configuration.load("local", [*addresses, *small, *few, names, output])
+    return config, train_models.run(spark, config)
+
+
+def test_best_possible_is_not_told_of_balanced_rows(balanced):
+    """It is known of the natural mix, and other rows than that are scored."""
+    _, figures = balanced
+
+    assert figures["click_rate"] == pytest.approx(0.5, abs=0.08)
+    assert "best_possible" not in figures
+    assert "auc_of_best" not in figures["lr"]
+
+
+def test_no_row_of_the_data_is_in_a_manifest(spark, balanced):
+    """Criteo's must not be passed on, and a manifest goes wherever its model does."""
+    config, figures = balanced
+    own = {json.dumps(row.asDict()) for row in spark.read.parquet(figures["raw_test_set"]).drop("label").collect()}
+    for name in ("lr", "svm"):
+        with registry.downloaded(config, registry.resolve(config, f"models:/even-{name}_raw@champion")) as folder:
+            golden = json.loads((folder / models.MANIFEST).read_text())["golden"]
+
+        assert len(golden) == train_models.GOLDEN_ROWS
+        assert all(sorted(row["row"]) == sorted(train_models.COLUMNS) for row in golden)
+        told = [json.dumps({name: row["row"][name] for name in train_models.COLUMNS}) for row in golden]
+        assert not own & set(told)
+        assert len(set(told)) == train_models.GOLDEN_ROWS
