@@ -34,8 +34,8 @@ def fit(train: DataFrame, hash_size: int, min_category_count: int) -> PipelineMo
     """Fit the feature pipeline.
 
     Integers become bins, with one bin for a missing value; categories become the numbers of their frequent values, with
-    one number per column for all rare and unseen ones; both are hashed into one sparse vector of 0/1 slots, one per
-    column, so that no model needs a scaler.
+    one number per column for all rare and unseen ones; both are hashed into one sparse vector whose slots are counts,
+    nearly always 0 or 1, so that no model needs a scaler.
 
     Args:
         train: rows with ``I1`` to ``I13`` and ``C1`` to ``C26``.
