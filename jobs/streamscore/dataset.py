@@ -34,7 +34,7 @@ _RAW_TYPES: Final[Mapping[str, frozenset[str]]] = {
 """The types, Spark's and Arrow's names, that a raw column may have in a data set: those that become it without loss."""
 
 _VECTOR_FIELDS: Final = ("type", "size", "indices", "values")
-_PARTS: Final = "type: tinyint, size: int, indices: array<int>, values: array<double>"
+_PARTS: Final = "type: tinyint, size: int, indices: array<{}>, values: array<double>"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
         fields: raw columns, in the place of a vector, that it must have.
 
     Raises:
-        InputError: it cannot be read, is empty, has other columns or types than needed, or a row without features.
+        InputError: it cannot be read, is empty, has other columns or types than needed, or a row that makes no message.
     """
     from pyspark.sql import functions as F
 
@@ -118,13 +118,14 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
         F.col("_metadata.file_path").alias("file"),
         _row_index(settings.source).alias("index"),
     )
+    unusable = F.col("features").isNull() | (F.abs("label") >= float("inf"))  # Spark takes NaN for more than that
     # One pass gives each file's length, for the numbers, and its content's hash, for the digest.
     counted = (
         placed.groupBy("file")
         .agg(
             F.count("*").alias("count"),
             F.bit_xor(F.xxhash64("index", "label", "features")).alias("hash"),
-            F.min(F.when(F.col("features").isNull(), F.col("index"))).alias("bad"),
+            F.min(F.when(unusable, F.col("index"))).alias("bad"),
         )
         .orderBy("file")
     )
@@ -136,7 +137,7 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
         if row["bad"] is not None:
             raise InputError(
                 f"{settings.source}: row {row['bad'] + 1:,} of {row['file']} has no features, or they are not a vector "
-                "such as (110,[8,9],[12.0,16.0])"
+                "such as (110,[8,9],[12.0,16.0]), or its label is not a finite number"
             )
         starts.append((row["file"], before))
         before += row["count"]
@@ -181,16 +182,25 @@ def _row_index(source: str) -> Column:
 
 
 def _parsed(text: Column) -> Column:
-    """Return the parts of a vector from its printed text, or null where it is not one."""
+    """Return the parts of a vector from its printed text, or null where it is not one that a message may have."""
     from pyspark.sql import functions as F
 
-    sparse = r"^\s*\((\d+),\s*\[(.*)\],\s*\[(.*)\]\)\s*$"
-    dense = r"^\s*\[(.*)\]\s*$"
+    numbers = r"\[([-+.,\s\w]*)\]"
+    sparse = rf"^\s*\((\d+),\s*{numbers},\s*{numbers}\)\s*$"
+    dense = rf"^\s*{numbers}\s*$"
     as_json = F.when(
         text.rlike(sparse), F.regexp_replace(text, sparse, r'{"type":0,"size":$1,"indices":[$2],"values":[$3]}')
     ).when(text.rlike(dense), F.regexp_replace(text, dense, r'{"type":1,"values":[$1]}'))
-    parts = F.from_json(as_json, f"struct<{_PARTS}>")
-    return F.when(parts["values"].isNotNull(), parts)
+    # As numbers of any kind, since a fraction among whole numbers would be cut off or lost.
+    parts = F.from_json(as_json, f"struct<{_PARTS.format('double')}>")
+    size, indices, values = parts["size"], parts["indices"], parts["values"]
+    ascending = F.array_sort(F.array_distinct(indices)) == indices
+    fitting = F.forall(indices, lambda index: (index == F.floor(index)) & index.between(0, size - 1))
+    is_sparse = (size > 0) & (F.size(indices) == F.size(values)) & ascending & fitting
+    is_dense = (parts["type"] == 1) & (F.size(values) > 0)
+    finite = F.forall(values, lambda value: F.abs(value) < float("inf"))
+    whole = F.struct(parts["type"], size, indices.cast("array<int>").alias("indices"), values)
+    return F.when((is_sparse | is_dense) & finite, whole)
 
 
 def _message(label: Column, features: Column, config: Config) -> Column:
@@ -208,7 +218,7 @@ def _message(label: Column, features: Column, config: Config) -> Column:
         return F.coalesce(known, rest)
     if shape.vector_form == "spark":
         return F.to_json(F.struct(label.alias(shape.label_field), features.alias(shape.features_field)))
-    parts = F.from_json(F.to_json(F.struct(features.alias("v"))), f"struct<v: struct<{_PARTS}>>")["v"]
+    parts = F.from_json(F.to_json(F.struct(features.alias("v"))), f"struct<v: struct<{_PARTS.format('int')}>>")["v"]
     values = parts["values"]
     size = F.coalesce(parts["size"], F.size(values))  # a dense vector has neither size nor indices
     places = F.sequence(F.lit(0), size - 1)
@@ -261,7 +271,7 @@ def _arrow_kind(kind: pa.DataType) -> str:
 
     if types.is_struct(kind) and {field.name for field in kind} == set(_VECTOR_FIELDS):
         return "vector"
-    if types.is_integer(kind) or types.is_floating(kind):
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
         return "number"
     return "text" if types.is_string(kind) or types.is_large_string(kind) else str(kind)
 

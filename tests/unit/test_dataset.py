@@ -1,6 +1,8 @@
 """Data sets to seed from: checked by their footers, numbered in order, encoded in every form."""
 
 import json
+from decimal import Decimal
+from unittest.mock import ANY
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -218,7 +220,15 @@ def test_vectors_as_text_give_the_same_messages(spark, make_config, folder, tmp_
     assert isinstance(SparseVector(3, [1], [1.0]), SparseVector)
 
 
-@pytest.mark.parametrize("bad", [None, "", "(3,[1],[1.0]", "(3,[a],[1.0])", "1,2,3", "{}"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *(None, "", "(3,[1],[1.0]", "(3,[a],[1.0])", "1,2,3", "{}", "[]", "(0,[],[])", "[1.0,NaN]", "[1.0,null]"),
+        *("(3,[1],[1.0,2.0])", "(3,[1,2],[1.0])", "(3,[0,3],[1.0,2.0])", "(3,[-1],[1.0])", "(3,[1.5],[1.0])"),
+        *("(3,[2,1],[1.0,2.0])", "(3,[1,1],[1.0,2.0])", "(3,[null],[1.0])", "(3000000000,[1],[1.0])"),
+        *('[1.0,2.0],"indices":[1]', "[1.0],[2.0]", '(3,[0],[1.0],"x":[2.0])', "(3,[1],[Infinity])"),
+    ],
+)
 def test_text_that_is_no_vector_is_named_by_its_row(spark, seed, tmp_path, bad):
     """Before anything is sent."""
     spark.createDataFrame([(1.0, "(3,[1],[2.0])"), (0.0, bad)], "label double, features string").coalesce(
@@ -227,6 +237,41 @@ def test_text_that_is_no_vector_is_named_by_its_row(spark, seed, tmp_path, bad):
 
     with pytest.raises(InputError, match="row 2 of .* has no features, or they are not a vector"):
         dataset.numbered(spark, seed(tmp_path / "text"))
+
+
+@pytest.mark.parametrize(
+    ("good", "values"),
+    [("(3,[],[])", [0.0, 0.0, 0.0]), (" (3, [0, 2], [1, -2.5e0]) ", [1.0, 0.0, -2.5]), ("[1.0, 0]", [1.0, 0.0])],
+)
+def test_text_that_is_a_vector_has_its_values(spark, make_config, tmp_path, good, values):
+    """With blanks, exponents, no values at all."""
+    path = parquet(tmp_path / "t.parquet", label=pa.array([None], pa.float64()), features=pa.array([good]))
+
+    assert texts(spark, make_config, path, "message.vector_form=dense") == [(ANY, {"features": values})]
+
+
+@pytest.mark.parametrize("label", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("fields", [None, "message.fields='n INT'"])
+def test_label_that_is_no_number_is_named_by_its_row(spark, make_config, tmp_path, label, fields):
+    """JSON has no such number: a message with it would be no JSON, or have a text for a label."""
+    columns = {
+        "label": pa.array([1.0, None, label]),
+        "n": pa.array([1] * 3, pa.int32()),
+        "features": pa.array(["(3,[1],[1.0])"] * 3),
+    }
+    config = make_config(f"seed.source={parquet(tmp_path / 't.parquet', **columns)}", *([fields] if fields else []))
+
+    with pytest.raises(InputError, match="row 3 of .* or its label is not a finite number"):
+        dataset.numbered(spark, config.seed, config.message.columns)
+
+
+def test_label_may_be_a_decimal(spark, seed, make_config, tmp_path):
+    """A number like others, to the look at the footer as to Spark."""
+    label = pa.array([Decimal("1.00")], pa.decimal128(3, 2))
+    path = parquet(tmp_path / "t.parquet", label=label, features=pa.array(["(3,[1],[1.0])"]))
+    dataset.check_footer(seed(path))
+
+    assert texts(spark, make_config, path)[0][1]["label"] == 1.0
 
 
 def test_dense_vectors_are_written_dense(spark, make_config, tmp_path):
