@@ -16,6 +16,7 @@
 
 # DBTITLE 1,Parameters
 from matplotlib.figure import Figure
+from pyspark.sql import functions as F
 
 from streamscore import criteo, curves, models, notebook, scoring, session, train_models
 
@@ -53,8 +54,8 @@ display(criteo.overview(rows, config.train.min_category_count))
 # MAGIC    bin of its own.
 # MAGIC 2. A category becomes the number of its value; all rare and unseen values share one, and "missing" is a value
 # MAGIC    like others.
-# MAGIC 3. Both are hashed into one sparse vector of `train.hash_size` slots, each 0 or 1. So nothing needs scaling, and
-# MAGIC    a value that training never saw cannot break the stream.
+# MAGIC 3. Both are hashed into one sparse vector of `train.hash_size` slots, which are counts, nearly always 0 or 1. So
+# MAGIC    nothing needs scaling, and a value that training never saw cannot break the stream.
 # MAGIC
 # MAGIC All three are Spark's own stages: the fitted pipeline loads anywhere, without this package. The article's
 # MAGIC vectors had 110 slots; judging by the one that it prints, many categories went in as plain index numbers, which
@@ -107,13 +108,16 @@ display(spark.createDataFrame(scores, ", ".join(["model string", *(f"{column} do
 
 # DBTITLE 1,ROC curve and calibration
 served = models.load(spark, config)
+raw = [field.name for field in config.message.columns]
+if raw:  # the same rows for models of raw columns, which train.raw_models makes
+    test_set = spark.read.parquet(figures["raw_test_set"]).select("label", F.struct(*raw).alias("features"))
 scored = scoring.apply(test_set, served).persist()
 figure = Figure(figsize=(11, 5))
 left, right = figure.subplots(1, 2)
 for model in served:
     points = curves.roc(scored, "label", model.score)
     left.plot([point.false_positives for point in points], [point.true_positives for point in points], label=model.name)
-    if model.pipeline.stages[-1].hasParam("probabilityCol"):
+    if model.stages[-1].hasParam("probabilityCol"):
         bins = curves.calibration(scored, "label", model.score)
         right.plot([one.predicted for one in bins], [one.observed for one in bins], marker="o", label=model.name)
 left.set(title="ROC", xlabel="false positives", ylabel="true positives")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from streamscore import index, seed_topic, topics
+from streamscore import criteo, index, seed_topic, topics
+from streamscore.config.fields import ddl
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.py"))
 
@@ -46,14 +47,20 @@ def test_format_is_the_one_that_databricks_reads(path):
             assert all(line.startswith("# MAGIC") for line in cell.splitlines())
 
 
+RAW = ("train.raw_models=true", f"message.fields='{ddl(criteo.FIELDS)}'")
+
+
 @pytest.mark.usefixtures("spark")
-def test_training_notebook_tells_the_whole_story(notebook, own, as_file):
+@pytest.mark.parametrize(("suffix", "overrides"), [("", ()), ("_raw", RAW)], ids=["vector", "raw"])
+def test_training_notebook_tells_the_whole_story(notebook, own, as_file, suffix, overrides):
     """The rows' gaps, vectors, scores beside the best possible, ROC curves, and the calibration of a probability."""
+    served = (f"{{name: {name}, uri: 'models:/n-{name}{suffix}@champion'}}" for name in ("lr", "svm"))
     config = own(
         "train.rows=30000",
         "train.test_rows=5000",
         "mlflow.registered_names={lr: n-lr, svm: n-svm}",
-        "models=[{name: lr, uri: 'models:/n-lr@champion'}, {name: svm, uri: 'models:/n-svm@champion'}]",
+        f"models=[{', '.join(served)}]",
+        *overrides,
     )
     left, shown = notebook("train_models", config=as_file(config), set="train.min_category_count=5; train.seed=11")
     overview, vectors, scores, figure = shown
