@@ -79,9 +79,9 @@ display(test_set.limit(5))
 # MAGIC
 # MAGIC Read the accuracy beside the majority rate, which is what always guessing the commoner answer scores. On
 # MAGIC Criteo's natural mix that is about 74 %, and the best model there can be is only some points above it. So the
-# MAGIC AUC says more: how often a clicked row gets a higher score than one that was not. With synthetic rows the best
-# MAGIC possible values are known, and `auc_of_best` is the share of them that a model reaches. A linear SVM has no
-# MAGIC probability, hence no log loss.
+# MAGIC AUC says more: how often a clicked row gets a higher score than one that was not. With synthetic rows in
+# MAGIC their natural mix the best possible values are known, and `auc_of_best` is the share of them that a model
+# MAGIC reaches. A linear SVM has no probability, hence no log loss.
 
 # COMMAND ----------
 
