@@ -92,6 +92,8 @@ def reason(error: Exception) -> str:
     """Return the line that says what Spark could not do, from an exception that may have a JVM's stack trace in it."""
     first, *others = str(error).strip().splitlines() or [type(error).__name__]
     line = others[0].removeprefix(": ") if first.startswith("An error occurred while calling") and others else first
+    if line.endswith("Details:"):  # of a file that it could not read to its end, Spark says why below only
+        return root_cause(error)
     return _LOST_TASK.sub("", line)
 
 
