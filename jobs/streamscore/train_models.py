@@ -77,8 +77,8 @@ def check(config: Config) -> None:
 def fingerprint(config: Config) -> str:
     """Return a digest of all that decides a training's result: equal fingerprints, equal models.
 
-    Of a Delta table, or a file on another file system, that is the address alone: whether its rows have changed since,
-    nothing here tells.
+    Of a Delta table, and of a file that is given by an address such as s3a://, only the name is in it: that the rows
+    have changed since, it does not tell.
     """
     path = None if config.train.path is None else Path(config.train.path)
     told = {
