@@ -24,6 +24,9 @@ from streamscore.config import Config
 WARM_UP = 0.1
 """Share of the events that the rate leaves out at the beginning."""
 
+# By default librdkafka stops fetching for a second once 100,000 messages wait, however fast they are taken.
+_FETCHING = {"queued.min.messages": 1_000_000, "fetch.queue.backoff.ms": 10}
+
 Weights = Sequence[dict[str, Any]]
 
 
@@ -152,7 +155,7 @@ def _confluent(
     from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
     names, connection = config.kafka.topics, topics.client_settings(config.kafka)
-    consumer = Consumer({**connection, "group.id": "benchmark", "enable.auto.commit": False})
+    consumer = Consumer({**connection, **_FETCHING, "group.id": "benchmark", "enable.auto.commit": False})
     places = range(config.kafka.partitions)
     consumer.assign([TopicPartition(names.input, number, OFFSET_BEGINNING) for number in places])
     producer = Producer(
