@@ -19,6 +19,8 @@ class Run:
     """Wall time of these."""
     cpu: Mapping[str, float] = field(default_factory=dict)
     """CPU microseconds per event, by process."""
+    done: int = 0
+    """Events of the whole run, those that were not timed too."""
 
     @property
     def rate(self) -> float:

@@ -23,17 +23,23 @@ class Meter:
         self._before = self._now()
         self._started = time.perf_counter()
 
-    def run(self, events: float, steady: tuple[float, float] | None = None) -> Run:
+    def run(self, events: int, steady: tuple[float, float] | None = None) -> Run:
         """Return what happened since: the whole of it for the CPU; for the rate its steady part, if that is given.
 
         Args:
             events: how many events all of the CPU time was spent on.
             steady: number of events and seconds of the part that the rate is taken from.
         """
-        seconds = time.perf_counter() - self._started
+        timed, taken = steady or (events, self.seconds)
         now = self._now()
         cpu = {name: 1e6 * (now[name] - self._before.get(name, 0.0)) / events for name in now}
-        return Run(*(steady or (events, seconds)), {name: spent for name, spent in cpu.items() if spent >= 0.005})
+        known = {name: spent for name, spent in cpu.items() if spent >= 0.005}
+        return Run(timed, taken, known, events)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since it was made."""
+        return time.perf_counter() - self._started
 
     def _now(self) -> dict[str, float]:
         spent: dict[str, float] = {}

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -191,27 +192,26 @@ def _confluent(
 def bulk_load(config: Config, models: Weights, pids: dict[str, int], events: int) -> Run:
     """Load ready-made bulk requests, two at a time: the same documents under the same ids, nothing else to do."""
     settings = config.elasticsearch
-    size = config.elasticsearch.bulk_documents
+    size = config.elasticsearch.bulk_documents // len(models) * len(models)  # no event is in two requests
     lines = [line for number in range(events) for line in _document(config, models, number)]
-    bodies = ["\n".join(lines[at : at + 2 * size]).encode() + b"\n" for at in range(0, len(lines), 2 * size)]
-    del lines
-    meter = Meter(pids | {"loop": os.getpid()})
-    started = time.perf_counter()
+    requests = [lines[at : at + 2 * size] for at in range(0, len(lines), 2 * size)]
+    bodies = [("\n".join(own).encode() + b"\n", len(own) // 2 // len(models)) for own in requests]
+    del lines, requests
+    timed, counting = Timed(pids, events), threading.Lock()
 
-    def send(own: Sequence[bytes]) -> None:
+    def send(own: Sequence[tuple[bytes, int]]) -> None:
         with index.client(settings, 120) as client:
-            for body in own:
+            for body, count in own:
                 answer = client.bulk(index=settings.index, body=body, filter_path="errors")  # type: ignore[arg-type]
                 if answer["errors"]:
                     raise RuntimeError("Elasticsearch refused documents")
+                with counting:
+                    timed.more(count)
 
-    threads = [threading.Thread(target=send, args=(bodies[first::2],)) for first in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seconds = time.perf_counter() - started
-    return meter.run(events, (events * len(models), seconds))
+    with ThreadPoolExecutor(2) as pool:
+        for sent in [pool.submit(send, bodies[first::2]) for first in range(2)]:
+            sent.result()
+    return timed.run()
 
 
 def _document(config: Config, models: Weights, number: int) -> Iterator[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import data
+from figures import Run
 from streamscore import config as configuration
 from streamscore import index, topics
 from streamscore.config import Config
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 TEST_BED = ROOT / ".streamscore" / "bench"
 INPUT = "bench-input"
 KAFKA_ONLY = "elasticsearch.enabled=false"
+LOOSE_INPUT = f"kafka.topics.input={INPUT}-loose"
 
 
 class Bed:
@@ -34,9 +36,9 @@ class Bed:
         """Return a configuration with further overrides."""
         return configuration.load("local", [*self.keys, *keys])
 
-    def engine(self, *keys: str) -> Engine:
-        """Start a Spark session of its own."""
-        return Engine([*self.keys, *keys])
+    def engine(self, cores: int | None = None) -> Engine:
+        """Start a Spark session of its own; with so many cores, which are all that it gets if the system allows."""
+        return Engine([*self.keys, *([f"spark.master=local[{cores}]"] if cores else [])], cores)
 
     def model_keys(self, shape: str, count: int = 2) -> str:
         """Return the override that names so many models."""
@@ -55,6 +57,26 @@ class Bed:
         if config.elasticsearch.enabled:
             index.delete(config.elasticsearch)
             index.ensure(config.elasticsearch)
+
+    def require(self, config: Config, run: Run, records: int) -> None:
+        """Check that a run left so many records of each of its events, rejected none, and indexed all outcomes."""
+        names = config.kafka.topics
+        wanted = {names.predictions: run.done * records, names.rejected: 0}
+        found = {name: topics.extent(config.kafka, name).records for name in wanted}
+        if config.elasticsearch.enabled:
+            wanted[config.elasticsearch.index] = run.done * len(config.models)
+            found[config.elasticsearch.index] = index.count(config.elasticsearch)
+        _require(found, wanted)
+
+    def require_input(self, config: Config, run: Run) -> None:
+        """Check that a run's events are those that the input topic holds."""
+        name = config.kafka.topics.input
+        _require({name: run.done}, {name: topics.extent(config.kafka, name).records})
+
+
+def _require(found: Mapping[str, int], wanted: Mapping[str, int]) -> None:
+    if found != wanted:
+        raise RuntimeError(f"a side did not do its work: expected {wanted}, found {found}")
 
 
 @contextmanager

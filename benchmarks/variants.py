@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 import data
 from figures import Run
@@ -33,11 +35,11 @@ _state: dict[str, Any] = {}
 class Engine:
     """A process with a Spark session, which other processes tell what to run."""
 
-    def __init__(self, keys: Sequence[str]) -> None:
-        """Start a session with these configuration overrides."""
+    def __init__(self, keys: Sequence[str], cores: int | None = None) -> None:
+        """Start a session with these configuration overrides; on so many cores alone, if the system can see to that."""
         self._keys = keys
         self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-        self.pid: int = self.run(_open)
+        self.pid: int = self.run(_open, cores=cores)
 
     def run(self, function: Callable[..., Any], *keys: str, **arguments: Any) -> Any:
         """Run a function of this module with the session and a configuration; more overrides may be added."""
@@ -59,7 +61,11 @@ def _call(function: Callable[..., Any], keys: Sequence[str], arguments: dict[str
         raise RuntimeError(f"{function.__name__}: {error}") from None
 
 
-def _open(config: Config) -> int:
+def _open(config: Config, cores: int | None) -> int:
+    process = psutil.Process()
+    if cores is not None and hasattr(process, "cpu_affinity"):
+        # What this process starts inherits it: the JVM, with its compiler and collector.
+        process.cpu_affinity(process.cpu_affinity()[:cores])
     found = java.find()
     jars = artifacts.spark_jars(config.local.artifacts_dir, found)
     _state["spark"] = session.create(config, "score_stream", jars)
@@ -229,22 +235,39 @@ def _origin() -> list[Any]:
 # --- without Kafka: events in memory, outcomes thrown away ----------------------------------------------------------
 
 
-def hold(config: Config) -> int:
-    """Take the input topic's events into memory; return how many there are."""
-    events = sources.topic(_spark(), config.kafka, config.kafka.topics.input).repartition(8).persist()
-    _state["events"] = events
-    return int(events.count())
+def hold(config: Config) -> None:
+    """Take the input topic's events into memory, beside those of other topics; each of them must be a good one."""
+    topic = config.kafka.topics.input
+    events = sources.topic(_spark(), config.kafka, topic).repartition(8).persist()
+    count = events.count()
+    _register(config)
+    for decode in (messages.decode, _unchecked):
+        if decode(events).filter("reason IS NOT NULL OR label IS NULL OR features IS NULL").count():
+            raise RuntimeError(f"{decode.__name__} cannot read all events of {topic}")
+    _state.setdefault("events", {})[topic] = events, count
 
 
 def drop(config: Config) -> None:
     """Let go of the events in memory."""
     del config
-    _state.pop("events").unpersist()
+    for held, _ in _state.pop("events").values():
+        held.unpersist()
 
 
-def in_memory(config: Config, kind: str, pids: dict[str, int]) -> Run:
-    """Do a part of the work on the events in memory: which part, ``kind`` says."""
-    events, served = _state["events"], _models(config)
+def in_memory(config: Config, kind: str, seconds: float, pids: dict[str, int]) -> Run:
+    """Do a part of the work (a key of ``_PARTS``) on the events in memory, again and again for so many seconds."""
+    events, count = _state["events"][config.kafka.topics.input]
+    _register(config)
+    outcome = _PARTS[kind](events, config).write.format("noop").mode("overwrite")
+    done = 0
+    meter = Meter(pids)
+    while not done or meter.seconds < seconds:
+        outcome.save()
+        done += count
+    return meter.run(done)
+
+
+def _register(config: Config) -> None:
     decoder.register(
         _spark(),
         messages.DECODER,
@@ -252,18 +275,23 @@ def in_memory(config: Config, kind: str, pids: dict[str, int]) -> Run:
         label=config.message.label_field,
         features=config.message.features_field,
         form=config.message.vector_form,
-        size=served[0].size,
+        size=_models(config)[0].size,
         max_bytes=config.message.max_bytes,
     )
-    decoded = _unchecked(events) if kind.startswith("unchecked") else messages.decode(events)
-    if kind.endswith("scored"):
-        decoded = messages.judge(scoring.apply(decoded, served), served)
-    if kind.endswith("encoded"):
-        judged = messages.judge(scoring.apply(decoded, served), served)
-        decoded = _records(judged, config, served)
-    meter = Meter(pids)
-    decoded.write.format("noop").mode("overwrite").save()
-    return meter.run(events.count())
+
+
+def _scored(decoded: DataFrame, config: Config) -> DataFrame:
+    served = _models(config)
+    return messages.judge(scoring.apply(decoded, served), served)
+
+
+_PARTS: Mapping[str, Callable[[DataFrame, Config], DataFrame]] = {
+    "decoded": lambda events, _: messages.decode(events),
+    "unchecked decoded": lambda events, _: _unchecked(events),
+    "scored": lambda events, config: _scored(messages.decode(events), config),
+    "unchecked scored": lambda events, config: _scored(_unchecked(events), config),
+    "encoded": lambda events, config: _records(_scored(messages.decode(events), config), config, _models(config)),
+}
 
 
 # --- the other jobs -------------------------------------------------------------------------------------------------
@@ -281,17 +309,16 @@ def write_rows(config: Config, rows: int, shape: str) -> None:
 
 
 def seeded(config: Config, pids: dict[str, int]) -> Run:
-    """Run the seed job."""
+    """Run the seed job: it reads the data set once to number its rows, and once more to send them."""
     meter = Meter(pids)
-    summary = seed_topic.run(_spark(), config)
-    return meter.run(summary["sent"], (summary["sent"], summary["seconds"]))
+    return meter.run(seed_topic.run(_spark(), config)["sent"])
 
 
 def seed_encoded(config: Config, pids: dict[str, int]) -> Run:
-    """Read the same parquet file, make the same messages and throw them away."""
+    """Number the rows of the same parquet file, make the same messages and throw them away."""
+    meter = Meter(pids)
     rows = dataset.numbered(_spark(), config.seed)
     records = dataset.records(rows, config, range(config.seed.repeat)).select("key", "value", "headers")
-    meter = Meter(pids)
     records.write.format("noop").mode("overwrite").save()
     return meter.run(rows.count)
 
