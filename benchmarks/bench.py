@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,41 +47,66 @@ def main() -> None:
     parser.add_argument(
         "--write-doc", action="store_true", help="put the result in the file into docs, measure nothing"
     )
+    parser.add_argument(
+        "--merge", action="store_true", help="keep cases that the file has of another commit or machine too"
+    )
     arguments = parser.parse_args()
     set_up_logging()
     file = arguments.json or TEST_BED / f"result-{arguments.scale}.json"
     if arguments.write_doc:
         result = json.loads(file.read_text(encoding="utf-8"))
         report.write(DOCUMENT, result)
-        plots.write(DOCUMENT, result["growth"])
+        if grow := result["cases"].get("grow"):
+            (heading,) = report.heading(result | {"cases": {"grow": grow}})
+            plots.write(DOCUMENT, result["growth"], heading)
         return
     cases = arguments.only or (QUICK_CASES if arguments.scale == "quick" else CASES)
-    print(report.as_text(measured(arguments.scale, cases, file)))
+    print(report.as_text(measured(arguments.scale, cases, file, merge=arguments.merge)))
 
 
-def measured(scale: str, only: Sequence[str], file: Path) -> dict[str, Any]:
+def measured(scale: str, only: Sequence[str], file: Path, *, merge: bool) -> dict[str, Any]:
     """Run cases and return the figures, with those that the file has of other cases; it is written after each case."""
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    result: dict[str, Any] = {"scale": scale, "machine": report.machine(), "cases": {}, "growth": {}}
+    origin = {"commit": report.commit(ROOT), "machine": report.machine()}
+    result: dict[str, Any] = {"scale": scale, "cases": {}, "growth": {}}
     if file.exists() and (before := json.loads(file.read_text(encoding="utf-8")))["scale"] == scale:
-        result |= {"cases": before["cases"], "growth": before["growth"]}
+        result["cases"] = kept(before["cases"], only, origin, file, merge=merge)
+        if "grow" in result["cases"]:
+            result["growth"] = before["growth"]
     file.parent.mkdir(parents=True, exist_ok=True)
     with running() as bed:
         bench = Bench(bed, SCALES[scale])
         try:
             for group in (group for group in GROUPS if group.__name__ in only):
-                begun = time.monotonic()
+                begun, load = time.monotonic(), report.load()
                 rows = as_json([*group(bench)])
                 print(f"# {group.__name__}: {time.monotonic() - begun:.0f} s", flush=True)
                 for row in rows:
                     print(report.line(row), flush=True)
-                known = result["cases"] | {group.__name__: {"date": time.strftime("%Y-%m-%d"), "rows": rows}}
+                case = {"date": time.strftime("%Y-%m-%d"), **origin, "load": [load, report.load()], "rows": rows}
+                known = result["cases"] | {group.__name__: case}
                 result["cases"] = {name: known[name] for name in CASES if name in known}
                 result["growth"] |= bench.growth
                 file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         finally:
             bench.close()
     return result
+
+
+def kept(
+    cases: Mapping[str, report.Case], only: Sequence[str], origin: report.Case, file: Path, *, merge: bool
+) -> dict[str, report.Case]:
+    """Return the cases that are not measured anew; unless they may be merged, all must be of one commit and machine."""
+    others = {name: case for name, case in cases.items() if name not in only}
+    same = report.origin(origin)
+    # A case of an earlier form of the file does not say what it was measured with.
+    allowed = {name for name, case in others.items() if report.origin(case) == same or (merge and "commit" in case)}
+    if strange := others.keys() - allowed:
+        raise SystemExit(
+            f"{file} has {', '.join(sorted(strange))} of another commit or machine: measure them too, "
+            "keep them with --merge, or name another file with --json"
+        )
+    return others
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 from figures import percentile
 from streamscore import topics
@@ -15,34 +17,47 @@ from streamscore.config import Config
 
 @contextmanager
 def sending(config: Config, values: Sequence[bytes], rate: float) -> Iterator[None]:
-    """Send events to the input topic at a rate (events per second), each at its own time, late or not."""
+    """Send events to the input topic at a rate (events per second), each with the time at which it is due.
+
+    So an event that is sent late, since the machine or the client was busy, has waited since then.
+
+    Raises:
+        KafkaException: the broker did not take them all.
+    """
+    from confluent_kafka import KafkaException
+
     over = threading.Event()
+
+    def delivered(error: Any, _message: Any) -> None:
+        if error is not None:
+            raise KafkaException(error)
 
     def send() -> None:
         producer = topics.producer(config.kafka)
-        started, sent = time.perf_counter(), 0
+        started, first, sent = time.perf_counter(), time.time(), 0
         while not over.is_set():
             due = int((time.perf_counter() - started) * rate)
             for number in range(sent, due):
-                producer.produce(config.kafka.topics.input, values[number % len(values)])
+                value, at = values[number % len(values)], round(1_000 * (first + number / rate))
+                producer.produce(config.kafka.topics.input, value, timestamp=at, on_delivery=delivered)
             sent = due
             producer.poll(0)
             time.sleep(0.001)
         producer.flush()
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        sender = pool.submit(send)
+        try:
+            yield
+        finally:
+            over.set()
+        sender.result()
 
 
 def observed(config: Config, warm_up: float) -> dict[str, float]:
     """Return p50, p99 and max of what the predictions topic holds, in milliseconds.
 
-    From the moment at which the event's record was made to that of the outcome's record, both as Kafka has them.
+    From the moment at which an event was due to that at which the outcome's record was made, both as Kafka has them.
 
     Args:
         config: the configuration.

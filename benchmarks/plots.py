@@ -12,16 +12,14 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 420, 240, 46, 44, 34
 BEGIN, END = "<!-- plots: begin -->", "<!-- plots: end -->"
 
 
-def write(document: Path, growth: Mapping[str, Mapping[str, Any]]) -> None:
-    """Draw one file per thing that grows and name them between the markers of a document."""
-    if not growth:
-        return
+def write(document: Path, growth: Mapping[str, Mapping[str, Any]], heading: str) -> None:
+    """Draw one file per thing that grows and name them, below a heading, between the markers of a document."""
     names = {what: "images/cost-by-" + what.replace(" ", "-") + ".svg" for what in growth}
     for what, name in names.items():
         (document.parent / name).write_text(drawn(what, **growth[what]), encoding="utf-8")
     before, rest = document.read_text(encoding="utf-8").split(BEGIN)
     shown = "\n".join(f"![{what}]({name})" for what, name in names.items())
-    document.write_text(f"{before}{BEGIN}\n{shown}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    document.write_text(f"{before}{BEGIN}\n{heading}\n\n{shown}\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
 def drawn(what: str, process: str, cost: Mapping[str, float]) -> str:

@@ -1,9 +1,11 @@
-"""The table of ratios: on the terminal, and between two markers in docs/performance.md."""
+"""The table of ratios, and what it was measured with: on the terminal, and between markers in docs/performance.md."""
 
 from __future__ import annotations
 
 import os
 import platform
+import subprocess
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,21 +14,43 @@ import psutil
 
 BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 
+MEASURED = ("jobs", "conf", "benchmarks", "requirements")
+"""Folders that the figures depend on: documents and tests may change between two runs."""
+
 Row = Mapping[str, Any]
+Case = Mapping[str, Any]
+"""The rows of a group of cases, with the date, commit, machine and load of their measurement."""
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return what the figures depend on, beside the code."""
     import pyspark
 
     return {
+        "host": platform.node(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9),
-        "load": round(os.getloadavg()[2], 1),
         "system": platform.system(),
         "python": platform.python_version(),
         "spark": pyspark.__version__,
     }
+
+
+def commit(root: Path) -> str:
+    """Return the last commit that changed what is measured, with ``-dirty`` if there are changes since."""
+    last = _git(root, "log", "-1", "--format=%h", "--abbrev=12", "--", *MEASURED)
+    return last + ("-dirty" if _git(root, "status", "--porcelain", "--", *MEASURED) else "")
+
+
+def load() -> float:
+    """Return the load average of the last minute."""
+    return round(os.getloadavg()[0], 1)
+
+
+def origin(case: Case) -> tuple[Any, Any]:
+    """Return what two cases must have in common to stand in one table."""
+    return case.get("commit"), case.get("machine")
 
 
 def line(row: Row) -> str:
@@ -41,17 +65,23 @@ def rows(result: Mapping[str, Any]) -> list[Row]:
     return [row for case in result["cases"].values() for row in case["rows"]]
 
 
-def dates(result: Mapping[str, Any]) -> str:
-    """Return the day of the cases, or the first and the last of several."""
-    found = sorted({case["date"] for case in result["cases"].values()})
-    return " to ".join(dict.fromkeys((found[0], found[-1])))
+def heading(result: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each commit and machine that cases were measured with; of several it names the cases."""
+    alike: dict[str, dict[str, Case]] = defaultdict(dict)
+    for name, case in result["cases"].items():
+        alike[repr(origin(case))][name] = case
+    return [
+        _told([*cases.values()], result["scale"] if len(alike) == 1 else f"{result['scale']}: {', '.join(cases)}")
+        for cases in alike.values()
+    ]
 
 
 def as_text(result: Mapping[str, Any]) -> str:
     """Return the whole table as text, and what each side spent."""
-    lines = [f"{result['scale']}, {dates(result)}, {_told(result['machine'])}", *map(line, rows(result))]
+    above = heading(result)
     if result["scale"] != "full":
-        lines.insert(1, "  The floors are meant for the full scale: in this one the JVMs are hardly warm.")
+        above.append("  The floors are meant for the full scale: in this one the JVMs are hardly warm.")
+    lines = [*above, *map(line, rows(result))]
     lines += ["", "CPU microseconds per event, by process:"]
     lines += [f"  {row['title']:<78} {' | '.join(map(spent, row['cpu']))}" for row in rows(result) if row["cpu"]]
     return "\n".join(lines)
@@ -60,7 +90,7 @@ def as_text(result: Mapping[str, Any]) -> str:
 def as_markdown(result: Mapping[str, Any]) -> str:
     """Return the whole table as Markdown."""
     lines = [
-        f"Measured on {dates(result)} (`{result['scale']}`): {_told(result['machine'])}.",
+        "\n\n".join(heading(result)),
         "",
         "| what | median | spread | floor | events/s | CPU µs per event |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -108,12 +138,31 @@ def spent(cpu: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.1f}" for name, value in cpu.items() if value >= 0.05)
 
 
-def _told(found: Mapping[str, Any]) -> str:
-    parts: Sequence[str] = (
+def _told(cases: Sequence[Case], which: str) -> str:
+    """Return when, of what and on what some cases of one origin were measured."""
+    days = sorted({case["date"] for case in cases})
+    before, after = zip(*(case["load"] for case in cases), strict=True)
+    code, found = origin(cases[0])
+    parts = (
+        found["processor"],
         f"{found['cores']} cores",
         f"{found['memory_gb']} GB",
         f"Spark {found['spark']}",
         f"Python {found['python']}",
-        f"load average of the last 15 minutes {found['load']}",
+        f"load average {min(before)} to {max(before)} before the cases and {min(after)} to {max(after)} after",
     )
-    return ", ".join(parts)
+    when = " to ".join(dict.fromkeys((days[0], days[-1])))
+    return f"Measured on {when} at commit {code} ({which}): {', '.join(parts)}."
+
+
+def _processor() -> str:
+    """Return the name of the processor; Linux has it in a file, others tell."""
+    names = Path("/proc/cpuinfo")
+    lines = names.read_text(encoding="utf-8").splitlines() if names.exists() else []
+    told = (text.partition(":")[2].strip() for text in lines if text.startswith("model name"))
+    return next(told, platform.processor() or platform.machine())
+
+
+def _git(root: Path, *words: str) -> str:
+    answer = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True)  # noqa: S607
+    return answer.stdout.strip()

@@ -5,8 +5,8 @@
     python benchmarks/steady.py --minutes 30 --rate 500
 
 Seeds a topic of its own at the rate and scores it into indices of its own, looks at the processes every few seconds,
-prints a row per period of time, and deletes the indices. A job that leaks, or slows down as its index grows, shows
-here.
+prints a row per period of time, and deletes its topics and indices. A job that leaks, or slows down as its index
+grows, shows here.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 import pyarrow.parquet as pq
@@ -31,10 +32,15 @@ from streamscore import config as configuration
 from streamscore import index, topics
 from streamscore.config import Config
 
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch as Client
+
 TOPICS = (("input", ""), ("predictions", "-predictions"), ("rejected", "-rejected"))
 INDICES = (("index", ""), ("rejected_index", "-rejected"), ("status_index", "-status"))
 HEADINGS = ("minutes", "JVM MiB", "Python MiB", "batches", "events", "batch ms", "batch p95", "most lag")
 PERIODS = 6
+PAGE = 10_000
+"""Most documents that Elasticsearch gives at once."""
 
 
 class Sample(NamedTuple):
@@ -77,6 +83,7 @@ def main() -> None:
                 raise SystemExit("no event was scored: there was no load")
         finally:
             index.delete(config.elasticsearch)
+            topics.delete(config.kafka, *(f"{name}{end}" for _, end in TOPICS))
     for row in [HEADINGS, *rows]:
         print("".join(f"{value:>14}" for value in row))
     if arguments.json:
@@ -152,11 +159,20 @@ def _look(pid: int) -> Sample:
 def _batches(config: Config) -> list[Batch]:
     with index.client(config.elasticsearch, 60) as client:
         client.indices.refresh(index=config.elasticsearch.status_index)
-        found = client.search(index=config.elasticsearch.status_index, size=10_000, sort=[{"@timestamp": "asc"}])
+        hits: list[dict[str, Any]] = []
+        after: dict[str, Any] = {}
+        while page := _page(client, config.elasticsearch.status_index, after):
+            hits += page
+            after = {"search_after": page[-1]["sort"]}
     return [
-        Batch(hit["sort"][0] / 1_000, *(hit["_source"][name] for name in ("batch_ms", "events", "lag")))
-        for hit in found["hits"]["hits"]
+        Batch(hit["sort"][0] / 1_000, *(hit["_source"][name] for name in ("batch_ms", "events", "lag"))) for hit in hits
     ]
+
+
+def _page(client: Client, name: str, after: Mapping[str, Any]) -> list[dict[str, Any]]:
+    order = [{"@timestamp": "asc"}, {"batch": "asc"}]
+    found: list[dict[str, Any]] = client.search(index=name, size=PAGE, sort=order, **after)["hits"]["hits"]
+    return found
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,11 +1,18 @@
 """The benchmark's arithmetic."""
 
+import itertools
+import json
+import subprocess
 from itertools import pairwise
 
 import pytest
 
+import bench
+import data
+import report
 from figures import Run, median_cpu, percentile, ratio
 from measure import steady
+from sides import Side, compare
 
 
 def test_a_ratio_is_taken_round_by_round():
@@ -53,3 +60,109 @@ def batch(start, end, milliseconds):
     offsets = [{"ml": {"0": place}} for place in (start, end)]
     source = {"startOffset": offsets[0] if start else None, "endOffset": offsets[1]}
     return {"numInputRows": 2 * (end - start), "durationMs": {"triggerExecution": milliseconds}, "sources": [source]}
+
+
+def test_a_side_is_warmed_up_until_it_is_settled():
+    """And a loop, each of whose runs has a process of its own, once."""
+    rates = {"slow": iter([10, 20, 30, 31, 32]), "quick": iter([50, 51, 52]), "loop": iter([5, 6])}
+    runs = []
+
+    def side(name, **options):
+        def run():
+            runs.append(name)
+            return Run(next(rates[name]), 1)
+
+        return Side(run, **options)
+
+    found = compare({"slow": side("slow"), "quick": side("quick"), "loop": side("loop", stays=False)}, 1, 4)
+
+    assert runs == ["slow", "quick", "loop", "slow", "quick", "slow", "slow", "slow", "quick", "loop"]
+    assert {name: [run.rate for run in of_side] for name, of_side in found.items()} == {
+        "slow": [32],
+        "quick": [52],
+        "loop": [6],
+    }
+
+
+def test_warming_up_has_an_end():
+    """A side that never settles is measured all the same."""
+    rates = itertools.count(1)
+
+    found = compare({"growing": Side(lambda: Run(2 ** next(rates), 1))}, 2, 4)
+
+    assert [run.rate for run in found["growing"]] == [32, 64]
+
+
+def case(commit="abc", **machine):
+    """A case as the result file has it."""
+    known = {"processor": "a chip", "cores": 2, "memory_gb": 8, "spark": "3", "python": "3.11"}
+    return {"commit": commit, "machine": known | machine, "date": "2026-11-28", "load": [0.1, 2.0], "rows": []}
+
+
+def test_the_heading_tells_all_that_was_measured_with():
+    """One sentence for each commit and machine, with its cases where there are several."""
+    result = {"scale": "full", "cases": {"kafka": case(), "seed": case() | {"load": [2.0, 1.5]}}}
+
+    (only,) = report.heading(result)
+    assert only.startswith("Measured on 2026-11-28 at commit abc (full): a chip, 2 cores, 8 GB, Spark 3, Python 3.11, ")
+    assert only.endswith("load average 0.1 to 2.0 before the cases and 1.5 to 2.0 after.")
+
+    result["cases"]["grow"] = case("def", cores=4)
+    first, second = report.heading(result)
+
+    assert "commit abc (full: kafka, seed): a chip, 2 cores" in first
+    assert "commit def (full: grow): a chip, 4 cores" in second
+
+
+def test_cases_of_another_commit_or_machine_are_not_merged(tmp_path):
+    """Unless one says so; and those of a file that does not tell never."""
+    cases = {"kafka": case(), "seed": case()}
+    told = {"file": tmp_path, "merge": False}
+
+    assert bench.kept(cases, ["seed"], case(), **told) == {"kafka": case()}
+    for other in (case("def"), case(cores=4)):
+        with pytest.raises(SystemExit, match="kafka of another commit or machine"):
+            bench.kept(cases, ["seed"], other, **told)
+        assert bench.kept(cases, ["seed"], other, file=tmp_path, merge=True) == {"kafka": case()}
+        assert bench.kept(cases, ["kafka", "seed"], other, **told) == {}
+    with pytest.raises(SystemExit, match="kafka of another"):
+        bench.kept({"kafka": {"date": "2026-11-27", "rows": []}}, ["seed"], case(), file=tmp_path, merge=True)
+
+
+def test_a_commit_with_changes_says_so(tmp_path):
+    """Changes of what is measured; those of documents do not count."""
+
+    def git(*words):
+        identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    (tmp_path / "jobs").mkdir()
+    code, text = tmp_path / "jobs" / "code", tmp_path / "text"
+    code.write_text("1")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "code")
+    first = report.commit(tmp_path)
+    text.write_text("1")
+    git("add", ".")
+    git("commit", "-m", "text")
+
+    assert report.commit(tmp_path) == first
+    code.write_text("2")
+    assert report.commit(tmp_path) == f"{first}-dirty"
+
+
+def test_sparse_shapes_of_the_plots_differ_in_one_thing():
+    """Their values are of the same kind, whatever their length."""
+    short, long = (data.messages(data.shape(f"sparse-{size}-15"), 50) for size in (110, 1_048_576))
+    values = [[json.loads(message)["features"]["values"] for message in those] for those in (short, long)]
+
+    assert all(any(value % 1 for row in rows for value in row) for rows in values)
+
+
+def test_the_decoder_has_no_short_cut_for_loose_messages():
+    """They are the article's but for spaces and a further field, which the short cut gives back unread."""
+    plain, loose = (data.messages(data.shape(name), 50) for name in ("article", "loose"))
+
+    assert [json.loads(message) | {"note": "xxxxxxxx"} for message in plain] == [*map(json.loads, loose)]
+    assert all(b'": ' in message for message in loose)
