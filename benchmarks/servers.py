@@ -28,7 +28,7 @@ class Bed:
     def __init__(self, keys: Sequence[str]) -> None:
         """Take the overrides that name the servers."""
         self.keys = [*keys]
-        self.models = TEST_BED / "models"
+        self.models = self.config().state_dir / "models"
         self.pids: dict[str, int] = {}
         """Processes of the servers, by name."""
 

@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic."""
+"""The benchmark's arithmetic, its shapes, and what a result says of itself."""
 
 import itertools
 import json

@@ -1,0 +1,25 @@
+"""The benchmark still runs: two of its groups at the smallest scale, which need no package of its own."""
+
+import contextlib
+import json
+
+import bench
+import report
+from servers import Bed
+from streamscore.local import stack
+
+
+def test_groups_of_the_benchmark_run(servers, addresses, tmp_path, monkeypatch):
+    """Each side does all of its work, or the group fails; what comes of it can be told."""
+    names = [f"kafka.topics.{name}=bench.{name}" for name in ("input", "predictions", "rejected")]
+    bed = Bed([*addresses, *names, f"stream.checkpoint={tmp_path / 'checkpoint'}", f"seed.source={tmp_path / 'rows'}"])
+    bed.pids = {server.name: server.pid for server in stack.running(servers)}
+    monkeypatch.setattr(bench, "running", lambda: contextlib.nullcontext(bed))
+    file = tmp_path / "result.json"
+
+    bench.measured("smoke", ["models", "seed"], file, merge=False)
+
+    result = json.loads(file.read_text())
+    assert {name: len(case["rows"]) for name, case in result["cases"].items()} == {"models": 2, "seed": 1}
+    told = report.as_text(result), report.as_markdown(result)
+    assert all("seed_topic ÷ the same rows" in text for text in told)
