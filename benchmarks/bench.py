@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def main() -> None:
         choices=CASES,
         help=f"measure these and keep what the file has of the others: {', '.join(CASES)}",
     )
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often each side runs and counts; full: 5")
     parser.add_argument("--json", type=Path, metavar="FILE", help="by default one per scale, below .streamscore/bench")
     parser.add_argument(
         "--write-doc", action="store_true", help="put the result in the file into docs, measure nothing"
@@ -61,10 +63,12 @@ def main() -> None:
             plots.write(DOCUMENT, result["growth"], heading)
         return
     cases = arguments.only or (QUICK_CASES if arguments.scale == "quick" else CASES)
-    print(report.as_text(measured(arguments.scale, cases, file, merge=arguments.merge)))
+    print(report.as_text(measured(arguments.scale, cases, file, rounds=arguments.rounds, merge=arguments.merge)))
 
 
-def measured(scale: str, only: Sequence[str], file: Path, *, merge: bool) -> dict[str, Any]:
+def measured(
+    scale: str, only: Sequence[str], file: Path, *, rounds: int | None = None, merge: bool = False
+) -> dict[str, Any]:
     """Run cases and return the figures, with those that the file has of other cases; it is written after each case."""
     os.environ["PYSPARK_PYTHON"] = sys.executable
     origin = {"commit": report.commit(ROOT), "machine": report.machine()}
@@ -74,8 +78,9 @@ def measured(scale: str, only: Sequence[str], file: Path, *, merge: bool) -> dic
         if "grow" in result["cases"]:
             result["growth"] = before["growth"]
     file.parent.mkdir(parents=True, exist_ok=True)
+    size = replace(SCALES[scale], rounds=rounds or SCALES[scale].rounds)
     with running() as bed:
-        bench = Bench(bed, SCALES[scale])
+        bench = Bench(bed, size)
         try:
             for group in (group for group in GROUPS if group.__name__ in only):
                 begun, load = time.monotonic(), report.load()
@@ -83,7 +88,8 @@ def measured(scale: str, only: Sequence[str], file: Path, *, merge: bool) -> dic
                 print(f"# {group.__name__}: {time.monotonic() - begun:.0f} s", flush=True)
                 for row in rows:
                     print(report.line(row), flush=True)
-                case = {"date": time.strftime("%Y-%m-%d"), **origin, "load": [load, report.load()], "rows": rows}
+                how = {"date": time.strftime("%Y-%m-%d"), "rounds": size.rounds, "load": [load, report.load()]}
+                case = origin | how | {"rows": rows}
                 known = result["cases"] | {group.__name__: case}
                 result["cases"] = {name: known[name] for name in CASES if name in known}
                 result["growth"] |= bench.growth

@@ -50,8 +50,8 @@ class Scale:
     """Least seconds of a run on events in memory."""
 
 
-FULL = Scale(5, 800_000, 600_000, 60_000, 45.0, grown=200_000, batches=300)
-QUICK = Scale(1, 400_000, 100_000, 20_000, 12.0, grown=20_000, batches=30, batch=25_000, warm_ups=1)
+FULL = Scale(5, 800_000, 600_000, 60_000, 36.0, grown=200_000, batches=300)
+QUICK = Scale(1, 300_000, 100_000, 20_000, 12.0, grown=20_000, batches=30, batch=25_000, warm_ups=1, spell=1.0)
 SMOKE = Scale(1, 2_000, 1_000, 500, 12.0, grown=2_000, batches=10, batch=1_000, warm_ups=1, spell=0.1)
 
 

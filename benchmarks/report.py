@@ -19,7 +19,7 @@ MEASURED = ("jobs", "conf", "benchmarks", "requirements")
 
 Row = Mapping[str, Any]
 Case = Mapping[str, Any]
-"""The rows of a group of cases, with the date, commit, machine and load of their measurement."""
+"""The rows of a group of cases, with the date, commit, machine, rounds and load of their measurement."""
 
 
 def machine() -> dict[str, Any]:
@@ -142,6 +142,7 @@ def _told(cases: Sequence[Case], which: str) -> str:
     """Return when, of what and on what some cases of one origin were measured."""
     days = sorted({case["date"] for case in cases})
     before, after = zip(*(case["load"] for case in cases), strict=True)
+    rounds = " or ".join(map(str, sorted({case["rounds"] for case in cases})))
     code, found = origin(cases[0])
     parts = (
         found["processor"],
@@ -152,7 +153,7 @@ def _told(cases: Sequence[Case], which: str) -> str:
         f"load average {min(before)} to {max(before)} before the cases and {min(after)} to {max(after)} after",
     )
     when = " to ".join(dict.fromkeys((days[0], days[-1])))
-    return f"Measured on {when} at commit {code} ({which}): {', '.join(parts)}."
+    return f"Measured on {when} at commit {code} ({which}; rounds: {rounds}): {', '.join(parts)}."
 
 
 def _processor() -> str:

@@ -17,7 +17,7 @@ def test_groups_of_the_benchmark_run(servers, addresses, tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "running", lambda: contextlib.nullcontext(bed))
     file = tmp_path / "result.json"
 
-    bench.measured("smoke", ["models", "seed"], file, merge=False)
+    bench.measured("smoke", ["models", "seed"], file)
 
     result = json.loads(file.read_text())
     assert {name: len(case["rows"]) for name, case in result["cases"].items()} == {"models": 2, "seed": 1}

@@ -96,7 +96,14 @@ def test_warming_up_has_an_end():
 def case(commit="abc", **machine):
     """A case as the result file has it."""
     known = {"processor": "a chip", "cores": 2, "memory_gb": 8, "spark": "3", "python": "3.11"}
-    return {"commit": commit, "machine": known | machine, "date": "2026-11-28", "load": [0.1, 2.0], "rows": []}
+    return {
+        "commit": commit,
+        "machine": known | machine,
+        "date": "2026-11-28",
+        "rounds": 5,
+        "load": [0.1, 2.0],
+        "rows": [],
+    }
 
 
 def test_the_heading_tells_all_that_was_measured_with():
@@ -104,14 +111,14 @@ def test_the_heading_tells_all_that_was_measured_with():
     result = {"scale": "full", "cases": {"kafka": case(), "seed": case() | {"load": [2.0, 1.5]}}}
 
     (only,) = report.heading(result)
-    assert only.startswith("Measured on 2026-11-28 at commit abc (full): a chip, 2 cores, 8 GB, Spark 3, Python 3.11, ")
+    assert only.startswith("Measured on 2026-11-28 at commit abc (full; rounds: 5): a chip, 2 cores, 8 GB, Spark 3, ")
     assert only.endswith("load average 0.1 to 2.0 before the cases and 1.5 to 2.0 after.")
 
     result["cases"]["grow"] = case("def", cores=4)
     first, second = report.heading(result)
 
-    assert "commit abc (full: kafka, seed): a chip, 2 cores" in first
-    assert "commit def (full: grow): a chip, 4 cores" in second
+    assert "commit abc (full: kafka, seed; rounds: 5): a chip, 2 cores" in first
+    assert "commit def (full: grow; rounds: 5): a chip, 4 cores" in second
 
 
 def test_cases_of_another_commit_or_machine_are_not_merged(tmp_path):
