@@ -106,7 +106,7 @@ def kept(
     others = {name: case for name, case in cases.items() if name not in only}
     same = report.origin(origin)
     # A case of an earlier form of the file does not say what it was measured with.
-    allowed = {name for name, case in others.items() if report.origin(case) == same or (merge and "commit" in case)}
+    allowed = {name for name, case in others.items() if report.origin(case) == same or (merge and "rounds" in case)}
     if strange := others.keys() - allowed:
         raise SystemExit(
             f"{file} has {', '.join(sorted(strange))} of another commit or machine: measure them too, "

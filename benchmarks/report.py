@@ -150,7 +150,7 @@ def _told(cases: Sequence[Case], which: str) -> str:
         f"{found['memory_gb']} GB",
         f"Spark {found['spark']}",
         f"Python {found['python']}",
-        f"load average {min(before)} to {max(before)} before the cases and {min(after)} to {max(after)} after",
+        f"load average (1 minute) {min(before)} to {max(before)} before a case, {min(after)} to {max(after)} after",
     )
     when = " to ".join(dict.fromkeys((days[0], days[-1])))
     return f"Measured on {when} at commit {code} ({which}; rounds: {rounds}): {', '.join(parts)}."

@@ -78,7 +78,7 @@ def main() -> None:
         options = ["--config", arguments.config, *(word for text in own for word in ("--set", text))]
         try:
             samples = _run(options, config.seed.source, arguments)
-            rows = periods(samples, _batches(config), samples[0].at)
+            rows = periods(samples, read_batches(config), samples[0].at)
             if not any(row[HEADINGS.index("events")] for row in rows):
                 raise SystemExit("no event was scored: there was no load")
         finally:
@@ -156,7 +156,8 @@ def _look(pid: int) -> Sample:
     return Sample(time.time(), jvm, python)
 
 
-def _batches(config: Config) -> list[Batch]:
+def read_batches(config: Config) -> list[Batch]:
+    """Return the batches of the job, in order."""
     with index.client(config.elasticsearch, 60) as client:
         client.indices.refresh(index=config.elasticsearch.status_index)
         hits: list[dict[str, Any]] = []

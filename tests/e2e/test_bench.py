@@ -5,6 +5,7 @@ import json
 
 import bench
 import report
+import steady
 from servers import Bed
 from streamscore.local import stack
 
@@ -23,3 +24,15 @@ def test_groups_of_the_benchmark_run(servers, addresses, tmp_path, monkeypatch):
     assert {name: len(case["rows"]) for name, case in result["cases"].items()} == {"models": 2, "seed": 1}
     told = report.as_text(result), report.as_markdown(result)
     assert all("seed_topic ÷ the same rows" in text for text in told)
+
+
+def test_the_steady_run_reads_all_batches(own, fill, monkeypatch):
+    """Elasticsearch gives some of the documents at once: of a long run there are more."""
+    config = own()
+    fill(config, seconds=60)
+    monkeypatch.setattr(steady, "PAGE", 7)
+
+    batches = steady.read_batches(config)
+
+    assert len(batches) == 60
+    assert [batch.lag for batch in batches] == [1_060 - second for second in range(60)]

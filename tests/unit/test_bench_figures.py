@@ -3,16 +3,20 @@
 import itertools
 import json
 import subprocess
+import time
 from itertools import pairwise
 
 import pytest
+from confluent_kafka import KafkaException
 
 import bench
 import data
+import latency
 import report
 from figures import Run, median_cpu, percentile, ratio
 from measure import steady
 from sides import Side, compare
+from streamscore.config import load
 
 
 def test_a_ratio_is_taken_round_by_round():
@@ -112,7 +116,7 @@ def test_the_heading_tells_all_that_was_measured_with():
 
     (only,) = report.heading(result)
     assert only.startswith("Measured on 2026-11-28 at commit abc (full; rounds: 5): a chip, 2 cores, 8 GB, Spark 3, ")
-    assert only.endswith("load average 0.1 to 2.0 before the cases and 1.5 to 2.0 after.")
+    assert only.endswith("load average (1 minute) 0.1 to 2.0 before a case, 1.5 to 2.0 after.")
 
     result["cases"]["grow"] = case("def", cores=4)
     first, second = report.heading(result)
@@ -173,3 +177,45 @@ def test_the_decoder_has_no_short_cut_for_loose_messages():
 
     assert [json.loads(message) | {"note": "xxxxxxxx"} for message in plain] == [*map(json.loads, loose)]
     assert all(b'": ' in message for message in loose)
+
+
+class SlowProducer:
+    """A client that is held up at its first message, and notes the time that each was given."""
+
+    def __init__(self, fault=None):
+        self.times = []
+        self._fault = fault
+
+    def produce(self, _topic, _value, *, timestamp, on_delivery):
+        """Take a message."""
+        if not self.times:
+            time.sleep(0.1)
+        self.times.append(timestamp)
+        if self._fault:
+            on_delivery(self._fault, None)
+
+    def poll(self, _seconds):
+        """Do nothing."""
+
+    def flush(self):
+        """Do nothing."""
+
+
+def test_an_event_has_the_time_at_which_it_was_due(monkeypatch):
+    """Not that at which it was sent, however late that is."""
+    producer = SlowProducer()
+    monkeypatch.setattr(latency.topics, "producer", lambda _: producer)
+
+    with latency.sending(load("local", []), [b"1"], 100):
+        time.sleep(0.3)
+
+    assert len(producer.times) > 20
+    assert all(9 <= after - before <= 11 for before, after in pairwise(producer.times))
+
+
+def test_a_sender_that_fails_says_so(monkeypatch):
+    """Events that never came would pass for ones that waited for nothing."""
+    monkeypatch.setattr(latency.topics, "producer", lambda _: SlowProducer("refused"))
+
+    with pytest.raises(KafkaException, match="refused"), latency.sending(load("local", []), [b"1"], 100):
+        time.sleep(0.2)
