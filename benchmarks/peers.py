@@ -173,7 +173,7 @@ def _confluent(
     timed = Timed(pids, events)
     more = True
     while more:
-        records = consumer.consume(10_000, 1.0)
+        records = consumer.consume(2_000, 0.1)  # it waits for all of them, so the last ones cost the whole time
         for record in records:
             key = f"{names.input}-{record.partition()}-{record.offset()}" if with_key else None
             for value in outcomes(record):
