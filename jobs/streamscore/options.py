@@ -14,8 +14,8 @@ from streamscore import config
 from streamscore.config import Config
 
 _AS_VERB = (
-    "As verbs of streamscore, jobs take --dry-run too, which prints spark-submit's line and runs nothing, and score "
-    "takes --restart, which starts it again when it dies."
+    "As subcommands of streamscore, jobs also take --dry-run, which prints spark-submit's line and runs nothing; score "
+    "also takes --restart, which restarts it when it dies."
 )
 
 
@@ -53,8 +53,8 @@ def parse(job: str, description: str, options: Sequence[Option], argv: Sequence[
         "--config",
         default=os.environ.get("STREAMSCORE_CONFIG", "local"),
         metavar="NAME|FILE",
-        help="local, docker, databricks, or a YAML file with overrides of conf/base.yml; default: the environment "
-        "variable STREAMSCORE_CONFIG, or local",
+        help="local, docker, databricks, or a YAML file that overrides conf/base.yml; default: the environment "
+        "variable STREAMSCORE_CONFIG, or else local",
     )
     parser.add_argument(
         "--set",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 OPTIONS = (
     Option("--available-now", "stream.available_now", "score what the topic holds now, then end"),
     Option("--checkpoint", "stream.checkpoint", "folder of the stream's checkpoint", "PATH"),
-    Option("--new-checkpoint", "stream.new_checkpoint", "start from a checkpoint that the index does not know"),
+    Option("--new-checkpoint", "stream.new_checkpoint", "allow a start from a checkpoint the index does not know"),
 )
 
 

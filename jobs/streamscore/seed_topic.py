@@ -30,12 +30,12 @@ _SORTED_AT_ONCE = 100_000
 
 OPTIONS = (
     Option("--source", "seed.source", "parquet file or folder, or Delta table", "PATH"),
-    Option("--rate", "seed.rate", "rows per second, in row order; without it everything at once", "N"),
-    Option("--limit", "seed.limit", "most rows to send in one round", "N"),
-    Option("--repeat", "seed.repeat", "rounds through the rows", "N"),
-    Option("--resume", "seed.resume", "send only what an interrupted run of the same rows left out"),
+    Option("--rate", "seed.rate", "rows per second, in row order; without it, everything at once", "N"),
+    Option("--limit", "seed.limit", "maximum rows to send in one round", "N"),
+    Option("--repeat", "seed.repeat", "number of rounds through the rows", "N"),
+    Option("--resume", "seed.resume", "send only what an interrupted run over the same rows did not send"),
     Option("--label-column", "seed.label_column", "column of the label", "NAME"),
-    Option("--features-column", "seed.features_column", "column of the features, a vector or its text", "NAME"),
+    Option("--features-column", "seed.features_column", "column of the features, as a vector or as text", "NAME"),
 )
 
 

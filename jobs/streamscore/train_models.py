@@ -42,8 +42,8 @@ OPTIONS = (
     Option("--data", "train.data", "synthetic or criteo", "KIND"),
     Option("--path", "train.path", "Criteo's file or a Delta table, with --data criteo", "PATH"),
     Option("--rows", "train.rows", "number of synthetic rows", "N"),
-    Option("--test-rows", "train.test_rows", "number of rows held out, the last ones", "N"),
-    Option("--raw-models", "train.raw_models", "also register models of raw columns, with feature stages inside"),
+    Option("--test-rows", "train.test_rows", "number of rows at the end to hold out as the test set", "N"),
+    Option("--raw-models", "train.raw_models", "also register models on raw columns, with feature stages inside"),
     Option("--balance", "train.balance", "keep as many rows without a click as with one"),
 )
 

@@ -69,7 +69,7 @@ def down(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: 
 
 @app.command()
 def create(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
-    """Create the topics and the indices that are missing; the jobs do the same, where they are allowed to."""
+    """Create missing topics and indices; the jobs do the same, if they have the permissions."""
     from streamscore import index, topics
 
     settings = configuration.load(config, set)
@@ -87,7 +87,7 @@ def create(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa
 
 @app.command()
 def status(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
-    """Say what runs; exit code 1 if a server does not answer."""
+    """Show what is running; exit code 1 if a server does not answer."""
     import pyspark
 
     from streamscore import index, topics
@@ -112,7 +112,7 @@ def jars(
     set: SetOption = [],  # noqa: A002, B006
     cluster: Annotated[bool, typer.Option("--cluster", help="print spark-submit's line for a cluster instead")] = False,
 ) -> None:
-    """Fetch and verify the jars of the jobs and print them as spark-submit's --jars takes them."""
+    """Fetch and verify the jobs' jars and print them in the format of spark-submit's --jars."""
     from streamscore import submit
     from streamscore.local import artifacts, java
 
@@ -126,13 +126,13 @@ def jars(
 
 @app.command(name="config")
 def show_config(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
-    """Print the configuration in force, secrets masked."""
+    """Print the configuration in force, with secrets masked."""
     typer.echo(configuration.shown(configuration.load(config, set)), nl=False)
 
 
 @app.command()
 def dashboard(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
-    """Serve the live page until Ctrl-C; it needs the packages of the extra "dashboard"."""
+    """Serve the live page until Ctrl-C; needs the packages of the extra "dashboard"."""
     from streamscore.dashboard import server
 
     settings = configuration.load(config, set)
@@ -146,10 +146,10 @@ def report(
     config: ConfigOption = "local",
     set: SetOption = [],  # noqa: A002, B006
     time_range: Annotated[
-        TimeRange, typer.Option("--range", help="how far back: the last minutes, hours, days, or all")
+        TimeRange, typer.Option("--range", help="how far back to go: the last minutes, hours, days, or all")
     ] = "all",
 ) -> None:
-    """Write a page about a run into one file that needs no network: it can be mailed, and opens from disk."""
+    """Write a page about a run to a single file that needs no network: it can be mailed and opened from disk."""
     from streamscore import report as writer
 
     size = writer.write(configuration.load(config, set), time_range, out)
@@ -158,7 +158,7 @@ def report(
 
 @app.command(context_settings=_PASS_ON, add_help_option=False)
 def train(context: typer.Context) -> None:
-    """Train the models, register them, export the test set. Options: streamscore train --help."""
+    """Train the models, register them and export the test set. Options: streamscore train --help."""
     from streamscore import train_models
 
     _submit(train_models, context.args)
@@ -174,7 +174,7 @@ def seed(context: typer.Context) -> None:
 
 @app.command(context_settings=_PASS_ON, add_help_option=False)
 def score(context: typer.Context) -> None:
-    """Score the input topic; --restart starts it again after a crash. Options: streamscore score --help."""
+    """Score the input topic; --restart restarts it after a crash. Options: streamscore score --help."""
     from streamscore import score_stream
 
     restart = "--restart" in context.args
@@ -189,10 +189,10 @@ def demo(
     config: ConfigOption = "local",
     set: SetOption = [],  # noqa: A002, B006
     rate: Annotated[float, typer.Option(help="events per second", min=1)] = 500,
-    events: Annotated[int, typer.Option(help="number of events, the test set's first ones", min=1)] = 20_000,
+    events: Annotated[int, typer.Option(help="number of events, from the start of the test set", min=1)] = 20_000,
     stop: Annotated[bool, typer.Option("--stop/--keep", help="stop the servers at the end")] = not sys.stdout.isatty(),
 ) -> None:
-    """Run the whole flow on this machine: servers, training, a paced stream, live scores, and a check of the counts."""
+    """Run the whole flow on this machine: servers, training, a paced stream, live scores and a check of the counts."""
     from streamscore import demo as show
 
     argv = ["--config", config]
@@ -206,7 +206,7 @@ def demo(
 
 @app.command()
 def doctor(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
-    """Look at everything that scoring depends on and say what to do; exit code 1 if something is wrong."""
+    """Check everything that scoring depends on and say what to do; exit code 1 if something is wrong."""
     from streamscore import doctor as examiner
 
     marks = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}

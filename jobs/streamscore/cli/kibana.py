@@ -20,9 +20,9 @@ def kibana_import(
     set: SetOption = [],  # noqa: A002, B006
     url: Annotated[str | None, typer.Option(help="Kibana's address (kibana.url)")] = None,
     space: Annotated[str | None, typer.Option(help="the space to import into (kibana.space)")] = None,
-    alert: Annotated[bool, typer.Option("--alert/--no-alert", help="the alert rule too")] = True,
+    alert: Annotated[bool, typer.Option("--alert/--no-alert", help="import the alert rule too")] = True,
 ) -> None:
-    """Put the dashboard, its data views and the alert rule into a Kibana; again to bring them up to date."""
+    """Put the dashboard, its data views and the alert rule into Kibana; run it again to update them."""
     from streamscore.kibana import importer
 
     chosen = [
@@ -35,11 +35,11 @@ def kibana_import(
 
 @app.command(name="export")
 def kibana_export(
-    folder: Annotated[Path, typer.Argument(help="where the files go")],
+    folder: Annotated[Path, typer.Argument(help="where to write the files")],
     config: ConfigOption = "local",
     set: SetOption = [],  # noqa: A002, B006
 ) -> None:
-    """Write what `import` sends to files, for a Kibana that cannot be reached from here."""
+    """Write what `import` would send to files, for a Kibana that cannot be reached from here."""
     from streamscore.kibana import export
 
     for path in export.write(configuration.load(config, set), folder):

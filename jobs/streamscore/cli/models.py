@@ -9,12 +9,12 @@ import typer
 from streamscore import config as configuration
 from streamscore.cli.options import ConfigOption, SetOption
 
-app = typer.Typer(name="models", help="The models of the configuration.", no_args_is_help=True)
+app = typer.Typer(name="models", help="The configured models.", no_args_is_help=True)
 
 
 @app.command(name="list")
 def models_list(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
-    """List the configured models with version and metrics; exit code 1 if one is refused."""
+    """List the configured models with their versions and metrics; exit code 1 if one is refused."""
     from streamscore import catalog
 
     faults = 0
@@ -31,10 +31,10 @@ def models_check(
     model: Annotated[str, typer.Argument(metavar="NAME|URI", help="a configured model, or the address of another")],
     config: ConfigOption = "local",
     set: SetOption = [],  # noqa: A002, B006
-    unsigned: Annotated[bool, typer.Option("--unsigned", help="accept it without a manifest")] = False,
-    files_only: Annotated[bool, typer.Option("--files-only", help="look at the files; start no JVM")] = False,
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="accept a model without a manifest")] = False,
+    files_only: Annotated[bool, typer.Option("--files-only", help="check only the files; start no JVM")] = False,
 ) -> None:
-    """Take one model through the gate and say what is found; exit code 4 if it is refused."""
+    """Take one model through the gate and print the findings; exit code 4 if it is refused."""
     from streamscore import catalog
 
     settings = configuration.load(config, set)
@@ -46,7 +46,7 @@ def models_check(
 
 @app.command(name="promote")
 def models_promote(
-    name: Annotated[str, typer.Argument(help="a configured model with an address models:/…@alias")],
+    name: Annotated[str, typer.Argument(help="a configured model with an address like models:/…@alias")],
     version: Annotated[str, typer.Argument(help="the version to move the alias to")],
     config: ConfigOption = "local",
     set: SetOption = [],  # noqa: A002, B006
@@ -59,11 +59,11 @@ def models_promote(
 
 @app.command(name="rollback")
 def models_rollback(
-    name: Annotated[str, typer.Argument(help="a configured model with an address models:/…@alias")],
+    name: Annotated[str, typer.Argument(help="a configured model with an address like models:/…@alias")],
     config: ConfigOption = "local",
     set: SetOption = [],  # noqa: A002, B006
 ) -> None:
-    """Move a model's alias back to the version before."""
+    """Move a model's alias back to the previous version."""
     from streamscore import catalog
 
     typer.echo(catalog.rollback(configuration.load(config, set), name))

@@ -13,7 +13,7 @@ from streamscore.cli.options import ConfigOption, SetOption
 from streamscore.errors import ConfigError
 from streamscore.schema import REASONS
 
-app = typer.Typer(name="rejected", help="What could not be scored.", no_args_is_help=True)
+app = typer.Typer(name="rejected", help="The messages that could not be scored.", no_args_is_help=True)
 
 
 @app.command(name="list")
@@ -21,9 +21,9 @@ def rejected_list(
     config: ConfigOption = "local",
     set: SetOption = [],  # noqa: A002, B006
     reason: Annotated[str | None, typer.Option(help="only messages rejected for this reason")] = None,
-    limit: Annotated[int, typer.Option(help="most messages to list, the newest", min=1)] = 20,
+    limit: Annotated[int, typer.Option(help="number of messages to list, the newest", min=1)] = 20,
 ) -> None:
-    """List rejected messages: how many of each reason, and the newest ones."""
+    """List rejected messages: how many for each reason, and the newest ones."""
     from streamscore import rejected as topic
 
     _require_known(reason)
@@ -38,11 +38,11 @@ def rejected_list(
 
 @app.command(name="show")
 def rejected_show(
-    event_id: Annotated[str, typer.Argument(help="the id that `list` shows")],
+    event_id: Annotated[str, typer.Argument(help="an id that `list` shows")],
     config: ConfigOption = "local",
     set: SetOption = [],  # noqa: A002, B006
 ) -> None:
-    """Show one rejected message whole."""
+    """Show one rejected message in full."""
     from streamscore import rejected as topic
 
     message = topic.find(configuration.load(config, set).kafka, event_id)
@@ -61,10 +61,10 @@ def rejected_replay(
     reason: Annotated[str | None, typer.Option(help="all messages rejected for this reason")] = None,
     value: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="file with a repaired value for the one message named"),
+        typer.Option(exists=True, dir_okay=False, help="file with a repaired value, for exactly one id"),
     ] = None,
 ) -> None:
-    """Send rejected messages to the input topic again, as they were or repaired, each at most once."""
+    """Send rejected messages to the input topic again, unchanged or repaired, each at most once."""
     from streamscore import rejected as topic
 
     ids = event_ids or []
