@@ -64,15 +64,15 @@ def test_the_two_files_for_a_cluster_are_made(calls, root, make_config, as_file,
 
 
 def test_spark_submit_knows_the_options_in_the_cluster_document(shell, root):
-    """Those of spark-submit itself, before the launcher; and the files that are named exist."""
+    """Those that are added to the line for a driver in the cluster; and the files that are named exist."""
     text = (root / "docs" / "cluster.md").read_text(encoding="utf-8")
     known = set(re.findall(r"--[a-z-]+", shell(["spark-submit", "--help"]).stderr))
-    lines = [block for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL) if "spark-submit" in block]
-    used = {option for line in lines for option in re.findall(r"--[a-z-]+", line.split("jobs/")[0])}
+    (added,) = (block for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL) if "--deploy-mode" in block)
+    used = set(re.findall(r"--[a-z-]+", added))
     named = set(re.findall(r"(?:requirements|jobs)/[\w.]+", text))
 
-    assert {"--archives", "--deploy-mode", "--files"} <= used <= known
-    assert len(named) == 3
+    assert {"--archives", "--conf", "--deploy-mode", "--files"} == used <= known
+    assert len(named) == 2
     assert all((root / name).is_file() for name in named)
 
 
