@@ -18,7 +18,7 @@
 from matplotlib.figure import Figure
 from pyspark.sql import functions as F
 
-from streamscore import criteo, curves, models, notebook, scoring, session, train_models
+from streamscore import criteo, curves, models, notebook, scoring, session, sources, train_models
 
 config = notebook.configuration(globals().get("dbutils"))
 display = globals().get("display", print)
@@ -69,7 +69,7 @@ display(criteo.overview(rows, config.train.min_category_count))
 
 # DBTITLE 1,Train, register, write the test set
 figures = train_models.run(spark, config)
-test_set = spark.read.parquet(figures["test_set"])
+test_set = sources.data_set(spark, figures["test_set"])
 display(test_set.limit(5))
 
 # COMMAND ----------
@@ -110,7 +110,7 @@ display(spark.createDataFrame(scores, ", ".join(["model string", *(f"{column} do
 served = models.load(spark, config)
 raw = [field.name for field in config.message.columns]
 if raw:  # the same rows for models of raw columns, which train.raw_models makes
-    test_set = spark.read.parquet(figures["raw_test_set"]).select("label", F.struct(*raw).alias("features"))
+    test_set = sources.data_set(spark, figures["raw_test_set"]).select("label", F.struct(*raw).alias("features"))
 scored = scoring.apply(test_set, served).persist()
 figure = Figure(figsize=(11, 5))
 left, right = figure.subplots(1, 2)

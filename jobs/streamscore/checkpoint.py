@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from streamscore import processes
 from streamscore.console import log
 from streamscore.errors import CheckpointError, ServerError, told_in_one_line
+from streamscore.paths import is_local, local_path
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -138,22 +138,6 @@ class HadoopFolder:
     def alone(self) -> AbstractContextManager[None]:
         """Let nobody wait: Hadoop's file systems have no locks."""
         return nullcontext()
-
-
-def local_path(location: str) -> Path:
-    """Return the folder of a checkpoint on a file system that this machine has mounted."""
-    return Path(location.removeprefix("file://"))
-
-
-def is_local(location: str) -> bool:
-    """Tell whether a checkpoint is on a file system that this machine has mounted."""
-    return location.startswith("file://") or ("://" not in location and ":/" not in location)
-
-
-def as_spark_takes(path: Path) -> str:
-    """Return a path of this machine as an address that means it to Spark, whatever its default file system is."""
-    path = path.absolute()
-    return str(path) if path.is_relative_to("/Volumes") else f"file:{path}"
 
 
 def folder(location: str, spark: SparkSession | None = None) -> Folder:

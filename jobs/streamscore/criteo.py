@@ -6,6 +6,8 @@ file (Kaggle Display Advertising Challenge ``train.txt``, its 100,000-row sample
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from pyspark.sql import functions as F
@@ -14,7 +16,7 @@ from streamscore.config.fields import Field
 from streamscore.errors import InputError
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, Row, SparkSession
 
 LABEL: Final = "label"
 INTEGERS: Final = tuple(f"I{number}" for number in range(1, 14))
@@ -28,6 +30,7 @@ ROW: Final = "row"
 MISSING: Final = "<na>"
 """What stands for an empty category: its absence is a signal, and the hasher would drop a null."""
 
+_LABELS = (0, 1)
 _WHOLE = ("tinyint", "smallint", "int", "bigint")
 _CORRUPT = "_corrupt"
 _DDL = ", ".join(
@@ -103,13 +106,15 @@ def split_table(data: DataFrame, name: str, test_rows: int) -> tuple[DataFrame, 
     """Split rows as they came from ``from_table``, as ``split`` does; rows that are equal in order stay together.
 
     Raises:
-        InputError: rows without a place in the order, labels other than 0 and 1, integers beyond int, or too few rows.
+        InputError: rows without a place in the order, labels other than 0 and 1, integers beyond int, too few rows, or
+            only one of the labels before or behind the boundary.
     """
     counts = data.agg(
         F.count("*").alias("rows"),
         F.min(ROW).alias("first"),
         F.count_if(F.col(ROW).isNull()).alias("placeless"),
         F.count_if(_wrong_label()).alias("mislabelled"),
+        *_extent(),
         *(F.count_if(~F.col(column).between(-(1 << 31), (1 << 31) - 1)).alias(column) for column in INTEGERS),
     ).collect()[0]
     problems = {
@@ -131,12 +136,37 @@ def split_table(data: DataFrame, name: str, test_rows: int) -> tuple[DataFrame, 
             f"{name}: no row comes before those that share their place in the order with the last {test_rows:,}, which "
             "are held out: choose a finer train.order_column, or smaller train.test_rows"
         )
+    _require_both_labels([counts], boundary, name)
     ints = data.withColumns({column: F.col(column).cast("int") for column in INTEGERS})
     return ints.filter(F.col(ROW) < boundary), ints.filter(F.col(ROW) >= boundary)
 
 
 def _wrong_label() -> Column:
     return F.col(LABEL).isNull() | ~F.col(LABEL).isin(0.0, 1.0)
+
+
+def _extent() -> list[Column]:
+    """Return where the first and the last row of each label are."""
+    rows = {label: F.when(F.col(LABEL) == label, F.col(ROW)) for label in _LABELS}
+    ends = [(F.min(own).alias(f"first_{label}"), F.max(own).alias(f"last_{label}")) for label, own in rows.items()]
+    return [*chain.from_iterable(ends)]
+
+
+def _require_both_labels(extents: Sequence[Row], boundary: int, path: str) -> None:
+    """Check that on both sides of the boundary some rows have a click and some have none.
+
+    On rows of one label every model is perfect, and a stream that watches the alias would take it.
+    """
+    for label in _LABELS:
+        having = [row for row in extents if row[f"first_{label}"] is not None]
+        before = any(row[f"first_{label}"] < boundary for row in having)
+        behind = any(row[f"last_{label}"] >= boundary for row in having)
+        if not (before and behind):
+            part = "held out" if before else "to train on"
+            raise InputError(
+                f"{path}: none of the rows {part} has the label {label}, but a model is trained and judged on rows of "
+                "both labels: bring more rows, or change train.test_rows"
+            )
 
 
 def split(data: DataFrame, path: str, test_rows: int) -> tuple[DataFrame, DataFrame]:
@@ -150,12 +180,14 @@ def split(data: DataFrame, path: str, test_rows: int) -> tuple[DataFrame, DataFr
         test_rows: number of rows of the test set.
 
     Raises:
-        InputError: lines that are not of the format, labels other than 0 and 1, or too few rows.
+        InputError: lines that are not of the format, labels other than 0 and 1, too few rows, or only one of the labels
+            before or behind the boundary.
     """
     # What monotonically_increasing_id gives is (partition << 33) + position within the partition.
     rows = data.groupBy(F.shiftright(ROW, 33).alias("partition")).agg(
         F.count("*").alias("count"),
         F.min(F.when(F.col(_CORRUPT).isNotNull() | _wrong_label(), F.col(ROW))).alias("bad"),
+        *_extent(),
         # An integer that is none makes a line corrupt only where the integer is used.
         *(F.count(name) for name in INTEGERS),
     )
@@ -177,6 +209,7 @@ def split(data: DataFrame, path: str, test_rows: int) -> tuple[DataFrame, DataFr
             break
         remaining -= part["count"]
     boundary = (part["partition"] << 33) + remaining
+    _require_both_labels(partitions, boundary, path)
     clean = data.drop(_CORRUPT)
     return clean.filter(F.col(ROW) < boundary), clean.filter(F.col(ROW) >= boundary)
 
@@ -188,26 +221,6 @@ def balance(data: DataFrame) -> DataFrame:
     # Rows of a table may share their place in the order: a whole day must not stay or go together.
     lot = F.pmod(F.xxhash64(ROW, *INTEGERS, *CATEGORIES), F.lit(1_000_000)) / 1_000_000
     return data.filter((F.col(LABEL) == 1.0) | (lot < share))
-
-
-def require_both_classes(part: DataFrame, path: str, told: str) -> None:
-    """Check that some rows have a click and some have none: on one class alone every model is perfect.
-
-    Args:
-        part: the rows to train on, or those held out.
-        path: where they are from, for messages.
-        told: which they are, for messages.
-
-    Raises:
-        InputError: a class is missing.
-    """
-    found = {row[LABEL] for row in part.select(LABEL).distinct().collect()}
-    for label in (0.0, 1.0):
-        if label not in found:
-            raise InputError(
-                f"{path}: none of the rows {told} has the label {label:.0f}, but a model is trained and judged on rows "
-                "of both labels: bring more rows, or change train.test_rows"
-            )
 
 
 def overview(data: DataFrame, min_count: int) -> DataFrame:

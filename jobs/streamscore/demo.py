@@ -19,6 +19,7 @@ from streamscore.dashboard import server as page_server
 from streamscore.errors import CheckError, CheckpointError, ConfigError, SetupError, StreamError
 from streamscore.local import stack
 from streamscore.local.process import tail
+from streamscore.paths import local_path
 
 PATIENCE = 180.0
 """Seconds that the last outcomes may take to arrive after the last event was sent."""
@@ -135,14 +136,14 @@ def _reset(config: Config) -> None:
         )
     topics.delete(config.kafka, names.input, names.predictions, names.rejected)
     index.delete(config.elasticsearch)
-    shutil.rmtree(checkpoint.local_path(location), ignore_errors=True)
+    shutil.rmtree(local_path(location), ignore_errors=True)
     topics.ensure(config.kafka, names.input)
 
 
 def _comes_up(config: Config, scorer: subprocess.Popen[bytes]) -> bool:
     """Wait until the job's query has made its checkpoint; False if the job ends before."""
     # Two JVMs that start together take twice as long: the seeder's comes after.
-    made = checkpoint.local_path(config.stream.checkpoint) / "metadata"
+    made = local_path(config.stream.checkpoint) / "metadata"
     while scorer.poll() is None:
         if made.exists():
             return True

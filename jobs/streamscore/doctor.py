@@ -12,6 +12,7 @@ from streamscore import checkpoint, coordinates, index, models, topics
 from streamscore.config import Config
 from streamscore.errors import StreamscoreError
 from streamscore.local import artifacts, java
+from streamscore.paths import is_local
 
 GIB: Final = 1 << 30
 CLOCK_SECONDS: Final = 30.0
@@ -115,7 +116,7 @@ def _elasticsearch(config: Config) -> Found:
 
 def _checkpoint(config: Config) -> Found:
     location = config.stream.checkpoint
-    if not checkpoint.is_local(location):
+    if not is_local(location):
         yield "note", f"{location} is on a file system that only Spark reaches; the job looks at it when it starts"
         return
     files = checkpoint.folder(location)
@@ -134,7 +135,7 @@ def _checkpoint(config: Config) -> Found:
 def _past(config: Config) -> Found:
     """Compare the checkpoint with the topic and the index, as the job does at its start."""
     location = config.stream.checkpoint
-    if not checkpoint.is_local(location):
+    if not is_local(location):
         return
     files = checkpoint.folder(location)
     past = checkpoint.inspect(files, location)

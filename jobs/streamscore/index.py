@@ -18,6 +18,9 @@ _TOO_MANY: Final = "too_many_buckets_exception"
 _WRITTEN_TO: Final = "8"
 """Major version of the servers that the connector and the client both know."""
 
+_TOO_OLD: Final = "media_type_header_exception"
+"""What an older one makes of the headers of the client."""
+
 
 def client(settings: Elasticsearch, timeout: float = 10.0) -> Client:
     """Return a client; it connects on its first use. The timeout of a request is in seconds."""
@@ -84,10 +87,7 @@ def compare(settings: Elasticsearch) -> list[str]:
     with _reporting(settings), client(settings) as server:
         version = str(server.info()["version"]["number"])
         if not version.startswith(f"{_WRITTEN_TO}."):
-            raise RefusedError(
-                f"Elasticsearch at {settings.url} is version {version}; what writes to it here knows "
-                f"{_WRITTEN_TO}.x only. Set elasticsearch.url to such a one, or elasticsearch.enabled to false"
-            )
+            raise _unknown_version(settings, version)
         for name, properties in _mappings(settings).items():
             if server.indices.exists(index=name):
                 _compare(name, _mapping(server, name, settings.url), properties, settings.url)
@@ -236,6 +236,13 @@ def _compare(index: str, mapping: dict[str, Any], wanted: dict[str, Any], url: s
         )
 
 
+def _unknown_version(settings: Elasticsearch, version: str) -> RefusedError:
+    return RefusedError(
+        f"Elasticsearch at {settings.url} is version {version}; what writes to it here knows {_WRITTEN_TO}.x only. Set "
+        "elasticsearch.url to such a one, or elasticsearch.enabled to false"
+    )
+
+
 @contextmanager
 def _reporting(settings: Elasticsearch) -> Iterator[None]:
     """Turn the client's exceptions into messages that say what to do."""
@@ -249,12 +256,13 @@ def _reporting(settings: Elasticsearch) -> Iterator[None]:
             ".password and .api_key"
         ) from None
     except ApiError as error:
+        if _TOO_OLD in str(error):
+            raise _unknown_version(settings, f"before {_WRITTEN_TO}") from None
         raise RefusedError(f"Elasticsearch at {settings.url} refused a request: {error}") from None
     except SSLError as error:
-        raise ServerError(
-            f"no safe connection to Elasticsearch at {settings.url} ({error.message}): name the authority that signed "
-            "its certificate in elasticsearch.ca_file"
-        ) from None
+        unknown = any(words in str(error.message) for words in ("local issuer", "self-signed", "self signed"))
+        way_out = ": name the authority that signed its certificate in elasticsearch.ca_file" if unknown else ""
+        raise ServerError(f"no safe connection to Elasticsearch at {settings.url} ({error.message}){way_out}") from None
     except TransportError as error:
         raise ServerError(
             f"no Elasticsearch answers at {settings.url} ({error.message}): is it running?"

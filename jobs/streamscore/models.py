@@ -13,7 +13,7 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.util import JavaMLReader
 
 from streamscore import gate, golden, registry, scoring
-from streamscore.checkpoint import MODELS, as_spark_takes, is_local
+from streamscore.checkpoint import MODELS
 from streamscore.config import Config, Model
 from streamscore.config.fields import Field, ddl
 from streamscore.errors import ModelError, ModelLoadError, StreamscoreError, reason
@@ -23,6 +23,7 @@ from streamscore.gate.files import Files, LocalFiles
 from streamscore.gate.manifest import MANIFEST
 from streamscore.gate.remote import HadoopFiles
 from streamscore.golden import Example
+from streamscore.paths import as_spark_takes, is_local
 from streamscore.schema import FEATURES
 from streamscore.scoring import ServedModel
 

@@ -12,10 +12,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from streamscore.checkpoint import is_local
 from streamscore.config import CONF_DIR, Config
 from streamscore.console import log
 from streamscore.errors import ConfigError, SetupError, reason
+from streamscore.paths import is_local
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -61,6 +61,9 @@ start where nobody knows it."""
 
 _FOREIGN: Final = ("SPARK_CONF_DIR", "HADOOP_CONF_DIR", "YARN_CONF_DIR")
 """Environment variables that name folders of settings, on a machine of a cluster for instance."""
+
+_LONG_LOG: Final = 10 * 1024 * 1024
+"""Bytes of a log to which a job that starts does not add any more."""
 
 STORE_PASSWORD: Final = "changeit"  # noqa: S105 (Java wants one, though the store holds public certificates only)
 
@@ -162,9 +165,9 @@ def create(config: Config, job: str, jars: Sequence[Path] = ()) -> SparkSession:
         return existing
     builder = SparkSession.builder.appName(f"streamscore {job}")
     if config.spark.master is not None:
-        log_file(config, job).parent.mkdir(parents=True, exist_ok=True)
         (config.state_dir / "tmp").mkdir(parents=True, exist_ok=True)
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        make_room_for_log(config, job)
         if config.spark.master is not None:
             builder = builder.master(config.spark.master).config("spark.driver.memory", config.spark.driver_memory)
         if jars:
@@ -246,6 +249,14 @@ def trust_store(spark: SparkSession, config: Config) -> Path | None:
 def log_file(config: Config, job: str) -> Path:
     """Return the file of Spark's own log, which would drown ours on the terminal."""
     return config.state_dir / "logs" / f"{job}.spark.log"
+
+
+def make_room_for_log(config: Config, job: str) -> None:
+    """Make the log's folder, and put a log away that has become long; before a JVM opens it, which keeps it open."""
+    file = log_file(config, job)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.is_file() and file.stat().st_size > _LONG_LOG:
+        file.replace(f"{file}.1")
 
 
 def _existing() -> SparkSession | None:

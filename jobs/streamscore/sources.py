@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from streamscore.config import Config, Delta, Kafka
 from streamscore.errors import InputError, told_in_one_line
+from streamscore.paths import as_spark_takes
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -82,4 +83,4 @@ def data_set(spark: SparkSession, source: str) -> DataFrame:
     """
     kind = "delta" if is_delta(source) else "parquet"
     with told_in_one_line(InputError, f"{source}: cannot be read as {kind}"):
-        return spark.read.format(kind).load(source.removeprefix("delta:"))
+        return spark.read.format(kind).load(as_spark_takes(source.removeprefix("delta:")))

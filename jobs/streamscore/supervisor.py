@@ -27,7 +27,7 @@ PASSING = frozenset({ServerError.exit_code, StreamError.exit_code})
 def supervise(start: Callable[[], subprocess.Popen[bytes]], most: int, first_delay: float = 1.0) -> int:
     """Run a job until it ends in order, ends with a fault that a restart cannot mend, or has died too often.
 
-    SIGTERM and SIGINT are passed on, and end the supervision with the job.
+    SIGTERM and SIGINT are passed on, SIGHUP as SIGTERM, and end the supervision with the job.
 
     Args:
         start: starts the job.
@@ -43,9 +43,12 @@ def supervise(start: Callable[[], subprocess.Popen[bytes]], most: int, first_del
     def pass_on(number: int, _frame: Any) -> None:
         stopping.set()
         if job is not None and job.poll() is None:
-            job.send_signal(number)
+            job.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)  # the job takes no notice of that
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup has it ignored
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, pass_on) for number in numbers}
     failures = 0
     try:
         while True:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamscore import __version__, criteo, features, models, options, provenance, registry, runner, sources, synthetic
-from streamscore.checkpoint import as_spark_takes, is_local, local_path
 from streamscore.config import Config
 from streamscore.console import log, step
 from streamscore.errors import InputError, told_in_one_line
 from streamscore.gate.manifest import FORMAT as MANIFEST_FORMAT
 from streamscore.options import Arguments, Option
+from streamscore.paths import as_spark_takes
 from streamscore.registry import RAW, Trained
 from streamscore.schema import FEATURES, LABEL
 
@@ -111,8 +111,6 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
         train, test = split(read(spark, config, path), path, settings.test_rows)
         if settings.balance:
             train, test = criteo.balance(train), criteo.balance(test)
-        criteo.require_both_classes(train, path, "to train on")
-        criteo.require_both_classes(test, path, "held out")
     with step("Fitting the feature pipeline"):
         pipeline = features.fit(train, settings.hash_size, settings.min_category_count)
     with step("Writing the test set"):
@@ -196,7 +194,7 @@ def read(spark: SparkSession, config: Config, path: str) -> DataFrame:
     """
     if not sources.is_delta(path):
         with told_in_one_line(InputError, f"train.path: {path} cannot be read"):
-            return criteo.read(spark, as_spark_takes(local_path(path)) if is_local(path) else path)
+            return criteo.read(spark, as_spark_takes(path))
     return criteo.from_table(sources.data_set(spark, path), path, str(config.train.order_column))
 
 
@@ -226,7 +224,7 @@ def _export(test: DataFrame, target: Path, *columns: str) -> Path:
 
 
 def _classifiers(config: Config) -> dict[str, LogisticRegression | LinearSVC]:
-    """Return the two learners. Every slot of the vector is 0 or 1, so neither needs to scale it first."""
+    """Return the two learners; on the vectors of ``features.fit`` neither needs to scale anything first."""
     from pyspark.ml.classification import LinearSVC, LogisticRegression
 
     lr, svm = config.train.lr, config.train.svm

@@ -73,27 +73,37 @@ def absent_elasticsearch(config, _):
     return changed(config, "elasticsearch", url="http://127.0.0.1:1"), "elasticsearch: no Elasticsearch answers"
 
 
-def elasticsearch_nine(config, _):
-    """A server of a version that the connector refuses, in its first batch only."""
+def serving(config, status, answer):
+    """Return a configuration with a server that always gives the same answer."""
 
-    class Nine(BaseHTTPRequestHandler):
+    class Elasticsearch(BaseHTTPRequestHandler):
         def do_GET(self):
-            """Say what the client asks for at the start: the health and the version."""
-            answer = json.dumps({"status": "green", "timed_out": False, "version": {"number": "9.1.0"}}).encode()
-            self.send_response(200)
+            """Give it."""
+            body = json.dumps(answer).encode()
+            self.send_response(status)
             self.send_header("Content-Type", "application/vnd.elasticsearch+json;compatible-with=8")
             self.send_header("X-Elastic-Product", "Elasticsearch")
-            self.send_header("Content-Length", str(len(answer)))
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(answer)
+            self.wfile.write(body)
 
         def log_message(self, *_words):
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Nine)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Elasticsearch)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    return changed(config, "elasticsearch", url=url), f"elasticsearch: .*{url} is version 9.1.0; .* 8.x only"
+    return changed(config, "elasticsearch", url=f"http://127.0.0.1:{server.server_port}")
+
+
+def elasticsearch_nine(config, _):
+    """A version that the connector refuses, in its first batch only."""
+    answer = {"status": "green", "timed_out": False, "version": {"number": "9.1.0"}}
+    return serving(config, 200, answer), "elasticsearch: .* is version 9.1.0; .* 8.x only"
+
+
+def elasticsearch_seven(config, _):
+    """It takes no offence at the connector, but at the client's headers."""
+    return serving(config, 400, {"error": {"type": "media_type_header_exception"}}), "is version before 8; .* 8.x only"
 
 
 def other_mapping(config, _):
@@ -197,6 +207,7 @@ FAULTS = [
     absent_broker,
     absent_topic,
     absent_elasticsearch,
+    elasticsearch_seven,
     elasticsearch_nine,
     other_mapping,
     alias_of_two,

@@ -378,6 +378,7 @@ def test_override_keeps_what_yaml_takes_for_a_comment():
     """The rest of a path would be dropped without a word."""
     assert config.load("local", ["state_dir=/data/run #3/x"]).state_dir == Path("/data/run #3/x")
     assert config.load("local", ['dashboard.title="a" # b']).dashboard.title == "a"
+    assert config.load("local", ["state_dir= /data/x "]).state_dir == Path("/data/x")
 
 
 @pytest.mark.parametrize("key", ["state_dir", "local.artifacts_dir"])

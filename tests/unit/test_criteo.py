@@ -124,8 +124,8 @@ def test_too_few_rows_are_refused(spark, file):
 
 def test_balance_keeps_every_click_and_as_many_others(spark, file):
     """Within what chance allows, and the same rows each time."""
-    path = file([line(number, "1" if number % 4 == 0 else "0") for number in range(4000)])
-    train, _ = criteo.split(criteo.read(spark, path), path, 1)
+    path = file([line(number, "1" if number % 4 == 0 else "0") for number in range(4004)])
+    train, _ = criteo.split(criteo.read(spark, path), path, 4)
     kept = criteo.balance(train).groupBy("label").count().collect()
     counts = {row["label"]: row["count"] for row in kept}
 
@@ -222,14 +222,14 @@ def test_numbers_beyond_int_are_refused_and_narrower_ones_widened(table):
 def test_rows_that_share_their_place_are_balanced_and_split(spark, table):
     """A table in the order of days: a day's rows stay together in the split, but not in the lot."""
     data = table(4000).withColumn("row", F.col("row") % 2)
-    data = data.withColumn("label", F.when(F.col("I1") % 4 == 0, 1.0).otherwise(0.0))
+    data = data.withColumn("label", F.when(F.col("I1") % 5 == 0, 1.0).otherwise(0.0))
     train, test = criteo.split_table(data, "t", 10)
     counts = {
         row["label"]: row["count"] for row in criteo.balance(train.union(test)).groupBy("label").count().collect()
     }
 
     assert (train.count(), test.count()) == (2000, 2000)
-    assert counts[1.0] == 1000
-    assert 900 < counts[0.0] < 1100
+    assert counts[1.0] == 800
+    assert 710 < counts[0.0] < 890
     with pytest.raises(InputError, match="no row comes before those that share their place in the order with the last"):
         criteo.split_table(data.withColumn("row", F.lit(1).cast("long")), "t", 10)

@@ -10,7 +10,7 @@ JOBS = {"train_models", "seed_topic", "score_stream"}
 LAYERS = [
     {"errors", "schema", "coordinates"},
     {"config", "console"},
-    {"installation", "processes", "provenance"},
+    {"installation", "paths", "processes", "provenance"},
     {"criteo", "synthetic", "features", "messages", "decoder", "scoring", "curves"},
     {"checkpoint", "registry", "gate", "golden", "models", "session", "topics", "index", "faults", "kibana"},
     {"sources", "options", "totals", "notebook"},

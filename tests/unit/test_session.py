@@ -234,6 +234,20 @@ def test_settings_of_a_cluster_that_stop_spark_are_named(tmp_path):
     )
 
 
+def test_long_log_is_put_away(make_config, tmp_path, monkeypatch):
+    """Before the job opens it; the one before that goes."""
+    config = make_config(f"state_dir={tmp_path}")
+    file = session.log_file(config, "score_stream")
+    monkeypatch.setattr(session, "_LONG_LOG", 3)
+    for content in ("old", "long", "longer"):
+        session.make_room_for_log(config, "score_stream")
+        file.write_text(content)
+    session.make_room_for_log(config, "score_stream")
+
+    assert [path.name for path in file.parent.iterdir()] == [f"{file.name}.1"]
+    assert file.with_name(f"{file.name}.1").read_text() == "longer"
+
+
 def test_log_of_an_earlier_start_is_kept(spark, tmp_path):
     """A job that is started again after a fault must not wipe what tells of the fault."""
     jvm, file = spark._jvm, tmp_path / "job.log"

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from streamscore import faults, supervisor
+from streamscore import cli, faults, submit, supervisor
+from streamscore.errors import RefusedError, ServerError
 
 
 def jobs(*scripts):
@@ -78,8 +79,9 @@ def test_healthy_run_begins_the_count_anew(monkeypatch):
     assert run("exit(7)", "exit(7)", "exit(7)", "exit(7)", "", most=1) == (0, 5)
 
 
-def test_signal_is_passed_on_and_ends_the_supervision(tmp_path):
-    """The job drains; nobody starts it again, whatever its code."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_is_passed_on_and_ends_the_supervision(tmp_path, number):
+    """The job drains; nobody starts it again, whatever its code. A terminal that goes is a reason to end, too."""
     ready = tmp_path / "ready"
     script = (
         "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); "
@@ -90,7 +92,7 @@ def test_signal_is_passed_on_and_ends_the_supervision(tmp_path):
     def ask():
         while not ready.exists():
             time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
     threading.Thread(target=ask).start()
 
@@ -108,6 +110,25 @@ def test_signal_that_comes_while_the_job_starts_is_not_lost():
     began = time.monotonic()
     assert supervisor.supervise(start, 5) == 128 + signal.SIGTERM
     assert time.monotonic() - began < 30
+
+
+def test_server_that_is_away_at_the_start_is_waited_for(monkeypatch):
+    """All may be starting at once, as after a machine's restart; who is refused stays so."""
+
+    def check(error):
+        raise error
+
+    monkeypatch.setattr(submit, "prepare", lambda _: {})
+    monkeypatch.setattr(submit, "start", lambda *_: subprocess.Popen([sys.executable, "-c", ""]))
+    settings = SimpleNamespace(config=SimpleNamespace(stream=SimpleNamespace(max_restarts=1)))
+    away, refused = (
+        SimpleNamespace(NAME="a job", parse=lambda _: settings, check=lambda _, error=error: check(error))
+        for error in (ServerError("away"), RefusedError("refused"))
+    )
+
+    assert cli._supervise(away, []) == 0
+    with pytest.raises(RefusedError):
+        cli._supervise(refused, [])
 
 
 @pytest.mark.parametrize(

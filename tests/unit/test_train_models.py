@@ -38,7 +38,7 @@ def criteo_config(make_config, tmp_path):
         ([0, 1] * 10 + [0] * 10, False, "held out has the label 1"),
         ([0, 1] * 10 + [1] * 10, False, "held out has the label 0"),
         ([0] * 20 + [0, 1] * 5, False, "to train on has the label 1"),
-        ([0, 1] * 10 + [0] * 10, True, "held out has the label 0"),
+        ([0, 1] * 10 + [0] * 10, True, "held out has the label 1"),
     ],
 )
 def test_rows_of_one_class_are_refused_before_anything_is_fitted(

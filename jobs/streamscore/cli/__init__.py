@@ -17,7 +17,7 @@ from streamscore.cli import kibana, models, rejected
 from streamscore.cli.options import ConfigOption, SetOption
 from streamscore.config import TimeRange
 from streamscore.console import log, set_up_logging
-from streamscore.errors import ServerError, SetupError
+from streamscore.errors import RefusedError, ServerError, SetupError
 from streamscore.runner import reported
 
 app = typer.Typer(
@@ -236,7 +236,12 @@ def _supervise(job: ModuleType, argv: list[str]) -> int:
     from streamscore import submit, supervisor
 
     settings = job.parse(argv).config
-    job.check(settings)
+    try:
+        job.check(settings)
+    except RefusedError:
+        raise
+    except ServerError as error:  # it may be starting too; the job looks again
+        log.warning("%s", error)
     environment = submit.prepare(settings)
     return supervisor.supervise(
         lambda: submit.start(job.NAME, settings, argv, environment), settings.stream.max_restarts

@@ -99,11 +99,12 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {override}: expected key=value, for instance --set kafka.partitions=8")
+    text = text.strip()
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):  # the latter of what looks like a date, 2026-02-30
         value = text
-    if isinstance(value, str) and text[0] not in "'\"":  # what YAML takes for a comment is meant here
+    if isinstance(value, str) and " #" in text and text[0] not in "'\"":  # what YAML takes for a comment is meant here
         value = text
     node: Any = tree
     *parents, last = _split_key(key)

