@@ -17,7 +17,7 @@ FAULTS = {
         "'none.json' does not exist",
     ),
     "folder that nobody may make": (
-        ["down", "--set", "state_dir=/proc/none"],
+        ["up", "--set", "state_dir=/proc/none"],
         6,
         "/proc/none: No such file or directory",
     ),

@@ -124,11 +124,13 @@ def test_up_waits_for_servers_that_an_earlier_one_has_only_begun(alone, tmp_path
         time.sleep(0.02)
     first.kill()
     first.wait()
-    stack.up(config)
+    try:
+        stack.up(config)
 
-    assert elasticsearch.probe(config) == "8.7.1"
-    assert kafka.probe(config)
-    assert stack.down(config) == ["elasticsearch", "kafka"]
+        assert elasticsearch.probe(config) == "8.7.1"
+        assert kafka.probe(config)
+    finally:
+        assert stack.down(config) == ["elasticsearch", "kafka"]
 
 
 def test_server_that_never_answers_is_given_up(alone, tmp_path):

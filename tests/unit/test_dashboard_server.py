@@ -32,7 +32,7 @@ def test_without_the_extra_the_way_out_is_named(monkeypatch):
     """The very command to type."""
     monkeypatch.setattr(server, "find_spec", lambda _: None)
 
-    with pytest.raises(SetupError, match=r"pip install 'streamscore\[dashboard\]'"):
+    with pytest.raises(SetupError, match=r'pip install "\$\(ls dist/streamscore-\*.whl\)\[dashboard\]"'):
         server.command(config.load(), [])
 
 
