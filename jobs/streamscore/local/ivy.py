@@ -21,6 +21,7 @@ from streamscore.coordinates import Coordinate
 from streamscore.errors import SetupError
 from streamscore.installation import spark_home
 from streamscore.local.java import Java
+from streamscore.session import STORE_PASSWORD
 
 _UNTRUSTED: Final = "PKIX"
 """In what Java says when nobody whom it trusts has signed a server's certificate."""
@@ -203,7 +204,6 @@ def _trust_store(work: Path) -> list[str]:
                 certificates.append(pkcs12.PKCS12Certificate(authority, f"ca-{number}".encode()))
     if not certificates:
         return []
-    password = "changeit"  # noqa: S105 (not a secret: the store holds public certificates, Java only wants one)
     store = work / "trust.p12"
-    store.write_bytes(pkcs12.serialize_java_truststore(certificates, BestAvailableEncryption(password.encode())))
-    return [f"-Djavax.net.ssl.trustStore={store}", f"-Djavax.net.ssl.trustStorePassword={password}"]
+    store.write_bytes(pkcs12.serialize_java_truststore(certificates, BestAvailableEncryption(STORE_PASSWORD.encode())))
+    return [f"-Djavax.net.ssl.trustStore={store}", f"-Djavax.net.ssl.trustStorePassword={STORE_PASSWORD}"]
