@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, Literal, NamedTuple
 
-from streamscore import checkpoint, coordinates, index, models, topics
+from streamscore import checkpoint, coordinates, history, index, models, topics
 from streamscore.config import Config
 from streamscore.errors import StreamscoreError
 from streamscore.local import artifacts, java
@@ -140,14 +140,7 @@ def _past(config: Config) -> Found:
     files = checkpoint.folder(location)
     past = checkpoint.inspect(files, location)
     checkpoint.require_topic(files, location, config.kafka.topics.input)
-    search = config.elasticsearch
-    if search.enabled and not config.stream.new_checkpoint and search.index not in index.compare(search):
-        known = index.checkpoint_of(config.elasticsearch, config.kafka.topics.input)
-        if known is not None and known != past.query:
-            yield (
-                "fault",
-                f"the index was written from another checkpoint than {location}: give that, or --new-checkpoint",
-            )
+    history.require_known(config, past)
     scored = checkpoint.offsets(files, past.committed).get(config.kafka.topics.input, {})
     held = topics.extent(config.kafka, config.kafka.topics.input)
     for partition, offset in scored.items():

@@ -122,9 +122,11 @@ def checkpoint_of(settings: Elasticsearch, topic: str) -> str | None:
     """Return the id of the stream that has written the outcomes of a topic to the index; None if there was none.
 
     Raises:
-        ServerError: the server or the index cannot be reached.
+        ServerError: the server cannot be reached.
     """
     with _reporting(settings), client(settings) as server:
+        if not server.indices.exists(index=settings.index):
+            return None
         found = _meta(server, settings).get("streams", {}).get(topic)
         return str(found) if found else None
 

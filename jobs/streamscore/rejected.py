@@ -12,7 +12,7 @@ from streamscore.errors import InputError, ServerError
 from streamscore.messages import NOT_KEPT
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, Message
+    from confluent_kafka import Message
 
 REPLAY_OF: Final = "replay-of"
 """Header of a message that was sent again: the event id under which it was rejected."""
@@ -61,7 +61,7 @@ def read(kafka: Kafka) -> Iterator[Rejected]:
     Raises:
         ServerError: no broker answers, or the topic does not exist.
     """
-    for message in _messages(kafka, kafka.topics.rejected):
+    for message in topics.read(kafka, kafka.topics.rejected):
         headers = _headers(message)
         last = headers[-len(_OURS) :]
         if not {name for name, _ in last} >= _OURS:
@@ -116,7 +116,7 @@ def replay(kafka: Kafka, wanted: list[Rejected], value: bytes | None = None) -> 
         )
     done = {
         (told or b"").decode()
-        for message in _messages(kafka, kafka.topics.input)
+        for message in topics.read(kafka, kafka.topics.input)
         for name, told in _headers(message)
         if name == REPLAY_OF
     }
@@ -159,36 +159,5 @@ def replay(kafka: Kafka, wanted: list[Rejected], value: bytes | None = None) -> 
     return sent
 
 
-def _messages(kafka: Kafka, topic: str) -> Iterator[Message]:
-    """Yield all messages that a topic holds now, partition by partition."""
-    from confluent_kafka import OFFSET_BEGINNING, TopicPartition
-
-    extent = topics.extent(kafka, topic)
-    consumer: Consumer = topics.consumer(kafka)
-    try:
-        for partition, end in extent.end.items():
-            if end <= extent.begin[partition]:
-                continue
-            consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
-            yield from _until(consumer, end, topic)
-    finally:
-        consumer.close()
-
-
 def _headers(message: Message) -> tuple[Header, ...]:
     return tuple(cast("list[Header]", message.headers() or []))
-
-
-def _until(consumer: Consumer, end: int, topic: str) -> Iterator[Message]:
-    from confluent_kafka import KafkaError
-
-    while True:
-        message = consumer.poll(30.0)
-        error = message.error() if message is not None else None
-        if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 (its public name)
-            return  # the last offsets are those of a transaction's marks, which nobody gets to see
-        if message is None or error is not None:
-            raise ServerError(f"the topic {topic!r} cannot be read: {error.str() if error else 'timed out'}")
-        yield message
-        if (message.offset() or 0) >= end - 1:
-            return

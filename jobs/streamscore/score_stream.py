@@ -12,11 +12,11 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from streamscore import checkpoint, faults, index, models, options, registry, runner, session, topics
+from streamscore import checkpoint, faults, history, index, models, options, registry, runner, session, topics
 from streamscore.checkpoint import Folder, State
 from streamscore.config import Config
 from streamscore.console import log, step, terminal
-from streamscore.errors import CheckpointError, StreamError
+from streamscore.errors import StreamError
 from streamscore.options import Arguments, Option
 from streamscore.session import StopRequest
 from streamscore.sinks import BatchWriter, Replay, prepare_table
@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 OPTIONS = (
     Option("--available-now", "stream.available_now", "score what the topic holds now, then end"),
     Option("--checkpoint", "stream.checkpoint", "folder of the stream's checkpoint", "PATH"),
-    Option("--new-checkpoint", "stream.new_checkpoint", "allow a start from a checkpoint the index does not know"),
+    Option(
+        "--new-checkpoint",
+        "stream.new_checkpoint",
+        "allow a start from another checkpoint than before",
+    ),
 )
 
 
@@ -77,8 +81,8 @@ def run(
 
     Raises:
         ModelError: a model cannot be used.
-        CheckpointError: the checkpoint is damaged, in use, another topic's, or not the one that the index was
-            written from.
+        CheckpointError: the checkpoint is damaged, in use, another topic's, or not the one that earlier outcomes
+            were written from.
         StreamError: the stream stopped on a fault; its last batch was not committed and will be replayed.
         RejectedShareError: too many of the last messages were rejected.
     """
@@ -89,7 +93,7 @@ def run(
     files = checkpoint.folder(location, spark)
     with stop.listening(spark), checkpoint.hold(files, location, jvm) as past:
         checkpoint.require_topic(files, location, config.kafka.topics.input)
-        _require_known_past(config, past)
+        history.require_known(config, past)
         with step("Loading the models"):
             aliases = ModelWatch(spark, config, models.load(spark, config))
         for model in aliases.served:
@@ -127,23 +131,6 @@ def run(
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the job from a command line."""
     runner.run_job(sys.modules[__name__], argv, ahead=registry.import_ahead)
-
-
-def _require_known_past(config: Config, past: State) -> None:
-    """Refuse to score a topic from another checkpoint than the index was written from.
-
-    From a new one the whole topic would be scored again, or, with ``starting_offsets: latest``, a part of it never.
-    """
-    if not config.elasticsearch.enabled or config.stream.new_checkpoint:
-        return
-    known = index.checkpoint_of(config.elasticsearch, config.kafka.topics.input)
-    if known is not None and known != past.query:
-        found = "is new" if past.is_new else f"belongs to stream {past.query}"
-        raise CheckpointError(
-            f"the index {config.elasticsearch.index!r} holds outcomes of the topic {config.kafka.topics.input!r} from "
-            f"stream {known}, but the checkpoint {config.stream.checkpoint} {found}. Give the checkpoint of that "
-            "stream with --checkpoint, or accept a new beginning with --new-checkpoint"
-        )
 
 
 def _earlier_models(files: Folder, past: State, served: Sequence[ServedModel]) -> list[dict[str, str]] | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from streamscore.config import Kafka, is_loopback
 from streamscore.errors import ConfigError, ServerError
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, KafkaError, Producer
+    from confluent_kafka import Consumer, KafkaError, Message, Producer
     from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[attr-defined]
 
 Client = TypeVar("Client")
@@ -143,6 +143,7 @@ def consumer(kafka: Kafka) -> Consumer:
         "group.id": "spark-kafka-streamscore",  # of the groups that the job needs to be let into
         "enable.auto.commit": False,
         "enable.partition.eof": True,
+        "auto.offset.reset": "earliest",  # a record that was to be the first may have expired meanwhile
     }
     return _made(Consumer, settings)
 
@@ -283,6 +284,41 @@ def extent(kafka: Kafka, topic: str) -> Extent:
     except KafkaException as error:
         raise ServerError(f"the offsets of the topic {topic!r} cannot be read: {error.args[0].str()}") from None
     return Extent(*ends)
+
+
+def read(kafka: Kafka, topic: str, last: int | None = None) -> Iterator[Message]:
+    """Yield all messages that a topic holds now, or only so many at the end of each partition.
+
+    Raises:
+        ServerError: no broker answers, or the topic does not exist.
+    """
+    from confluent_kafka import TopicPartition
+
+    held = extent(kafka, topic)
+    client = consumer(kafka)
+    try:
+        for partition, end in held.end.items():
+            begin = max(held.begin[partition], 0 if last is None else end - last)
+            if begin < end:
+                client.assign([TopicPartition(topic, partition, begin)])
+                yield from _until(client, end, topic)
+    finally:
+        client.close()
+
+
+def _until(client: Consumer, end: int, topic: str) -> Iterator[Message]:
+    from confluent_kafka import KafkaError
+
+    while True:
+        message = client.poll(30.0)
+        error = message.error() if message is not None else None
+        if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 (its public name)
+            return  # the last offsets are those of a transaction's marks, which nobody gets to see
+        if message is None or error is not None:
+            raise ServerError(f"the topic {topic!r} cannot be read: {error.str() if error else 'timed out'}")
+        yield message
+        if (message.offset() or 0) >= end - 1:
+            return
 
 
 def _credentials(jaas: str) -> dict[str, str]:

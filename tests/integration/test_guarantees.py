@@ -12,7 +12,8 @@ from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression
 from pyspark.sql import functions as F
 
-from streamscore import faults, messages, models, score_stream, sinks, sources, topics
+from streamscore import faults, history, messages, models, score_stream, sinks, sources, topics
+from streamscore.checkpoint import State
 from streamscore.errors import CheckpointError, ModelError, RejectedShareError, StreamError
 
 POINTS = ["entry", "rejected-half", "rejected", "index-half", "index", "records-half", "records"]
@@ -299,22 +300,38 @@ def with_other_lr(config, folder, spark):
     return config.model_copy(update={"models": (first, *config.models[1:])})
 
 
-def test_lost_checkpoint_is_refused_until_accepted(spark, world, tmp_path):
-    """A new one would score the whole topic again."""
-    config, _ = world(count=50)
+def at_another_checkpoint(config, tmp_path, **changes):
+    """Return the configuration with a checkpoint that nothing has run from."""
+    stream = config.stream.model_copy(update={"checkpoint": str(tmp_path / "other"), **changes})
+    return config.model_copy(update={"stream": stream})
+
+
+@pytest.mark.parametrize("sink", ["elasticsearch.enabled=true", "elasticsearch.enabled=false"])
+def test_lost_checkpoint_is_refused_until_accepted(spark, world, tmp_path, sink):
+    """A new one would score the whole topic again: the index knows, and without it the topic of outcomes."""
+    config, _ = world(sink, count=50)
     score_stream.run(spark, config)
-    other = config.model_copy(
-        update={"stream": config.stream.model_copy(update={"checkpoint": str(tmp_path / "other")})}
-    )
     with pytest.raises(
         CheckpointError, match="holds outcomes of the topic .* but the checkpoint .* is new.*--new-checkpoint"
     ):
-        score_stream.run(spark, other)
-    accepted = other.model_copy(update={"stream": other.stream.model_copy(update={"new_checkpoint": True})})
+        score_stream.run(spark, at_another_checkpoint(config, tmp_path))
 
-    assert score_stream.run(spark, accepted)["events"] == 50
-    with pytest.raises(CheckpointError, match="belongs to stream"):
-        score_stream.run(spark, config)
+    assert score_stream.run(spark, at_another_checkpoint(config, tmp_path, new_checkpoint=True))["events"] == 50
+    if config.elasticsearch.enabled:
+        with pytest.raises(CheckpointError, match="belongs to stream"):
+            score_stream.run(spark, config)
+
+
+@pytest.mark.parametrize("value", [None, b"plain text", b"[1]", b'{"model":"lr"}', b'{"event_id":"%s-2-0-7"}'])
+def test_other_outcomes_do_not_ask_for_a_checkpoint(own, produce, value):
+    """Streams may share the topic of outcomes, and one's topic may be named like the beginning of another's."""
+    config = own("elasticsearch.enabled=false")
+    new = State(None, -1, -1, None, clean=True)
+    topics.ensure(config.kafka, config.kafka.topics.input, config.kafka.topics.predictions)
+    history.require_known(config, new)
+    sent = value and value.replace(b"%s", config.kafka.topics.input.encode())
+    produce(config.kafka, config.kafka.topics.predictions, [sent])
+    history.require_known(config, new)
 
 
 def test_checkpoint_that_spark_cannot_use_is_told_in_one_line(spark, world):

@@ -13,7 +13,7 @@ LAYERS = [
     {"installation", "paths", "processes", "provenance"},
     {"criteo", "synthetic", "features", "messages", "decoder", "scoring", "curves"},
     {"checkpoint", "registry", "gate", "golden", "models", "session", "topics", "index", "faults", "kibana"},
-    {"sources", "options", "totals", "notebook"},
+    {"sources", "options", "totals", "notebook", "history"},
     {"sinks", "dataset", "pacing", "runner", "rejected", "supervisor"},
     {"stream", "swap"},
     JOBS,
