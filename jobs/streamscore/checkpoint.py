@@ -207,9 +207,10 @@ def inspect(files: Folder, location: str) -> State:
             f"{location}/commits/{committed} has no offsets: delete it and its checksum .{committed}.crc, and the "
             "batch is planned anew; what it has written already will not be written again"
         )
-    beginning = None if query is None else 0  # it has run, and its first entry is gone: whatever is there may be of it
-    since = _planned_at(files, location, planned) if planned >= 0 else beginning
     lease = _lease(files)
+    # Without an entry it was killed before its first batch, or that batch's entry is gone.
+    begun = None if query is None else int((lease or {}).get("since", 0))
+    since = _planned_at(files, location, planned) if planned >= 0 else begun
     clean = planned == committed if lease is None else lease == _ended(planned, committed)
     until = int((lease or {}).get("until", -1))
     if lease and committed < until:  # the batch that was begun first may have been removed and planned anew
@@ -223,7 +224,8 @@ def hold(files: Folder, location: str, jvm: int) -> Iterator[State]:
 
     After a fault the holder's note stays. If a batch that an earlier job may have written has not been committed
     since, the end is no end in order either. Until it is, every note tells since when it may have been written: the
-    entry of Spark's log that tells it first may be damaged, removed, and written anew with a later time.
+    entry of Spark's log that tells it first may be damaged, removed, and written anew with a later time. Before the
+    first batch that is the time at which the first holder came: what is older is of another stream.
 
     Args:
         files: the checkpoint.
@@ -237,7 +239,8 @@ def hold(files: Folder, location: str, jvm: int) -> Iterator[State]:
         _await_holder(files, location, jvm)
         past = inspect(files, location)
         suspect = {"since": past.since, "until": past.last_replayed} if past.last_replayed >= 0 else {}
-        lease = {"host": socket.gethostname(), "pid": jvm, "birth": processes.birth(jvm), **suspect}
+        first = {"since": round(time.time() * 1_000)} if past.planned < 0 else {}
+        lease = {"host": socket.gethostname(), "pid": jvm, "birth": processes.birth(jvm), **first, **suspect}
         files.write(LEASE, json.dumps(lease))
     yield past
     committed = _highest(files, "commits")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # for more. At the end of a partition that wait is half a second by default, and every task would last that long.
 _READING = {"kafka.fetch.max.wait.ms": "10"}
 
+# A record of a transaction that was aborted, or is not over, is no event; by default Kafka shows it to Spark.
+_COMMITTED = {"kafka.isolation.level": "read_committed"}
+
 
 def kafka_options(kafka: Kafka) -> dict[str, str]:
     """Return the connection's options for Spark's Kafka source and sink; they hold secrets, never log them."""
@@ -33,6 +36,7 @@ def events(spark: SparkSession, config: Config) -> DataFrame:
     """
     options = {
         **_READING,
+        **_COMMITTED,
         **kafka_options(config.kafka),
         "subscribe": config.kafka.topics.input,
         "startingOffsets": config.stream.starting_offsets,

@@ -216,6 +216,34 @@ def test_what_was_written_is_looked_for_from_its_first_attempt_on(files, locatio
     assert (state.since, state.last_replayed) == (1014, 15)
 
 
+def test_stream_that_died_before_its_first_batch_looks_back_to_its_own_beginning(files, location):
+    """What the topics got before that is of an earlier stream, perhaps of a topic that had the same name."""
+    before = time.time() * 1_000 - 1
+    begun = []
+    for _ in range(2):
+        with suppress(RuntimeError), checkpoint.hold(files, location, os.getpid()):
+            write(files)
+            raise RuntimeError
+        state = checkpoint.inspect(files, location)
+        assert (state.planned, state.last_replayed) == (-1, 0)
+        begun.append(state.since)
+
+    assert before <= begun[0] == begun[1] <= time.time() * 1_000
+
+
+def test_stream_that_ended_in_order_before_its_first_batch_begins_anew(files, location):
+    """It has written nothing, so that the next one looks back to where it began itself."""
+    with checkpoint.hold(files, location, os.getpid()):
+        write(files)
+    assert checkpoint.inspect(files, location).last_replayed == -1
+    time.sleep(0.01)
+    before = time.time() * 1_000 - 1
+    with suppress(RuntimeError), checkpoint.hold(files, location, os.getpid()):
+        raise RuntimeError
+
+    assert checkpoint.inspect(files, location).since >= before
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1]"])
 def test_damaged_lease_is_no_orderly_end_and_nobodys(files, location, text):
     """The power failed while it was written."""
