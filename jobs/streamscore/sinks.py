@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from streamscore import faults, index, messages, topics
 from streamscore.config import Config, Delta, Elasticsearch, Kafka
@@ -50,6 +51,10 @@ _REFUSED = re.compile(r"returned \[40[13]\||security_exception")
 
 SKEW_MS = 60_000
 """How far the clocks of the machines that plan a batch and that write its records may be apart, in milliseconds."""
+
+
+STATUSES_KEPT: Final = 1_000
+"""Status documents that wait for an Elasticsearch that is away, at most."""
 
 
 class NotStarted(Exception):  # noqa: N818 (it is a way to stop, not an error)
@@ -203,19 +208,25 @@ def _may_pass(error: Exception, settings: Elasticsearch) -> bool:
 
 
 class StatusWriter:
-    """Writes each batch's status document; a failure is a warning, for the outcomes do not depend on it."""
+    """Writes each batch's status document; a failure is a warning, for the outcomes do not depend on it.
+
+    What Elasticsearch did not take is tried again with the next batch's.
+    """
 
     def __init__(self, settings: Elasticsearch) -> None:
         self._settings = settings
         self._client = index.client(settings) if settings.enabled else None
+        self._waiting: deque[Mapping[str, Any]] = deque(maxlen=STATUSES_KEPT)
 
     def write(self, statuses: Sequence[Mapping[str, Any]]) -> None:
         """Write the documents of some batches."""
-        if self._client is None:
+        if self._client is None or not statuses:
             return
+        self._waiting.extend(statuses)
         try:
-            for status in statuses:
-                index.put_status(self._client, self._settings, status)
+            while self._waiting:
+                index.put_status(self._client, self._settings, self._waiting[0])
+                self._waiting.popleft()
         except ServerError as error:
             log.warning("a batch's status is not in %s: %s", self._settings.status_index, error)
 

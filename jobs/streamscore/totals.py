@@ -33,7 +33,7 @@ class Totals:
     labelled: int = 0
     batches: int = 0
     lag: int = 0
-    """Events in the topic that are not scored yet, as of the last batch."""
+    """Events in the topic that are not scored yet, as of the last batch before which Spark has looked."""
     batch_ms: int = 0
     of_version: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
     """Events that each version of each model has scored, those of them with a label, and right answers."""
@@ -53,7 +53,8 @@ class Totals:
     def add(self, progress: Mapping[str, Any]) -> dict[str, Any]:
         """Add one batch, given as the progress that Spark reports for it, and return its status document."""
         self._last_batch = progress["batchId"]
-        self.lag = _lag(progress["sources"][0])
+        lag = _lag(progress["sources"][0])
+        self.lag = self.lag if lag is None else lag
         observed = progress["observedMetrics"]["quality"]
         for name in ("events", "rejected", "labelled"):
             setattr(self, name, getattr(self, name) + observed[name])
@@ -64,7 +65,8 @@ class Totals:
                 labelled=observed["labelled"],
                 correct=observed[f"correct_{model.name}"],
             )
-        self._window.append((observed["events"], observed["rejected"]))
+        if observed["events"]:
+            self._window.append((observed["events"], observed["rejected"]))
         self.batches += 1
         self.batch_ms = progress["durationMs"]["triggerExecution"]
         self._recent = [*self._recent[-20:], (time.monotonic(), self.events)]
@@ -195,16 +197,19 @@ class Totals:
         return table
 
     def _is_new(self, progress: Mapping[str, Any]) -> bool:
+        """Tell whether a batch has ended; a trigger that found nothing to do has observed nothing."""
         observed = progress.get("observedMetrics", {}).get("quality")
-        return bool(progress["batchId"] > self._last_batch and progress["numInputRows"] and observed)
+        return bool(progress["batchId"] > self._last_batch and observed)
 
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.2%}"
 
 
-def _lag(source: Mapping[str, Any]) -> int:
-    """Return how many records the topic holds beyond the end of a batch."""
+def _lag(source: Mapping[str, Any]) -> int | None:
+    """Return how many records the topic holds beyond the end of a batch; None if nobody looked, as before a replay."""
+    if source.get("latestOffset") is None:
+        return None
     latest, end = (_offsets(source.get(name)) for name in ("latestOffset", "endOffset"))
     return sum(max(0, latest.get(partition, offset) - offset) for partition, offset in end.items())
 

@@ -239,6 +239,31 @@ def test_elasticsearch_can_be_left_out(spark, own, article_model, produce, outco
     assert len(outcomes(config)) == 1
 
 
+def test_only_what_a_transaction_has_committed_is_scored(spark, own, article_model, outcomes):
+    """A producer with transactions writes what it aborts, too; and the marks of a transaction are no events."""
+    from confluent_kafka import Producer
+
+    config = own("stream.available_now=true", f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]")
+    topics.ensure(config.kafka, config.kafka.topics.input)
+    settings = topics.client_settings(config.kafka)
+    producer = Producer({**settings, "transactional.id": config.kafka.topics.input, "acks": "all"})
+    producer.init_transactions(30)
+    for number, end in enumerate(
+        (producer.commit_transaction, producer.abort_transaction, producer.commit_transaction)
+    ):
+        producer.begin_transaction()
+        for _ in range(3):
+            producer.produce(
+                config.kafka.topics.input, '{"features":{"type":0,"size":110,"indices":[],"values":[]}}', str(number)
+            )
+        producer.flush(30)
+        end(30)
+    summary = score(spark, config)
+
+    assert (summary["events"], summary["lag"]) == (6, 0)
+    assert sorted(one["key"] for one in outcomes(config)) == ["0"] * 3 + ["2"] * 3
+
+
 def test_missing_topic_lists_those_that_exist(own):
     """Before any JVM starts."""
     config = own("kafka.topics.input=absent")

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from streamscore import sinks
+from streamscore import index, sinks
+from streamscore.errors import ServerError
 from streamscore.session import StopRequest
 
 
@@ -40,3 +41,23 @@ def test_overload_may_pass_and_refused_credentials_do_not(make_config, text, pas
     config = make_config("elasticsearch.url=http://127.0.0.1:1")
 
     assert sinks._may_pass(Exception(text), config.elasticsearch) is passes
+
+
+def test_status_that_was_not_taken_is_written_with_the_next(make_config, monkeypatch):
+    """The page would show a gap, and Kibana too few events."""
+    written, away = [], [True]
+
+    def put(_client, _settings, status):
+        if away[0]:
+            raise ServerError("away")
+        written.append(status["batch"])
+
+    monkeypatch.setattr(index, "put_status", put)
+    writer = sinks.StatusWriter(make_config("elasticsearch.url=http://127.0.0.1:1").elasticsearch)
+    writer.write([{"batch": 1}, {"batch": 2}])
+    away[0] = False
+    writer.write([])
+    writer.write([{"batch": 3}])
+    writer.close()
+
+    assert written == [1, 2, 3]

@@ -117,6 +117,26 @@ def test_lag_is_what_the_topic_holds_beyond_the_batch():
     assert totals.lag == 7
 
 
+def test_lag_stays_when_nobody_has_looked():
+    """A batch that is replayed is planned already: Spark does not ask what the topic holds."""
+    totals = Totals(MODELS, synthetic=False)
+    replayed = progress(1)
+    replayed["sources"][0]["latestOffset"] = None
+    totals.take(Query(progress(0, latest=27, end=20), replayed))
+
+    assert totals.lag == 7
+
+
+def test_batch_of_a_transactions_marks_alone_brings_the_lag_up_to_date():
+    """It has offsets of its own and no events."""
+    totals = Totals(MODELS, synthetic=False)
+    marks = progress(1, events=0, latest=25, end=25)
+    marks["observedMetrics"] = {"quality": dict.fromkeys(progress(0)["observedMetrics"]["quality"], 0)}
+    taken = totals.take(Query(progress(0), marks))
+
+    assert (totals.lag, totals.events, len(taken)) == (0, 10, 2)
+
+
 def test_status_document_tells_the_batch():
     """What the live page reads."""
     (status,) = Totals(MODELS, synthetic=True).take(Query(progress(5, rejected=1)))
