@@ -36,6 +36,10 @@ _ONE_ATTEMPT: Final = {"spark.task.maxFailures": "1", "spark.speculation": "fals
 """A task that Spark repeats by itself within a batch would send some records twice; a failed batch is replayed as a
 whole instead. Spark reads both once, when a session starts."""
 
+_COUNTED: Final = {"spark.rdd.cache.visibilityTracking.enabled": "true"}
+"""What a task that failed had cached is not there for the next: what it had counted is thrown away (SPARK-41497). Spark
+reads it once, when a session starts."""
+
 _FEW_KEPT: Final = {
     "spark.sql.ui.retainedExecutions": "50",
     "spark.ui.retainedJobs": "100",
@@ -133,7 +137,7 @@ def spark_settings(config: Config, job: str) -> dict[str, str]:
         # By default the number of cores at the moment, from which each query would divide a file's rows anew.
         settings["spark.sql.files.minPartitionNum"] = "8"
     if job == "score_stream":
-        settings |= {**_ONE_ATTEMPT, **_FEW_KEPT, "spark.sql.streaming.numRecentProgressUpdates": "50"}
+        settings |= {**_ONE_ATTEMPT, **_COUNTED, **_FEW_KEPT, "spark.sql.streaming.numRecentProgressUpdates": "50"}
         # Looking for the best compression of a batch in memory, which lives a second, costs more than it saves.
         settings["spark.sql.inMemoryColumnarStorage.compressed"] = "false"
         if is_local(config.stream.checkpoint) and not on_databricks():  # there, /Volumes is an object store

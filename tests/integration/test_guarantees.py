@@ -300,6 +300,26 @@ def with_other_lr(config, folder, spark):
     return config.model_copy(update={"models": (first, *config.models[1:])})
 
 
+def test_write_that_is_repeated_counts_every_event_once(spark, world, small_models, monkeypatch):
+    """A task that fails has put its part of the batch into memory already, and what it counted is thrown away."""
+    config, ledger = world("elasticsearch.retry_seconds=60")
+    write, failed = sinks.write_index, []
+
+    def refuse_once(documents, *rest):
+        if not failed:
+            failed.append(True)
+            documents.foreach(lambda _: 1 / 0)
+        write(documents, *rest)
+
+    monkeypatch.setattr(sinks, "write_index", refuse_once)
+    monkeypatch.setattr(sinks, "_may_pass", lambda *_: True)
+    summary = score_stream.run(spark, config)
+
+    assert failed
+    assert (summary["events"], summary["rejected"]) == (600, len(ledger.bad))
+    assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}
+
+
 def at_another_checkpoint(config, tmp_path, **changes):
     """Return the configuration with a checkpoint that nothing has run from."""
     stream = config.stream.model_copy(update={"checkpoint": str(tmp_path / "other"), **changes})
