@@ -177,6 +177,11 @@ class State:
         return self.query is None
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether a batch was begun, and perhaps written in part; after an orderly end it was planned only."""
+        return not self.clean and self.planned > self.committed
+
+    @property
     def last_replayed(self) -> int:
         """Highest number of a batch that may have been written before; -1 if none was.
 

@@ -123,7 +123,7 @@ def run(
         while begun_with is not aliases.served and not stop:
             begun_with = aliases.served
             checkpoint.note_models(files, next_batch, [model.described() for model in begun_with])
-            next_batch = run_query(writer(begun_with), partial(aliases.replaces, begun_with)) + 1
+            next_batch = run_query(writer(begun_with), partial(_replaced, aliases, begun_with, past, totals)) + 1
     _print(totals)
     return totals.summary()
 
@@ -138,10 +138,15 @@ def _earlier_models(files: Folder, past: State, served: Sequence[ServedModel]) -
 
     After an orderly end no batch had begun: what has no commit was planned only.
     """
-    if past.clean or past.planned == past.committed:
+    if not past.is_unfinished:
         return None
     noted = checkpoint.noted_models(files, past.planned)
     return None if noted == [model.described() for model in served] else noted
+
+
+def _replaced(aliases: ModelWatch, begun_with: Sequence[ServedModel], past: State, totals: Totals) -> bool:
+    """Tell whether other models are to go on: not before the batch is finished that an earlier life has begun."""
+    return (totals.batches > 0 or not past.is_unfinished) and aliases.replaces(begun_with)
 
 
 def _run_query(

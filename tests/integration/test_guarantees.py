@@ -12,9 +12,10 @@ from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression
 from pyspark.sql import functions as F
 
-from streamscore import faults, history, messages, models, score_stream, sinks, sources, topics
+from streamscore import checkpoint, faults, history, messages, models, score_stream, sinks, sources, topics
 from streamscore.checkpoint import State
 from streamscore.errors import CheckpointError, ModelError, RejectedShareError, StreamError
+from streamscore.swap import ModelWatch
 
 POINTS = ["entry", "rejected-half", "rejected", "index-half", "index", "records-half", "records"]
 
@@ -298,6 +299,27 @@ def with_other_lr(config, folder, spark):
     )
     first = config.models[0].model_copy(update={"uri": folder, "trust": "unsigned"})
     return config.model_copy(update={"models": (first, *config.models[1:])})
+
+
+def test_models_are_not_replaced_before_a_batch_that_was_begun_is_finished(spark, world, fault, monkeypatch):
+    """What it has written already is theirs."""
+    config, _ = world()
+    fault("index:raise:1")
+    with pytest.raises(StreamError):
+        score_stream.run(spark, config)
+    fault("none:raise:1")
+    committed = []
+
+    def replaces(*_):
+        files = checkpoint.folder(config.stream.checkpoint)
+        committed.append(checkpoint.inspect(files, config.stream.checkpoint).committed)
+        return False
+
+    monkeypatch.setattr(ModelWatch, "replaces", replaces)
+    score_stream.run(spark, config)
+
+    assert committed
+    assert min(committed) >= 0
 
 
 def test_write_that_is_repeated_counts_every_event_once(spark, world, small_models, monkeypatch):
