@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -224,7 +224,7 @@ def inspect(files: Folder, location: str) -> State:
 
 
 @contextmanager
-def hold(files: Folder, location: str, jvm: int) -> Iterator[State]:
+def hold(files: Folder, location: str, jvm: int, runs: Callable[[str], bool] = lambda _: False) -> Iterator[State]:
     """Hold a checkpoint against other jobs and tell its state; an end in order is noted in the place of the holder.
 
     After a fault the holder's note stays. If a batch that an earlier job may have written has not been committed
@@ -236,12 +236,13 @@ def hold(files: Folder, location: str, jvm: int) -> Iterator[State]:
         files: the checkpoint.
         location: its name, for messages.
         jvm: process id of this job's JVM: it may outlive its Python, and it is the one that writes.
+        runs: tells whether the query of an id runs in that JVM; a notebook's may be that of others too.
 
     Raises:
         CheckpointError: another job on this machine holds it and does not end, or it is damaged.
     """
     with files.alone():
-        _await_holder(files, location, jvm)
+        _await_holder(files, location, jvm, runs)
         past = inspect(files, location)
         suspect = {"since": past.since, "until": past.last_replayed} if past.last_replayed >= 0 else {}
         first = {"since": round(time.time() * 1_000)} if past.planned < 0 else {}
@@ -372,15 +373,20 @@ def _damaged(location: str, batch: int) -> str:
     )
 
 
-def _await_holder(files: Folder, location: str, own: int) -> None:
-    """Wait until the job that holds a checkpoint is gone; an earlier run in this very JVM has ended already."""
+def _await_holder(files: Folder, location: str, own: int, runs: Callable[[str], bool]) -> None:
+    """Wait until the job that holds a checkpoint is gone; one of this very JVM is, unless its query runs."""
+
+    def is_gone(process: int | None) -> bool:
+        query = _query(files, location, planned=-1) if process == own else None
+        return process is None or (process == own and not (query and runs(query)))
+
     deadline = time.monotonic() + PATIENCE
     waited = False
-    while (process := holder(files)) not in {None, own}:
+    while not is_gone(process := holder(files)):
         if time.monotonic() > deadline:
+            place = "another session of this Spark application" if process == own else f"process {process}"
             raise CheckpointError(
-                f"{location} is in use by process {process} on this machine: stop that job, "
-                "or choose another --checkpoint"
+                f"{location} is in use by {place} on this machine: stop that job, or choose another --checkpoint"
             )
         if not waited:
             log.info("waiting for the job that holds the checkpoint, process %s, to end", process)

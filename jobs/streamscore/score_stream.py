@@ -91,7 +91,8 @@ def run(
     jvm = session.jvm_pid(spark)
     faults.arm(jvm)
     files = checkpoint.folder(location, spark)
-    with stop.listening(spark), checkpoint.hold(files, location, jvm) as past:
+    runs = partial(session.runs_query, spark)
+    with stop.listening(spark), checkpoint.hold(files, location, jvm, runs) as past:
         checkpoint.require_topic(files, location, config.kafka.topics.input)
         history.require_known(config, past)
         with step("Loading the models"):

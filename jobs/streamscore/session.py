@@ -208,6 +208,13 @@ def jvm_pid(spark: SparkSession) -> int:
     return int(spark.sparkContext._gateway.jvm.java.lang.ProcessHandle.current().pid())  # type: ignore[union-attr]  # noqa: SLF001
 
 
+def runs_query(spark: SparkSession, query: str) -> bool:
+    """Tell whether a streaming query runs in the session's JVM, in whatever session."""
+    jvm: Any = spark._jvm  # noqa: SLF001 (a session itself knows only its own queries)
+    active = spark._jsparkSession.sharedState().activeStreamingQueries()  # noqa: SLF001 (as above)
+    return bool(active.containsKey(jvm.java.util.UUID.fromString(query)))
+
+
 def java_version(spark: SparkSession) -> str:
     """Return the version and the architecture of the session's Java; SQL would take a Spark job to say it."""
     java: Any = spark._jvm.java.lang.System  # type: ignore[union-attr]  # noqa: SLF001

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from streamscore import checkpoint, faults, history, messages, models, score_stream, sinks, sources, topics
 from streamscore.checkpoint import State
 from streamscore.errors import CheckpointError, ModelError, RejectedShareError, StreamError
+from streamscore.session import StopRequest
 from streamscore.swap import ModelWatch
 
 POINTS = ["entry", "rejected-half", "rejected", "index-half", "index", "records-half", "records"]
@@ -320,6 +321,29 @@ def test_models_are_not_replaced_before_a_batch_that_was_begun_is_finished(spark
 
     assert committed
     assert min(committed) >= 0
+
+
+def test_second_session_of_one_jvm_does_not_take_the_checkpoint_from_the_first(spark, world, small_models, monkeypatch):
+    """Two notebooks on one cluster: Spark would stop the first one's query in the middle of a batch."""
+    config, ledger = world("stream.available_now=false")
+    stop = StopRequest()
+    first = threading.Thread(target=score_stream.run, args=(spark, config, stop))
+    first.start()
+    try:
+        location = config.stream.checkpoint
+        while checkpoint.inspect(checkpoint.folder(location), location).committed < 0:
+            time.sleep(0.1)
+        monkeypatch.setattr(checkpoint, "PATIENCE", 1.0)
+        with pytest.raises(CheckpointError, match="is in use by another session of this Spark application"):
+            score_stream.run(spark.newSession(), config)
+        assert first.is_alive()
+    finally:
+        stop.ask("a test")
+        first.join(60)
+
+    again = config.model_copy(update={"stream": config.stream.model_copy(update={"available_now": True})})
+    score_stream.run(spark.newSession(), again)
+    assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}
 
 
 def test_write_that_is_repeated_counts_every_event_once(spark, world, small_models, monkeypatch):
