@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from streamscore import sources
 from streamscore.config import Config, Seed
 from streamscore.errors import InputError, told_in_one_line
+from streamscore.paths import is_local, local_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,17 +63,18 @@ def check_footer(settings: Seed, fields: Sequence[Field] = ()) -> None:
         InputError: it is absent, not parquet or empty, or has other columns or types than needed.
     """
     source = settings.source
-    if ":/" in source or sources.is_delta(source):
+    if not is_local(source) or sources.is_delta(source):
         return  # Spark looks at these
     import pyarrow as pa
     import pyarrow.dataset as pads
 
-    if not Path(source).exists():
+    path = local_path(source)
+    if not path.exists():
         raise InputError(
             f"{source}: no such file or folder. `streamscore train` writes a test set; --source names another"
         )
     try:
-        found = pads.dataset(source, format="parquet")
+        found = pads.dataset(path, format="parquet")
         count = found.count_rows()
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{source}: not parquet ({str(error).splitlines()[0]})") from None

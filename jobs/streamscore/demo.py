@@ -117,7 +117,8 @@ def _trained(config: Config) -> bool:
     except (OSError, ValueError):
         return False
     return (
-        (config.train.path is None or Path(config.train.path).is_file())  # else nobody knows whether it has changed
+        # Of another place nobody knows whether the rows have changed.
+        (config.train.path is None or local_path(config.train.path).is_file())
         and figures.get("fingerprint") == train_models.fingerprint(config)
         and (folder / train_models.TEST_SET).is_file()
         and all(registry.exists(config, model.uri) for model in config.models if model.uri.startswith("models:/"))

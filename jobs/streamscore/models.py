@@ -23,14 +23,13 @@ from streamscore.gate.files import Files, LocalFiles
 from streamscore.gate.manifest import MANIFEST
 from streamscore.gate.remote import HadoopFiles
 from streamscore.golden import Example
-from streamscore.paths import as_spark_takes, is_local
+from streamscore.paths import as_spark_takes, is_local, local_path
 from streamscore.schema import FEATURES
 from streamscore.scoring import ServedModel
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_LOCAL_SCHEME = re.compile(r"file:(//)?(?=/)")
 _PATTERN = re.compile(r"[,*?\[\]{}\\]")
 
 
@@ -120,7 +119,7 @@ def load_noted(spark: SparkSession, config: Config, noted: Sequence[Mapping[str,
 
 def is_within_reach(model: Model) -> bool:
     """Tell whether a model's files can be had without Spark."""
-    return model.uri.startswith(registry.SCHEMES) or is_local(_LOCAL_SCHEME.sub("", model.uri))
+    return model.uri.startswith(registry.SCHEMES) or is_local(model.uri)
 
 
 def look(config: Config, model: Model, spark: SparkSession | None = None) -> tuple[str, Inspected]:
@@ -197,15 +196,14 @@ def _found(config: Config, model: Model, spark: SparkSession | None) -> Iterator
                 registered.manifest_sha256,
             )
         return
-    uri = _LOCAL_SCHEME.sub("", model.uri)
     if not is_within_reach(model):
         if spark is None:
             raise ModelError(f"the model {model.name!r}: {model.uri} is on a file system that only Spark reaches")
         with _named(model):
-            files = HadoopFiles(spark, uri)
-        yield _Found(files, files.location, uri, None)
+            files = HadoopFiles(spark, model.uri)
+        yield _Found(files, files.location, model.uri, None)
         return
-    folder = Path(uri).expanduser()
+    folder = local_path(model.uri).expanduser()
     if not folder.is_dir():
         raise ModelError(
             f"the model {model.name!r}: no folder at {model.uri}. Give the folder of a PipelineModel that Spark saved, "

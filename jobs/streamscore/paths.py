@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+_LOCAL = re.compile(r"^file:(?!//[^/])/*(?=/)")  # not with a host
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
 def is_local(location: str) -> bool:
-    """Tell whether a location is on a file system that this machine has mounted."""
-    return location.startswith("file://") or ("://" not in location and ":/" not in location)
+    """Tell whether a location is on a file system that this machine has mounted: a path, or one after ``file:``."""
+    return _LOCAL.match(location) is not None or _SCHEME.match(location) is None
 
 
 def local_path(location: str) -> Path:
-    """Return the path of a location on a file system that this machine has mounted."""
-    return Path(location.removeprefix("file://"))
+    """Return the path of a location on a file system that this machine has mounted.
+
+    As to Spark, a percent sign in it is nothing but that.
+    """
+    return Path(_LOCAL.sub("", location))
 
 
 def as_spark_takes(location: str | Path) -> str:

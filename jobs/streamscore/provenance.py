@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from streamscore import __version__
+from streamscore.paths import local_path
 
 _CHUNK: Final = 1 << 20
 _PATIENCE: Final = 10.0
@@ -25,10 +26,11 @@ def tags(data: str) -> dict[str, str]:
 
 
 def _sha256(data: str) -> str | None:
-    if not Path(data).is_file():
+    path = local_path(data)
+    if not path.is_file():
         return None
     digest = hashlib.sha256()
-    with Path(data).open("rb") as file:
+    with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

@@ -16,6 +16,7 @@ from streamscore import faults, index, messages, topics
 from streamscore.config import Config, Delta, Elasticsearch, Kafka
 from streamscore.console import log
 from streamscore.errors import ServerError, told_in_one_line
+from streamscore.paths import as_spark_takes
 from streamscore.schema import DOCUMENT_ID, TABLE_ROW
 from streamscore.session import STORE_PASSWORD
 from streamscore.sources import delta_table, kafka_options, topics_since
@@ -290,7 +291,7 @@ def append(rows: DataFrame, settings: Delta, options: Mapping[str, str] | None =
     """Append rows to the Delta table in one transaction; make the table if it is missing."""
     writer = rows.write.format("delta").mode("append").options(**(options or {}))
     if settings.is_folder:
-        writer.save(settings.table)
+        writer.save(as_spark_takes(str(settings.table)))
     else:
         writer.saveAsTable(str(settings.table))
 

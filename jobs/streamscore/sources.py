@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamscore.config import Config, Delta, Kafka
 from streamscore.errors import InputError, told_in_one_line
-from streamscore.paths import as_spark_takes
+from streamscore.paths import as_spark_takes, is_local, local_path
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -70,13 +69,13 @@ def topics_since(spark: SparkSession, kafka: Kafka, names: Sequence[str], since:
 def delta_table(spark: SparkSession, settings: Delta) -> DataFrame:
     """Return the Delta table of the outcomes as it is now."""
     if settings.is_folder:
-        return spark.read.format("delta").load(settings.table)
+        return spark.read.format("delta").load(as_spark_takes(str(settings.table)))
     return spark.read.table(str(settings.table))
 
 
 def is_delta(source: str) -> bool:
     """Tell whether a local folder is a Delta table; a remote one is asked for by the prefix ``delta:``."""
-    return source.startswith("delta:") or (Path(source) / "_delta_log").is_dir()
+    return source.startswith("delta:") or (is_local(source) and (local_path(source) / "_delta_log").is_dir())
 
 
 def data_set(spark: SparkSession, source: str) -> DataFrame:

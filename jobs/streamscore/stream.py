@@ -14,6 +14,7 @@ from streamscore.config import Config
 from streamscore.config.fields import ddl
 from streamscore.console import log, terminal
 from streamscore.errors import StreamError, root_cause, told_in_one_line
+from streamscore.paths import as_spark_takes
 from streamscore.session import StopRequest
 from streamscore.sinks import BatchWriter, StatusWriter
 from streamscore.totals import Totals
@@ -81,7 +82,7 @@ class Stream:
         settings = self.config.stream
         judged = scored_events(self.spark, self.config, writer.models)
         stream = writer.rows(judged).writeStream.queryName(NAME).foreachBatch(writer)
-        stream = stream.option("checkpointLocation", settings.checkpoint)
+        stream = stream.option("checkpointLocation", as_spark_takes(settings.checkpoint))
         if settings.available_now:
             stream = stream.trigger(availableNow=True)
         else:

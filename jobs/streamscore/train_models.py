@@ -20,7 +20,7 @@ from streamscore.console import log, step
 from streamscore.errors import InputError, told_in_one_line
 from streamscore.gate.manifest import FORMAT as MANIFEST_FORMAT
 from streamscore.options import Arguments, Option
-from streamscore.paths import as_spark_takes
+from streamscore.paths import as_spark_takes, is_local, local_path
 from streamscore.registry import RAW, Trained
 from streamscore.schema import FEATURES, LABEL
 
@@ -67,7 +67,7 @@ def check(config: Config) -> None:
                 "rows follow each other, train.order_column"
             )
         return
-    if path is not None and ":/" not in path and not Path(path).is_file():
+    if path is not None and is_local(path) and not local_path(path).is_file():
         raise InputError(
             f"train.path: no file at {path}. Criteo's data are brought by their user: train.txt of the Kaggle Display "
             "Advertising Challenge, or its sample dac_sample.txt"
@@ -80,7 +80,7 @@ def fingerprint(config: Config) -> str:
     Of a Delta table, and of a file that is given by an address such as s3a://, only the name is in it: that the rows
     have changed since, it does not tell.
     """
-    path = None if config.train.path is None else Path(config.train.path)
+    path = None if config.train.path is None else local_path(config.train.path)
     told = {
         "version": __version__,
         "manifest": MANIFEST_FORMAT,

@@ -299,6 +299,15 @@ def test_delta_table_is_a_folder_or_a_name(tmp_path, monkeypatch):
     assert config.load("local").delta.table is None
 
 
+@pytest.mark.parametrize("key", ["stream.checkpoint", "delta.table", "train.output"])
+@pytest.mark.parametrize("address", ["/nowhere/a", "file:/nowhere/a", "file:///nowhere/a", "/nowhere/b/../a"])
+def test_folder_of_this_machine_is_the_same_however_it_is_written(key, address):
+    """The messages, the locks and Spark all know it by one name."""
+    section, name = key.split(".")
+
+    assert getattr(getattr(config.load("local", [f"{key}={address}"]), section), name) == "/nowhere/a"
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

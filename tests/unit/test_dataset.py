@@ -339,11 +339,20 @@ def test_place_that_spark_cannot_reach_is_told_in_one_line(spark, make_config):
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("address", ["dbfs:/Volumes/a/b.parquet", "file:/a.parquet", "s3a://bucket/a.parquet"])
+@pytest.mark.parametrize("address", ["dbfs:/Volumes/a/b.parquet", "s3a://bucket/a.parquet"])
 def test_address_is_left_to_spark(make_config, address):
     """Also one with a single slash."""
     dataset.check_footer(make_config(f"seed.source={address}").seed)
     train_models.check(make_config("train.data=criteo", f"train.path={address}"))
+
+
+@pytest.mark.parametrize("address", ["/nowhere/a.parquet", "file:/nowhere/a.parquet", "file:///nowhere/a.parquet"])
+def test_what_is_not_on_this_machine_is_missed_before_any_jvm_starts(make_config, address):
+    """However its place is written."""
+    with pytest.raises(InputError, match=f"{address}: no such file or folder"):
+        dataset.check_footer(make_config(f"seed.source={address}").seed)
+    with pytest.raises(InputError, match=f"no file at {address}"):
+        train_models.check(make_config("train.data=criteo", f"train.path={address}"))
 
 
 def test_files_of_other_types_than_the_first_are_told_in_one_line(spark, make_config, tmp_path):

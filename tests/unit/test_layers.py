@@ -8,9 +8,9 @@ import pytest
 # Each module may import from its own layer's predecessors; jobs do not import each other.
 JOBS = {"train_models", "seed_topic", "score_stream"}
 LAYERS = [
-    {"errors", "schema", "coordinates"},
+    {"errors", "schema", "coordinates", "paths"},
     {"config", "console"},
-    {"installation", "paths", "processes", "provenance"},
+    {"installation", "processes", "provenance"},
     {"criteo", "synthetic", "features", "messages", "decoder", "scoring", "curves"},
     {"checkpoint", "registry", "gate", "golden", "models", "session", "topics", "index", "faults", "kibana"},
     {"sources", "options", "totals", "notebook", "history"},

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from streamscore.paths import is_local, local_path
+
 
 def _whole_heap(text: str) -> str:
     if not re.fullmatch(r"\d+[mg]", text):
@@ -27,13 +29,13 @@ def _in_one_piece(path: Path) -> Path:
 
 
 def _absolute_if_local(location: str) -> str:
-    return location if ":/" in location else str(_absolute(Path(location)))
+    return str(_absolute(local_path(location))) if is_local(location) else location
 
 
 def _absolute_of_this_machine(location: str) -> str:
-    if ":/" in location:
+    if not is_local(location):
         raise ValueError(f"{location} is not a folder of this machine")
-    return str(_absolute(Path(location)))
+    return str(_absolute(local_path(location)))
 
 
 def as_text(value: object) -> object:
