@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from streamscore import processes
 from streamscore.console import log
 from streamscore.errors import CheckpointError, ServerError, told_in_one_line
+from streamscore.hadoop import HadoopRoot
 from streamscore.paths import is_local, local_path
 
 if TYPE_CHECKING:
@@ -91,17 +92,8 @@ class LocalFolder:
             yield
 
 
-class HadoopFolder:
+class HadoopFolder(HadoopRoot):
     """A checkpoint on any other file system, reached as Spark reaches it."""
-
-    def __init__(self, spark: SparkSession, location: str) -> None:
-        self._jvm: Any = spark._jvm  # noqa: SLF001 (Spark has no public way to a file system)
-        self._root = location
-        conf = spark._jsparkSession.sessionState().newHadoopConf()  # noqa: SLF001 (as above)
-        self._files = self._path("").getFileSystem(conf)
-
-    def _path(self, name: str) -> Any:
-        return self._jvm.org.apache.hadoop.fs.Path(f"{self._root}/{name}".rstrip("/"))
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder; none if it does not exist."""
@@ -114,14 +106,9 @@ class HadoopFolder:
 
     def read(self, name: str) -> str | None:
         """Return a file's text; None if it does not exist."""
-        path = self._path(name)
-        if not self._files.exists(path):
+        if not self._files.exists(self._path(name)):
             return None
-        stream = self._files.open(path)
-        try:
-            return str(self._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
-        finally:
-            stream.close()
+        return self._content(name).decode(errors="replace")
 
     def write(self, name: str, text: str) -> None:
         """Write a file, whole or not at all, as far as the file system has a rename of that kind."""
@@ -133,7 +120,8 @@ class HadoopFolder:
             stream.close()
         self._files.delete(path, False)
         if not self._files.rename(partial, path):  # Hadoop's way to say that it failed
-            raise CheckpointError(f"{self._root}/{name} cannot be written: {self._root}/{name}.partial is not renamed")
+            place = f"{self.location}/{name}"
+            raise CheckpointError(f"{place} cannot be written: {place}.partial is not renamed")
 
     def alone(self) -> AbstractContextManager[None]:
         """Let nobody wait: Hadoop's file systems have no locks."""

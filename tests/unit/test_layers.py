@@ -12,7 +12,7 @@ LAYERS = [
     {"config", "console"},
     {"installation", "processes", "provenance"},
     {"criteo", "synthetic", "features", "messages", "decoder", "scoring", "curves"},
-    {"checkpoint", "registry", "gate", "golden", "models", "session", "topics", "index", "faults", "kibana"},
+    {"hadoop", "checkpoint", "registry", "gate", "golden", "models", "session", "topics", "index", "faults", "kibana"},
     {"sources", "options", "totals", "notebook", "history"},
     {"sinks", "dataset", "pacing", "runner", "rejected", "supervisor"},
     {"stream", "swap"},
@@ -23,7 +23,7 @@ LAYERS = [
     {"demo"},
     {"cli"},
 ]
-JVM_DOORS = {"decoder/__init__.py", "session.py", "checkpoint.py", "gate/remote.py"}
+JVM_DOORS = {"decoder/__init__.py", "session.py", "hadoop.py"}
 
 
 def package(root):

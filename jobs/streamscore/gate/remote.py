@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from streamscore.gate.files import MAX_FILES, refused, require_plain
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+from streamscore.hadoop import HadoopRoot
 
 
-class HadoopFiles:
+class HadoopFiles(HadoopRoot):
     """A model's folder on any file system of Spark's. Object stores have no links, and HDFS has them switched off."""
-
-    def __init__(self, spark: SparkSession, location: str) -> None:
-        self.location = location.rstrip("/")
-        self._jvm: Any = spark._jvm  # noqa: SLF001 (Spark has no public way to a file system)
-        conf = spark._jsparkSession.sessionState().newHadoopConf()  # noqa: SLF001 (as above)
-        self._files = self._path("").getFileSystem(conf)
 
     def is_folder(self, name: str) -> bool:
         """Tell whether there is a folder of that name."""
@@ -58,19 +48,4 @@ class HadoopFiles:
         """
         if self._files.getFileStatus(self._path(name)).getLen() > limit:
             raise refused(self.location, name, f"it is longer than {limit:,} bytes, which no such file is")
-        stream = self._files.open(self._path(name))
-        try:
-            return bytes(self._jvm.org.apache.commons.io.IOUtils.toByteArray(stream))
-        finally:
-            stream.close()
-
-    def sha256(self, name: str) -> str:
-        """Return the sha256 of a file, in hexadecimal digits."""
-        stream = self._files.open(self._path(name))
-        try:
-            return str(self._jvm.org.apache.commons.codec.digest.DigestUtils.sha256Hex(stream))
-        finally:
-            stream.close()
-
-    def _path(self, name: str) -> Any:
-        return self._jvm.org.apache.hadoop.fs.Path(f"{self.location}/{name}".rstrip("/"))
+        return self._content(name)
