@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from streamscore import processes
 from streamscore.console import log
 from streamscore.errors import CheckpointError, ServerError, told_in_one_line
+from streamscore.files import write_atomically
 from streamscore.hadoop import HadoopRoot
 from streamscore.paths import is_local, local_path
 
@@ -74,12 +74,7 @@ class LocalFolder:
         """Write a file, whole or not at all."""
         path = self._root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())  # a rename may be on the disk before what it names, when the power fails
-        partial.replace(path)
+        write_atomically(path, text.encode())
 
     @contextmanager
     def alone(self) -> Iterator[None]:

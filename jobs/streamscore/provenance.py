@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from pathlib import Path
 from typing import Final
 
 from streamscore import __version__
+from streamscore.files import sha256
 from streamscore.paths import local_path
 
-_CHUNK: Final = 1 << 20
 _PATIENCE: Final = 10.0
 """Seconds that git may take to answer."""
 
@@ -29,11 +28,8 @@ def _sha256(data: str) -> str | None:
     path = local_path(data)
     if not path.is_file():
         return None
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return sha256(file)
 
 
 def _git_commit() -> str | None:

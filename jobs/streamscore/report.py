@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 import time
 from collections.abc import Sequence
 from datetime import timezone
@@ -23,6 +21,7 @@ from streamscore.dashboard.queries import moment
 from streamscore.dashboard.reader import Reader
 from streamscore.dashboard.scores import Curves
 from streamscore.errors import ConfigError, InputError
+from streamscore.files import write_atomically
 
 TIMEOUT: Final = 120.0
 """Seconds that Elasticsearch may take for one request."""
@@ -49,7 +48,7 @@ def write(config: Config, time_range: TimeRange, out: Path) -> int:
         ConfigError: the file cannot be written.
     """
     snapshot, curves = read(config.elasticsearch, time_range, round(time.time() * 1_000))
-    return _write_atomically(out, compose(config, snapshot, curves))
+    return _put(out, compose(config, snapshot, curves))
 
 
 def read(settings: Elasticsearch, time_range: TimeRange, now: int) -> tuple[Snapshot, list[Curves]]:
@@ -210,18 +209,11 @@ def _utc(at: int) -> str:
     return f"{moment(at):%Y-%m-%d %H:%M:%S}"
 
 
-def _write_atomically(out: Path, text: str) -> int:
-    """Write a file beside its place and move it there, so that nobody ever opens half of it."""
+def _put(out: Path, text: str) -> int:
+    """Write the file, whole or not at all, and return its size."""
     content = text.encode()
-    partial = None
     try:
-        descriptor, partial = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        Path(partial).chmod(0o644)
-        Path(partial).replace(out)
+        write_atomically(out, content)
     except OSError as error:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
         raise ConfigError(f"--out {out}: cannot be written ({error.strerror})") from None
     return len(content)

@@ -8,7 +8,7 @@ import pytest
 # Each module may import from its own layer's predecessors; jobs do not import each other.
 JOBS = {"train_models", "seed_topic", "score_stream"}
 LAYERS = [
-    {"errors", "schema", "coordinates", "paths"},
+    {"errors", "schema", "coordinates", "paths", "files"},
     {"config", "console"},
     {"installation", "processes", "provenance"},
     {"criteo", "synthetic", "features", "messages", "decoder", "scoring", "curves"},

@@ -102,7 +102,7 @@ def test_file_is_replaced_at_once(tmp_path):
     """Whoever opens it finds the old report or the new one; nothing else is left in the folder."""
     out = tmp_path / "report.html"
     out.write_text("old")
-    size = report._write_atomically(out, "new ✓")
+    size = report._put(out, "new ✓")
 
     assert out.read_text(encoding="utf-8") == "new ✓"
     assert size == out.stat().st_size
@@ -114,5 +114,5 @@ def test_file_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "report.html").mkdir()
 
     with pytest.raises(ConfigError, match=r"--out .*report.html: cannot be written \(Is a directory\)"):
-        report._write_atomically(tmp_path / "report.html", "new")
+        report._put(tmp_path / "report.html", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

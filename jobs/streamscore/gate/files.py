@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import stat
@@ -11,11 +10,11 @@ from pathlib import Path
 from typing import IO, Final, Protocol
 
 from streamscore.errors import ModelError
+from streamscore.files import sha256
 
 MAX_FILES: Final = 10_000
 _MAX_DEPTH: Final = 32
 _NAME = re.compile(r"[A-Za-z0-9._=+-]+")
-_CHUNK: Final = 1 << 20
 
 
 def require_plain(location: str, name: str) -> None:
@@ -112,11 +111,8 @@ class LocalFiles:
         Raises:
             ModelError: it is no plain file, or cannot be read.
         """
-        digest = hashlib.sha256()
         with self._open(name) as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-        return digest.hexdigest()
+            return sha256(file)
 
     def _walk(self, base: str, folder: str, found: dict[str, int]) -> None:
         try:

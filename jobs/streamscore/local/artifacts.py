@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 import zipfile
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from streamscore import coordinates, decoder
+from streamscore import coordinates, decoder, files
 from streamscore.console import Step, step
 from streamscore.errors import SetupError
 from streamscore.local.ivy import Downloads, Group
@@ -102,18 +101,15 @@ def write_lock(folder: Path, java: Java) -> None:
     lines = []
     for group in (SPARK, KAFKA, ELASTICSEARCH):
         Downloads(folder, java, Step(group.name)).fetch(group)
-        files = sorted((folder / group.name).iterdir())
-        lines += [f"{sha256(path)}  {group.name}/{path.name}\n" for path in files]
+        fetched = sorted((folder / group.name).iterdir())
+        lines += [f"{sha256(path)}  {group.name}/{path.name}\n" for path in fetched]
     LOCK.write_text("".join(lines), encoding="utf-8")
 
 
 def sha256(path: Path) -> str:
     """Return the sha256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return files.sha256(file)
 
 
 def _compile_decoder(folder: Path, java: Java) -> None:
@@ -149,8 +145,8 @@ def _incomplete(folder: Path, groups: Sequence[Group], locked: Iterable[str]) ->
 def _fetch_all(folder: Path, groups: Sequence[Group], java: Java) -> None:
     if not groups:
         return
-    files = sum(len(_names_of(group, locked_hashes())) for group in groups)
-    title = f"Fetching {files} files for {', '.join(group.name for group in groups)}"
+    count = sum(len(_names_of(group, locked_hashes())) for group in groups)
+    title = f"Fetching {count} files for {', '.join(group.name for group in groups)}"
     with step(title) as progress, ThreadPoolExecutor(len(groups)) as pool:
         downloads = Downloads(folder, java, progress)
         try:

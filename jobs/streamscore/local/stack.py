@@ -14,6 +14,7 @@ from pathlib import Path
 from streamscore.config import Config
 from streamscore.console import log, step
 from streamscore.errors import SetupError
+from streamscore.files import write_atomically
 from streamscore.local import artifacts, elasticsearch, java, kafka
 from streamscore.local.process import Running, Server, signals_put_off, start, stop, tail
 
@@ -144,9 +145,7 @@ def _remember(config: Config, servers: Sequence[Running]) -> None:
     if not servers:
         path.unlink(missing_ok=True)
         return
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps([asdict(server) for server in servers], indent=2))
-    partial.replace(path)
+    write_atomically(path, json.dumps([asdict(server) for server in servers], indent=2).encode())
 
 
 @contextmanager
