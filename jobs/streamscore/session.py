@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -68,6 +71,9 @@ _FOREIGN: Final = ("SPARK_CONF_DIR", "HADOOP_CONF_DIR", "YARN_CONF_DIR")
 
 _LONG_LOG: Final = 10 * 1024 * 1024
 """Bytes of a log to which a job that starts does not add any more."""
+
+_LEFT_BEHIND: Final = 600.0
+"""Seconds after which nothing in the folder of temporary files is of a JVM that is starting just now."""
 
 STORE_PASSWORD: Final = "changeit"  # noqa: S105 (Java wants one, though the store holds public certificates only)
 
@@ -169,7 +175,10 @@ def create(config: Config, job: str, jars: Sequence[Path] = ()) -> SparkSession:
         return existing
     builder = SparkSession.builder.appName(f"streamscore {job}")
     if config.spark.master is not None:
-        (config.state_dir / "tmp").mkdir(parents=True, exist_ok=True)
+        scratch = config.state_dir / "tmp"
+        scratch.mkdir(parents=True, exist_ok=True)
+        if is_on_one_machine(config):  # else other machines may have their files there
+            _use(scratch)
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
         make_room_for_log(config, job)
         if config.spark.master is not None:
@@ -268,6 +277,26 @@ def make_room_for_log(config: Config, job: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.is_file() and file.stat().st_size > _LONG_LOG:
         file.replace(f"{file}.1")
+
+
+@cache
+def _use(scratch: Path) -> None:
+    """Remove what killed jobs have left in the folder of temporary files, unless another job uses it; then use it.
+
+    A job uses it as long as it has the lock, which is until its process ends: in whichever way, and in whichever
+    container.
+    """
+    descriptor = os.open(scratch, os.O_RDONLY)  # it stays open on purpose
+    with suppress(OSError):  # some file systems that are mounted from elsewhere have no locks: nothing is removed
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for entry in scratch.iterdir():
+                if entry.lstat().st_mtime < time.time() - _LEFT_BEHIND:
+                    if entry.is_dir() and not entry.is_symlink():
+                        shutil.rmtree(entry, ignore_errors=True)
+                    else:
+                        entry.unlink()
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 def _existing() -> SparkSession | None:

@@ -1,5 +1,6 @@
 """The session: made once, used as it is where it exists, and stopped only by who made it."""
 
+import fcntl
 import os
 import re
 import signal
@@ -232,6 +233,59 @@ def test_settings_of_a_cluster_that_stop_spark_are_named(tmp_path):
         r"It reads the settings in SPARK_CONF_DIR: are they meant for it\?$",
         done.stderr.strip(),
     )
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    """A folder of temporary files with old ones of Spark's and of its libraries', and with one of just now."""
+    (tmp_path / "spark-1" / "userFiles").mkdir(parents=True)
+    (tmp_path / "spark-1" / "userFiles" / "a.jar").write_text("jar")
+    (tmp_path / "liblz4-java-1.so").write_text("library")
+    for entry in tmp_path.iterdir():
+        os.utime(entry, (0, 0))
+    (tmp_path / "spark-2").mkdir()
+    return tmp_path
+
+
+def use(folder):
+    """Let a process use a folder of temporary files as a job does."""
+    program = (
+        "import pathlib, sys, time\nfrom streamscore import session\n"
+        "session._use(pathlib.Path(sys.argv[1]))\nprint(flush=True)\ntime.sleep(600)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE)
+    assert process.stdout.read(1) == b"\n"
+    return process
+
+
+def names(folder):
+    """Return the names in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
+def test_what_killed_jobs_have_left_is_removed(scratch):
+    """Spark copies all jars for each session, and only deletes them when it ends in order."""
+    session._use(scratch)
+
+    assert names(scratch) == {"spark-2"}, "a JVM that is starting has files before its Python gets here"
+
+
+def test_files_of_a_living_job_stay(scratch):
+    """Of two as well; when they are killed, in whichever order, the next may remove them."""
+    lock = os.open(scratch, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    first, second = use(scratch), use(scratch)
+    os.close(lock)
+    first.kill()
+    first.wait()
+    third = use(scratch)
+    assert names(scratch) == {"spark-1", "liblz4-java-1.so", "spark-2"}
+    for process in (second, third):
+        process.kill()
+        process.wait()
+    use(scratch).kill()
+
+    assert names(scratch) == {"spark-2"}
 
 
 def test_long_log_is_put_away(make_config, tmp_path, monkeypatch):
