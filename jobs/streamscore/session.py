@@ -69,9 +69,6 @@ start where nobody knows it."""
 _FOREIGN: Final = ("SPARK_CONF_DIR", "HADOOP_CONF_DIR", "YARN_CONF_DIR")
 """Environment variables that name folders of settings, on a machine of a cluster for instance."""
 
-_LONG_LOG: Final = 10 * 1024 * 1024
-"""Bytes of a log to which a job that starts does not add any more."""
-
 _LEFT_BEHIND: Final = 600.0
 """Seconds after which nothing in the folder of temporary files is of a JVM that is starting just now."""
 
@@ -116,6 +113,7 @@ def spark_settings(config: Config, job: str) -> dict[str, str]:
     if config.spark.master is not None:
         state = config.state_dir
         scratch = state / "tmp"
+        log_name = str(log_file(config, job))
         settings |= {
             "spark.ui.showConsoleProgress": "false",
             "spark.local.dir": str(scratch),
@@ -124,7 +122,8 @@ def spark_settings(config: Config, job: str) -> dict[str, str]:
             "spark.driver.extraJavaOptions": " ".join(
                 [
                     f'"-Dlog4j2.configurationFile={CONF_DIR / "log4j2.properties"}"',
-                    f'"-Dstreamscore.log={log_file(config, job)}"',
+                    f'"-Dstreamscore.log={log_name}"',
+                    f'"-Dstreamscore.log.old={log_name.replace("%", "%%")}.%i"',  # to Log4j it is a pattern
                     f'"-Djava.io.tmpdir={scratch}"',
                     "-XX:+UseParallelGC",
                     _FRUGAL,
@@ -180,7 +179,6 @@ def create(config: Config, job: str, jars: Sequence[Path] = ()) -> SparkSession:
         if is_on_one_machine(config):  # else other machines may have their files there
             _use(scratch)
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
-        make_room_for_log(config, job)
         if config.spark.master is not None:
             builder = builder.master(config.spark.master).config("spark.driver.memory", config.spark.driver_memory)
         if jars:
@@ -269,14 +267,6 @@ def trust_store(spark: SparkSession, config: Config) -> Path | None:
 def log_file(config: Config, job: str) -> Path:
     """Return the file of Spark's own log, which would drown ours on the terminal."""
     return config.state_dir / "logs" / f"{job}.spark.log"
-
-
-def make_room_for_log(config: Config, job: str) -> None:
-    """Make the log's folder, and put a log away that has become long; before a JVM opens it, which keeps it open."""
-    file = log_file(config, job)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if file.is_file() and file.stat().st_size > _LONG_LOG:
-        file.replace(f"{file}.1")
 
 
 @cache

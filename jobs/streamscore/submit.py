@@ -86,7 +86,6 @@ def prepare(config: Config) -> dict[str, str]:
 def become(job: str, config: Config, argv: Sequence[str]) -> NoReturn:
     """Turn this process into the job, so that a signal to it is a signal to the job."""
     environment = prepare(config)
-    session.make_room_for_log(config, job)
     words = command(job, config, argv)
     try:
         os.execve(words[0], words, environment)  # noqa: S606 (no shell is wanted)
@@ -100,7 +99,6 @@ def start(
     job: str, config: Config, argv: Sequence[str], environment: Mapping[str, str], log: Path | None = None
 ) -> subprocess.Popen[bytes]:
     """Start the job as a child; with a log file it is apart from this terminal, and Ctrl-C does not reach it."""
-    session.make_room_for_log(config, job)
     words = command(job, config, argv)
     if log is None:
         return subprocess.Popen(words, env=dict(environment), stdin=subprocess.DEVNULL)

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -288,30 +289,47 @@ def test_files_of_a_living_job_stay(scratch):
     assert names(scratch) == {"spark-2"}
 
 
-def test_long_log_is_put_away(make_config, tmp_path, monkeypatch):
-    """Before the job opens it; the one before that goes."""
-    config = make_config(f"state_dir={tmp_path}")
-    file = session.log_file(config, "score_stream")
-    monkeypatch.setattr(session, "_LONG_LOG", 3)
-    for content in ("old", "long", "longer"):
-        session.make_room_for_log(config, "score_stream")
-        file.write_text(content)
-    session.make_room_for_log(config, "score_stream")
+@pytest.fixture
+def log(spark, make_config, tmp_path):
+    """Return a function that logs faults as a job does that starts, and the file to which they go."""
+    jvm, config = spark._jvm, make_config(f"state_dir={tmp_path}/100%d new")
+    words = shlex.split(session.spark_settings(config, "seed_topic")["spark.driver.extraJavaOptions"])
+    told = dict(word.removeprefix("-D").split("=") for word in words if word.startswith("-Dstreamscore."))
+    before = {name: jvm.System.setProperty(name, value) for name, value in told.items()}
 
-    assert [path.name for path in file.parent.iterdir()] == [f"{file.name}.1"]
-    assert file.with_name(f"{file.name}.1").read_text() == "longer"
-
-
-def test_log_of_an_earlier_start_is_kept(spark, tmp_path):
-    """A job that is started again after a fault must not wipe what tells of the fault."""
-    jvm, file = spark._jvm, tmp_path / "job.log"
-    before = jvm.System.setProperty("streamscore.log", str(file))
-    for number in (1, 2):
-        context = jvm.org.apache.logging.log4j.core.LoggerContext(f"start {number}")
+    def start(*faults):
+        context = jvm.org.apache.logging.log4j.core.LoggerContext("a start")
         context.setConfigLocation(jvm.java.net.URI(f"file://{CONF_DIR}/log4j2.properties"))
         context.start()
-        context.getLogger("test").error(f"fault {number}")
+        for fault in faults:
+            context.getLogger("test").error(fault)
         context.stop()
-    jvm.System.setProperty("streamscore.log", before)
 
-    assert [line.split(": ")[1] for line in file.read_text().splitlines()] == ["fault 1", "fault 2"]
+    yield start, session.log_file(config, "seed_topic")
+    for name, value in before.items():
+        jvm.System.setProperty(name, value)
+
+
+def faults(file):
+    """Return the beginnings of the faults in a log."""
+    return [line.split(": ")[1][:7] for line in file.read_text().splitlines()]
+
+
+def test_log_of_an_earlier_start_is_kept(log):
+    """A job that is started again after a fault must not wipe what tells of the fault."""
+    start, file = log
+    start("fault 1")
+    start("fault 2")
+
+    assert faults(file) == ["fault 1", "fault 2"]
+
+
+def test_long_log_is_put_away(log):
+    """Also while the job runs, which may be for months; the one before that goes."""
+    start, file = log
+    start(*(f"fault {number}{' ' * 4_000_000}" for number in range(8)))
+    start("fault 8")
+
+    assert names(file.parent) == {file.name, f"{file.name}.1"}
+    assert faults(file.with_name(f"{file.name}.1")) == ["fault 3", "fault 4", "fault 5"]
+    assert faults(file) == ["fault 6", "fault 7", "fault 8"]
