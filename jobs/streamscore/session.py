@@ -277,16 +277,22 @@ def _use(scratch: Path) -> None:
     container.
     """
     descriptor = os.open(scratch, os.O_RDONLY)  # it stays open on purpose
-    with suppress(OSError):  # some file systems that are mounted from elsewhere have no locks: nothing is removed
-        with suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for entry in scratch.iterdir():
-                if entry.lstat().st_mtime < time.time() - _LEFT_BEHIND:
-                    if entry.is_dir() and not entry.is_symlink():
-                        shutil.rmtree(entry, ignore_errors=True)
-                    else:
-                        entry.unlink()
+    with suppress(OSError):  # another job uses it, or the file system, mounted from elsewhere, has no locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for entry in scratch.iterdir():
+            with suppress(OSError):  # it may be another user's
+                _remove_if_old(entry)
+    with suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+
+def _remove_if_old(entry: Path) -> None:
+    if entry.lstat().st_mtime > time.time() - _LEFT_BEHIND:
+        return
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink()
 
 
 def _existing() -> SparkSession | None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -287,6 +288,21 @@ def test_files_of_a_living_job_stay(scratch):
     use(scratch).kill()
 
     assert names(scratch) == {"spark-2"}
+
+
+def test_what_cannot_be_removed_stops_nobody(scratch, monkeypatch):
+    """It is another user's, perhaps."""
+
+    def refuse(_):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    session._use(scratch)
+    other = os.open(scratch, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    os.close(other)
+
+    assert names(scratch) == {"liblz4-java-1.so", "spark-2"}
 
 
 @pytest.fixture
