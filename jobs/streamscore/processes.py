@@ -1,8 +1,12 @@
-"""Know a process again later, whatever has become of its number and of the clock."""
+"""Know a process again later, whatever has become of its number and of the clock; take this one's signals."""
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
@@ -25,3 +29,14 @@ def birth(pid: int) -> str | None:
     except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return None
     return f"{_BOOT.read_text(encoding='ascii').strip() if _BOOT.exists() else 'boot'} {ticks}"
+
+
+@contextmanager
+def handled(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Give this process's signals to a handler for a while; only its main thread can."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -19,6 +19,7 @@ from streamscore.config import CONF_DIR, Config
 from streamscore.console import log
 from streamscore.errors import ConfigError, SetupError, reason
 from streamscore.paths import is_local
+from streamscore.processes import handled
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -356,7 +357,8 @@ class StopRequest:
         """
         with ExitStack() as stack:
             if threading.current_thread() is threading.main_thread():
-                stack.enter_context(_python_listening(self))
+                numbers = (signal.SIGINT, signal.SIGTERM)
+                stack.enter_context(handled(numbers, lambda number, _: self.ask(signal.Signals(number).name)))
             if not on_databricks():
                 stack.enter_context(_jvm_listening(spark, self))
             yield
@@ -370,22 +372,6 @@ class StopRequest:
             log.info("%s: finishing the batch in flight, then stopping; once more to stop at once", source)
         elif now - self._first > self._SAME_KEYSTROKE:
             self.urgent = True
-
-
-@contextmanager
-def _python_listening(request: StopRequest) -> Iterator[None]:
-    """Hand this process's SIGINT and SIGTERM to a request for a while."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-
-    def handle(received: int, _frame: Any) -> None:
-        request.ask(signal.Signals(received).name)
-
-    before = [signal.signal(number, handle) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 from streamscore.console import log
 from streamscore.errors import ServerError, StreamError
+from streamscore.processes import handled
 
 HEALTHY_SECONDS = 60.0
 """A run of this length was a success, whatever ended it: the count of failures begins anew."""
@@ -48,9 +49,8 @@ def supervise(start: Callable[[], subprocess.Popen[bytes]], most: int, first_del
     numbers = [signal.SIGTERM, signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup has it ignored
         numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, pass_on) for number in numbers}
     failures = 0
-    try:
+    with handled(numbers, pass_on):
         while True:
             began = time.monotonic()
             job = start()
@@ -69,6 +69,3 @@ def supervise(start: Callable[[], subprocess.Popen[bytes]], most: int, first_del
             log.warning("the job ended with code %s; starting it again in %.0f s", code, delay)
             if stopping.wait(delay):
                 return code
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
