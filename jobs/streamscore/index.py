@@ -245,6 +245,13 @@ def _unknown_version(settings: Elasticsearch, version: str) -> RefusedError:
     )
 
 
+def _told_reason(body: Any) -> str:
+    """Return what the body of a refusal gives as its reason, in one line: the privilege that is missing, say."""
+    fault = body.get("error") if isinstance(body, dict) else None
+    told = fault.get("reason") if isinstance(fault, dict) else fault
+    return " ".join(str(told).split())[:500] if told else "it does not say which"
+
+
 @contextmanager
 def _reporting(settings: Elasticsearch) -> Iterator[None]:
     """Turn the client's exceptions into messages that say what to do."""
@@ -252,10 +259,16 @@ def _reporting(settings: Elasticsearch) -> Iterator[None]:
 
     try:
         yield
-    except (AuthenticationException, AuthorizationException) as error:
+    except AuthenticationException as error:
         raise RefusedError(
             f"Elasticsearch at {settings.url} refuses the credentials ({error.status_code}): see elasticsearch.user, "
             ".password and .api_key"
+        ) from None
+    except AuthorizationException as error:
+        raise RefusedError(
+            f"Elasticsearch at {settings.url} refuses this user an action ({error.status_code}): "
+            f"{_told_reason(error.body)}. The jobs need the privilege `monitor` on the cluster and `read`, `write` and "
+            f"`manage` on {', '.join(_mappings(settings))}; the live page and the report need only `read`"
         ) from None
     except ApiError as error:
         if _TOO_OLD in str(error):

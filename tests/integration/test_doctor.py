@@ -106,6 +106,26 @@ def elasticsearch_seven(config, _):
     return serving(config, 400, {"error": {"type": "media_type_header_exception"}}), "is version before 8; .* 8.x only"
 
 
+def user_without_a_privilege(config, _):
+    """Elasticsearch says which it misses; the setting to look at is the user's, not that of the password."""
+    reason = "action [cluster:monitor/health] is unauthorized for user [u],\n  this is granted by [monitor]"
+    answer = {"error": {"type": "security_exception", "reason": reason}}
+    told = (
+        r"refuses this user an action \(403\): action .* for user \[u\], this is granted by \[monitor\]. The jobs need"
+    )
+    return serving(config, 403, answer), f"elasticsearch: .* {told} .* `manage` on {config.elasticsearch.index}, "
+
+
+def user_of_a_gateway(config, _):
+    """What stands before Elasticsearch may have no reason to give."""
+    return serving(config, 403, None), r"refuses this user an action \(403\): it does not say which. The jobs need"
+
+
+def wrong_password(config, _):
+    """There is nothing more to say."""
+    return serving(config, 401, {}), r"refuses the credentials \(401\): see elasticsearch.user, .password and .api_key$"
+
+
 def other_mapping(config, _):
     """An index that cannot hold the outcomes."""
     name = f"{config.elasticsearch.index}-other"
@@ -210,6 +230,9 @@ FAULTS = [
     absent_elasticsearch,
     elasticsearch_seven,
     elasticsearch_nine,
+    user_without_a_privilege,
+    user_of_a_gateway,
+    wrong_password,
     other_mapping,
     alias_of_two,
     absent_model,
