@@ -90,7 +90,8 @@ def _kafka(config: Config) -> Found:
     yield "ok", f"answers at {kafka.bootstrap_servers}"
     if kafka.topics.input not in existing:
         there = ", ".join(existing) or "none"
-        yield "fault", f"no topic {kafka.topics.input!r}; there are {there}: seed it, or correct kafka.topics"
+        text = f"no topic {kafka.topics.input!r}, or this user may not see it (ACL Describe); there are {there}"
+        yield "fault", f"{text}. Correct kafka.topics, or let `streamscore seed` or `create` make it"
         return
     held = topics.extent(kafka, kafka.topics.input)
     yield "ok", f"topic {kafka.topics.input}: {len(held.end)} partitions, {held.records:,} events"

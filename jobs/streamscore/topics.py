@@ -186,7 +186,7 @@ def _metadata(client: AdminClient, told: Sequence[KafkaError], timeout: float) -
 
 
 def require(kafka: Kafka, topic: str) -> None:
-    """Check that a topic exists.
+    """Check that a topic exists; one that an ACL keeps from this user looks as if it did not.
 
     Raises:
         ServerError: it does not, or no broker answers.
@@ -195,8 +195,8 @@ def require(kafka: Kafka, topic: str) -> None:
     if topic not in existing:
         makers = "`streamscore seed`" if topic == kafka.topics.input else "`streamscore create` or the first `score`"
         raise ServerError(
-            f"the topic {topic!r} does not exist at {kafka.bootstrap_servers}; "
-            f"there are: {', '.join(existing) or 'none'}. {makers} makes it"
+            f"the topic {topic!r} does not exist at {kafka.bootstrap_servers}, or this user may not see it (ACL "
+            f"Describe); there are: {', '.join(existing) or 'none'}. {makers} makes it"
         )
 
 
