@@ -224,7 +224,10 @@ def ensure(kafka: Kafka, *wanted: str) -> list[str]:
             future.result()
         except KafkaException as error:
             if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
-                raise ServerError(f"the topic {topic!r} could not be created: {error.args[0].str()}") from None
+                raise ServerError(
+                    f"the topic {topic!r} could not be created: {error.args[0].str()}. See kafka.replication_factor "
+                    "and .partitions, or let an administrator make it"
+                ) from None
     return missing
 
 

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streamscore import cli, index, topics
+from streamscore.errors import ServerError
 from streamscore.schema import OUTCOME_FIELDS
 
 
@@ -21,7 +22,7 @@ def created(own):
         **{f"elasticsearch.{name}": getattr(settings.elasticsearch, name) for name in INDICES},
     }
     arguments = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
-    return settings, lambda *more: CliRunner().invoke(cli.app, ["create", *arguments, *more])
+    return settings, lambda *more, **how: CliRunner().invoke(cli.app, ["create", *arguments, *more], **how)
 
 
 INDICES = ("index", "rejected_index", "status_index")
@@ -48,6 +49,15 @@ def test_create_leaves_elasticsearch_alone_where_it_is_not_used(created):
     assert "index" not in run("--set", "elasticsearch.enabled=false").output
     with index.client(settings.elasticsearch) as client:
         assert not client.indices.exists(index=settings.elasticsearch.index)
+
+
+def test_topic_that_the_broker_refuses_is_told_with_the_settings_to_look_at(created):
+    """Three replicas need three brokers."""
+    _, run = created
+    with pytest.raises(
+        ServerError, match=r"could not be created: .*\. See kafka.replication_factor and .partitions, or"
+    ):
+        run("--set", "kafka.replication_factor=3", catch_exceptions=False)
 
 
 def test_a_logstash_that_is_kept_fills_the_same_index(created, root):
