@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _PATTERN = re.compile(r"[,*?\[\]{}\\]")
+_UNLESS_THE_LABEL = "; if one of the columns is the label, save the pipeline without the stages that read it"
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,17 @@ def _inspected(found: _Found, model: Model) -> Inspected:
         raise ModelError(
             f"{found.files.location}/{MANIFEST}: not the manifest that was registered with version {found.version}"
         )
+    if not inspected.stages or not inspected.stages[-1].is_classifier:
+        raise _no_classifier(found, inspected)
     return inspected
+
+
+def _no_classifier(found: _Found, inspected: Inspected) -> ModelError:
+    *earlier, last = [stage.class_name.rpartition(".")[2] for stage in inspected.stages] or ["no stage"]
+    way_out = ""
+    if any(stage.is_classifier for stage in inspected.stages[: len(earlier)]):
+        way_out = ": save it without what follows its classifier, PipelineModel(model.stages[:-1])"
+    return ModelError(f"{found.origin} ends in {last}, which is not a classifier on a vector{way_out}")
 
 
 def _load(found: _Found, inspected: Inspected) -> PipelineModel:
@@ -258,8 +269,7 @@ def _served(
     """Check that a pipeline is a classifier on what a message has, and say what there is to know about it."""
     stages = list(scoring.flattened(pipeline))
     if not stages or not scoring.is_classifier(stages[-1]):
-        kind = type(stages[-1]).__name__ if stages else "no stage"
-        raise ModelError(f"{found.origin} ends in {kind}, which is not a classifier on a vector")
+        raise _no_classifier(found, inspected)
     reads = _columns_read(found.origin, inspected, fields)
     source = inspected.inputs[0]
     known = len(reads) or scoring.size(stages, source)
@@ -298,7 +308,7 @@ def _columns_read(origin: str, inspected: Inspected, fields: Sequence[Field]) ->
         if len(inspected.inputs) != 1 or told is not None:
             raise ModelError(
                 f"{origin} reads the columns {listed}, but a message has one vector, {FEATURES!r}. For messages with "
-                "raw columns set message.fields"
+                f"raw columns set message.fields{_UNLESS_THE_LABEL}"
             )
         return ()
     by_name = {field.name: field for field in fields}
@@ -306,7 +316,7 @@ def _columns_read(origin: str, inspected: Inspected, fields: Sequence[Field]) ->
     if absent:
         raise ModelError(
             f"{origin} reads the columns {listed}, but message.fields has no {', '.join(absent)}; it has "
-            f"{', '.join(by_name)}"
+            f"{', '.join(by_name)}{_UNLESS_THE_LABEL}"
         )
     reads = tuple(by_name[name] for name in inspected.inputs)
     if inspected.manifest is not None and told != ddl(reads):

@@ -250,7 +250,19 @@ METADATA = {
     ),
     "other model than a pipeline": (
         lambda f: changed(f, "", **{"class": f"{ML}.tuning.CrossValidatorModel"}),
-        f"metadata/part-00000: the class '{ML}.tuning.CrossValidatorModel' is no PipelineModel",
+        f"metadata/part-00000: the class '{ML}.tuning.CrossValidatorModel' is no PipelineModel: save its bestModel",
+    ),
+    "tuned model of PySpark's": (
+        lambda f: changed(f, "", **{"class": "pyspark.ml.tuning.TrainValidationSplitModel"}),
+        "metadata/part-00000: the class .* is no PipelineModel: save its bestModel",
+    ),
+    "classifier alone": (
+        lambda f: changed(f, "", **{"class": f"{ML}.classification.GBTClassificationModel"}),
+        r"metadata/part-00000: the class .* is no PipelineModel: save PipelineModel\(\[model\]\)",
+    ),
+    "something else alone": (
+        lambda f: changed(f, "", **{"class": f"{ML}.clustering.KMeansModel"}),
+        "metadata/part-00000: the class .* is no PipelineModel$",
     ),
     "SQLTransformer in a OneVsRest": (
         lambda f: changed(f, f"{OVR}/model_1", **{"class": f"{ML}.feature.SQLTransformer"}),

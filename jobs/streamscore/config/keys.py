@@ -127,7 +127,10 @@ class Message(_Section):
     @model_validator(mode="after")
     def _fields_differ(self) -> Message:
         if any(column.name.lower() == self.label_field.lower() for column in self.columns):
-            raise ValueError(f"label_field, {self.label_field!r}, is among the fields: a model must not see the label")
+            raise ValueError(
+                f"label_field, {self.label_field!r}, is among the fields: a model must not see the label. Save its "
+                "pipeline without the stages that read it"
+            )
         if self.fields is not None and self.size is not None:
             raise ValueError("size is the size of a vector: with fields there is none")
         if self.label_field == self.features_field:

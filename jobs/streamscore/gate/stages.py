@@ -52,6 +52,12 @@ TRANSFORMERS: Final = frozenset(
 """Stages that run inside the JVM, give the same result every time, and neither read anything nor run anything else.
 Not among them: SQLTransformer, which runs any SQL, and RFormulaModel, whose inner stages are private classes."""
 
+_WAYS_OUT: Final = {
+    **dict.fromkeys(("CrossValidatorModel", "TrainValidationSplitModel"), "save its bestModel"),
+    **dict.fromkeys((*_LEARNERS.values(), "OneVsRestModel"), "save PipelineModel([model])"),
+}
+"""What to do about a model that is no pipeline, by the last part of its class."""
+
 _UID = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)
 _METADATA = re.compile(r"part-\d{5}(-[0-9A-Za-z-]+(\.c\d+)?(\.txt)?)?", re.ASCII)
 _DATA = re.compile(r"part-[0-9A-Za-z.-]+\.parquet")
@@ -72,6 +78,11 @@ class Stage:
     class_name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether its class is that of a classifier."""
+        return self.class_name in CLASSIFIERS | {_ONE_VS_REST}
 
 
 def read(files: Files, inner: str, names: Collection[str]) -> tuple[tuple[Stage, ...], bool]:
@@ -117,8 +128,11 @@ class _Reader:
     def pipeline(self) -> list[Stage]:
         """Return the stages of the whole pipeline."""
         name, told = self._metadata("")
+        way_out = _WAYS_OUT.get(told["class"].rpartition(".")[2])
         self._require(
-            told["class"] in {_PIPELINE, _PYTHON_PIPELINE}, name, f"the class {told['class']!a} is no PipelineModel"
+            told["class"] in {_PIPELINE, _PYTHON_PIPELINE},
+            name,
+            f"the class {told['class']!a} is no PipelineModel{f': {way_out}' if way_out else ''}",
         )
         self.in_python = told["class"] == _PYTHON_PIPELINE
         return self._stages("", 0, name, told)
