@@ -51,7 +51,7 @@ class ServerError(StreamscoreError):
 
 
 class RefusedError(ServerError):
-    """Raised when Elasticsearch answers, but refuses what it is asked."""
+    """Raised when Kafka or Elasticsearch answers, but refuses what it is asked: to wait would not help."""
 
 
 class TooManyBucketsError(RefusedError):

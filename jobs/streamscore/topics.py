@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from streamscore.config import Kafka, is_loopback
-from streamscore.errors import ConfigError, ServerError
+from streamscore.errors import ConfigError, RefusedError, ServerError
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message, Producer
@@ -49,6 +49,7 @@ MAX_RECORD_BYTES = 32 * 1024 * 1024
 MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's default for the largest batch of records that a topic takes, in bytes."""
 
+_NO_AUTHENTICATION = "_AUTHENTICATION"
 _ALL_DOWN = "_ALL_BROKERS_DOWN"
 _DOWN_SECONDS = 2.0
 """A broker that is restarted may be away for this long. One that is slow to answer gets more time."""
@@ -152,7 +153,8 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
     """Return the names of the topics that exist.
 
     Raises:
-        ServerError: no broker answers within the timeout (seconds), or each is known to be down after some of it.
+        ServerError: no broker answers within the timeout (seconds), or each is known to be down after some of it; or
+            they do not let this user in (``RefusedError``).
     """
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
@@ -163,6 +165,12 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
         metadata = _metadata(client, told, timeout)
     except KafkaException as error:
         client.poll(0)  # what it was told in the meantime: of a handshake, say, or of credentials
+        refusal = next((one for one in told if one.name() == _NO_AUTHENTICATION), None)
+        if refusal is not None:
+            raise RefusedError(
+                f"Kafka at {kafka.bootstrap_servers} refuses the credentials ({refusal.str()}): see security.protocol, "
+                "sasl.mechanism and sasl.jaas.config of kafka.options"
+            ) from None
         reason = next((one for one in told if one.name() != _ALL_DOWN), error.args[0]).str()
         is_near = all(is_loopback(host) for host, _ in kafka.addresses())
         raise ServerError(
@@ -206,7 +214,7 @@ def ensure(kafka: Kafka, *wanted: str) -> list[str]:
     That of the rejected messages takes any message that the input topic does, with headers of ours.
 
     Raises:
-        ServerError: no broker answers, or it refuses.
+        ServerError: no broker answers, or it cannot make one, or may not for this user (``RefusedError``).
     """
     from confluent_kafka import KafkaException
     from confluent_kafka.cimpl import NewTopic
@@ -223,8 +231,10 @@ def ensure(kafka: Kafka, *wanted: str) -> list[str]:
         try:
             future.result()
         except KafkaException as error:
-            if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
-                raise ServerError(
+            fault = error.args[0].name()
+            if fault != "TOPIC_ALREADY_EXISTS":
+                kind = RefusedError if fault.endswith("_AUTHORIZATION_FAILED") else ServerError
+                raise kind(
                     f"the topic {topic!r} could not be created: {error.args[0].str()}. See kafka.replication_factor "
                     "and .partitions, or let an administrator make it"
                 ) from None

@@ -10,7 +10,7 @@ from confluent_kafka.admin import NewTopic
 from pyspark.ml.linalg import Vectors
 
 from streamscore import dataset, pacing, seed_topic, sources, topics
-from streamscore.errors import ServerError
+from streamscore.errors import RefusedError, ServerError
 
 
 @pytest.fixture(scope="session")
@@ -160,6 +160,19 @@ def test_absent_broker_is_named(own, source):
     with pytest.raises(ServerError, match="no Kafka broker answers at 127.0.0.1:1 .*refused.*streamscore up"):
         seed_topic.check(config)
     assert time.monotonic() - began < 6
+
+
+def test_broker_that_refuses_the_credentials_is_not_waited_for(own, monkeypatch):
+    """It answers: who starts the job again would be refused again."""
+    monkeypatch.setenv("LOGIN", 'x required username="u" password="hunter2";')
+    options = ("security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN", "sasl.jaas.config=${env:LOGIN}")
+    config = own(*(f"kafka.options.{option}" for option in options))
+
+    with pytest.raises(
+        RefusedError, match=r"refuses the credentials \(.* PLAIN .*\): see .* of kafka.options"
+    ) as caught:
+        topics.names(config.kafka)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_broker_that_does_not_answer_is_waited_for(own):
