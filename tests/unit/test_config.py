@@ -1,5 +1,6 @@
 """The configuration: precedence, faults that name their key, secrets that never show."""
 
+import json
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,7 @@ import yaml
 
 from streamscore import config, score_stream, seed_topic, topics
 from streamscore.config import CONF_DIR
-from streamscore.config.keys import Config
+from streamscore.config.keys import SECRET_KEY, Config
 from streamscore.errors import ConfigError
 
 
@@ -169,6 +170,45 @@ def test_secret_comes_from_the_environment_and_is_never_shown(monkeypatch):
     assert loaded.elasticsearch.password.get_secret_value() == "hunter2"
     assert "hunter2" not in repr(loaded)
     assert "hunter2" not in config.shown(loaded)
+
+
+def test_settings_of_kafka_are_shown_if_they_are_known_to_be_no_secret(monkeypatch):
+    """Those that one looks at when no connection comes about; of all others nobody can say what they are."""
+    monkeypatch.setenv("SECRET", "12345678")
+    shown = {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "client.id": "me",
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": "/run/ca.pem",
+        "linger.ms": 5,
+    }
+    masked = {
+        "sasl.jaas.config": "${env:SECRET}",
+        "ssl.key.password": "${env:SECRET}",
+        "ssl.truststore.certificates": "12345678",
+        "my.size": "12345678x",
+        "my.password.ms": "${env:SECRET}",
+        "Security.Protocol": "12345678",
+        "something": 12345678,
+    }
+    loaded = config.load("local", [f"kafka.options={json.dumps(shown | masked)}"])
+    told = yaml.safe_load(config.shown(loaded))["kafka"]["options"]
+
+    assert told == {name: str(value) for name, value in shown.items()} | dict.fromkeys(masked, "**********")
+    assert not any(value in repr(loaded) for value in ("12345678", "SASL_SSL"))
+
+
+@pytest.mark.parametrize("key", sorted(key for key in keys_of(Config) if SECRET_KEY.search(key)))
+def test_every_secret_is_masked(monkeypatch, key):
+    """By its type; one that is not set is shown as such."""
+    monkeypatch.setenv("SECRET", "hunter2")
+    section, _, name = key.partition(".")
+    user = [f"{section}.user=me"] if name == "password" else []
+    told = yaml.safe_load(config.shown(config.load("local", [*user, f"{key}=${{env:SECRET}}"])))[section]
+
+    assert (told["password"], told["api_key"]) in {("**********", None), (None, "**********")}
+    assert told[name] == "**********"
 
 
 def test_secret_in_an_address_is_not_shown(monkeypatch):

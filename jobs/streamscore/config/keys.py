@@ -32,7 +32,15 @@ from streamscore.config.types import (
 )
 
 SECRET_KEY = re.compile(r"(?i)password|secret|jaas|api_key|token|\.key$|keystore\.key|account\.key|basic\.auth")
-"""Names of keys whose values are secrets: only references are accepted for them and they are masked when shown."""
+"""Names of keys whose values are secrets: only references are accepted for them."""
+
+_PLAIN_OPTIONS = frozenset(
+    {
+        *("security.protocol", "sasl.mechanism", "client.id", "ssl.endpoint.identification.algorithm"),
+        *("ssl.truststore.type", "ssl.truststore.location", "ssl.keystore.type", "ssl.keystore.location"),
+    }
+)
+_TUNING = re.compile(r"[a-z.]+\.(ms|bytes|records|size)")
 
 _LOOPBACK_NAMES = frozenset({"localhost"})
 _LAST_PORT = 65_535
@@ -107,6 +115,15 @@ class Kafka(_Section):
     def client_options(self) -> dict[str, str]:
         """Return the client's further settings in plain text; hand them to a client, never to a log."""
         return {name: value.get_secret_value() for name, value in self.options.items()}
+
+    def options_without_secrets(self) -> dict[str, str]:
+        """Return those of the client's further settings that are known to be no secret."""
+        return {
+            name: value
+            for name, value in self.client_options().items()
+            if name in _PLAIN_OPTIONS
+            or (_TUNING.fullmatch(name) and not SECRET_KEY.search(name) and re.fullmatch("[0-9]+", value))
+        }
 
 
 class Message(_Section):

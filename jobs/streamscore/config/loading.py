@@ -55,7 +55,9 @@ def load(environment: str = "local", overrides: Sequence[str] = ()) -> Config:
 
 def shown(config: Config) -> str:
     """Return the configuration as YAML with every secret masked."""
-    return yaml.safe_dump(_masked(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+    tree = config.model_dump(mode="json")  # in which a secret is a row of asterisks
+    tree["kafka"]["options"] |= config.kafka.options_without_secrets()
+    return yaml.safe_dump(_without_passwords(tree), sort_keys=False, allow_unicode=True)
 
 
 def _environment_file(environment: str) -> Traversable:
@@ -189,13 +191,11 @@ def without_passwords(text: str) -> str:
     return _USER_INFO.sub("********@", text)
 
 
-def _masked(node: Any, path: str = "") -> Any:
+def _without_passwords(node: Any) -> Any:
     if isinstance(node, Mapping):
-        return {key: _masked(value, f"{path}.{key}") for key, value in node.items()}
+        return {key: _without_passwords(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [_masked(value, path) for value in node]
-    if node is not None and SECRET_KEY.search(path):
-        return "********"
+        return [_without_passwords(value) for value in node]
     return without_passwords(node) if isinstance(node, str) else node
 
 
