@@ -6,17 +6,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from streamscore import topics
 from streamscore.config import Config
 from streamscore.console import log, terminal
-from streamscore.errors import ServerError
+from streamscore.outbox import Outbox
 
 if TYPE_CHECKING:
-    from confluent_kafka import Producer
     from pyspark.sql import Row
 
 TICK = 0.01
@@ -39,8 +37,7 @@ def send_paced(messages: Iterable[Row], total: int, rate: float, config: Config)
     Raises:
         ServerError: the broker did not take a message.
     """
-    topic = config.kafka.topics.input
-    outbox = _Outbox(topics.producer(config.kafka), topic)
+    outbox = Outbox(config.kafka, config.kafka.topics.input, ". Run again with --resume")
     coming = iter(messages)
     first = list(islice(coming, 1))  # the time to sort and read is not to be made up for
     with _progress(total, rate) as show:
@@ -51,46 +48,13 @@ def send_paced(messages: Iterable[Row], total: int, rate: float, config: Config)
                 outbox.poll()
                 show(number)
                 time.sleep(min(early, 0.2))
-            outbox.send(bytes(message["key"]), message["value"])
+            key = bytes(message["key"])
+            outbox.send(key.decode(), key, message["value"], [("id", key)])
+            outbox.poll()
             if number % 1000 == 0:
                 show(number)
         outbox.flush()
         show(total)
-
-
-class _Outbox:
-    """Messages on their way to the broker; a failure shows at a later call."""
-
-    def __init__(self, producer: Producer, topic: str) -> None:
-        self._producer = producer
-        self._topic = topic
-        self._failure: str | None = None
-
-    def send(self, key: bytes, value: str) -> None:
-        while True:
-            try:
-                self._producer.produce(self._topic, value, key, headers=[("id", key)], on_delivery=self._delivered)
-                break
-            except BufferError:  # the client's queue is full: wait for the broker
-                self.poll(0.1)
-        self.poll()
-
-    def poll(self, seconds: float = 0.0) -> None:
-        self._producer.poll(seconds)
-        if self._failure is not None:
-            raise ServerError(
-                f"the topic {self._topic!r} did not take every message: {self._failure}. Run again with --resume"
-            )
-
-    def flush(self) -> None:
-        left = self._producer.flush(60)
-        if left:
-            self._failure = f"{left} are not acknowledged after 60 s"
-        self.poll()
-
-    def _delivered(self, error: Any, _message: Any) -> None:
-        if error is not None:
-            self._failure = error.str()
 
 
 @contextmanager

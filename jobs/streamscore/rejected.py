@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from streamscore import topics
 from streamscore.config import Kafka
-from streamscore.errors import InputError, ServerError
+from streamscore.errors import InputError
 from streamscore.messages import NOT_KEPT
+from streamscore.outbox import Outbox
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -106,8 +107,6 @@ def replay(kafka: Kafka, wanted: list[Rejected], value: bytes | None = None) -> 
         InputError: the content of a message is not there to be sent; none is sent.
         ServerError: the broker did not take a message.
     """
-    from confluent_kafka import KafkaException
-
     absent = [message.event_id for message in wanted if value is None and not message.is_kept]
     if absent:
         raise InputError(
@@ -120,42 +119,16 @@ def replay(kafka: Kafka, wanted: list[Rejected], value: bytes | None = None) -> 
         for name, told in _headers(message)
         if name == REPLAY_OF
     }
-    producer = topics.producer(kafka)
-    failures: list[str] = []
-
-    def delivered(error: Any, _message: Any) -> None:
-        if error is not None:
-            failures.append(error.str())
-
+    outbox = Outbox(kafka, kafka.topics.input)
     sent = 0
     for message in wanted:
         if message.event_id in done:
             continue
         done.add(message.event_id)
-        headers: list[tuple[str, str | bytes | None]] = [*message.own_headers(), (REPLAY_OF, message.event_id.encode())]
-        while True:
-            try:
-                producer.produce(
-                    kafka.topics.input,
-                    message.value if value is None else value,
-                    message.key,
-                    headers=headers,
-                    on_delivery=delivered,
-                )
-                break
-            except BufferError:  # the client holds as much as it will until the broker has taken some
-                producer.poll(1.0)
-            except KafkaException as error:
-                raise ServerError(
-                    f"the topic {kafka.topics.input!r} does not take {message.event_id}: {error.args[0].str()}"
-                ) from None
-        producer.poll(0)
+        headers: list[Header] = [*message.own_headers(), (REPLAY_OF, message.event_id.encode())]
+        outbox.send(message.event_id, message.key, message.value if value is None else value, headers)
         sent += 1
-    left = producer.flush(60)
-    if failures or left:
-        raise ServerError(
-            f"the topic {kafka.topics.input!r} did not take every message: {(failures or ['timed out'])[0]}"
-        )
+    outbox.flush()
     return sent
 
 

@@ -86,6 +86,14 @@ def test_topic_that_does_not_take_a_message_is_told_in_one_line(spark, own, sour
         assert "Lost task" not in str(caught.value)
 
 
+def test_message_that_the_client_does_not_take_is_told_in_one_line(own):
+    """It is larger than any record may be, whatever the topic takes."""
+    config = own()
+
+    with pytest.raises(ServerError, match="the topic .* does not take row-1: .*too large"):
+        pacing.send_paced([{"key": b"row-1", "value": "x" * (33 << 20)}], 1, 1000.0, config)
+
+
 def test_first_message_of_a_million_rounds_goes_out_at_once(spark, own, source, monkeypatch):
     """A load that lasts until it is stopped: the rounds are planned while they go out, not before."""
     config = own(f"seed.source={source}", "seed.repeat=1000000", "seed.rate=1000")

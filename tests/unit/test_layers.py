@@ -13,7 +13,7 @@ LAYERS = [
     {"installation", "processes", "provenance"},
     {"criteo", "synthetic", "features", "messages", "decoder", "scoring", "curves"},
     {"hadoop", "checkpoint", "registry", "gate", "golden", "models", "session", "topics", "index", "faults", "kibana"},
-    {"sources", "options", "totals", "notebook", "history"},
+    {"sources", "options", "totals", "notebook", "history", "outbox"},
     {"sinks", "dataset", "pacing", "runner", "rejected", "supervisor"},
     {"stream", "swap"},
     JOBS,
