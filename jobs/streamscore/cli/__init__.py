@@ -49,30 +49,30 @@ def _take_as_interrupts(*numbers: signal.Signals) -> None:
 
 
 @app.command()
-def up(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006 (Typer reads the default only)
+def up(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     """Start Kafka and Elasticsearch on this machine."""
     from streamscore.local import stack
 
-    for server in stack.up(configuration.load(config, set)):
+    for server in stack.up(configuration.load(config, overrides)):
         typer.echo(f"{server.name:<14} {server.address:<24} pid {server.pid}, log {server.log}")
 
 
 @app.command()
-def down(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
+def down(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     """Stop what `up` started."""
     from streamscore.local import stack
 
-    settings = configuration.load(config, set)
+    settings = configuration.load(config, overrides)
     stopped = " and ".join(stack.down(settings))
     typer.echo(f"stopped {stopped}" if stopped else f"nothing was running that was started with {settings.state_dir}")
 
 
 @app.command()
-def create(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
+def create(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     """Create missing topics and indices; the jobs do the same, if they have the permissions."""
     from streamscore import index, topics
 
-    settings = configuration.load(config, set)
+    settings = configuration.load(config, overrides)
     named = settings.kafka.topics
     # The input topic first: the one of rejected messages takes whatever that one does.
     names = [
@@ -86,13 +86,13 @@ def create(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa
 
 
 @app.command()
-def status(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
+def status(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     """Show what is running; exit code 1 if a server does not answer."""
     import pyspark
 
     from streamscore import index, topics
 
-    settings = configuration.load(config, set)
+    settings = configuration.load(config, overrides)
 
     typer.echo(f"{'streamscore':<14} {__version__}, state in {settings.state_dir}")
     typer.echo(f"{'java':<14} {_java()}")
@@ -108,8 +108,9 @@ def status(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa
 
 @app.command()
 def jars(
+    *,
     config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
+    overrides: SetOption,
     cluster: Annotated[bool, typer.Option("--cluster", help="print spark-submit's line for a cluster instead")] = False,
 ) -> None:
     """Fetch and verify the jobs' jars and print them in the format of spark-submit's --jars."""
@@ -119,32 +120,33 @@ def jars(
     if cluster:
         typer.echo(submit.cluster_command("score_stream"))
         return
-    settings = configuration.load(config, set)
+    settings = configuration.load(config, overrides)
     found = artifacts.spark_jars(settings.local.artifacts_dir, java.find())
     typer.echo(",".join(map(str, found)))
 
 
 @app.command(name="config")
-def show_config(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
+def show_config(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     """Print the configuration in force, with secrets masked."""
-    typer.echo(configuration.shown(configuration.load(config, set)), nl=False)
+    typer.echo(configuration.shown(configuration.load(config, overrides)), nl=False)
 
 
 @app.command()
-def dashboard(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
+def dashboard(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     """Serve the live page until Ctrl-C; needs the packages of the extra "dashboard"."""
     from streamscore.dashboard import server
 
-    settings = configuration.load(config, set)
+    settings = configuration.load(config, overrides)
     log.info("the live page: %s", server.address(settings))
-    server.become(settings, ["--config", config, *(word for pair in set for word in ("--set", pair))])
+    server.become(settings, ["--config", config, *(word for pair in overrides for word in ("--set", pair))])
 
 
 @app.command()
 def report(
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="the file to write")],
+    *,
     config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
+    overrides: SetOption,
     time_range: Annotated[
         TimeRange, typer.Option("--range", help="how far back to go: the last minutes, hours, days, or all")
     ] = "all",
@@ -152,7 +154,7 @@ def report(
     """Write a page about a run to a single file that needs no network: it can be mailed and opened from disk."""
     from streamscore import report as writer
 
-    size = writer.write(configuration.load(config, set), time_range, out)
+    size = writer.write(configuration.load(config, overrides), time_range, out)
     typer.echo(f"{out} ({size / 1024:,.0f} kB)")
 
 
@@ -186,8 +188,9 @@ def score(context: typer.Context) -> None:
 
 @app.command()
 def demo(
+    *,
     config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
+    overrides: SetOption,
     rate: Annotated[float, typer.Option(help="events per second", min=1)] = 500,
     events: Annotated[int, typer.Option(help="number of events, from the start of the test set", min=1)] = 20_000,
     stop: Annotated[bool, typer.Option("--stop/--keep", help="stop the servers at the end")] = not sys.stdout.isatty(),
@@ -198,20 +201,20 @@ def demo(
     argv = ["--config", config]
     # Its models are for show: an address in the environment may be that of a registry that others score from.
     registry = "mlflow.tracking_uri=sqlite:///{state_dir}/mlflow/mlflow.db"
-    overrides = [*set, registry, "stream.synthetic=true", f"seed.rate={rate}", f"seed.limit={events}"]
+    overrides += [registry, "stream.synthetic=true", f"seed.rate={rate}", f"seed.limit={events}"]
     for override in overrides:
         argv += ["--set", override]
     show.run(configuration.load(config, overrides), argv, keep=not stop)
 
 
 @app.command()
-def doctor(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
+def doctor(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     """Check everything that scoring depends on and say what to do; exit code 1 if something is wrong."""
     from streamscore import doctor as examiner
 
     marks = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
     faults = 0
-    for finding in examiner.examine(configuration.load(config, set)):
+    for finding in examiner.examine(configuration.load(config, overrides)):
         faults += finding.status == "fault"
         typer.echo(f"{marks[finding.status]} {finding.subject:<14} {finding.text}")
     raise typer.Exit(1 if faults else 0)

@@ -16,8 +16,9 @@ app = typer.Typer(name="kibana", help="The Kibana dashboard.", no_args_is_help=T
 
 @app.command(name="import")
 def kibana_import(
+    *,
     config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
+    overrides: SetOption,
     url: Annotated[str | None, typer.Option(help="Kibana's address (kibana.url)")] = None,
     space: Annotated[str | None, typer.Option(help="the space to import into (kibana.space)")] = None,
     alert: Annotated[bool, typer.Option("--alert/--no-alert", help="import the alert rule too")] = True,
@@ -28,7 +29,7 @@ def kibana_import(
     chosen = [
         f"kibana.{key}={json.dumps(value)}" for key, value in (("url", url), ("space", space)) if value is not None
     ]
-    settings = configuration.load(config, [*set, *chosen])
+    settings = configuration.load(config, [*overrides, *chosen])
     for change in importer.run(settings, with_alert=alert):
         typer.echo(str(change))
 
@@ -36,11 +37,12 @@ def kibana_import(
 @app.command(name="export")
 def kibana_export(
     folder: Annotated[Path, typer.Argument(help="where to write the files")],
+    *,
     config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
+    overrides: SetOption,
 ) -> None:
     """Write what `import` would send to files, for a Kibana that cannot be reached from here."""
     from streamscore.kibana import export
 
-    for path in export.write(configuration.load(config, set), folder):
+    for path in export.write(configuration.load(config, overrides), folder):
         typer.echo(str(path))

@@ -13,12 +13,12 @@ app = typer.Typer(name="models", help="The configured models.", no_args_is_help=
 
 
 @app.command(name="list")
-def models_list(config: ConfigOption = "local", set: SetOption = []) -> None:  # noqa: A002, B006
+def models_list(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     """List the configured models with their versions and metrics; exit code 1 if one is refused."""
     from streamscore import catalog
 
     faults = 0
-    for entry in catalog.entries(configuration.load(config, set)):
+    for entry in catalog.entries(configuration.load(config, overrides)):
         faults += entry.is_fault
         told = [f"version {entry.version}"] if entry.version else []
         told += [text for text in (catalog.described(entry.metrics), entry.note) if text]
@@ -29,15 +29,16 @@ def models_list(config: ConfigOption = "local", set: SetOption = []) -> None:  #
 @app.command(name="check")
 def models_check(
     model: Annotated[str, typer.Argument(metavar="NAME|URI", help="a configured model, or the address of another")],
+    *,
     config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
+    overrides: SetOption,
     unsigned: Annotated[bool, typer.Option("--unsigned", help="accept a model without a manifest")] = False,
     files_only: Annotated[bool, typer.Option("--files-only", help="check only the files; start no JVM")] = False,
 ) -> None:
     """Take one model through the gate and print the findings; exit code 4 if it is refused."""
     from streamscore import catalog
 
-    settings = configuration.load(config, set)
+    settings = configuration.load(config, overrides)
     chosen = catalog.chosen(settings, model, unsigned=unsigned)
     for subject, text in catalog.check(settings, chosen, files_only=files_only):
         typer.echo(f"{subject:<14} {text}")
@@ -48,22 +49,24 @@ def models_check(
 def models_promote(
     name: Annotated[str, typer.Argument(help="a configured model with an address like models:/…@alias")],
     version: Annotated[str, typer.Argument(help="the version to move the alias to")],
+    *,
     config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
+    overrides: SetOption,
 ) -> None:
     """Move a model's alias to a version, once its files have passed the gate."""
     from streamscore import catalog
 
-    typer.echo(catalog.promote(configuration.load(config, set), name, version))
+    typer.echo(catalog.promote(configuration.load(config, overrides), name, version))
 
 
 @app.command(name="rollback")
 def models_rollback(
     name: Annotated[str, typer.Argument(help="a configured model with an address like models:/…@alias")],
+    *,
     config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
+    overrides: SetOption,
 ) -> None:
     """Move a model's alias back to the previous version."""
     from streamscore import catalog
 
-    typer.echo(catalog.rollback(configuration.load(config, set), name))
+    typer.echo(catalog.rollback(configuration.load(config, overrides), name))

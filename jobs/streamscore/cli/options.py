@@ -12,4 +12,13 @@ ConfigOption = Annotated[
         "--config", envvar="STREAMSCORE_CONFIG", metavar="NAME|FILE", help="local, docker, databricks, or a YAML file"
     ),
 ]
-SetOption = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override one key of conf/base.yml")]
+SetOption = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="override one key of conf/base.yml",
+        default_factory=list,
+        show_default=False,
+    ),
+]

@@ -18,8 +18,9 @@ app = typer.Typer(name="rejected", help="The messages that could not be scored."
 
 @app.command(name="list")
 def rejected_list(
+    *,
     config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
+    overrides: SetOption,
     reason: Annotated[str | None, typer.Option(help="only messages rejected for this reason")] = None,
     limit: Annotated[int, typer.Option(help="number of messages to list, the newest", min=1)] = 20,
 ) -> None:
@@ -28,7 +29,9 @@ def rejected_list(
 
     _require_known(reason)
     found = [
-        message for message in topic.read(configuration.load(config, set).kafka) if reason in {None, message.reason}
+        message
+        for message in topic.read(configuration.load(config, overrides).kafka)
+        if reason in {None, message.reason}
     ]
     for name, count in sorted(Counter(message.reason for message in found).items()):
         typer.echo(f"{count:>8,} {name}")
@@ -39,13 +42,14 @@ def rejected_list(
 @app.command(name="show")
 def rejected_show(
     event_id: Annotated[str, typer.Argument(help="an id that `list` shows")],
+    *,
     config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
+    overrides: SetOption,
 ) -> None:
     """Show one rejected message in full."""
     from streamscore import rejected as topic
 
-    message = topic.find(configuration.load(config, set).kafka, event_id)
+    message = topic.find(configuration.load(config, overrides).kafka, event_id)
     typer.echo(f"{'reason':<8} {message.reason}: {message.detail}")
     typer.echo(f"{'key':<8} {message.key!r}")
     for name, value in message.own_headers():
@@ -56,8 +60,9 @@ def rejected_show(
 @app.command(name="replay")
 def rejected_replay(
     event_ids: Annotated[list[str] | None, typer.Argument(help="ids that `list` shows")] = None,
+    *,
     config: ConfigOption = "local",
-    set: SetOption = [],  # noqa: A002, B006
+    overrides: SetOption,
     reason: Annotated[str | None, typer.Option(help="all messages rejected for this reason")] = None,
     value: Annotated[
         Path | None,
@@ -71,7 +76,7 @@ def rejected_replay(
     if bool(ids) == bool(reason) or (value is not None and len(ids) != 1):
         raise ConfigError("give ids or --reason, not both; --value goes with exactly one id")
     _require_known(reason)
-    kafka = configuration.load(config, set).kafka
+    kafka = configuration.load(config, overrides).kafka
     if ids:
         wanted = [topic.find(kafka, event_id) for event_id in ids]
     else:
