@@ -45,13 +45,3 @@ SPARK_EXCLUDES: Final = (
 KAFKA_BROKER: Final = Coordinate("org.apache.kafka", "kafka_2.13", "4.3.1")
 KAFKA_LOGGING: Final = Coordinate("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4")
 ELASTICSEARCH: Final = Coordinate("org.elasticsearch.distribution.integ-test-zip", "elasticsearch", "8.7.1")
-
-
-def packages_arguments() -> list[str]:
-    """Return the ``spark-submit`` arguments with which a cluster fetches the jars itself."""
-    return [
-        "--packages",
-        ",".join(str(jar) for jar in SPARK_JARS),
-        "--exclude-packages",
-        ",".join(SPARK_EXCLUDES),
-    ]

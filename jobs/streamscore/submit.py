@@ -43,16 +43,15 @@ def command(job: str, config: Config, argv: Sequence[str]) -> list[str]:
     ]
 
 
-def cluster_command(job: str) -> str:
-    """Return the command that runs a job on a cluster, which fetches the jars itself; the decoder's comes along."""
-    packages, names, exclude, excluded = coordinates.packages_arguments()
+def cluster_command() -> str:
+    """Return the command that scores on a cluster, which fetches the jars itself; the decoder's comes along."""
     return " \\\n  ".join(
         [
             "spark-submit --master yarn",
-            f"{packages} {names}",
-            f"{exclude} {excluded}",
+            f"--packages {','.join(map(str, coordinates.SPARK_JARS))}",
+            f"--exclude-packages {','.join(coordinates.SPARK_EXCLUDES)}",
             "--jars streamscore-decoder.jar --py-files streamscore.zip",
-            f"jobs/{job}.py --config my.yml",
+            "jobs/score_stream.py --config my.yml",
         ]
     )
 

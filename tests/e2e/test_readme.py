@@ -118,7 +118,7 @@ def test_cluster_line_is_the_one_that_the_program_makes(root):
     """Generated from the module that holds the coordinates."""
     shown = next(block for block in blocks(root, "text") if "--packages" in block)
 
-    assert shown.strip() == submit.cluster_command("score_stream")
+    assert shown.strip() == submit.cluster_command()
 
 
 def test_versions_in_the_table_are_those_in_use(root):

@@ -64,7 +64,7 @@ def test_shown_line_is_one_option_a_line_and_quoted():
 
 def test_cluster_line_has_every_coordinate_and_every_exclusion():
     """Generated from the one module that holds them."""
-    line = submit.cluster_command("score_stream")
+    line = submit.cluster_command()
 
     assert all(str(jar) in line for jar in coordinates.SPARK_JARS)
     assert all(name in line for name in coordinates.SPARK_EXCLUDES)

@@ -118,7 +118,7 @@ def jars(
     from streamscore.local import artifacts, java
 
     if cluster:
-        typer.echo(submit.cluster_command("score_stream"))
+        typer.echo(submit.cluster_command())
         return
     settings = configuration.load(config, overrides)
     found = artifacts.spark_jars(settings.local.artifacts_dir, java.find())
