@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -66,34 +66,19 @@ def _terminal_of_spark_submit() -> str | None:
         os.close(descriptor)
 
 
-class Step:
-    """A step that is under way; ``update`` says how far it is."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.detail = ""
-
-    def update(self, detail: str) -> None:
-        """Show where the step stands, on a terminal only."""
-        self.detail = detail
-
-
 @contextmanager
-def step(title: str) -> Iterator[Step]:
-    """Show a long step: a spinner on a terminal, a line at its start and its end in a log."""
+def step(title: str) -> Iterator[Callable[[str], None]]:
+    """Show a long step: a spinner on a terminal, a line at its start and its end in a log.
+
+    What it yields takes a word on how far the step is, which only a terminal shows.
+    """
     started = time.monotonic()
-    state = Step(title)
     console = terminal()
     if console is None:
         log.info("%s …", title)
-        yield state
+        yield lambda _: None
         log.info("%s: done in %.1f s", title, time.monotonic() - started)
         return
     with console.status(title) as status:
-
-        def update(detail: str) -> None:
-            status.update(f"{title}  [dim]{detail}[/dim]")
-
-        state.update = update  # type: ignore[method-assign]
-        yield state
+        yield lambda detail: status.update(f"{title}  [dim]{detail}[/dim]")
     console.print(f"[green]✓[/green] {title} [dim]{time.monotonic() - started:.1f} s[/dim]")

@@ -135,13 +135,13 @@ def _counted(config: Config, wanted: int) -> Iterator[None]:
     before = topics.extent(config.kafka, topic).records
     finished = threading.Event()
 
-    def watch(update: Callable[[str], None]) -> None:
+    def watch(show: Callable[[str], None]) -> None:
         while not finished.wait(1.0):
             with suppress(ServerError):  # the write itself will tell if the broker stays away
-                update(f"{topics.extent(config.kafka, topic).records - before:,} of {wanted:,}")
+                show(f"{topics.extent(config.kafka, topic).records - before:,} of {wanted:,}")
 
-    with step(f"Sending {wanted:,} messages") as progress:
-        watcher = threading.Thread(target=watch, args=(progress.update,), daemon=True)
+    with step(f"Sending {wanted:,} messages") as show:
+        watcher = threading.Thread(target=watch, args=(show,), daemon=True)
         watcher.start()
         try:
             yield

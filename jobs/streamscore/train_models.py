@@ -180,9 +180,9 @@ def rows(config: Config) -> str:
     told = f"{settings.rows}-{settings.seed}-{settings.bayes_auc}-{__version__}"
     path = config.state_dir / "data" / f"synthetic-{told}.tsv"
     if not path.is_file():
-        with step(f"Generating {settings.rows:,} synthetic rows") as progress:
+        with step(f"Generating {settings.rows:,} synthetic rows") as show:
             for done in synthetic.write(path, settings.rows, settings.seed, settings.bayes_auc):
-                progress.update(f"{done:,}")
+                show(f"{done:,}")
     return str(path)
 
 

@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from streamscore.console import Step
 from streamscore.coordinates import Coordinate
 from streamscore.errors import SetupError
 from streamscore.local import artifacts, ivy, java
@@ -128,7 +127,9 @@ GROUP = Group("kafka", (Coordinate("org.example", "a", "1"),), transitive=False)
 
 def test_java_that_does_not_know_a_company_s_authority_is_told_of_this_machine_s(tmp_path):
     """Many bring authorities of their own, the public ones only."""
-    Downloads(tmp_path / "artifacts", java_that_trusts(tmp_path, "javax.net.ssl.trustStore="), Step("")).fetch(GROUP)
+    Downloads(tmp_path / "artifacts", java_that_trusts(tmp_path, "javax.net.ssl.trustStore="), lambda _: None).fetch(
+        GROUP
+    )
 
     assert (tmp_path / "artifacts" / "kafka" / "a-1.jar").is_file()
 
@@ -136,14 +137,14 @@ def test_java_that_does_not_know_a_company_s_authority_is_told_of_this_machine_s
 def test_authority_that_nobody_knows_is_told_of(tmp_path):
     """With the way to name it."""
     with pytest.raises(SetupError, match=r"(?s)name its authority with SSL_CERT_FILE. Ivy says:\n  .*PKIX path"):
-        Downloads(tmp_path / "artifacts", java_that_trusts(tmp_path, "-Dnever"), Step("")).fetch(GROUP)
+        Downloads(tmp_path / "artifacts", java_that_trusts(tmp_path, "-Dnever"), lambda _: None).fetch(GROUP)
 
 
 def test_what_a_killed_download_has_left_is_removed(tmp_path):
     """It may be hundreds of megabytes."""
     left = tmp_path / "artifacts" / ".kafka-abc"
     left.mkdir(parents=True)
-    Downloads(tmp_path / "artifacts", java_that_trusts(tmp_path, "-jar"), Step("")).fetch(GROUP)
+    Downloads(tmp_path / "artifacts", java_that_trusts(tmp_path, "-jar"), lambda _: None).fetch(GROUP)
 
     assert not left.exists()
 

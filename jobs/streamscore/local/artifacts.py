@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from streamscore import coordinates, decoder, files
-from streamscore.console import Step, step
+from streamscore.console import step
 from streamscore.errors import SetupError
 from streamscore.local.ivy import Downloads, Group
 from streamscore.local.java import Java
@@ -100,7 +100,7 @@ def write_lock(folder: Path, java: Java) -> None:
     """Fetch everything anew into a folder and write the lock from it: a maintainer's step after a version change."""
     lines = []
     for group in (SPARK, KAFKA, ELASTICSEARCH):
-        Downloads(folder, java, Step(group.name)).fetch(group)
+        Downloads(folder, java, lambda _: None).fetch(group)
         fetched = sorted((folder / group.name).iterdir())
         lines += [f"{sha256(path)}  {group.name}/{path.name}\n" for path in fetched]
     LOCK.write_text("".join(lines), encoding="utf-8")
@@ -147,8 +147,8 @@ def _fetch_all(folder: Path, groups: Sequence[Group], java: Java) -> None:
         return
     count = sum(len(_names_of(group, locked_hashes())) for group in groups)
     title = f"Fetching {count} files for {', '.join(group.name for group in groups)}"
-    with step(title) as progress, ThreadPoolExecutor(len(groups)) as pool:
-        downloads = Downloads(folder, java, progress)
+    with step(title) as show, ThreadPoolExecutor(len(groups)) as pool:
+        downloads = Downloads(folder, java, show)
         try:
             for done in as_completed([pool.submit(downloads.fetch, group) for group in groups]):
                 done.result()

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
 
-from streamscore.console import Step
 from streamscore.coordinates import Coordinate
 from streamscore.errors import SetupError
 from streamscore.installation import spark_home
@@ -43,10 +42,10 @@ class Group:
 class Downloads:
     """Fetches groups, side by side if need be, until it is told to stop."""
 
-    def __init__(self, folder: Path, java: Java, progress: Step) -> None:
+    def __init__(self, folder: Path, java: Java, show: Callable[[str], None]) -> None:
         self._folder = folder
         self._java = java
-        self._progress = progress
+        self._show = show
         self._running: set[subprocess.Popen[str]] = set()
         self._stopped = False
         self._alone = threading.Lock()
@@ -125,7 +124,7 @@ class Downloads:
                 lines.append(line.rstrip())
                 if "[SUCCESSFUL ]" in line:
                     files += 1
-                    self._progress.update(f"{group.name}: {files}")
+                    self._show(f"{group.name}: {files}")
         with self._alone:
             self._running.discard(process)
         if process.returncode == 0:
