@@ -6,7 +6,6 @@ import pytest
 
 from streamscore.dashboard.figures import (
     MAJORITY,
-    Answer,
     Batch,
     Bucket,
     Point,
@@ -25,10 +24,9 @@ MODELS = ["lr", "svm"]
 
 def tally(model, right, wrong, unlabelled=0, version="1", clicks=0):
     """Return a tally: right and wrong answers for label 0, and right ones for label 1 (clicks)."""
-    answers = [Answer(0.0, 0.0, right), Answer(0.0, 1.0, wrong), Answer(1.0, 1.0, clicks)]
-    return Tally(
-        model, version, right + wrong + clicks + unlabelled, tuple(answer for answer in answers if answer.events)
-    )
+    confusion = {(0.0, 0.0): right, (0.0, 1.0): wrong, (1.0, 1.0): clicks}
+    occurring = {pair: events for pair, events in confusion.items() if events}
+    return Tally(model, version, right + wrong + clicks + unlabelled, occurring)
 
 
 def bucket(start, *tallies):

@@ -9,7 +9,7 @@ import pytest
 
 from streamscore import config
 from streamscore.dashboard import markup, palette
-from streamscore.dashboard.figures import Answer, Batch, Bucket, ModelFigures, Snapshot, Stream, Tally, Version
+from streamscore.dashboard.figures import Batch, Bucket, ModelFigures, Snapshot, Stream, Tally, Version
 from streamscore.dashboard.reader import Fault, View
 from streamscore.dashboard.windows import Extent, Window
 
@@ -48,13 +48,13 @@ def snapshot(
     batch=NOW - 3_000,
 ):
     """Return a snapshot of six events: four of a model, two of them right, and two rejected ones."""
-    answers = (Answer(0.0, 0.0, 1), Answer(0.0, 1.0, 1), Answer(1.0, 1.0, 1))
+    confusion = {(0.0, 0.0): 1, (0.0, 1.0): 1, (1.0, 1.0): 1}
     return Snapshot(
         read_at=NOW,
         extent=Extent(NOW - 90_000, last),
         window=Window(NOW - 90_000, 1_000, whole=True),
         batch_window=Window(NOW - 90_000, 1_000, whole=False),
-        buckets=(Bucket(NOW - 90_000, 4, (Tally(model, version, 4, answers),)),),
+        buckets=(Bucket(NOW - 90_000, 4, (Tally(model, version, 4, confusion),)),),
         pending=pending,
         rejected={reason: 2},
         stream=Stream((Batch(batch - 10_000, 400, 90, 0), Batch(batch, 400, 124, 17)), synthetic, refused),

@@ -6,7 +6,7 @@ import pytest
 
 from streamscore import config
 from streamscore.dashboard import queries, scores
-from streamscore.dashboard.figures import Answer, Batch, Bucket, Stream, Tally, Throughput, Version
+from streamscore.dashboard.figures import Batch, Bucket, Stream, Tally, Throughput, Version
 from streamscore.dashboard.windows import Extent, Window
 from streamscore.schema import OUTCOME_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
 
@@ -111,7 +111,7 @@ def test_tallies_are_read_from_the_nested_buckets():
         }
     }
 
-    assert queries.read_tallies(answer) == {61_000: Bucket(61_000, 10, (Tally("lr", "3", 10, (Answer(1.0, 0.0, 8),)),))}
+    assert queries.read_tallies(answer) == {61_000: Bucket(61_000, 10, (Tally("lr", "3", 10, {(1.0, 0.0): 8}),))}
 
 
 @pytest.mark.parametrize("answer", [{}, {"aggregations": {}}])

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from streamscore import config, report
-from streamscore.dashboard.figures import Answer, Batch, Bucket, Snapshot, Stream, Tally, Throughput, Version
+from streamscore.dashboard.figures import Batch, Bucket, Snapshot, Stream, Tally, Throughput, Version
 from streamscore.dashboard.scores import Bin, Span, curves
 from streamscore.dashboard.windows import Extent, Window
 from streamscore.errors import ConfigError
@@ -16,8 +16,8 @@ CONFIG = config.load("local", ["dashboard.min_labelled=1"])
 
 def snapshot(models=("lr", "svm"), seconds=3, synthetic=True):
     """Return a snapshot of a few seconds, in each of which every model scored ten events, eight of them rightly."""
-    answers = (Answer(0.0, 0.0, 5), Answer(0.0, 1.0, 2), Answer(1.0, 1.0, 3))
-    tallies = tuple(Tally(model, "1", 10, answers) for model in models)
+    confusion = {(0.0, 0.0): 5, (0.0, 1.0): 2, (1.0, 1.0): 3}
+    tallies = tuple(Tally(model, "1", 10, confusion) for model in models)
     starts = [START + 1_000 * second for second in range(seconds)]
     return Snapshot(
         read_at=START + 60_000,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -23,23 +23,14 @@ _STEP: Final = 0.05
 
 
 @dataclass(frozen=True)
-class Answer:
-    """How many events with a label got a prediction."""
-
-    label: float
-    prediction: float
-    events: int
-
-
-@dataclass(frozen=True)
 class Tally:
     """What one version of a model did in a bucket."""
 
     model: str
     version: str
     events: int
-    answers: tuple[Answer, ...]
-    """The events with a label; the others have none."""
+    confusion: Mapping[tuple[float, float], int]
+    """The events with a label, by label and prediction."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +50,8 @@ class Bucket:
         """Return how many events have which label, by the model that saw the most labels."""
         seen: dict[str, Counter[float]] = {}
         for tally in self.tallies:
-            for answer in tally.answers:
-                seen.setdefault(tally.model, Counter())[answer.label] += answer.events
+            for (label, _), events in tally.confusion.items():
+                seen.setdefault(tally.model, Counter())[label] += events
         return max(seen.values(), key=lambda labels: labels.total(), default=Counter())
 
     def _per_model(self) -> Counter[str]:
@@ -371,8 +362,7 @@ def _figures(name: str, buckets: Iterable[Bucket]) -> ModelFigures:
         for tally in bucket.tallies:
             if tally.model == name:
                 events += tally.events
-                for answer in tally.answers:
-                    confusion[answer.label, answer.prediction] += answer.events
+                confusion.update(tally.confusion)
     correct = sum(count for (label, prediction), count in confusion.items() if label == prediction)
     return ModelFigures(name, events, correct, confusion.total() - correct, dict(confusion))
 

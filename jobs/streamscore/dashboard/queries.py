@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple
 
 from streamscore.config import Elasticsearch
-from streamscore.dashboard.figures import Answer, Batch, Bucket, Stream, Tally, Throughput, Version
+from streamscore.dashboard.figures import Batch, Bucket, Stream, Tally, Throughput, Version
 from streamscore.dashboard.windows import Extent, Window
 
 TIME: Final = "@timestamp"
@@ -104,7 +104,7 @@ def read_tallies(answer: Mapping[str, Any]) -> dict[int, Bucket]:
     found = {}
     for bucket in _buckets(_aggregations(answer), "buckets"):
         tallied = [
-            Tally(model["key"], version["key"], version["doc_count"], _answers(version))
+            Tally(model["key"], version["key"], version["doc_count"], _confusion(version))
             for model in _buckets(bucket, "models")
             for version in _buckets(model, "versions")
         ]
@@ -183,12 +183,12 @@ def _terms(field: str, **aggregations: Any) -> dict[str, Any]:
     return {**terms, "aggs": aggregations} if aggregations else terms
 
 
-def _answers(version: Mapping[str, Any]) -> tuple[Answer, ...]:
-    return tuple(
-        Answer(label["key"], prediction["key"], prediction["doc_count"])
+def _confusion(version: Mapping[str, Any]) -> dict[tuple[float, float], int]:
+    return {
+        (label["key"], prediction["key"]): prediction["doc_count"]
         for label in _buckets(version, "labels")
         for prediction in _buckets(label, "predictions")
-    )
+    }
 
 
 def _runs(starts: Sequence[int], interval: int) -> list[tuple[int, int]]:
