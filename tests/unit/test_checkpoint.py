@@ -11,8 +11,9 @@ from contextlib import suppress
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
-from streamscore import checkpoint, processes
+from streamscore import checkpoint, cli, processes
 from streamscore.errors import CheckpointError, ServerError
 
 
@@ -352,3 +353,17 @@ def test_damaged_record_of_the_models_is_named(files):
 
     with pytest.raises(CheckpointError, match="models.json in the checkpoint is damaged: delete it, and a batch"):
         checkpoint.noted_models(files, 0)
+
+
+def test_status_tells_whether_a_job_holds_the_checkpoint(location):
+    """It is the one thing of a running job that every process of this machine sees."""
+    words = ("kafka.bootstrap_servers=127.0.0.1:1", "elasticsearch.enabled=false", f"stream.checkpoint={location}")
+    command = ["status", *(part for word in words for part in ("--set", word))]
+    before = CliRunner().invoke(cli.app, command)
+    lease = {"host": socket.gethostname(), "pid": os.getpid(), "birth": processes.birth(os.getpid())}
+    checkpoint.folder(location).write(checkpoint.LEASE, json.dumps(lease))
+    during = CliRunner().invoke(cli.app, command)
+
+    assert f"score_stream   does not run here, checkpoint {location}\n" in before.output
+    assert f"score_stream   process {os.getpid()}, checkpoint {location}\n" in during.output
+    assert before.exit_code == during.exit_code == 1  # for want of a broker

@@ -87,10 +87,11 @@ def create(*, config: ConfigOption = "local", overrides: SetOption) -> None:
 
 @app.command()
 def status(*, config: ConfigOption = "local", overrides: SetOption) -> None:
-    """Show what is running; exit code 1 if a server does not answer."""
+    """Show the versions, whether the servers answer and a job scores; exit code 1 if a server does not answer."""
     import pyspark
 
-    from streamscore import index, topics
+    from streamscore import checkpoint, index, topics
+    from streamscore.paths import is_local
 
     settings = configuration.load(config, overrides)
 
@@ -103,6 +104,11 @@ def status(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     ]
     if search.enabled:
         answers += [_answers("elasticsearch", search.url, lambda: f"version {index.health(search, 3.0)}")]
+    location = settings.stream.checkpoint
+    if is_local(location):
+        holder = checkpoint.holder(checkpoint.folder(location))
+        job = "does not run here" if holder is None else f"process {holder}"
+        typer.echo(f"{'score_stream':<14} {job}, checkpoint {location}")
     raise typer.Exit(0 if all(answers) else 1)
 
 
