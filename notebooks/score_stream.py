@@ -3,11 +3,11 @@
 # MAGIC # Score the stream
 # MAGIC
 # MAGIC Every event of the Kafka topic is scored by all models in one pass and compared with the label that came with
-# MAGIC it; the outcomes go to Kafka and to Elasticsearch. This notebook does for a while what the job `score_stream`
-# MAGIC does all day, with the same code and the same guarantees, and shows the counts while they grow.
+# MAGIC it; the outcomes go to Kafka and to Elasticsearch. This notebook does for a while what the job `score` does
+# MAGIC all day, with the same code and the same guarantees, and shows the counts while they grow.
 # MAGIC
-# MAGIC It goes on where the job has stopped, from the same checkpoint: **pause the job first**, two streams cannot
-# MAGIC share one. "Interrupt" ends it in an orderly way, after the batch in flight.
+# MAGIC It continues where the job stopped, from the same checkpoint: **pause the job first**, two streams cannot share
+# MAGIC one. "Interrupt" ends it in an orderly way, after the batch in flight.
 
 # COMMAND ----------
 
@@ -29,8 +29,8 @@ spark = session.create(config, score_stream.NAME)
 # MAGIC ## Live counts
 # MAGIC
 # MAGIC A line per batch: events so far and per second, what could not be decoded, how far behind the topic the stream
-# MAGIC is, and each model's accuracy beside the majority rate, which is what always guessing the commoner label would
-# MAGIC have scored.
+# MAGIC is, and each model's accuracy beside the majority rate, which is what always guessing the more common label
+# MAGIC would have scored.
 
 # COMMAND ----------
 

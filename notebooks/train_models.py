@@ -77,7 +77,7 @@ display(test_set.limit(5))
 # MAGIC %md
 # MAGIC ## How good they are
 # MAGIC
-# MAGIC Read the accuracy beside the majority rate, which is what always guessing the commoner answer scores. On
+# MAGIC Read the accuracy beside the majority rate, which is what always guessing the more common answer scores. On
 # MAGIC Criteo's natural mix that is about 74 %, and the best model there can be is only some points above it. So the
 # MAGIC AUC says more: how often a clicked row gets a higher score than one that was not. With synthetic rows in
 # MAGIC their natural mix the best possible values are known, and `auc_of_best` is the share of them that a model
@@ -131,5 +131,5 @@ scored.unpersist()
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC Next: send the test set to Kafka with the job `seed_topic`, and watch the models judge it in the notebook
+# MAGIC Next: send the test set to Kafka with the job `seed`, and watch the models judge it in the notebook
 # MAGIC `score_stream`.
