@@ -278,7 +278,28 @@ def test_the_commands_in_the_docs_work_on_this_bundle():
     assert set(re.findall(r"secrets put-secret \S+ (\S+)", commands)) == set(SECRETS)
     assert set(re.findall(r"BUNDLE_VAR_(\w+)=", commands)) == required
     assert set(re.findall(r"--var (\w+)=", commands)) <= set(BUNDLE["variables"])
-    assert set(re.findall(r"/Volumes/\w+/\w+/(\w+)", commands)) == {"jars"} <= set(RESOURCES["volumes"])
+    assert set(re.findall(r"/Volumes/\w+/\w+/(\w+)", commands)) == {"jars", "state"} <= set(RESOURCES["volumes"])
+
+
+def test_a_configuration_made_as_the_docs_say_is_valid(tmp_path, monkeypatch):
+    """The lines that they show, in a copy of the file that it replaces; its folders are volumes of the bundle."""
+    for name, value in environment(JOBS["score"], "prod").items():
+        monkeypatch.setenv(name, value)
+    (block,) = re.findall(r"```yaml\n(.*?)```", DOCS, re.DOTALL)
+    made = yaml.safe_load((ROOT / "conf" / "databricks.yml").read_text())
+    for section, keys in yaml.safe_load(block).items():
+        made[section] = {**made.get(section, {}), **keys} if isinstance(keys, dict) else keys
+    (tmp_path / "my.yml").write_text(yaml.safe_dump(made))
+    (where,) = set(re.findall(r"/Volumes/\S+/my\.yml", DOCS))
+    (parameters,) = re.findall(r"`parameters: (\[.*?\])`", DOCS)
+    assert yaml.safe_load(parameters) == ["--config", where]
+    config = score_stream.parse(["--config", str(tmp_path / "my.yml")]).config
+
+    assert config.kafka.options["security.protocol"].get_secret_value() == "SASL_SSL"
+    assert {model.trust for model in config.models} == {"unsigned"}
+    volumes = re.findall(r"/Volumes/\w+/\w+/(\w+)", f"{where} {config.stream.checkpoint} {config.models[1].uri}")
+    assert volumes == ["state", "checkpoints", "models"]
+    assert set(volumes) <= set(RESOURCES["volumes"])
 
 
 def test_the_docs_name_every_variable_that_a_notebook_s_cluster_needs():
