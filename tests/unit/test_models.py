@@ -2,6 +2,8 @@
 
 import math
 import random
+import re
+import runpy
 import shutil
 import sys
 import time
@@ -26,6 +28,7 @@ from pyspark.ml.feature import (
     MaxAbsScaler,
     MinMaxScaler,
     StandardScaler,
+    StringIndexer,
     VectorAssembler,
     VectorIndexer,
     VectorSizeHint,
@@ -35,6 +38,7 @@ from pyspark.ml.linalg import Vectors
 from pyspark.sql import functions as F
 
 from streamscore import golden, models, registry, scoring
+from streamscore.config import Model
 from streamscore.errors import ModelError, ServerError
 
 
@@ -379,3 +383,34 @@ def test_model_in_a_relative_folder_is_signed(spark, small_models, tmp_path, mon
     monkeypatch.chdir(tmp_path)
 
     assert models.sign(spark, Path("lr"), [oracle.vector(random.Random(1))], {}, {}).is_file()
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow's, of its own packages
+def test_recipes_of_the_models_document_make_models_that_are_served(
+    root, spark, data, make_config, tmp_path, monkeypatch
+):
+    """A pipeline without the stages around it: signed as a folder, and registered with its manifest."""
+    fitted = Pipeline(
+        stages=[
+            StringIndexer(inputCol="label", outputCol="indexed", stringOrderType="alphabetAsc"),
+            LogisticRegression(labelCol="indexed", maxIter=2),
+            IndexToString(inputCol="prediction", outputCol="text", labels=["no", "yes"]),
+        ]
+    ).fit(data)
+    text = (root / "docs" / "models.md").read_text(encoding="utf-8")
+    (leave_out,) = re.findall(r"`(PipelineModel\(model\.stages.*?\))`", text)
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_DFS_TMP", str(tmp_path / "mlflow"))
+    recipe = "\n".join([f"model = {leave_out}", *blocks]).replace("/models/forest", f"{tmp_path}/forest")
+    (tmp_path / "recipe.py").write_text(recipe)
+    given = {"spark": spark, "test": data, "model": fitted, "PipelineModel": PipelineModel}
+    runpy.run_path(str(tmp_path / "recipe.py"), given)
+
+    assert len(blocks) == 2
+    for uri, version in ((f"{tmp_path}/forest", None), ("models:/click-forest@champion", "1")):
+        served = models.load_one(spark, make_config(), Model(name="forest", uri=uri))
+        assert version in {None, served.version}
+        assert (served.size, served.classes) == (4, 2)
+    assert registry.resolve(make_config(), "models:/click-forest@champion").manifest_sha256
