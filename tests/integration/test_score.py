@@ -142,6 +142,30 @@ def test_second_run_scores_only_what_is_new(spark, own, trained, outcomes):
     assert len(outcomes(config)) == 1200
 
 
+def test_stream_continues_into_a_new_index_which_another_topic_s_stream_may_share(
+    spark, own, small_models, produce, documents
+):
+    """On the same checkpoint, as a way to be rid of old documents; and with all outputs in common."""
+    config = own("stream.available_now=true", oracle.listed(small_models))
+    elasticsearch = config.elasticsearch.model_copy(update={"index": f"{config.elasticsearch.index}-next"})
+    later = config.model_copy(update={"elasticsearch": elasticsearch})
+    named = config.kafka.topics.model_copy(update={"input": f"{config.kafka.topics.input}.other"})
+    beside = later.model_copy(
+        update={
+            "kafka": config.kafka.model_copy(update={"topics": named}),
+            "stream": config.stream.model_copy(update={"checkpoint": f"{config.stream.checkpoint}-other"}),
+        }
+    )
+    vector = {"type": 1, "values": [1.0] * oracle.SIZE}
+    for each in (config, later, beside):
+        topics.ensure(each.kafka, each.kafka.topics.input)
+        produce(each.kafka, each.kafka.topics.input, [json.dumps({"features": vector})] * 10)
+        assert score(spark, each)["scored"] == 10
+
+    assert len(documents(config)) == 20
+    assert len(documents(later)) == 40
+
+
 def test_margin_that_is_not_finite_stops_nothing(spark, own, small_models, produce, outcomes, documents):
     """Numbers so large that a margin overflows: text in Kafka, since JSON has no such number, no score in the index."""
     config = own("stream.available_now=true", oracle.listed(small_models))
