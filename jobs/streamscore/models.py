@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from streamscore import gate, golden, registry, scoring
 from streamscore.checkpoint import MODELS
 from streamscore.config import Config, Model
 from streamscore.config.fields import Field, ddl
+from streamscore.console import log
 from streamscore.errors import ModelError, ModelLoadError, StreamscoreError, reason
 from streamscore.gate import Inspected
 from streamscore.gate import manifest as manifests
@@ -49,17 +50,42 @@ class _Found:
     """Digest of its manifest, if the place where it is has noted that."""
 
 
-def load(spark: SparkSession, config: Config) -> list[ServedModel]:
+def load(spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]] | None = None) -> list[ServedModel]:
     """Find and load every configured model and check that they fit each other and the messages.
+
+    Args:
+        spark: the session.
+        config: the configuration.
+        noted: the record of the models in use before, if there were any: where an alias points to a version that is
+            refused, the one before goes on, as it would have without the restart.
 
     Raises:
         ModelError: a model is absent or refused by the gate, is not a classifier on what the messages have, or was
             trained with another number of features than the other models or ``message.size`` have.
         ServerError: the registry cannot be reached.
     """
-    models = [load_one(spark, config, model) for model in config.models]
+    before = {entry["name"]: entry for entry in noted or ()}
+    models = [_load_or_keep(spark, config, model, before.get(model.name)) for model in config.models]
     require_alike(config, models)
     return models
+
+
+def _load_or_keep(spark: SparkSession, config: Config, model: Model, before: Mapping[str, str] | None) -> ServedModel:
+    try:
+        return load_one(spark, config, model)
+    except ModelError as error:
+        if before is None or not registry.is_alias(model.uri):
+            raise
+        with suppress(ModelError):
+            kept = load_one(spark, config, _as_noted(before))
+            if kept.version == before["version"]:
+                log.warning("%s\nVersion %s, which was in use before, goes on", error, kept.version)
+                return kept
+        raise
+
+
+def _as_noted(entry: Mapping[str, str]) -> Model:
+    return Model.model_validate({key: entry[key] for key in ("name", "uri", "trust")})
 
 
 def require_alike(config: Config, models: Sequence[ServedModel]) -> None:
@@ -103,13 +129,12 @@ def load_noted(spark: SparkSession, config: Config, noted: Sequence[Mapping[str,
     """
     found = []
     for entry in noted:
-        told = {key: entry[key] for key in ("name", "uri", "trust")}
         begun = f"a batch was begun with version {entry['version']} of the model {entry['name']!r}"
         way_out = (
             f"put it back, or delete {config.stream.checkpoint}/{MODELS} to finish the batch with the present models"
         )
         try:
-            model = load_one(spark, config, Model.model_validate(told))
+            model = load_one(spark, config, _as_noted(entry))
         except ModelError as error:
             raise ModelError(f"{begun}, which cannot be had any more: {way_out}\n{error}") from None
         if model.version != entry["version"]:

@@ -96,7 +96,8 @@ def run(
         checkpoint.require_topic(files, location, config.kafka.topics.input)
         history.require_known(config, past)
         with step("Loading the models"):
-            aliases = ModelWatch(spark, config, models.load(spark, config))
+            noted = checkpoint.noted_models(files, past.planned + 1)
+            aliases = ModelWatch(spark, config, models.load(spark, config, noted))
         for model in aliases.served:
             log.info("model %s: version %s, %s features", model.name, model.version, f"{model.size:,}")
         prepare_table(spark, config.delta)

@@ -19,6 +19,7 @@ from pyspark.ml.classification import LogisticRegression
 from pyspark.ml.linalg import Vectors
 
 from streamscore import golden, index, models, registry, score_stream, topics
+from streamscore.errors import ModelError
 from streamscore.registry import Trained
 from streamscore.swap import ModelWatch
 
@@ -101,6 +102,23 @@ def test_version_is_refused_alone_and_judged_again_when_another_alias_moves(watc
     watch.until(lambda: watch.versions() == ["3", "3"])
     assert watch.refused() == set()
     assert "take 90 features, those before took 110: messages of another size are rejected" in caplog.text
+
+
+def test_version_in_use_goes_on_over_a_restart(spark, watch, register, caplog):
+    """The job fell over a broker after somebody had promoted a bad version: it comes back with what it had."""
+    client = mlflow.MlflowClient(registry.tracking_uri(watch.config))
+    noted = [model.described() for model in watch.watch.served]
+    register(watch.config, seed=2)
+    client.set_model_version_tag(watch.names["lr"], "2", "manifest_sha256", "of another one")
+
+    assert [model.version for model in models.load(spark, watch.config, noted)] == ["1", "1"]
+    assert "not the manifest that was registered with version 2" in caplog.text
+    assert "Version 1, which was in use before, goes on" in caplog.text
+    with pytest.raises(ModelError, match="not the manifest that was registered with version 2"):
+        models.load(spark, watch.config)
+    client.set_model_version_tag(watch.names["lr"], "1", "manifest_sha256", "of another one")
+    with pytest.raises(ModelError, match="not the manifest that was registered with version 2"):
+        models.load(spark, watch.config, noted)
 
 
 def test_version_that_could_not_be_loaded_is_judged_again(watch, register, monkeypatch):
