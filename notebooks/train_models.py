@@ -17,8 +17,10 @@
 # DBTITLE 1,Parameters
 from matplotlib.figure import Figure
 from pyspark.sql import functions as F
+from sklearn.calibration import CalibrationDisplay
+from sklearn.metrics import RocCurveDisplay
 
-from streamscore import criteo, curves, models, notebook, scoring, session, sources, train_models
+from streamscore import criteo, models, notebook, scoring, session, sources, train_models
 
 config = notebook.configuration(globals().get("dbutils"))
 display = globals().get("display", print)
@@ -102,31 +104,33 @@ display(spark.createDataFrame(scores, ", ".join(["model string", *(f"{column} do
 # MAGIC The models are loaded from the registry as the stream will load them. On the left: what share of the clicks a
 # MAGIC threshold finds, against the share of the others that it takes for clicks; the dashed line is guessing. On the
 # MAGIC right: of the rows that were given a probability of p, a share of p should be clicked. Only models with a
-# MAGIC probability are shown there.
+# MAGIC probability are shown there. Of a large test set about 200,000 rows are drawn at random.
 
 # COMMAND ----------
 
 # DBTITLE 1,ROC curve and calibration
+ROWS_SHOWN = 200_000
 served = models.load(spark, config)
 raw = [field.name for field in config.message.columns]
 if raw:  # the same rows for models of raw columns, which train.raw_models makes
     test_set = sources.data_set(spark, figures["raw_test_set"]).select("label", F.struct(*raw).alias("features"))
-scored = scoring.apply(test_set, served).persist()
+# They come to the driver: of millions of rows no more than a figure shows.
+shown = test_set.sample(min(1.0, ROWS_SHOWN / figures["test_rows"]), seed=1)
+scored = scoring.apply(shown, served).select("label", *(model.score for model in served)).toPandas()
 figure = Figure(figsize=(11, 5))
 left, right = figure.subplots(1, 2)
 for model in served:
-    points = curves.roc(scored, "label", model.score)
-    left.plot([point.false_positives for point in points], [point.true_positives for point in points], label=model.name)
+    RocCurveDisplay.from_predictions(scored["label"], scored[model.score], name=model.name, ax=left)
     if model.stages[-1].hasParam("probabilityCol"):
-        bins = curves.calibration(scored, "label", model.score)
-        right.plot([one.predicted for one in bins], [one.observed for one in bins], marker="o", label=model.name)
+        CalibrationDisplay.from_predictions(
+            scored["label"], scored[model.score], n_bins=10, name=model.name, ref_line=False, ax=right
+        )
 left.set(title="ROC", xlabel="false positives", ylabel="true positives")
 right.set(title="Calibration", xlabel="predicted probability", ylabel="share of clicks")
 for axes in (left, right):
     axes.plot([0, 1], [0, 1], linestyle="dashed", color="grey")
     axes.legend()
 display(figure)
-scored.unpersist()
 
 # COMMAND ----------
 

@@ -11,7 +11,7 @@ LAYERS = [
     {"errors", "schema", "coordinates", "paths", "files"},
     {"config", "console"},
     {"installation", "processes", "provenance"},
-    {"criteo", "synthetic", "features", "messages", "decoder", "scoring", "curves"},
+    {"criteo", "synthetic", "features", "messages", "decoder", "scoring"},
     {"hadoop", "checkpoint", "registry", "gate", "golden", "models", "session", "topics", "index", "faults", "kibana"},
     {"sources", "options", "totals", "notebook", "history", "outbox"},
     {"sinks", "dataset", "pacing", "runner", "rejected", "supervisor"},
