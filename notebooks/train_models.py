@@ -21,10 +21,16 @@ from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import RocCurveDisplay
 
 from streamscore import criteo, models, notebook, scoring, session, sources, train_models
+from streamscore.errors import ConfigError
 
 config = notebook.configuration(globals().get("dbutils"))
 display = globals().get("display", print)
 train_models.check(config)
+if config.message.columns and not config.train.raw_models:  # before the training: they need a test set to be judged on
+    raise ConfigError(
+        "message.fields is set, so the models that are served read raw columns: set train.raw_models=true too, which "
+        "makes such models and a test set for them, or leave message.fields out"
+    )
 spark = session.create(config, train_models.NAME)
 
 # COMMAND ----------
@@ -112,7 +118,7 @@ display(spark.createDataFrame(scores, ", ".join(["model string", *(f"{column} do
 ROWS_SHOWN = 200_000
 served = models.load(spark, config)
 raw = [field.name for field in config.message.columns]
-if raw:  # the same rows for models of raw columns, which train.raw_models makes
+if raw:  # the same rows, for models of raw columns
     test_set = sources.data_set(spark, figures["raw_test_set"]).select("label", F.struct(*raw).alias("features"))
 # They come to the driver: of millions of rows no more than a figure shows.
 shown = test_set.sample(min(1.0, ROWS_SHOWN / figures["test_rows"]), seed=1)

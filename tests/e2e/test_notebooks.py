@@ -10,6 +10,7 @@ import pytest
 
 from streamscore import criteo, index, seed_topic, topics
 from streamscore.config.fields import ddl
+from streamscore.errors import ConfigError
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.py"))
 
@@ -75,6 +76,14 @@ def test_training_notebook_tells_the_whole_story(notebook, own, as_file, suffix,
     assert scores.collect()[0]["auc"] == left["figures"]["lr"]["auc"]
     assert all(points[0] == [0, 0] and points[-1] == [1, 1] for points in drawn)
     assert [line.get_label() for line in calibration.get_legend_handles_labels()[0]] == ["lr"]
+
+
+def test_training_notebook_says_at_once_what_models_of_raw_columns_need(notebook, own, as_file):
+    """Not after the training, where there is no test set for them."""
+    config = own(f"message.fields='{ddl(criteo.FIELDS)}'")
+
+    with pytest.raises(ConfigError, match="train.raw_models=true"):
+        notebook("train_models", config=as_file(config))
 
 
 @pytest.mark.parametrize("seconds", ["0", "15"])
