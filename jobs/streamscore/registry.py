@@ -10,8 +10,9 @@ import re
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
     from pyspark.sql import DataFrame
 
+    from streamscore.config.fields import Field
+    from streamscore.golden import Example
+
 _URI = re.compile(r"^models:/(?P<name>[^@/]+)(?:@(?P<alias>[^/]+)|/(?P<version>[^/]+))$")
 _RUN_URI = re.compile(r"^runs:/(?P<run>[0-9a-f]{32})/(?P<path>.+)$")
 SCHEMES: Final = ("models:/", "runs:/")
 """How the address of a model in the registry begins."""
-
-RAW: Final = "_raw"
-"""What a model's name ends in when its feature stages are inside of it; valid in every registry."""
 
 _TRACKING_URI: Final = "MLFLOW_TRACKING_URI"
 _REGISTRY_URI: Final = "MLFLOW_REGISTRY_URI"
@@ -50,14 +51,21 @@ class Registered(NamedTuple):
     """Digest of the manifest that it was registered with."""
 
 
-class Trained(NamedTuple):
-    """A model to log."""
+@dataclass(frozen=True)
+class Trained:
+    """A model to log, and what its manifest says of it if it is registered too."""
 
     pipeline: PipelineModel
     example: DataFrame
     """One row, with the columns that the pipeline reads."""
     output: str
     """The column that it is for."""
+    registered_as: str | None = None
+    """Its name in the registry; None for one that is only logged."""
+    golden: Sequence[Example] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    fields: Sequence[Field] = ()
+    """The raw columns; none for a model on a vector."""
 
 
 def import_ahead(config: Config) -> None:
@@ -81,18 +89,17 @@ def log_training(
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
     models: Mapping[str, Trained],
-    sign: Callable[[str, Path], Path],
+    sign: Callable[[Trained, Path], Path],
 ) -> list[Registered]:
-    """Log a training run, register those of its models that have a registered name and set their alias.
+    """Log a training run, register those of its models that have a name in the registry and set their alias.
 
     Args:
         config: the configuration.
         parameters: what the run was told.
         metrics: what came out.
         tags: where it all comes from; the run and every version get them.
-        models: the models by their name in the run; those named in ``mlflow.registered_names`` are registered, and
-            so are those of these names with ``_raw`` behind them, with ``_raw`` behind the registered name.
-        sign: writes the manifest of the model of a name into the folder that was logged, and returns its file.
+        models: the models by their name in the run.
+        sign: writes the manifest of a model into the folder that was logged, and returns its file.
 
     Returns:
         The new versions.
@@ -100,8 +107,6 @@ def log_training(
     Raises:
         ServerError: MLflow cannot be reached or refuses.
     """
-    plain = config.mlflow.registered_names.model_dump()
-    names = plain | {f"{name}{RAW}": f"{registered}{RAW}" for name, registered in plain.items()}
     registered = []
     # MLflow prints each new version past its own logger.
     with _mlflow(config) as mlflow, redirect_stderr(io.StringIO()):
@@ -112,10 +117,10 @@ def log_training(
             mlflow.set_tags(dict(tags))
             for name, model in models.items():
                 _log(mlflow, config, name, model)
-                if name in names:
-                    version_tags = {**tags, _MANIFEST_TAG: _sign(mlflow, config, run.info.run_id, name, sign)}
-                    uri = f"runs:/{run.info.run_id}/{name}"
-                    made = mlflow.register_model(uri, names[name], tags=version_tags)
+                if model.registered_as is not None:
+                    logged = Registered(name, run.info.run_id, f"runs:/{run.info.run_id}/{name}")
+                    version_tags = {**tags, _MANIFEST_TAG: _sign(mlflow, config, logged, model, sign)}
+                    made = mlflow.register_model(logged.uri, model.registered_as, tags=version_tags)
                     registered.append(_registered(made))
         for version in registered:
             _move_alias(mlflow.MlflowClient(), version.name, config.mlflow.alias, version.version)
@@ -320,11 +325,13 @@ def _example(row: DataFrame) -> Any:
     return row.select(*(vector_to_array(F.col(name)).alias(name) for name in row.columns)).toPandas()
 
 
-def _sign(mlflow: Any, config: Config, run: str, name: str, sign: Callable[[str, Path], Path]) -> str:
+def _sign(
+    mlflow: Any, config: Config, logged: Registered, model: Trained, sign: Callable[[Trained, Path], Path]
+) -> str:
     """Add the manifest to a model that was logged, made from what is really there, and return its digest."""
-    with downloaded(config, Registered(name, run, f"runs:/{run}/{name}")) as folder:
-        manifest = sign(name, folder)
-        mlflow.log_artifact(str(manifest), artifact_path=name)
+    with downloaded(config, logged) as folder:
+        manifest = sign(model, folder)
+        mlflow.log_artifact(str(manifest), artifact_path=logged.name)
         return hashlib.sha256(manifest.read_bytes()).hexdigest()
 
 

@@ -21,7 +21,7 @@ from streamscore.errors import InputError, told_in_one_line
 from streamscore.gate.manifest import FORMAT as MANIFEST_FORMAT
 from streamscore.options import Arguments, Option
 from streamscore.paths import as_spark_takes, is_local, local_path
-from streamscore.registry import RAW, Trained
+from streamscore.registry import Trained
 from streamscore.schema import FEATURES, LABEL
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ RAW_TEST_SET = "test_set_raw.parquet"
 """The same rows with Criteo's columns in the place of the vector."""
 COLUMNS = [*criteo.INTEGERS, *criteo.CATEGORIES]
 METRICS = "metrics.json"
+RAW = "_raw"
+"""What a model's name ends in when its feature stages are inside of it; valid in every registry."""
 GOLDEN_ROWS = 8
 """How many rows each model's manifest holds."""
 
@@ -125,23 +127,23 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
         figures["best_possible"] = best._asdict()
     raw = train.select(*COLUMNS).limit(1)
     example = held_out.select(FEATURES).limit(1)
+    golden = [row[FEATURES] for row in held_out.select(FEATURES).limit(GOLDEN_ROWS).collect()]
+    # A manifest goes wherever its model does, and rows of Criteo's must not.
+    made_up = synthetic.examples(GOLDEN_ROWS, settings.seed)
     trained = {"features": Trained(pipeline, raw, FEATURES)}
+    names = config.mlflow.registered_names.model_dump()
     for name, classifier in _classifiers(config).items():
         with step(f"Training {name} on {figures['train_rows']:,} rows"):
-            trained[name] = Trained(_fit(classifier, vectors), example, "prediction")
-            figures[name] = _evaluate(trained[name].pipeline, held_out)
+            fitted = _fit(classifier, vectors)
+            metrics = figures[name] = _evaluate(fitted, held_out)
             if "best_possible" in figures:
-                figures[name]["auc_of_best"] = figures[name]["auc"] / best.auc
-    golden: dict[str, list[Any]] = {
-        name: [row[FEATURES] for row in held_out.select(FEATURES).limit(GOLDEN_ROWS).collect()] for name in trained
-    }
-    if settings.raw_models:
-        # A manifest goes wherever its model does, and rows of Criteo's must not.
-        made_up = synthetic.examples(GOLDEN_ROWS, settings.seed)
-        for name in _classifiers(config):
-            joined = f"{name}{RAW}"
-            trained[joined] = Trained(_joined(pipeline, trained[name].pipeline), raw, "prediction")
-            golden[joined], figures[joined] = made_up, figures[name]
+                metrics["auc_of_best"] = metrics["auc"] / best.auc
+            trained[name] = Trained(fitted, example, "prediction", names[name], golden, metrics)
+        if settings.raw_models:
+            figures[f"{name}{RAW}"] = metrics
+            trained[f"{name}{RAW}"] = Trained(
+                _joined(pipeline, fitted), raw, "prediction", f"{names[name]}{RAW}", made_up, metrics, criteo.FIELDS
+            )
     vectors.unpersist()
     held_out.unpersist()
     with step("Registering the models"):
@@ -153,9 +155,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
             dict(_flat(figures)),
             origin,
             trained,
-            lambda name, folder: models.sign(
-                spark, folder, golden[name], figures[name], origin, criteo.FIELDS if name.endswith(RAW) else ()
-            ),
+            lambda model, folder: models.sign(spark, folder, model.golden, model.metrics, origin, model.fields),
         )
     figures["registered"] = {model.name: model.version for model in registered}
     figures["fingerprint"] = fingerprint(config)

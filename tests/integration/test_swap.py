@@ -40,13 +40,14 @@ def register(spark, own):
         data = spark.createDataFrame(rows, ["label", "features"])
         model = Pipeline(stages=[LogisticRegression(maxIter=3)]).fit(data)
         golden = [row["features"] for row in data.limit(3).collect()]
+        names = config.mlflow.registered_names.model_dump()
         return registry.log_training(
             config,
             {"seed": seed},
             {},
             {},
-            {name: Trained(model, data.select("features").limit(1), "prediction")},
-            lambda _name, folder: models.sign(spark, folder, golden, {}, {}),
+            {name: Trained(model, data.select("features").limit(1), "prediction", names[name])},
+            lambda _model, folder: models.sign(spark, folder, golden, {}, {}),
         )[0]
 
     return train

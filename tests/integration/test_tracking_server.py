@@ -45,7 +45,7 @@ def answers(address):
 
 def test_model_goes_to_the_server_and_comes_back_through_the_gate(spark, own, small_models, tracking_server):
     """Logged, signed, registered and promoted there; resolved and loaded from there."""
-    config = own(f"mlflow.tracking_uri={tracking_server}", "mlflow.registered_names.lr=served-lr")
+    config = own(f"mlflow.tracking_uri={tracking_server}")
     pipeline = PipelineModel.load(small_models["lr"])
     generator = random.Random(5)
     vectors = [oracle.vector(generator) for _ in range(3)]
@@ -55,8 +55,8 @@ def test_model_goes_to_the_server_and_comes_back_through_the_gate(spark, own, sm
         {},
         {"auc": 0.7},
         {"data_sha256": "made up"},
-        {"lr": Trained(pipeline, example, "prediction")},
-        lambda _name, folder: models.sign(spark, folder, vectors, {"auc": 0.7}, {}),
+        {"lr": Trained(pipeline, example, "prediction", "served-lr", vectors, {"auc": 0.7})},
+        lambda model, folder: models.sign(spark, folder, model.golden, model.metrics, {}),
     )
     served = models.load_one(spark, config, Model(name="lr", uri="models:/served-lr@champion"))
 
