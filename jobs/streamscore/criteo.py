@@ -14,11 +14,11 @@ from pyspark.sql import functions as F
 
 from streamscore.config.fields import Field
 from streamscore.errors import InputError
+from streamscore.schema import LABEL
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, Row, SparkSession
 
-LABEL: Final = "label"
 INTEGERS: Final = tuple(f"I{number}" for number in range(1, 14))
 CATEGORIES: Final = tuple(f"C{number}" for number in range(1, 27))
 FIELDS: Final = (*(Field(name, "INT") for name in INTEGERS), *(Field(name, "STRING") for name in CATEGORIES))

@@ -24,7 +24,18 @@ from pyspark.sql.types import (
 )
 
 from streamscore import __version__
-from streamscore.schema import DETAIL, DOCUMENT_ID, FEATURES, LABEL, OUTCOME_FIELDS, REASON
+from streamscore.schema import (
+    DETAIL,
+    DOCUMENT_ID,
+    EVENT_ID_HEADER,
+    FEATURES,
+    LABEL,
+    NOT_KEPT,
+    OUTCOME_FIELDS,
+    REASON,
+    REJECTED_HEADERS,
+    TIME,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -78,9 +89,6 @@ MAX_KEY_BYTES: Final = 65_536
 
 MAX_HEADERS_BYTES: Final = 4_096
 """More than the headers of ours on a bad message's record, and what Kafka adds to any record, ever take."""
-
-NOT_KEPT: Final = "; its content is not kept here, for this topic does not take a record of that size"
-"""End of the detail of a bad message of which only headers of ours are kept."""
 
 _ORIGIN: Final = ("topic", "partition", "offset")
 _IDENTITY: Final = ["event_id", "model", "model_version"]
@@ -240,17 +248,18 @@ def _fits(max_bytes: int) -> str:
 def _rejected_headers(max_bytes: int) -> str:
     """Return SQL for the headers of a bad message's record."""
     fits = _fits(max_bytes)
-    added = {
-        "__connect.errors.topic": "topic",
-        "__connect.errors.partition": "string(`partition`)",
-        "__connect.errors.offset": "string(`offset`)",
-        "__connect.errors.stage": "'DECODE'",
-        "__connect.errors.exception.message": f"concat({DETAIL}, if({fits}, '', {_literal(NOT_KEPT)}))",
-        "reason": REASON,
-        "event-id": "event_id",
-        "app-version": _literal(__version__),
-    }
-    headers = ", ".join(f"struct('{name}' AS key, binary({value}) AS value)" for name, value in added.items())
+    values = (
+        "topic",
+        "string(`partition`)",
+        "string(`offset`)",
+        "'DECODE'",
+        f"concat({DETAIL}, if({fits}, '', {_literal(NOT_KEPT)}))",
+        REASON,
+        "event_id",
+        _literal(__version__),
+    )
+    added = zip(REJECTED_HEADERS, values, strict=True)
+    headers = ", ".join(f"struct('{name}' AS key, binary({value}) AS value)" for name, value in added)
     own = f"coalesce(if({fits}, headers, null), cast(array() AS array<struct<key:string,value:binary>>))"
     return f"concat({own}, array({headers}))"
 
@@ -281,7 +290,7 @@ def documents(outcomes: DataFrame) -> DataFrame:
     """
     return outcomes.selectExpr(
         f"concat_ws('-', event_id, model, model_version) AS {DOCUMENT_ID}",
-        "event_time AS `@timestamp`",
+        f"event_time AS `{TIME}`",
         "event_id",
         "string(key) AS key",
         *("model", "model_version", "prediction"),
@@ -309,7 +318,7 @@ def rows_without(rows: DataFrame, there: DataFrame) -> DataFrame:
 def rejected_documents(judged: DataFrame) -> DataFrame:
     """Return the bad messages as documents: which and why; ``document_id`` is not a field of theirs."""
     return judged.filter(f"{REASON} IS NOT NULL").selectExpr(
-        f"event_id AS {DOCUMENT_ID}", "event_time AS `@timestamp`", "event_id", REASON, DETAIL
+        f"event_id AS {DOCUMENT_ID}", f"event_time AS `{TIME}`", "event_id", REASON, DETAIL
     )
 
 
@@ -330,8 +339,8 @@ def _identity(rejected: str) -> Column:
     """Return what tells a record from all others of its topic, whatever else it says of the same outcome."""
     value = F.from_json(F.col("value").cast("string"), ", ".join(f"{name} string" for name in _IDENTITY))
     # The last header of that name is ours: what came with the message stands before it.
-    header = F.element_at(F.filter("headers", lambda header: header["key"] == "event-id"), -1)["value"].cast("string")
-    return F.when(F.col("topic") == rejected, header).otherwise(F.to_json(value))
+    ids = F.filter("headers", lambda header: header["key"] == EVENT_ID_HEADER)
+    return F.when(F.col("topic") == rejected, F.element_at(ids, -1)["value"].cast("string")).otherwise(F.to_json(value))
 
 
 def _labels(models: Sequence[ServedModel]) -> range:

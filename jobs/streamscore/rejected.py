@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, cast
 from streamscore import topics
 from streamscore.config import Kafka
 from streamscore.errors import InputError
-from streamscore.messages import NOT_KEPT
 from streamscore.outbox import Outbox
+from streamscore.schema import DETAIL_HEADER, EVENT_ID_HEADER, NOT_KEPT, REASON_HEADER, REJECTED_HEADERS
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -18,18 +18,7 @@ if TYPE_CHECKING:
 REPLAY_OF: Final = "replay-of"
 """Header of a message that was sent again: the event id under which it was rejected."""
 
-_OURS: Final = frozenset(
-    {
-        "__connect.errors.topic",
-        "__connect.errors.partition",
-        "__connect.errors.offset",
-        "__connect.errors.stage",
-        "__connect.errors.exception.message",
-        "reason",
-        "event-id",
-        "app-version",
-    }
-)
+_OURS: Final = frozenset(REJECTED_HEADERS)
 
 Header = tuple[str, bytes | None]
 
@@ -73,9 +62,9 @@ def read(kafka: Kafka) -> Iterator[Rejected]:
             message.value(),
             headers,
             message.timestamp()[1],
-            ours["event-id"],
-            ours["reason"],
-            ours["__connect.errors.exception.message"],
+            ours[EVENT_ID_HEADER],
+            ours[REASON_HEADER],
+            ours[DETAIL_HEADER],
         )
 
 

@@ -8,6 +8,8 @@ LABEL: Final = "label"
 FEATURES: Final = "features"
 REASON: Final = "reason"
 DETAIL: Final = "detail"
+TIME: Final = "@timestamp"
+"""Field of every document."""
 
 OUTCOME_FIELDS: Final = (
     "event_id",
@@ -32,7 +34,7 @@ DOCUMENT_ID: Final = "document_id"
 """Column that becomes a document's ``_id``: event, model and model version, so that a replay overwrites itself."""
 
 OUTCOME_PROPERTIES: Final[dict[str, Any]] = {
-    "@timestamp": {"type": "date"},
+    TIME: {"type": "date"},
     "event_id": {"type": "keyword"},
     "key": {"type": "keyword", "ignore_above": 8191},
     "model": {"type": "keyword"},
@@ -45,7 +47,7 @@ OUTCOME_PROPERTIES: Final[dict[str, Any]] = {
 """Mapping of the index of outcomes; ``@timestamp`` is the event's time."""
 
 REJECTED_PROPERTIES: Final[dict[str, Any]] = {
-    "@timestamp": {"type": "date"},
+    TIME: {"type": "date"},
     "event_id": {"type": "keyword"},
     "reason": {"type": "keyword"},
     "detail": {"type": "keyword", "ignore_above": 1024},
@@ -53,7 +55,7 @@ REJECTED_PROPERTIES: Final[dict[str, Any]] = {
 """Mapping of the index of rejected messages: which and why; the messages themselves stay in the rejected topic."""
 
 STATUS_PROPERTIES: Final[dict[str, Any]] = {
-    "@timestamp": {"type": "date"},
+    TIME: {"type": "date"},
     "query": {"type": "keyword"},
     "batch": {"type": "long"},
     "events": {"type": "long"},
@@ -80,3 +82,21 @@ REASONS: Final = (
     "not_finite",
 )
 """Why a message is rejected: a closed list that consumers may route on."""
+
+DETAIL_HEADER: Final = "__connect.errors.exception.message"
+REASON_HEADER: Final = "reason"
+EVENT_ID_HEADER: Final = "event-id"
+REJECTED_HEADERS: Final = (
+    "__connect.errors.topic",
+    "__connect.errors.partition",
+    "__connect.errors.offset",
+    "__connect.errors.stage",
+    DETAIL_HEADER,
+    REASON_HEADER,
+    EVENT_ID_HEADER,
+    "app-version",
+)
+"""Headers that a record of the rejected topic has behind the message's own, in order."""
+
+NOT_KEPT: Final = "; its content is not kept here, for this topic does not take a record of that size"
+"""End of the detail of a bad message of which only these headers are kept."""

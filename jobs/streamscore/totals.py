@@ -13,6 +13,7 @@ from rich.table import Table
 
 from streamscore.config import Stream
 from streamscore.errors import RejectedShareError
+from streamscore.schema import TIME
 
 if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
@@ -71,7 +72,7 @@ class Totals:
         self.batch_ms = progress["durationMs"]["triggerExecution"]
         self._recent = [*self._recent[-20:], (time.monotonic(), self.events)]
         return {
-            "@timestamp": progress["timestamp"],
+            TIME: progress["timestamp"],
             "query": progress["id"],
             "batch": progress["batchId"],
             "events": observed["events"],

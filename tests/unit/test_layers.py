@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -91,6 +93,15 @@ def test_only_the_doors_reach_into_the_jvm(root, word):
     }
 
     assert found <= JVM_DOORS
+
+
+def test_rejected_messages_are_looked_at_without_spark():
+    """Kafka's client does it, and to import Spark takes a second or more."""
+    code = "import sys, streamscore.cli.rejected, streamscore.rejected; print(sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert "'streamscore.rejected'" in loaded
+    assert "'pyspark'" not in loaded
 
 
 def test_no_python_function_runs_per_row(root):

@@ -19,7 +19,7 @@ from pyspark.sql.types import (
 )
 
 from streamscore import decoder, messages
-from streamscore.schema import OUTCOME_FIELDS, OUTCOME_PROPERTIES, REJECTED_PROPERTIES
+from streamscore.schema import NOT_KEPT, OUTCOME_FIELDS, OUTCOME_PROPERTIES, REJECTED_PROPERTIES
 from streamscore.scoring import ServedModel
 
 LR = ServedModel("lr", "3", None, 2)
@@ -224,7 +224,7 @@ def test_of_a_message_that_the_topic_does_not_take_there_are_headers_of_ours(jud
     assert (bytes(kept["key"]), bytes(kept["value"]), len(kept["headers"])) == (b"k", b"v", 9)
     assert (left_out["key"], left_out["value"], len(left_out["headers"])) == (None, None, 8)
     told = {header["key"]: bytes(header["value"]).decode() for header in left_out["headers"]}
-    assert told["__connect.errors.exception.message"].endswith(messages.NOT_KEPT)
+    assert told["__connect.errors.exception.message"].endswith(NOT_KEPT)
     assert told["event-id"] == "ml-0-7"
 
 

@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 from streamscore.config import Elasticsearch
 from streamscore.dashboard.figures import Batch, Bucket, Stream, Tally, Throughput, Version
 from streamscore.dashboard.windows import Extent, Window
+from streamscore.schema import TIME
 
-TIME: Final = "@timestamp"
 LAST_BATCHES: Final = 20
 """Batches whose events per second are averaged, as on a terminal."""
 _ALL: Final = 1_000

@@ -11,8 +11,9 @@ from itertools import accumulate, pairwise
 from typing import Any, Final
 
 from streamscore.config import Elasticsearch
-from streamscore.dashboard.queries import TIME, Search
+from streamscore.dashboard.queries import Search
 from streamscore.dashboard.windows import Window
+from streamscore.schema import TIME
 
 BINS: Final = 500
 """Bins with equally many events each, whatever the scores are: of equal width, those of a rare class share a few."""

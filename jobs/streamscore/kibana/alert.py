@@ -7,7 +7,7 @@ import uuid
 from typing import Any, Final
 
 from streamscore.config import Config
-from streamscore.kibana.panels import TIME
+from streamscore.schema import TIME
 
 NAME: Final = "streamscore: a model is worse than guessing"
 

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from streamscore.config import Config
 from streamscore.kibana import panels
-from streamscore.kibana.panels import OUTCOMES, TIME, Grid, Group, Layer, Metric, Panel
+from streamscore.kibana.panels import OUTCOMES, Grid, Group, Layer, Metric, Panel
+from streamscore.schema import TIME
 
 OLDEST: Final = (9, 5)
 """The first Kibana whose Dashboards API is stable and takes an id of our choice."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamscore.kibana.panels import OUTCOMES, TIME, Group, Layer, Metric, Panel
+from streamscore.kibana.panels import OUTCOMES, Group, Layer, Metric, Panel
+from streamscore.schema import TIME
 
 TERMS = 20
 """Most values of a field that a chart shows: models, labels, reasons."""

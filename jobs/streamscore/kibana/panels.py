@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from streamscore.config import Config
+from streamscore.schema import TIME
 
-TIME: Final = "@timestamp"
 TITLE: Final = "streamscore: how good are the models right now?"
 DESCRIPTION: Final = "Predictions of Spark ML models on a Kafka topic, compared with the labels that came along."
 FROM: Final = "now-15m"

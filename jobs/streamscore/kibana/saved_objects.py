@@ -9,6 +9,7 @@ from typing import Any, Final
 from streamscore.config import Config
 from streamscore.kibana import lens, panels
 from streamscore.kibana.panels import Grid, Panel
+from streamscore.schema import TIME
 
 OLDEST: Final = (8, 9)
 """Kibana imports objects of its own and of older versions, never of newer ones; the Lens objects are of 8.9."""
@@ -41,7 +42,7 @@ def data_views(config: Config, prefix: str) -> list[dict[str, Any]]:
             {
                 "title": index,
                 "name": index,
-                "timeFieldName": panels.TIME,
+                "timeFieldName": TIME,
                 "fields": "[]",
                 "fieldFormatMap": "{}",
                 "runtimeFieldMap": "{}",
