@@ -196,7 +196,7 @@ def _python_decoder() -> Any:
         features = Vectors.sparse(vector["size"], vector["indices"], vector["values"])
         return event["label"], features, None, None
 
-    return F.udf(read, messages.DECODED)
+    return F.udf(read, messages.decoded_type())
 
 
 def _unchecked(events: DataFrame) -> DataFrame:
@@ -215,7 +215,7 @@ def _wanted() -> StructType:
     """Return the type of what a message holds."""
     from pyspark.sql.types import StructType
 
-    return StructType([field for field in messages.DECODED if field.name in {"label", "features"}])
+    return StructType([field for field in messages.decoded_type() if field.name in {"label", "features"}])
 
 
 def _with_origin(events: DataFrame, decoded: Any) -> DataFrame:
@@ -268,16 +268,7 @@ def in_memory(config: Config, kind: str, seconds: float, pids: dict[str, int]) -
 
 
 def _register(config: Config) -> None:
-    decoder.register(
-        _spark(),
-        messages.DECODER,
-        messages.DECODED,
-        label=config.message.label_field,
-        features=config.message.features_field,
-        form=config.message.vector_form,
-        size=_models(config)[0].size,
-        max_bytes=config.message.max_bytes,
-    )
+    decoder.register(_spark(), messages.DECODER, config.message, _models(config)[0].size)
 
 
 def _scored(decoded: DataFrame, config: Config) -> DataFrame:

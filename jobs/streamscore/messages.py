@@ -72,9 +72,6 @@ def decoded_type(fields: Sequence[Field] = ()) -> StructType:
     )
 
 
-DECODED: Final = decoded_type()
-"""What the decoder makes of a message with a vector."""
-
 DECODER: Final = "streamscore_decode"
 """Name under which the decoder is registered in SQL."""
 

@@ -11,7 +11,6 @@ from rich.live import Live
 
 from streamscore import decoder, faults, index, messages, scoring, session, sources
 from streamscore.config import Config
-from streamscore.config.fields import ddl
 from streamscore.console import log, terminal
 from streamscore.errors import StreamError, root_cause, told_in_one_line
 from streamscore.paths import as_spark_takes
@@ -123,17 +122,7 @@ class Stream:
 
 def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedModel]) -> DataFrame:
     """Return the stream of judged rows: decoded, scored by every model, compared with the label, counted."""
-    decoder.register(
-        spark,
-        messages.DECODER,
-        messages.decoded_type(config.message.columns),
-        label=config.message.label_field,
-        features=config.message.features_field,
-        form=config.message.vector_form,
-        size=served[0].size,
-        max_bytes=config.message.max_bytes,
-        fields=ddl(config.message.columns) if config.message.columns else None,
-    )
+    decoder.register(spark, messages.DECODER, config.message, served[0].size)
     decoder.register_text(spark, messages.JSON_TEXT)
     decoded = messages.decode(sources.events(spark, config))
     judged = messages.judge(scoring.apply(decoded, served), served)

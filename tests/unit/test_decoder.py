@@ -10,8 +10,9 @@ import pytest
 from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructField, StructType
+from shapes import shape
 
-from streamscore import decoder, messages
+from streamscore import decoder
 from streamscore.schema import REASONS
 
 SIZE = 6
@@ -165,9 +166,7 @@ def as_bytes(value):
 
 def register(spark, name="decode_test", form="spark", max_bytes=1000):
     """Register a decoder for vectors of six features."""
-    decoder.register(
-        spark, name, messages.DECODED, label="label", features="features", form=form, size=SIZE, max_bytes=max_bytes
-    )
+    decoder.register(spark, name, shape(form, max_bytes), SIZE)
     return name
 
 
@@ -282,9 +281,7 @@ def test_number_of_a_thousand_digits_is_judged(spark):
 def test_long_vectors_grow_the_buffers(spark):
     """More values than the first buffer holds."""
     name = "decode_long"
-    decoder.register(
-        spark, name, messages.DECODED, label="label", features="features", form="spark", size=500, max_bytes=100_000
-    )
+    decoder.register(spark, name, shape(max_bytes=100_000), 500)
     vector = Vectors.sparse(500, list(range(0, 500, 2)), [i / 7 for i in range(250)])
     text = json.dumps(
         {"features": {"type": 0, "size": 500, "indices": vector.indices.tolist(), "values": vector.values.tolist()}}

@@ -7,8 +7,9 @@ import struct
 import pytest
 import reference
 from pyspark.sql import functions as F
+from shapes import shape
 
-from streamscore import decoder, messages
+from streamscore import decoder
 
 SIZE = 6
 
@@ -18,10 +19,7 @@ def both_ways(spark):
     """Return a function that decodes messages by the short cut, if it takes them, and by the strict way."""
 
     def decode(values):
-        decoder.register(
-            spark, "decode_plain", messages.DECODED, label="label", features="features", form="spark", size=SIZE,
-            max_bytes=2000,
-        )  # fmt: skip
+        decoder.register(spark, "decode_plain", shape(max_bytes=2000), SIZE)
         rows = spark.createDataFrame([(i, b, b" " + b) for i, b in enumerate(values)], "i int, a binary, b binary")
         return [
             (seen(row["a"]), seen(row["b"]))

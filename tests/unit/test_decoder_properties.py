@@ -7,8 +7,9 @@ import reference
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
+from shapes import shape
 
-from streamscore import decoder, messages
+from streamscore import decoder
 
 SIZE, MAX_BYTES = 6, 2000
 SAME_STAGE = [{"not_json", "duplicate_name"}, {"bad_label", "bad_features"}]
@@ -17,10 +18,7 @@ SAME_STAGE = [{"not_json", "duplicate_name"}, {"bad_label", "bad_features"}]
 
 def verdicts(spark, values):
     """Return the decoder's verdicts on messages of six features."""
-    decoder.register(
-        spark, "decode_property", messages.DECODED, label="label", features="features", form="spark", size=SIZE,
-        max_bytes=MAX_BYTES,
-    )  # fmt: skip
+    decoder.register(spark, "decode_property", shape(max_bytes=MAX_BYTES), SIZE)
     rows = spark.createDataFrame(list(enumerate(values)), "i int, value binary")
     decoded = rows.select("i", F.expr("decode_property(value)").alias("d")).orderBy("i").collect()
     return [

@@ -17,6 +17,7 @@ from pyspark.sql.types import (
     StructType,
     TimestampType,
 )
+from shapes import shape
 
 from streamscore import decoder, messages
 from streamscore.schema import NOT_KEPT, OUTCOME_FIELDS, OUTCOME_PROPERTIES, REJECTED_PROPERTIES
@@ -300,18 +301,7 @@ def test_labels_without_number_are_not_counted_one_by_one(judged):
 
 def test_decode_keeps_the_message_of_a_bad_event_only(spark):
     """A good message's bytes do not travel to the sinks."""
-    from streamscore import decoder
-
-    decoder.register(
-        spark,
-        messages.DECODER,
-        messages.DECODED,
-        label="label",
-        features="features",
-        form="dense",
-        size=2,
-        max_bytes=99,
-    )
+    decoder.register(spark, messages.DECODER, shape("dense", max_bytes=99), 2)
     schema = StructType(
         [
             *JUDGED.fields[6:9],

@@ -2,8 +2,9 @@
 
 import pytest
 from pyspark.sql import functions as F
+from shapes import shape
 
-from streamscore import decoder, messages
+from streamscore import decoder
 from streamscore.config.fields import ddl, parse
 from streamscore.schema import REASONS
 
@@ -61,10 +62,7 @@ REJECTED = {
 @pytest.fixture(scope="module")
 def decoded(spark):
     """All cases, decoded in one job: the rows by name."""
-    decoder.register(
-        spark, "decode_raw", messages.decoded_type(FIELDS), label="label", features="features", form="spark", size=1,
-        max_bytes=500, fields=ddl(FIELDS),
-    )  # fmt: skip
+    decoder.register(spark, "decode_raw", shape(max_bytes=500, fields=ddl(FIELDS)), 1)
     values = {name: value and value.encode() for name, (value, *_) in {**ACCEPTED, **REJECTED}.items()}
     rows = spark.createDataFrame(list(values.items()), "name string, value binary")
     return {row["name"]: row["d"] for row in rows.select("name", F.expr("decode_raw(value)").alias("d")).collect()}

@@ -10,12 +10,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streamscore.config.fields import ddl
 from streamscore.errors import SetupError
 from streamscore.installation import spark_home
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-    from pyspark.sql.types import DataType, StructType
+    from pyspark.sql.types import DataType
+
+    from streamscore.config import Message
 
 SOURCES = ("PlainReader.java", "RawColumns.java", "MessageDecoder.java", "JsonText.java")
 """In the order of their compilation: each after those that it uses."""
@@ -69,37 +72,24 @@ def compile_jar(jar: Path, java: Path) -> None:
     _write_jar(jar, classes)
 
 
-def register(
-    spark: SparkSession,
-    name: str,
-    columns: StructType,
-    *,
-    label: str,
-    features: str,
-    form: str,
-    size: int,
-    max_bytes: int,
-    fields: str | None = None,
-) -> None:
-    """Make the decoder callable in SQL under a name: message bytes in, a struct of ``columns`` out.
+def register(spark: SparkSession, name: str, message: Message, size: int) -> None:
+    """Make the decoder callable in SQL under a name: message bytes in, ``messages.decoded_type`` out.
 
     Args:
         spark: a classic session (not Spark Connect) that was started with the decoder's jar.
         name: name of the SQL function.
-        columns: type of the result: label, features, reason, detail.
-        label: field of the message that holds the label.
-        features: field of the message that holds the vector.
-        form: how the vector is written: ``spark``, ``triple`` or ``dense``.
-        size: number of features that a vector must have.
-        max_bytes: longest message that is parsed.
-        fields: fields of the message that are raw columns in the place of a vector, as in ``I1 INT,C1 STRING``; then
-            ``features``, ``form`` and ``size`` mean nothing.
+        message: the shape of a message.
+        size: number of features that a vector must have; of raw columns it says nothing.
 
     Raises:
         SetupError: the session lacks the jar.
     """
-    arguments = (label, features, form, size, max_bytes) if fields is None else (label, fields, max_bytes)
-    _register(spark, name, columns, "MessageDecoder", *arguments)
+    from streamscore.messages import decoded_type
+
+    columns = message.columns
+    shape = (ddl(columns),) if columns else (message.features_field, message.vector_form, size)
+    decoded = decoded_type(columns)
+    _register(spark, name, decoded, "MessageDecoder", message.label_field, *shape, message.max_bytes)
 
 
 def register_text(spark: SparkSession, name: str) -> None:
