@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -80,10 +80,8 @@ def check_footer(settings: Seed, fields: Sequence[Field] = ()) -> None:
         raise InputError(f"{source}: not parquet ({str(error).splitlines()[0]})") from None
     if not found.files:
         raise InputError(f"{source}: no parquet file in this folder")
-    if fields:
-        _require_raw({field.name: str(field.type) for field in found.schema}, settings, fields)
-    else:
-        _require_columns({field.name: _arrow_kind(field.type) for field in found.schema}, settings)
+    kind = str if fields else _arrow_kind
+    _require_columns({field.name: kind(field.type) for field in found.schema}, settings, fields)
     if count == 0:
         raise InputError(f"{source}: has the columns {', '.join(found.schema.names)}, but no rows")
 
@@ -102,10 +100,9 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
     from pyspark.sql import functions as F
 
     found = sources.data_set(spark, settings.source)
-    if fields:
-        _require_raw({field.name: field.dataType.simpleString() for field in found.schema}, settings, fields)
-    else:
-        _require_columns({field.name: _spark_kind(field.dataType) for field in found.schema}, settings)
+    types = {field.name: field.dataType for field in found.schema}
+    kinds = {name: kind.simpleString() if fields else _spark_kind(kind) for name, kind in types.items()}
+    _require_columns(kinds, settings, fields)
     label = F.lit(None) if settings.label_column is None else F.col(f"`{settings.label_column}`")
     if fields:
         features = F.struct(*(F.col(field.name).cast(field.type.lower()).alias(field.name) for field in fields))
@@ -237,33 +234,26 @@ def _message(label: Column, features: Column, config: Config) -> Column:
     return F.concat(F.lit("{"), fields, F.lit("}"))
 
 
-def _require_columns(kinds: Mapping[str, str], settings: Seed) -> None:
-    """Compare a data set's columns with those that are needed."""
-    wanted: dict[str, tuple[str, ...]] = {settings.features_column: ("vector", "text")}
+def _require_columns(kinds: Mapping[str, str], settings: Seed, fields: Sequence[Field]) -> None:
+    """Compare a data set's columns, told by kind or, if raw columns are needed, by type, with those that are needed."""
+    wanted: list[tuple[str, Collection[str]]]
+    if fields:
+        wanted = [(field.name, _RAW_TYPES[field.type]) for field in fields]
+        label: Collection[str] = _RAW_TYPES["DOUBLE"] | {"bigint", "int64"}
+        way_out = "message.fields says which are needed, --label-column which is the label"
+    else:
+        wanted = [(settings.features_column, ("vector", "text"))]
+        label = ("number",)
+        way_out = "Name others with --label-column and --features-column"
     if settings.label_column is not None:
-        wanted[settings.label_column] = ("number",)
-    for name, allowed in wanted.items():
+        wanted.append((settings.label_column, label))
+    for name, allowed in wanted:
         if kinds.get(name) not in allowed:
             found = ", ".join(f"{column} ({kind})" for column, kind in kinds.items()) or "none"
             problem = "no column" if name not in kinds else f"the wrong type, {kinds[name]}, for"
+            needed = f"one of {', '.join(sorted(allowed))}" if fields else f"a {' or a '.join(allowed)}"
             raise InputError(
-                f"{settings.source}: {problem} {name!r}, which must be a {' or a '.join(allowed)}. "
-                f"The columns found: {found}. Name others with --label-column and --features-column"
-            )
-
-
-def _require_raw(types: Mapping[str, str], settings: Seed, fields: Sequence[Field]) -> None:
-    """Compare a data set's columns with the raw columns that are needed, and with the label."""
-    label = (
-        [] if settings.label_column is None else [(settings.label_column, _RAW_TYPES["DOUBLE"] | {"bigint", "int64"})]
-    )
-    for name, allowed in [*label, *((field.name, _RAW_TYPES[field.type]) for field in fields)]:
-        if types.get(name) not in allowed:
-            problem = "no column" if name not in types else f"the wrong type, {types[name]}, for"
-            found = ", ".join(f"{column} ({kind})" for column, kind in types.items())
-            raise InputError(
-                f"{settings.source}: {problem} {name!r}, which must be one of {', '.join(sorted(allowed))}. "
-                f"The columns found: {found}. message.fields says which are needed, --label-column which is the label"
+                f"{settings.source}: {problem} {name!r}, which must be {needed}. The columns found: {found}. {way_out}"
             )
 
 
