@@ -6,10 +6,12 @@ from bisect import bisect_left, bisect_right
 import pytest
 
 from streamscore.config import load
-from streamscore.dashboard.scores import BINS, Bin, Group, Span, bins, curves, read_spans
+from streamscore.dashboard.scores import BINS, Bin, Group, Span, bins, curves, read_spans, spans
 from streamscore.dashboard.windows import Window
 
 PROBABILITY = Span("lr", 0.0, 1.0)
+SETTINGS = load("local").elasticsearch
+EVERYTHING = Window(0, 60_000, whole=True)
 
 
 def test_scores_that_separate_the_classes_have_all_the_area():
@@ -87,5 +89,12 @@ def test_bins_have_equally_many_events_and_leave_none_out():
     )  # fmt: skip
 
     assert span == Span("lr", 0.1, 0.9, (0.2, 0.7))
-    asked = bins(load("local").elasticsearch, Window(0, 60_000, whole=True), span).body["aggs"]["scores"]["range"]
+    asked = bins(SETTINGS, EVERYTHING, span).body["aggs"]["scores"]["range"]
     assert asked == {"field": "score", "ranges": [{"to": 0.2}, {"from": 0.2, "to": 0.7}, {"from": 0.7}]}
+
+
+@pytest.mark.parametrize("search", [spans(SETTINGS, EVERYTHING), bins(SETTINGS, EVERYTHING, PROBABILITY)])
+def test_no_request_fetches_documents_or_counts_all_of_them(search):
+    """The aggregations say what is to be known."""
+    assert search.body["size"] == 0
+    assert search.body["track_total_hits"] is False

@@ -35,19 +35,19 @@ class Search(NamedTuple):
 
 def extent(settings: Elasticsearch) -> Search:
     """Ask for the times of the first and the last message; with no filter the server reads them off its index."""
-    return _search(f"{settings.index},{settings.rejected_index}", _ENDS)
+    return aggregate(f"{settings.index},{settings.rejected_index}", _ENDS)
 
 
 def read_extent(answer: Mapping[str, Any]) -> Extent | None:
     """Return the times of the first and the last message, or batch; None if there is none."""
-    found = _aggregations(answer)
+    found = aggregations_of(answer)
     first, last = (found.get(name, {}).get("value") for name in ("first", "last"))
     return None if first is None or last is None else Extent(int(first), int(last))
 
 
 def stream(settings: Elasticsearch) -> Search:
     """Ask when the first and the last batch were, what the job says of the last ones, and if the events are made up."""
-    return _search(
+    return aggregate(
         settings.status_index,
         {
             **_ENDS,
@@ -59,7 +59,7 @@ def stream(settings: Elasticsearch) -> Search:
 
 def read_stream(answer: Mapping[str, Any]) -> Stream:
     """Return what the job says about how it runs."""
-    found = _aggregations(answer)
+    found = aggregations_of(answer)
     hits = found.get("latest", {}).get("hits", {}).get("hits", [])
     if not hits:
         return Stream((), synthetic=False)
@@ -74,12 +74,12 @@ def read_stream(answer: Mapping[str, Any]) -> Stream:
 
 def counts(settings: Elasticsearch, window: Window) -> Search:
     """Ask how many documents each bucket holds: the server answers from its index of times, however many there are."""
-    return _search(settings.index, {"buckets": _over_time(window)}, _since(window))
+    return aggregate(settings.index, {"buckets": _over_time(window)}, since(window))
 
 
 def read_counts(answer: Mapping[str, Any]) -> dict[int, int]:
     """Return the number of documents of each bucket that is not empty, by its start."""
-    return {int(bucket["key"]): bucket["doc_count"] for bucket in _buckets(_aggregations(answer), "buckets")}
+    return {int(bucket["key"]): bucket["doc_count"] for bucket in buckets_of(aggregations_of(answer), "buckets")}
 
 
 def tallies(settings: Elasticsearch, window: Window, starts: Sequence[int]) -> Search:
@@ -87,14 +87,14 @@ def tallies(settings: Elasticsearch, window: Window, starts: Sequence[int]) -> S
 
     This is the one request that reads every document, so it is made only for buckets whose number of documents changed.
     """
-    predictions = _terms("prediction")
-    labels = _terms("label", predictions=predictions)
-    versions = _terms("model_version", labels=labels)
+    predictions = terms("prediction")
+    labels = terms("label", predictions=predictions)
+    versions = terms("model_version", labels=labels)
     runs = _runs(starts, window.interval)
     ranges = [{"range": {TIME: {"gte": first, "lt": last + window.interval}}} for first, last in runs]
-    return _search(
+    return aggregate(
         settings.index,
-        {"buckets": _over_time(window, models=_terms("model", versions=versions))},
+        {"buckets": _over_time(window, models=terms("model", versions=versions))},
         {"bool": {"filter": [{"bool": {"should": ranges}}]}},
     )
 
@@ -102,11 +102,11 @@ def tallies(settings: Elasticsearch, window: Window, starts: Sequence[int]) -> S
 def read_tallies(answer: Mapping[str, Any]) -> dict[int, Bucket]:
     """Return the outcomes of each bucket that is not empty, by its start."""
     found = {}
-    for bucket in _buckets(_aggregations(answer), "buckets"):
+    for bucket in buckets_of(aggregations_of(answer), "buckets"):
         tallied = [
             Tally(model["key"], version["key"], version["doc_count"], _confusion(version))
-            for model in _buckets(bucket, "models")
-            for version in _buckets(model, "versions")
+            for model in buckets_of(bucket, "models")
+            for version in buckets_of(model, "versions")
         ]
         start = int(bucket["key"])
         found[start] = Bucket(start, bucket["doc_count"], tuple(tallied))
@@ -115,26 +115,26 @@ def read_tallies(answer: Mapping[str, Any]) -> dict[int, Bucket]:
 
 def rejected(settings: Elasticsearch, window: Window) -> Search:
     """Ask how many messages were rejected, by reason."""
-    return _search(settings.rejected_index, {"reasons": _terms("reason")}, _since(window))
+    return aggregate(settings.rejected_index, {"reasons": terms("reason")}, since(window))
 
 
 def read_rejected(answer: Mapping[str, Any]) -> dict[str, int]:
     """Return the number of rejected messages by reason, the commonest first."""
-    return {bucket["key"]: bucket["doc_count"] for bucket in _buckets(_aggregations(answer), "reasons")}
+    return {bucket["key"]: bucket["doc_count"] for bucket in buckets_of(aggregations_of(answer), "reasons")}
 
 
 def batches(settings: Elasticsearch, window: Window) -> Search:
     """Ask for the events of the window's batches over time, and for the model versions that scored them."""
-    versions = _terms("models", **_ENDS)
+    versions = terms("models", **_ENDS)
     over_time = _over_time(window, **_FIRST, events=_sum("events"), busy=_sum("batch_ms"), versions=versions)
-    return _search(settings.status_index, {"batches": over_time}, _since(window))
+    return aggregate(settings.status_index, {"batches": over_time}, since(window))
 
 
 def read_versions(answer: Mapping[str, Any]) -> tuple[Version, ...]:
     """Return the model versions of the batches, by name and then by their first batch; one that came back twice."""
     found = []
-    for bucket in _buckets(_aggregations(answer), "batches"):
-        for served in _buckets(bucket, "versions"):
+    for bucket in buckets_of(aggregations_of(answer), "batches"):
+        for served in buckets_of(bucket, "versions"):
             model, _, version = served["key"].partition(":")
             found.append(Version(model, version, int(served["first"]["value"]), int(served["last"]["value"])))
     versions: list[Version] = []
@@ -149,7 +149,7 @@ def read_versions(answer: Mapping[str, Any]) -> tuple[Version, ...]:
 
 def read_throughput(answer: Mapping[str, Any]) -> tuple[Throughput, ...]:
     """Return the events of the batches that started in each bucket, and how long these took."""
-    found = _buckets(_aggregations(answer), "batches")
+    found = buckets_of(aggregations_of(answer), "batches")
     return tuple(Throughput(*(int(bucket[name]["value"]) for name in ("first", "events", "busy"))) for bucket in found)
 
 
@@ -158,13 +158,33 @@ def moment(at: int) -> datetime:
     return datetime.fromtimestamp(min(at, _LAST_MOMENT) / 1_000, timezone.utc)
 
 
-def _search(indices: str, aggregations: dict[str, Any], query: dict[str, Any] | None = None) -> Search:
+def aggregate(indices: str, aggregations: dict[str, Any], query: dict[str, Any] | None = None) -> Search:
+    """Return a request for aggregations alone: no document, and not how many there are."""
     body = {"size": 0, "track_total_hits": False, "aggs": aggregations}
     return Search(indices, body if query is None else {**body, "query": query})
 
 
-def _since(window: Window) -> dict[str, Any] | None:
+def since(window: Window) -> dict[str, Any] | None:
+    """Return the filter of the window's start, or None for all there is."""
     return None if window.whole else {"range": {TIME: {"gte": window.start}}}
+
+
+def terms(field: str, **aggregations: Any) -> dict[str, Any]:
+    """Return an aggregation by the values of a field, with others within each."""
+    by_value = {"terms": {"field": field, "size": _ALL}}
+    return {**by_value, "aggs": aggregations} if aggregations else by_value
+
+
+def aggregations_of(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an answer's aggregations; an index that does not exist yet answers without any."""
+    found: Mapping[str, Any] = answer.get("aggregations", {})
+    return found
+
+
+def buckets_of(aggregations: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the buckets of an aggregation; none if the index does not exist yet."""
+    found: list[dict[str, Any]] = aggregations.get(name, {}).get("buckets", [])
+    return found
 
 
 def _over_time(window: Window, **aggregations: Any) -> dict[str, Any]:
@@ -178,16 +198,11 @@ def _sum(field: str) -> dict[str, Any]:
     return {"sum": {"field": field}}
 
 
-def _terms(field: str, **aggregations: Any) -> dict[str, Any]:
-    terms = {"terms": {"field": field, "size": _ALL}}
-    return {**terms, "aggs": aggregations} if aggregations else terms
-
-
 def _confusion(version: Mapping[str, Any]) -> dict[tuple[float, float], int]:
     return {
         (label["key"], prediction["key"]): prediction["doc_count"]
-        for label in _buckets(version, "labels")
-        for prediction in _buckets(label, "predictions")
+        for label in buckets_of(version, "labels")
+        for prediction in buckets_of(label, "predictions")
     }
 
 
@@ -200,14 +215,3 @@ def _runs(starts: Sequence[int], interval: int) -> list[tuple[int, int]]:
         else:
             runs.append((start, start))
     return runs
-
-
-def _aggregations(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an answer's aggregations; an index that does not exist yet answers without any."""
-    found: Mapping[str, Any] = answer.get("aggregations", {})
-    return found
-
-
-def _buckets(aggregations: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = aggregations.get(name, {}).get("buckets", [])
-    return found

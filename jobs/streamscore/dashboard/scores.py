@@ -11,16 +11,13 @@ from itertools import accumulate, pairwise
 from typing import Any, Final
 
 from streamscore.config import Elasticsearch
-from streamscore.dashboard.queries import Search
+from streamscore.dashboard.queries import Search, aggregate, aggregations_of, buckets_of, since, terms
 from streamscore.dashboard.windows import Window
-from streamscore.schema import TIME
 
 BINS: Final = 500
 """Bins with equally many events each, whatever the scores are: of equal width, those of a rare class share a few."""
 GROUPS: Final = 10
 """Groups of the calibration curve, of equal width."""
-_MODELS: Final = 1_000
-"""More than there ever are."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +76,14 @@ def spans(settings: Elasticsearch, window: Window) -> Search:
         "high": {"max": {"field": "score"}},
         "edges": {"percentiles": {"field": "score", "percents": percents, "keyed": False}},
     }
-    models = {"terms": {"field": "model", "size": _MODELS}, "aggs": ends}
-    return Search(settings.index, {"size": 0, "query": _labelled(window), "aggs": {"models": models}})
+    return aggregate(settings.index, {"models": terms("model", **ends)}, _labelled(window))
 
 
 def read_spans(answer: Mapping[str, Any]) -> list[Span]:
     """Return the range of the scores of each model that has any."""
-    buckets = answer.get("aggregations", {}).get("models", {}).get("buckets", [])
     return [
         Span(bucket["key"], bucket["low"]["value"], bucket["high"]["value"], _edges(bucket["edges"]["values"]))
-        for bucket in buckets
+        for bucket in buckets_of(aggregations_of(answer), "models")
         if bucket["low"]["value"] is not None
     ]
 
@@ -101,22 +96,19 @@ def bins(settings: Elasticsearch, window: Window, span: Span) -> Search:
     ]
     inner = {"positive": {"filter": {"term": {"label": 1.0}}}, "total": {"sum": {"field": "score"}}}
     query = _labelled(window, {"term": {"model": span.model}}, {"exists": {"field": "score"}})
-    return Search(
-        settings.index,
-        {"size": 0, "query": query, "aggs": {"scores": {"range": {"field": "score", "ranges": ranges}, "aggs": inner}}},
-    )
+    scores = {"range": {"field": "score", "ranges": ranges}, "aggs": inner}
+    return aggregate(settings.index, {"scores": scores}, query)
 
 
 def read_bins(answer: Mapping[str, Any]) -> list[Bin]:
     """Return the bins that are not empty, from the lowest score to the highest."""
-    buckets = answer.get("aggregations", {}).get("scores", {}).get("buckets", [])
     return [
         Bin(
             bucket["positive"]["doc_count"],
             bucket["doc_count"] - bucket["positive"]["doc_count"],
             bucket["total"]["value"],
         )
-        for bucket in buckets
+        for bucket in buckets_of(aggregations_of(answer), "scores")
         if bucket["doc_count"]
     ]
 
@@ -157,5 +149,6 @@ def _calibration(bins: Sequence[Bin]) -> tuple[Group, ...]:
 
 
 def _labelled(window: Window, *filters: dict[str, Any]) -> dict[str, Any]:
-    time = [] if window.whole else [{"range": {TIME: {"gte": window.start}}}]
+    start = since(window)
+    time = [] if start is None else [start]
     return {"bool": {"filter": [{"exists": {"field": "label"}}, *time, *filters]}}
