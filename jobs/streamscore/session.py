@@ -37,8 +37,8 @@ DELTA_SETTINGS: Final = {
 """Only for a session that has Delta's jars: without them the catalog breaks every query."""
 
 _ONE_ATTEMPT: Final = {"spark.task.maxFailures": "1", "spark.speculation": "false"}
-"""A task that Spark repeats by itself within a batch would send some records twice; a failed batch is replayed as a
-whole instead. Spark reads both once, when a session starts."""
+"""A task that Spark repeats by itself would send some records twice. A failed batch is replayed as a whole instead, and
+an interrupted seeding is resumed. On one machine Spark never repeats any. It reads both once, when a session starts."""
 
 _COUNTED: Final = {"spark.rdd.cache.visibilityTracking.enabled": "true"}
 """What a task that failed had cached is not there for the next: what it had counted is thrown away (SPARK-41497). Spark
@@ -142,8 +142,10 @@ def spark_settings(config: Config, job: str) -> dict[str, str]:
     if job == "train_models":
         # By default the number of cores at the moment, from which each query would divide a file's rows anew.
         settings["spark.sql.files.minPartitionNum"] = "8"
+    if job in {"seed_topic", "score_stream"}:
+        settings |= _ONE_ATTEMPT
     if job == "score_stream":
-        settings |= {**_ONE_ATTEMPT, **_COUNTED, **_FEW_KEPT, "spark.sql.streaming.numRecentProgressUpdates": "50"}
+        settings |= {**_COUNTED, **_FEW_KEPT, "spark.sql.streaming.numRecentProgressUpdates": "50"}
         # Looking for the best compression of a batch in memory, which lives a second, costs more than it saves.
         settings["spark.sql.inMemoryColumnarStorage.compressed"] = "false"
         if is_local(config.stream.checkpoint) and not on_databricks():  # there, /Volumes is an object store
@@ -311,7 +313,7 @@ def _adapt(spark: SparkSession, settings: Mapping[str, str]) -> None:
     lacking = [name for name in _ONE_ATTEMPT if name in settings and spark.conf.get(name, None) != settings[name]]
     if lacking and not str(spark.sparkContext.master).startswith("local["):  # that has one attempt in any case
         log.warning(
-            "this session lacks %s: Spark may repeat a part of a batch and send some records twice. Set it where the "
+            "this session lacks %s: Spark may repeat a task and send some records twice. Set it where the "
             "session is started, on Databricks in the cluster's Spark configuration",
             " and ".join(f"{name}={settings[name]}" for name in lacking),
         )
