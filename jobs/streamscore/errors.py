@@ -71,7 +71,7 @@ class StreamError(StreamscoreError):
 
 
 class CheckpointError(StreamscoreError):
-    """Raised when a checkpoint is damaged, in use, or not the one that the index was written from."""
+    """Raised when a checkpoint is damaged, in use, or not the one that earlier outcomes are from."""
 
     exit_code = 9
 

@@ -21,7 +21,7 @@ def sha256(file: IO[bytes]) -> str:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file beside its place and move it there, so that nobody ever reads half of it."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    partial = path.parent / f".{secrets.token_hex(8)}.partial"
     try:
         with partial.open("xb") as file:
             file.write(content)

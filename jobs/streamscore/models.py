@@ -56,36 +56,47 @@ def load(spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]]
     Args:
         spark: the session.
         config: the configuration.
-        noted: the record of the models in use before, if there were any: where an alias points to a version that is
-            refused, the one before goes on, as it would have without the restart.
+        noted: the record of the models in use before, if there were any: if an alias points to a version that is
+            refused, those go on, as they would have without the restart.
 
     Raises:
         ModelError: a model is absent or refused by the gate, is not a classifier on what the messages have, or was
             trained with another number of features than the other models or ``message.size`` have.
         ServerError: the registry cannot be reached.
     """
-    before = {entry["name"]: entry for entry in noted or ()}
-    models = [_load_or_keep(spark, config, model, before.get(model.name)) for model in config.models]
-    require_alike(config, models)
-    return models
-
-
-def _load_or_keep(spark: SparkSession, config: Config, model: Model, before: Mapping[str, str] | None) -> ServedModel:
     try:
-        return load_one(spark, config, model)
+        return _loaded(spark, config, config.models)
     except ModelError as error:
-        if before is None or not registry.is_alias(model.uri):
+        before = [_before(config, model, noted or ()) for model in config.models]
+        if not any(before):
             raise
-        with suppress(ModelError):
-            kept = load_one(spark, config, _as_noted(before))
-            if kept.version == before["version"]:
-                log.warning("%s\nVersion %s, which was in use before, goes on", error, kept.version)
-                return kept
+        pairs = zip(config.models, before, strict=True)
+        with suppress(ModelError):  # the first one tells more
+            kept = _loaded(spark, config, [earlier or model for model, earlier in pairs])
+            told = ", ".join(f"{model.name} {model.version}" for model in kept)
+            log.warning("%s\nThe versions that were in use before go on: %s", error, told)
+            return kept
         raise
 
 
-def _as_noted(entry: Mapping[str, str]) -> Model:
-    return Model.model_validate({key: entry[key] for key in ("name", "uri", "trust")})
+def _loaded(spark: SparkSession, config: Config, models: Sequence[Model]) -> list[ServedModel]:
+    loaded = [load_one(spark, config, model) for model in models]
+    require_alike(config, loaded)
+    return loaded
+
+
+def _before(config: Config, model: Model, noted: Sequence[Mapping[str, str]]) -> Model | None:
+    """Return a model at the version that was in use before, if its address is an alias.
+
+    Raises:
+        ModelError: there is no such alias: that is no version that was refused, but a fault of the configuration.
+    """
+    if not registry.is_alias(model.uri):
+        return None
+    registry.resolve(config, model.uri)
+    versions = f"{model.uri.rpartition('@')[0]}/"
+    uris = (entry["uri"] for entry in noted if entry["name"] == model.name and entry["uri"].startswith(versions))
+    return next((model.model_copy(update={"uri": uri}) for uri in uris), None)
 
 
 def require_alike(config: Config, models: Sequence[ServedModel]) -> None:
@@ -133,8 +144,9 @@ def load_noted(spark: SparkSession, config: Config, noted: Sequence[Mapping[str,
         way_out = (
             f"put it back, or delete {config.stream.checkpoint}/{MODELS} to finish the batch with the present models"
         )
+        told = {key: entry[key] for key in ("name", "uri", "trust")}
         try:
-            model = load_one(spark, config, _as_noted(entry))
+            model = load_one(spark, config, Model.model_validate(told))
         except ModelError as error:
             raise ModelError(f"{begun}, which cannot be had any more: {way_out}\n{error}") from None
         if model.version != entry["version"]:
@@ -254,10 +266,9 @@ def _inspected(found: _Found, model: Model) -> Inspected:
 
 
 def _no_classifier(found: _Found, inspected: Inspected) -> ModelError:
-    *earlier, last = [stage.class_name.rpartition(".")[2] for stage in inspected.stages] or ["no stage"]
-    way_out = ""
-    if any(stage.is_classifier for stage in inspected.stages[: len(earlier)]):
-        way_out = ": save it without what follows its classifier, PipelineModel(model.stages[:-1])"
+    last = inspected.stages[-1].class_name.rpartition(".")[2] if inspected.stages else "no stage"
+    goes_on = any(stage.is_classifier for stage in inspected.stages[:-1])
+    way_out = ": save it without what follows its classifier, PipelineModel(model.stages[:…])" if goes_on else ""
     return ModelError(f"{found.origin} ends in {last}, which is not a classifier on a vector{way_out}")
 
 

@@ -19,7 +19,7 @@ class Outbox:
         Args:
             kafka: the brokers.
             topic: where the records go.
-            way_out: the end of the message if the broker did not take every record.
+            way_out: the end of the message if a record is not taken.
         """
         self._producer = topics.producer(kafka)
         self._topic = topic
@@ -43,7 +43,9 @@ class Outbox:
             except BufferError:
                 self._producer.poll(0.1)
             except KafkaException as error:
-                raise ServerError(f"the topic {self._topic!r} does not take {name}: {error.args[0].str()}") from None
+                raise ServerError(
+                    f"the topic {self._topic!r} does not take {name}: {error.args[0].str()}{self._way_out}"
+                ) from None
 
     def poll(self) -> None:
         """Hear what became of the records so far.
@@ -62,10 +64,10 @@ class Outbox:
             ServerError: it did not take one, or has not done so within a minute.
         """
         left = self._producer.flush(60)
-        if left:
+        if left and self._failure is None:
             self._failure = f"{left} are not acknowledged after 60 s"
         self.poll()
 
     def _delivered(self, error: Any, _message: Any) -> None:
-        if error is not None:
+        if error is not None and self._failure is None:
             self._failure = error.str()

@@ -197,7 +197,7 @@ def _footer(settings: Elasticsearch) -> str:
     return (
         f'<footer class="ss-muted ss-small">Written by streamscore {__version__} from the index '
         f"{escape(settings.index)} at {escape(settings.url)}. All times are UTC. The majority rate is what always "
-        "guessing the commoner label would get right.</footer>"
+        "guessing the more common label would get right.</footer>"
     )
 
 

@@ -220,9 +220,14 @@ def jvm_pid(spark: SparkSession) -> int:
 
 def runs_query(spark: SparkSession, query: str) -> bool:
     """Tell whether a streaming query runs in the session's JVM, in whatever session."""
+    from py4j.protocol import Py4JError
+
     jvm: Any = spark._jvm  # noqa: SLF001 (a session itself knows only its own queries)
-    active = spark._jsparkSession.sharedState().activeStreamingQueries()  # noqa: SLF001 (as above)
-    return bool(active.containsKey(jvm.java.util.UUID.fromString(query)))
+    try:
+        active = spark._jsparkSession.sharedState().activeStreamingQueries()  # noqa: SLF001 (as above)
+        return bool(active.containsKey(jvm.java.util.UUID.fromString(query)))
+    except Py4JError:  # a platform's own Spark may lack it
+        return any(one.id == query for one in spark.streams.active)
 
 
 def java_version(spark: SparkSession) -> str:
@@ -244,7 +249,7 @@ def trust_store(spark: SparkSession, config: Config) -> Path | None:
     authorities = config.elasticsearch.ca_file
     if authorities is None:
         return None
-    path = config.state_dir / "tmp" / "elasticsearch-ca.p12"
+    path = config.state_dir / "elasticsearch-ca.p12"
     path.parent.mkdir(parents=True, exist_ok=True)
     java: Any = spark._jvm.java  # type: ignore[union-attr]  # noqa: SLF001
     store = java.security.KeyStore.getInstance("PKCS12")

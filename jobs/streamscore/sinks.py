@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streamscore import faults, index, messages, topics
 from streamscore.config import Config, Delta, Elasticsearch, Kafka
 from streamscore.console import log
-from streamscore.errors import ServerError, told_in_one_line
+from streamscore.errors import RefusedError, ServerError, told_in_one_line
 from streamscore.paths import as_spark_takes
 from streamscore.schema import DOCUMENT_ID, TABLE_ROW
 from streamscore.session import STORE_PASSWORD
@@ -221,20 +221,25 @@ class StatusWriter:
 
     def write(self, statuses: Sequence[Mapping[str, Any]]) -> None:
         """Write the documents of some batches."""
-        if self._client is None or not statuses:
-            return
         self._waiting.extend(statuses)
-        try:
-            while self._waiting:
-                index.put_status(self._client, self._settings, self._waiting[0])
-                self._waiting.popleft()
-        except ServerError as error:
-            log.warning("a batch's status is not in %s: %s", self._settings.status_index, error)
+        if statuses:
+            self._write_waiting()
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Try once more what is waiting, and let go of the connection."""
+        self._write_waiting()
         if self._client is not None:
             self._client.close()
+
+    def _write_waiting(self) -> None:
+        while self._client is not None and self._waiting:
+            try:
+                index.put_status(self._client, self._settings, self._waiting[0])
+            except ServerError as error:
+                log.warning("a batch's status is not in %s: %s", self._settings.status_index, error)
+                if not isinstance(error, RefusedError):
+                    return
+            self._waiting.popleft()
 
 
 def write_topic(records: DataFrame, kafka: Kafka) -> None:

@@ -50,6 +50,9 @@ MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's default for the largest batch of records that a topic takes, in bytes."""
 
 _NO_AUTHENTICATION = "_AUTHENTICATION"
+_BROKEN_OFF = re.compile("(?i)transport failure|timed out|disconnected")
+"""What librdkafka calls a fault of the authentication, too, if it comes in the middle of one."""
+
 _ALL_DOWN = "_ALL_BROKERS_DOWN"
 _DOWN_SECONDS = 2.0
 """A broker that is restarted may be away for this long. One that is slow to answer gets more time."""
@@ -165,7 +168,8 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
         metadata = _metadata(client, told, timeout)
     except KafkaException as error:
         client.poll(0)  # what it was told in the meantime: of a handshake, say, or of credentials
-        refusal = next((one for one in told if one.name() == _NO_AUTHENTICATION), None)
+        refused = (one for one in told if one.name() == _NO_AUTHENTICATION and not _BROKEN_OFF.search(one.str()))
+        refusal = next(refused, None)
         if refusal is not None:
             raise RefusedError(
                 f"Kafka at {kafka.bootstrap_servers} refuses the credentials ({refusal.str()}): see security.protocol, "

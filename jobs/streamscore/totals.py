@@ -100,7 +100,7 @@ class Totals:
 
     @property
     def majority(self) -> float | None:
-        """What always guessing the commonest label would have scored; None without labels, or with too many."""
+        """What always guessing the most common label would have scored; None without labels, or with too many."""
         return max(self.of_label.values()) / self.labelled if self.labelled and self.of_label else None
 
     def of_model(self, name: str, version: str) -> dict[str, Any]:

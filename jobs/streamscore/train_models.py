@@ -241,7 +241,7 @@ def _fit(classifier: LogisticRegression | LinearSVC, vectors: DataFrame) -> Pipe
 
 
 def _majority(test: DataFrame) -> dict[str, float]:
-    """Return the number of test rows, the share of clicks, and what always guessing the commoner class scores."""
+    """Return the number of test rows, the share of clicks, and what always guessing the more common class scores."""
     from pyspark.sql import functions as F
 
     row = test.agg(F.count("*").alias("rows"), F.avg(LABEL).alias("clicks")).collect()[0]

@@ -76,7 +76,7 @@ def test_every_command_runs(root, clone, shell):
             outputs[command] = until_interrupted(clone, env)
         elif "--config my.yml" in command:
             (clone / "jaas").write_text("made-up")
-            text = (clone / "my.yml").read_text().replace("/run/secrets/kafka-jaas", str(clone / "jaas"))
+            text = (clone / "my.yml").read_text().replace("/etc/streamscore/kafka-jaas", str(clone / "jaas"))
             (clone / "my.yml").write_text(text)
             outputs[command] = shell(command, cwd=clone, env=env).stdout
             assert "made-up" not in outputs[command]

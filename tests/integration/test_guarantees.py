@@ -12,7 +12,7 @@ from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression
 from pyspark.sql import functions as F
 
-from streamscore import checkpoint, faults, history, messages, models, score_stream, sinks, sources, topics
+from streamscore import checkpoint, faults, history, messages, models, score_stream, sinks, sources, stream, topics
 from streamscore.checkpoint import State
 from streamscore.errors import CheckpointError, ModelError, RejectedShareError, StreamError
 from streamscore.session import StopRequest
@@ -304,11 +304,12 @@ def with_other_lr(config, folder, spark):
 
 def test_models_are_not_replaced_before_a_batch_that_was_begun_is_finished(spark, world, fault, monkeypatch):
     """What it has written already is theirs."""
-    config, _ = world()
+    config, _ = world(count=2000)
     fault("index:raise:1")
     with pytest.raises(StreamError):
         score_stream.run(spark, config)
     fault("none:raise:1")
+    monkeypatch.setattr(stream, "POLL_SECONDS", 0.02)
     committed = []
 
     def replaces(*_):
@@ -326,13 +327,16 @@ def test_models_are_not_replaced_before_a_batch_that_was_begun_is_finished(spark
 def test_second_session_of_one_jvm_does_not_take_the_checkpoint_from_the_first(spark, world, small_models, monkeypatch):
     """Two notebooks on one cluster: Spark would stop the first one's query in the middle of a batch."""
     config, ledger = world("stream.available_now=false")
-    stop = StopRequest()
-    first = threading.Thread(target=score_stream.run, args=(spark, config, stop))
+    stop, begun = StopRequest(), threading.Event()
+
+    def watch(totals):
+        if totals.batches:
+            begun.set()
+
+    first = threading.Thread(target=score_stream.run, args=(spark, config, stop, watch))
     first.start()
     try:
-        location = config.stream.checkpoint
-        while checkpoint.inspect(checkpoint.folder(location), location).committed < 0:
-            time.sleep(0.1)
+        assert begun.wait(120)
         monkeypatch.setattr(checkpoint, "PATIENCE", 1.0)
         with pytest.raises(CheckpointError, match="is in use by another session of this Spark application"):
             score_stream.run(spark.newSession(), config)

@@ -170,7 +170,7 @@ def test_absent_broker_is_named(own, source):
     assert time.monotonic() - began < 6
 
 
-def test_broker_that_refuses_the_credentials_is_not_waited_for(own, monkeypatch):
+def test_broker_that_refuses_the_credentials_is_told_as_a_refusal(own, monkeypatch):
     """It answers: who starts the job again would be refused again."""
     monkeypatch.setenv("LOGIN", 'x required username="u" password="hunter2";')
     options = ("security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN", "sasl.jaas.config=${env:LOGIN}")

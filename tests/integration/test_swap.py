@@ -114,11 +114,20 @@ def test_version_in_use_goes_on_over_a_restart(spark, watch, register, caplog):
 
     assert [model.version for model in models.load(spark, watch.config, noted)] == ["1", "1"]
     assert "not the manifest that was registered with version 2" in caplog.text
-    assert "Version 1, which was in use before, goes on" in caplog.text
+    assert "The versions that were in use before go on: lr 1, svm 1" in caplog.text
     with pytest.raises(ModelError, match="not the manifest that was registered with version 2"):
         models.load(spark, watch.config)
+    other = [
+        model.model_copy(update={"uri": model.uri.replace("champion", "chamipon")}) for model in watch.config.models
+    ]
+    with pytest.raises(ModelError, match="chamipon"):
+        models.load(spark, watch.config.model_copy(update={"models": tuple(other)}), noted)
+    register(watch.config, seed=3, size=90)
+    assert [model.version for model in models.load(spark, watch.config, noted)] == ["1", "1"]
+    assert "has 90 features" in caplog.text
+    client.set_model_version_tag(watch.names["lr"], "3", "manifest_sha256", "of another one")
     client.set_model_version_tag(watch.names["lr"], "1", "manifest_sha256", "of another one")
-    with pytest.raises(ModelError, match="not the manifest that was registered with version 2"):
+    with pytest.raises(ModelError, match="not the manifest that was registered with version 3"):
         models.load(spark, watch.config, noted)
 
 

@@ -217,32 +217,35 @@ def test_what_was_written_is_looked_for_from_its_first_attempt_on(files, locatio
     assert (state.since, state.last_replayed) == (1014, 15)
 
 
-def test_stream_that_died_before_its_first_batch_looks_back_to_its_own_beginning(files, location):
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until it is set, in seconds since the epoch."""
+    shown = [0.0]
+    monkeypatch.setattr(checkpoint.time, "time", lambda: shown[0])
+    return shown
+
+
+def test_stream_that_died_before_its_first_batch_looks_back_to_its_own_beginning(files, location, clock):
     """What the topics got before that is of an earlier stream, perhaps of a topic that had the same name."""
-    before = time.time() * 1_000 - 1
-    begun = []
-    for _ in range(2):
+    for clock[0] in (50.0, 70.0):
         with suppress(RuntimeError), checkpoint.hold(files, location, os.getpid()):
             write(files)
             raise RuntimeError
         state = checkpoint.inspect(files, location)
-        assert (state.planned, state.last_replayed) == (-1, 0)
-        begun.append(state.since)
-
-    assert before <= begun[0] == begun[1] <= time.time() * 1_000
+        assert (state.planned, state.last_replayed, state.since) == (-1, 0, 50_000)
 
 
-def test_stream_that_ended_in_order_before_its_first_batch_begins_anew(files, location):
+def test_stream_that_ended_in_order_before_its_first_batch_begins_anew(files, location, clock):
     """It has written nothing, so that the next one looks back to where it began itself."""
+    clock[0] = 50.0
     with checkpoint.hold(files, location, os.getpid()):
         write(files)
     assert checkpoint.inspect(files, location).last_replayed == -1
-    time.sleep(0.01)
-    before = time.time() * 1_000 - 1
+    clock[0] = 70.0
     with suppress(RuntimeError), checkpoint.hold(files, location, os.getpid()):
         raise RuntimeError
 
-    assert checkpoint.inspect(files, location).since >= before
+    assert checkpoint.inspect(files, location).since == 70_000
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]"])
@@ -364,6 +367,6 @@ def test_status_tells_whether_a_job_holds_the_checkpoint(location):
     checkpoint.folder(location).write(checkpoint.LEASE, json.dumps(lease))
     during = CliRunner().invoke(cli.app, command)
 
-    assert f"score_stream   does not run here, checkpoint {location}\n" in before.output
+    assert f"score_stream   no process of this machine, checkpoint {location}\n" in before.output
     assert f"score_stream   process {os.getpid()}, checkpoint {location}\n" in during.output
     assert before.exit_code == during.exit_code == 1  # for want of a broker

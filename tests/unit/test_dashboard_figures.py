@@ -85,7 +85,7 @@ def test_events_count_once_however_many_models_score_them():
     assert shown.events == 25
 
 
-def test_majority_rate_is_what_the_commoner_label_would_get_right():
+def test_majority_rate_is_what_the_more_common_label_would_get_right():
     """Over the whole window, each event counted once."""
     shown = snapshot(
         bucket(0, tally("lr", 3, 0, clicks=1), tally("svm", 2, 1, clicks=1)),
@@ -102,7 +102,7 @@ def test_no_label_no_majority_rate():
 
 
 def test_lines_follow_the_buckets():
-    """The majority line guesses the label that is commoner overall, even where it is not."""
+    """The majority line guesses the label that is more common overall, even where it is not."""
     shown = snapshot(
         bucket(0, tally("lr", 8, 2), tally("svm", 6, 4)),
         bucket(1_000, tally("lr", 1, 1, clicks=8), tally("svm", 2, 0, clicks=8)),
@@ -156,7 +156,7 @@ def test_version_is_marked_where_its_first_events_are():
 
 
 def test_model_is_measured_by_the_events_that_it_scored():
-    """One that came when clicks were commoner has another rate to beat than the one that saw all."""
+    """One that came when clicks were more common has another rate to beat than the one that saw all."""
     shown = snapshot(
         bucket(0, tally("lr", 9, 0)), bucket(1_000, tally("lr", 0, 0, clicks=3), tally("gbt", 1, 0, clicks=3))
     )

@@ -1,6 +1,7 @@
 """The report as a file."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -109,10 +110,12 @@ def test_file_is_replaced_at_once(tmp_path):
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_file_that_cannot_be_written_is_named(tmp_path):
+@pytest.mark.parametrize("name", ["report.html", "."])
+def test_file_that_cannot_be_written_is_named(tmp_path, monkeypatch, name):
     """And nothing is left behind: here the place is taken by a folder."""
     (tmp_path / "report.html").mkdir()
+    monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(ConfigError, match=r"--out .*report.html: cannot be written \(Is a directory\)"):
-        report._put(tmp_path / "report.html", "new")
+    with pytest.raises(ConfigError, match=rf"--out {name}: cannot be written \(\w+"):
+        report._put(Path(name), "new")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

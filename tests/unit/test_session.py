@@ -249,15 +249,32 @@ def scratch(tmp_path):
     return tmp_path
 
 
-def use(folder):
-    """Let a process use a folder of temporary files as a job does."""
+@pytest.fixture
+def use(scratch):
+    """Return a function that lets a process use the folder as a job does; all are killed at the end."""
     program = (
-        "import pathlib, sys, time\nfrom streamscore import session\n"
-        "session._use(pathlib.Path(sys.argv[1]))\nprint(flush=True)\ntime.sleep(600)"
+        "import pathlib, sys\nfrom streamscore import session\n"
+        "session._use(pathlib.Path(sys.argv[1]))\nprint(flush=True)\nsys.stdin.read()"
     )
-    process = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE)
-    assert process.stdout.read(1) == b"\n"
-    return process
+    started = []
+
+    def start():
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(scratch)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        started.append(process)
+        assert process.stdout.read(1) == b"\n"
+        return process
+
+    yield start
+    for process in started:
+        kill(process)
+
+
+def kill(process):
+    """Kill a process and wait for its end."""
+    process.kill()
+    process.communicate()
 
 
 def names(folder):
@@ -272,20 +289,18 @@ def test_what_killed_jobs_have_left_is_removed(scratch):
     assert names(scratch) == {"spark-2"}, "a JVM that is starting has files before its Python gets here"
 
 
-def test_files_of_a_living_job_stay(scratch):
+def test_files_of_a_living_job_stay(scratch, use):
     """Of two as well; when they are killed, in whichever order, the next may remove them."""
     lock = os.open(scratch, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_SH)
-    first, second = use(scratch), use(scratch)
+    first, second = use(), use()
     os.close(lock)
-    first.kill()
-    first.wait()
-    third = use(scratch)
+    kill(first)
+    third = use()
     assert names(scratch) == {"spark-1", "liblz4-java-1.so", "spark-2"}
-    for process in (second, third):
-        process.kill()
-        process.wait()
-    use(scratch).kill()
+    kill(second)
+    kill(third)
+    use()
 
     assert names(scratch) == {"spark-2"}
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from streamscore import index, sinks
-from streamscore.errors import ServerError
+from streamscore.errors import RefusedError, ServerError
 from streamscore.session import StopRequest
 
 
@@ -55,9 +55,29 @@ def test_status_that_was_not_taken_is_written_with_the_next(make_config, monkeyp
     monkeypatch.setattr(index, "put_status", put)
     writer = sinks.StatusWriter(make_config("elasticsearch.url=http://127.0.0.1:1").elasticsearch)
     writer.write([{"batch": 1}, {"batch": 2}])
+    assert written == []
     away[0] = False
-    writer.write([])
     writer.write([{"batch": 3}])
+    assert written == [1, 2, 3]
+    away[0] = True
+    writer.write([{"batch": 4}])
+    away[0] = False
     writer.close()
 
-    assert written == [1, 2, 3]
+    assert written == [1, 2, 3, 4]
+
+
+def test_status_that_is_refused_keeps_no_other_waiting(make_config, monkeypatch):
+    """It would be refused again and again."""
+    written = []
+
+    def put(_client, _settings, status):
+        if status["batch"] == 1:
+            raise RefusedError("not such a document")
+        written.append(status["batch"])
+
+    monkeypatch.setattr(index, "put_status", put)
+    writer = sinks.StatusWriter(make_config("elasticsearch.url=http://127.0.0.1:1").elasticsearch)
+    writer.write([{"batch": 1}, {"batch": 2}])
+
+    assert written == [2]

@@ -6,13 +6,11 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
 
-from streamscore import cli, faults, submit, supervisor, topics
+from streamscore import cli, faults, submit, supervisor
 from streamscore.errors import RefusedError, ServerError
 
 
@@ -131,22 +129,6 @@ def test_server_that_is_away_at_the_start_is_waited_for(monkeypatch):
     assert cli._supervise(away, []) == 0
     with pytest.raises(RefusedError):
         cli._supervise(refused, [])
-
-
-@pytest.mark.parametrize(
-    ("fault", "kind"),
-    [(KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError), (KafkaError.INVALID_REPLICATION_FACTOR, ServerError)],
-)
-def test_topic_that_the_user_may_not_make_is_not_waited_for(make_config, monkeypatch, fault, kind):
-    """A broker more, on the other hand, may come."""
-    future = Future()
-    future.set_exception(KafkaException(KafkaError(fault)))
-    monkeypatch.setattr(topics, "names", lambda _: [])
-    monkeypatch.setattr(topics, "admin", lambda _: SimpleNamespace(create_topics=lambda _: {"t": future}))
-
-    with pytest.raises(ServerError, match="the topic 't' could not be created") as refused:
-        topics.ensure(make_config().kafka, "t")
-    assert type(refused.value) is kind
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_without_labels_there_is_no_accuracy():
     assert "lr -, svm -" in totals.line()
 
 
-def test_majority_rate_is_that_of_the_commonest_of_all_labels():
+def test_majority_rate_is_that_of_the_most_common_of_all_labels():
     """With three classes too; a label that no model knows counts against it."""
     several = progress(0, labelled=10)
     several["observedMetrics"]["quality"] |= {"label_0": 2, "label_1": 3, "label_2": 4}

@@ -106,8 +106,11 @@ def status(*, config: ConfigOption = "local", overrides: SetOption) -> None:
         answers += [_answers("elasticsearch", search.url, lambda: f"version {index.health(search, 3.0)}")]
     location = settings.stream.checkpoint
     if is_local(location):
-        holder = checkpoint.holder(checkpoint.folder(location))
-        job = "does not run here" if holder is None else f"process {holder}"
+        try:
+            holder = checkpoint.holder(checkpoint.folder(location))
+            job = "no process of this machine" if holder is None else f"process {holder}"
+        except OSError as error:
+            job = f"cannot be looked at: {error}"
         typer.echo(f"{'score_stream':<14} {job}, checkpoint {location}")
     raise typer.Exit(0 if all(answers) else 1)
 

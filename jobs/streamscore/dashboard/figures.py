@@ -14,7 +14,7 @@ from typing import Final
 from streamscore.dashboard.windows import Extent, Window
 
 MAJORITY: Final = "majority rate"
-"""Name of the line to beat: always guessing the label that is commoner in the window."""
+"""Name of the line to beat: always guessing the label that is more common in the window."""
 
 QUIET_MS: Final = 30_000
 """After so many milliseconds without a new event or batch the stream counts as quiet."""
@@ -89,11 +89,11 @@ class ModelFigures:
 
     @property
     def majority(self) -> float | None:
-        """Share that always guessing the commoner label would have got right, of the events that this model scored."""
+        """What always guessing the more common label would have got right of the events that this model scored."""
         labels: Counter[float] = Counter()
         for (label, _), events in self.confusion.items():
             labels[label] += events
-        return _share_of_commonest(labels)
+        return _share_of_majority(labels)
 
     @property
     def classes(self) -> list[float]:
@@ -203,7 +203,7 @@ class Snapshot:
     pending: int
     """Documents of the window that are not counted yet."""
     rejected: dict[str, int]
-    """Messages that could not be scored, by reason, the commonest first."""
+    """Messages that could not be scored, by reason, the most common first."""
     stream: Stream
     versions: tuple[Version, ...]
     """By model, and then in order of time; one that was replaced and came back is there twice."""
@@ -256,8 +256,8 @@ class Snapshot:
 
     @property
     def majority(self) -> float | None:
-        """Share of the commonest label, which always guessing it would have got right; None without labels."""
-        return _share_of_commonest(self.labels)
+        """Share of the most common label, which always guessing it would have got right; None without labels."""
+        return _share_of_majority(self.labels)
 
     def lines(self, min_labelled: int, models: Sequence[str]) -> list[Point]:
         """Return the points of the accuracy chart: the majority rate and some models, bucket by bucket.
@@ -350,7 +350,7 @@ def in_order(models: Iterable[ModelFigures], first: Sequence[str]) -> list[Model
     return sorted(models, key=lambda model: (rank.get(model.name, len(rank)), model.name))
 
 
-def _share_of_commonest(labels: Counter[float]) -> float | None:
+def _share_of_majority(labels: Counter[float]) -> float | None:
     total = labels.total()
     return max(labels.values()) / total if total else None
 

@@ -119,7 +119,7 @@ def rejected(settings: Elasticsearch, window: Window) -> Search:
 
 
 def read_rejected(answer: Mapping[str, Any]) -> dict[str, int]:
-    """Return the number of rejected messages by reason, the commonest first."""
+    """Return the number of rejected messages by reason, the most common first."""
     return {bucket["key"]: bucket["doc_count"] for bucket in buckets_of(aggregations_of(answer), "reasons")}
 
 

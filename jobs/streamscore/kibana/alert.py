@@ -58,7 +58,7 @@ def changeable(config: Config) -> dict[str, Any]:
 def query(config: Config) -> str:
     """Return the question, in ES|QL: one row per model that is too bad; the rule adds the time window.
 
-    Only of the labels 0 and 1 does their mean tell what guessing the commoner one would score.
+    Only of the labels 0 and 1 does their mean tell what guessing the more common one would score.
     """
     settings = config.kibana.alert
     steps = [

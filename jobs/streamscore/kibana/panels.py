@@ -22,7 +22,7 @@ TEXT: Final = """\
 Each message of the input topic is scored by every model and compared with the label that came with it.
 
 - **Correct** and **incorrect** count labelled messages; **unlabelled** ones cannot be judged.
-- **Majority rate**: what always guessing the commoner label, 0 or 1, would score. A model below it is worth nothing.
+- **Majority rate**: what always guessing the more common label, 0 or 1, would score. A model below it is worth nothing.
 - **Models** says which version scored since when, and whether the messages are synthetic (made up) or real.
 """
 
@@ -33,7 +33,7 @@ Number = Literal["number", "percent", "date"]
 class Metric:
     """A number per group: how it is computed, and how it is written.
 
-    ``last`` is the field's value in the newest document; ``majority`` is the share of the commoner of two labels.
+    ``last`` is the field's value in the newest document; ``majority`` is the share of the more common of two labels.
     """
 
     name: str
