@@ -124,7 +124,7 @@ def test_version_in_use_goes_on_over_a_restart(spark, watch, register, caplog):
         models.load(spark, watch.config.model_copy(update={"models": tuple(other)}), noted)
     register(watch.config, seed=3, size=90)
     assert [model.version for model in models.load(spark, watch.config, noted)] == ["1", "1"]
-    assert "has 90 features" in caplog.text
+    assert "but the model 'lr' has 90" in caplog.text
     client.set_model_version_tag(watch.names["lr"], "3", "manifest_sha256", "of another one")
     client.set_model_version_tag(watch.names["lr"], "1", "manifest_sha256", "of another one")
     with pytest.raises(ModelError, match="not the manifest that was registered with version 3"):

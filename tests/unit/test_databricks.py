@@ -290,9 +290,9 @@ def test_a_configuration_made_as_the_docs_say_is_valid(tmp_path, monkeypatch):
     for section, keys in yaml.safe_load(block).items():
         made[section] = {**made.get(section, {}), **keys} if isinstance(keys, dict) else keys
     (tmp_path / "my.yml").write_text(yaml.safe_dump(made))
-    (where,) = set(re.findall(r"/Volumes/\S+/my\.yml", DOCS))
+    (where,) = re.findall(r"dbfs:(/Volumes/\S+/my\.yml)", DOCS)
     (parameters,) = re.findall(r"`parameters: (\[.*?\])`", DOCS)
-    assert yaml.safe_load(parameters) == ["--config", where]
+    assert resolved(yaml.safe_load(parameters), "prod") == ["--config", where]
     config = score_stream.parse(["--config", str(tmp_path / "my.yml")]).config
 
     assert config.kafka.options["security.protocol"].get_secret_value() == "SASL_SSL"

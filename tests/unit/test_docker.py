@@ -159,7 +159,7 @@ def parses(verb, rest):
     if isinstance(command, typer.core.TyperGroup):
         command = command.commands[rest.pop(0)]
     parameters = command.make_context(verb, rest).params
-    assert configuration.load(parameters["config"], parameters["set"])
+    assert configuration.load(parameters["config"], parameters["overrides"])
 
 
 def test_addresses_inside_are_those_of_the_services(settings):
@@ -287,4 +287,4 @@ def test_the_commands_in_the_kibana_docs_parse(root, monkeypatch, tmp_path):
     for line in shown:
         _, group, verb, *rest = shlex.split(line.replace("/run/secrets", str(tmp_path)))
         parameters = COMMANDS[group].commands[verb].make_context(verb, rest).params
-        assert configuration.load(parameters["config"], parameters["set"])
+        assert configuration.load(parameters["config"], parameters["overrides"])
