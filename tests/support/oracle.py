@@ -23,8 +23,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import IntegerType, StructField, StructType
 
-from streamscore import index, models, sources, topics
+from streamscore import index, models, sources
 from streamscore.config import Config
+from streamscore.outbox import Outbox
 
 SIZE = 110
 
@@ -122,26 +123,17 @@ def message(label: float | None, features: SparseVector) -> bytes:
 
 def send(config: Config, messages: Iterable[tuple[str, bytes | None]]) -> None:
     """Send messages to the input topic and wait until the broker has them."""
-    producer = topics.producer(config.kafka)
-    failures: list[Any] = []
+    outbox = Outbox(config.kafka, config.kafka.topics.input)
     for key, value in messages:
-        while True:
-            try:
-                producer.produce(
-                    config.kafka.topics.input, value, key, on_delivery=lambda error, _: error and failures.append(error)
-                )
-                break
-            except BufferError:
-                producer.poll(0.1)
-        producer.poll(0)
-    assert producer.flush(120) == 0
-    assert failures == []
+        outbox.send(key, key.encode(), value, [])
+        outbox.poll()
+    outbox.flush()
 
 
 def judge(spark: SparkSession, config: Config, ledger: Ledger, models: dict[str, str]) -> dict[str, int]:
     """Compare topics, indices and table with the ledger, as far as they are written to; zeros if the promise held."""
     expected = _expected(spark, ledger, models)
-    outcomes = [json.loads(value) for _, value, _ in _records(spark, config, config.kafka.topics.predictions)]
+    outcomes = [json.loads(value or b"") for _, value, _ in _records(spark, config, config.kafka.topics.predictions)]
     count = Counter((outcome["key"], outcome["model"]) for outcome in outcomes)
     rejected = _records(spark, config, config.kafka.topics.rejected)
     in_rejected = Counter(key for key, _, _ in rejected)
@@ -243,7 +235,7 @@ def _documents(config: Config, name: str) -> list[dict[str, Any]]:
         client.indices.refresh(index=name)
         after: Any = None
         while True:
-            query = {"size": 10_000, "sort": [{"event_id": "asc"}, {"_doc": "asc"}], "index": name}
+            query: dict[str, Any] = {"size": 10_000, "sort": [{"event_id": "asc"}, {"_doc": "asc"}], "index": name}
             if name == config.elasticsearch.index:
                 query["sort"] = [{"event_id": "asc"}, {"model": "asc"}, {"model_version": "asc"}]
             hits = client.search(**query, **({"search_after": after} if after else {}))["hits"]["hits"]

@@ -18,10 +18,11 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import oracle
 import psutil
-from jobs import Job, environment, use_archive, written
+from jobs import Job, environment, make_archive, use_archive, written
 
 from streamscore import config as configuration
 from streamscore import score_stream, session, submit, topics
@@ -86,9 +87,11 @@ def main() -> None:
 
 def _soak(
     config: Config, file: Path, ledger: oracle.Ledger, generator: random.Random, arguments: argparse.Namespace
-) -> dict[str, object]:
+) -> dict[str, Any]:
     words = submit.command("score_stream", config, ["--config", str(file)])
-    use_archive(file.with_suffix(".jsa"), [*words, "--available-now"], submit.prepare(config))
+    archive = file.with_suffix(".jsa")
+    make_archive(archive, [*words, "--available-now"], submit.prepare(config))
+    use_archive(archive)
     base = {**environment(), **submit.prepare(config)}
     load = Load(config, ledger, arguments.rate)
     sender = threading.Thread(target=load.run)
