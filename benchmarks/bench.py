@@ -57,8 +57,9 @@ def main() -> None:
     file = arguments.json or TEST_BED / f"result-{arguments.scale}.json"
     if arguments.write_doc:
         result = json.loads(file.read_text(encoding="utf-8"))
+        grow = result["cases"].pop("grow", None)  # it has plots and no rows
         report.write(DOCUMENT, result)
-        if grow := result["cases"].get("grow"):
+        if grow:
             (heading,) = report.heading(result | {"cases": {"grow": grow}})
             plots.write(DOCUMENT, result["growth"], heading)
         return
