@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from streamscore import scratch
 from streamscore.config import CONF_DIR, Config
 from streamscore.console import log
 from streamscore.errors import ConfigError, SetupError, reason
@@ -69,9 +67,6 @@ start where nobody knows it."""
 
 _FOREIGN: Final = ("SPARK_CONF_DIR", "HADOOP_CONF_DIR", "YARN_CONF_DIR")
 """Environment variables that name folders of settings, on a machine of a cluster for instance."""
-
-_LEFT_BEHIND: Final = 600.0
-"""Seconds after which nothing in the folder of temporary files is of a JVM that is starting just now."""
 
 STORE_PASSWORD: Final = "changeit"  # noqa: S105 (Java wants one, though the store holds public certificates only)
 
@@ -177,10 +172,10 @@ def create(config: Config, job: str, jars: Sequence[Path] = ()) -> SparkSession:
         return existing
     builder = SparkSession.builder.appName(f"streamscore {job}")
     if config.spark.master is not None:
-        scratch = config.state_dir / "tmp"
-        scratch.mkdir(parents=True, exist_ok=True)
+        folder = config.state_dir / "tmp"
+        folder.mkdir(parents=True, exist_ok=True)
         if is_on_one_machine(config):  # else other machines may have their files there
-            _use(scratch)
+            scratch.use(folder)
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
         if config.spark.master is not None:
             builder = builder.master(config.spark.master).config("spark.driver.memory", config.spark.driver_memory)
@@ -275,32 +270,6 @@ def trust_store(spark: SparkSession, config: Config) -> Path | None:
 def log_file(config: Config, job: str) -> Path:
     """Return the file of Spark's own log, which would drown ours on the terminal."""
     return config.state_dir / "logs" / f"{job}.spark.log"
-
-
-@cache
-def _use(scratch: Path) -> None:
-    """Remove what killed jobs have left in the folder of temporary files, unless another job uses it; then use it.
-
-    A job uses it as long as it has the lock, which is until its process ends: in whichever way, and in whichever
-    container.
-    """
-    descriptor = os.open(scratch, os.O_RDONLY)  # it stays open on purpose
-    with suppress(OSError):  # another job uses it, or the file system, mounted from elsewhere, has no locks
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for entry in scratch.iterdir():
-            with suppress(OSError):  # it may be another user's
-                _remove_if_old(entry)
-    with suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-
-
-def _remove_if_old(entry: Path) -> None:
-    if entry.lstat().st_mtime > time.time() - _LEFT_BEHIND:
-        return
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry, ignore_errors=True)
-    else:
-        entry.unlink()
 
 
 def _existing() -> SparkSession | None:

@@ -140,3 +140,16 @@ def test_every_linked_file_exists(root):
     for document in [*root.glob("*.md"), *(root / "docs").glob("*.md"), *(root / "models").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_every_linked_section_exists(root):
+    """In all documents; a heading's anchor is made as GitHub makes it."""
+    documents = {
+        path.resolve(): path.read_text(encoding="utf-8") for path in [*root.glob("*.md"), *root.glob("docs/*.md")]
+    }
+    for path, text in documents.items():
+        for name, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text):
+            target = documents[(path.parent / name).resolve() if name else path]
+            headings = re.findall(r"^#+ (.*)$", target, re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+            assert anchor in anchors, f"{path.name}: {name}#{anchor}"

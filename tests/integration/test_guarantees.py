@@ -43,40 +43,39 @@ def world(own, small_models):
 
 
 @pytest.fixture
-def fault(monkeypatch):
-    """Return a function that arms a fault for the next run only."""
+def break_off(spark, monkeypatch):
+    """Return a function that runs a job until a fault at a point ends it; the next run has none."""
 
-    def arm(text):
-        monkeypatch.setenv("STREAMSCORE_TEST_FAULTS", "1")
-        monkeypatch.setenv("STREAMSCORE_FAULT", text)
+    def run(config, point, nth=1, error=StreamError):
+        with monkeypatch.context() as armed:
+            armed.setenv("STREAMSCORE_TEST_FAULTS", "1")
+            armed.setenv("STREAMSCORE_FAULT", f"{point}:raise:{nth}")
+            with pytest.raises(error):
+                score_stream.run(spark, config)
 
-    yield arm
-    monkeypatch.undo()
+    yield run
     faults.arm(0)
 
 
-def run_to_the_end(spark, config, fault, points):
+def run_to_the_end(spark, config, break_off, points):
     """Run once per point with a fault there, then without one."""
     for number, point in enumerate(points):
-        fault(f"{point}:raise:{1 + number % 2}")
-        with pytest.raises(StreamError):
-            score_stream.run(spark, config)
-    fault("none:raise:1")
+        break_off(config, point, 1 + number % 2)
     score_stream.run(spark, config)
 
 
-def test_every_message_once_whatever_fails_in_between(spark, world, fault, small_models):
+def test_every_message_once_whatever_fails_in_between(spark, world, break_off, small_models):
     """One run after the other breaks off at the next point; afterwards nothing is lost, doubled or wrong."""
     config, ledger = world(count=2000)
-    run_to_the_end(spark, config, fault, POINTS)
+    run_to_the_end(spark, config, break_off, POINTS)
 
     assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}
 
 
-def test_every_message_once_with_kafka_alone(spark, world, fault, small_models):
+def test_every_message_once_with_kafka_alone(spark, world, break_off, small_models):
     """Without another sink the batch is read once and kept nowhere; a replay is compared all the same."""
     config, ledger = world("elasticsearch.enabled=false", count=2000)
-    run_to_the_end(spark, config, fault, ["entry", "records-half", "records"])
+    run_to_the_end(spark, config, break_off, ["entry", "records-half", "records"])
 
     assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}
 
@@ -189,25 +188,22 @@ BUGS = {
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
-def test_the_oracle_notices(spark, world, fault, small_models, monkeypatch, bug):
+def test_the_oracle_notices(spark, world, break_off, small_models, monkeypatch, bug):
     """Each deliberate bug shows in the judgement of a run that breaks off twice."""
     config, ledger = world(count=300)
     with monkeypatch.context() as broken:
         bug(broken)
         points = [] if bug is begins_at_the_end else ["records-half", "index"]  # it has no batch to break off
-        run_to_the_end(spark, config, fault, points)
+        run_to_the_end(spark, config, break_off, points)
     judgement = oracle.faults(oracle.judge(spark, config, ledger, small_models))
 
     assert judgement.keys() >= BUGS[bug]
 
 
-def test_create_in_place_of_index_would_stop_the_stream(spark, world, fault, monkeypatch):
+def test_create_in_place_of_index_would_stop_the_stream(spark, world, break_off, monkeypatch):
     """The operation `create` refuses what a replay writes again."""
     config, _ = world(count=100)
-    fault("records:raise:1")
-    with pytest.raises(StreamError):
-        score_stream.run(spark, config)
-    fault("none:raise:1")
+    break_off(config, "records")
     original = sinks.write_index
 
     def creating(documents, settings, *rest):
@@ -227,13 +223,10 @@ def test_batch_is_read_and_scored_once_for_all_sinks(spark, world, monkeypatch):
     assert score_stream.run(spark, config)["events"] == ledger.sent
 
 
-def test_batch_begun_with_other_models_is_finished_with_them(spark, world, fault, small_models, tmp_path, outcomes):
+def test_batch_begun_with_other_models_is_finished_with_them(spark, world, break_off, small_models, tmp_path, outcomes):
     """The replayed batch keeps its versions; the next one has the new ones; no event has both."""
     config, ledger = world("stream.max_events_per_batch=300")
-    fault("index:raise:1")
-    with pytest.raises(StreamError):
-        score_stream.run(spark, config)
-    fault("none:raise:1")
+    break_off(config, "index")
     changed = with_other_lr(config, str(tmp_path / "lr"), spark)
     old = models.load(spark, config)[0].version
     new = models.load(spark, changed)[0].version
@@ -249,15 +242,12 @@ def test_batch_begun_with_other_models_is_finished_with_them(spark, world, fault
     assert len(versions) == len(ledger.good)
 
 
-def test_models_that_a_batch_was_begun_with_may_be_gone(spark, world, fault, small_models, tmp_path):
+def test_models_that_a_batch_was_begun_with_may_be_gone(spark, world, break_off, small_models, tmp_path):
     """The start is refused, and says what to do; nothing was wrong with the configuration."""
     config, _ = world(count=50)
     folder = tmp_path / "gone"
     begun = with_other_lr(config, str(folder), spark)
-    fault("index:raise:1")
-    with pytest.raises(StreamError):
-        score_stream.run(spark, begun)
-    fault("none:raise:1")
+    break_off(begun, "index")
     shutil.rmtree(folder)
 
     with pytest.raises(
@@ -302,13 +292,10 @@ def with_other_lr(config, folder, spark):
     return config.model_copy(update={"models": (first, *config.models[1:])})
 
 
-def test_models_are_not_replaced_before_a_batch_that_was_begun_is_finished(spark, world, fault, monkeypatch):
+def test_models_are_not_replaced_before_a_batch_that_was_begun_is_finished(spark, world, break_off, monkeypatch):
     """What it has written already is theirs."""
     config, _ = world(count=2000)
-    fault("index:raise:1")
-    with pytest.raises(StreamError):
-        score_stream.run(spark, config)
-    fault("none:raise:1")
+    break_off(config, "index")
     monkeypatch.setattr(stream, "POLL_SECONDS", 0.02)
     committed = []
 
@@ -414,13 +401,10 @@ def test_checkpoint_that_spark_cannot_use_is_told_in_one_line(spark, world):
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_repaired_log_doubles_nothing(spark, world, fault, small_models):
+def test_repaired_log_doubles_nothing(spark, world, break_off, small_models):
     """A damaged last entry, removed as the messages say: Spark plans the batch anew, and nothing is written twice."""
     config, ledger = world()
-    fault("committed:raise:3")
-    with pytest.raises(RuntimeError):
-        score_stream.run(spark, config)
-    fault("none:raise:1")
+    break_off(config, "committed", 3, RuntimeError)
     location = Path(config.stream.checkpoint)
     last = max(int(path.name) for path in (location / "offsets").iterdir() if path.name.isdigit())
     (location / "offsets" / str(last)).write_text("v1")

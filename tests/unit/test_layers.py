@@ -12,7 +12,7 @@ JOBS = {"train_models", "seed_topic", "score_stream"}
 LAYERS = [
     {"errors", "schema", "coordinates", "paths", "files"},
     {"config", "console"},
-    {"installation", "processes", "provenance"},
+    {"installation", "processes", "provenance", "scratch"},
     {"criteo", "synthetic", "features", "messages", "decoder", "scoring"},
     {"hadoop", "checkpoint", "registry", "gate", "golden", "models", "session", "topics", "index", "faults", "kibana"},
     {"sources", "options", "totals", "notebook", "history", "outbox"},

@@ -134,16 +134,3 @@ def test_key_for_elasticsearch_is_for_the_indices_of_the_readme(root, blocks):
     assert role["cluster"] == ["monitor"]
     assert indices["names"] == [named[name] for name in ("index", "rejected_index", "status_index")]
     assert set(indices["privileges"]) == {"read", "write", "manage"}
-
-
-def test_every_linked_section_exists(root):
-    """In all documents; a heading's anchor is made as GitHub makes it."""
-    documents = {
-        path.resolve(): path.read_text(encoding="utf-8") for path in [*root.glob("*.md"), *root.glob("docs/*.md")]
-    }
-    for path, text in documents.items():
-        for name, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text):
-            target = documents[(path.parent / name).resolve() if name else path]
-            headings = re.findall(r"^#+ (.*)$", target, re.MULTILINE)
-            anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
-            assert anchor in anchors, f"{path.name}: {name}#{anchor}"

@@ -1,6 +1,5 @@
 """The session: made once, used as it is where it exists, and stopped only by who made it."""
 
-import fcntl
 import os
 import re
 import shlex
@@ -9,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -238,89 +236,6 @@ def test_settings_of_a_cluster_that_stop_spark_are_named(tmp_path):
 
 
 @pytest.fixture
-def scratch(tmp_path):
-    """A folder of temporary files with old ones of Spark's and of its libraries', and with one of just now."""
-    (tmp_path / "spark-1" / "userFiles").mkdir(parents=True)
-    (tmp_path / "spark-1" / "userFiles" / "a.jar").write_text("jar")
-    (tmp_path / "liblz4-java-1.so").write_text("library")
-    for entry in tmp_path.iterdir():
-        os.utime(entry, (0, 0))
-    (tmp_path / "spark-2").mkdir()
-    return tmp_path
-
-
-@pytest.fixture
-def use(scratch):
-    """Return a function that lets a process use the folder as a job does; all are killed at the end."""
-    program = (
-        "import pathlib, sys\nfrom streamscore import session\n"
-        "session._use(pathlib.Path(sys.argv[1]))\nprint(flush=True)\nsys.stdin.read()"
-    )
-    started = []
-
-    def start():
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, str(scratch)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        started.append(process)
-        assert process.stdout.read(1) == b"\n"
-        return process
-
-    yield start
-    for process in started:
-        kill(process)
-
-
-def kill(process):
-    """Kill a process and wait for its end."""
-    process.kill()
-    process.communicate()
-
-
-def names(folder):
-    """Return the names in a folder."""
-    return {path.name for path in folder.iterdir()}
-
-
-def test_what_killed_jobs_have_left_is_removed(scratch):
-    """Spark copies all jars for each session, and only deletes them when it ends in order."""
-    session._use(scratch)
-
-    assert names(scratch) == {"spark-2"}, "a JVM that is starting has files before its Python gets here"
-
-
-def test_files_of_a_living_job_stay(scratch, use):
-    """Of two as well; when they are killed, in whichever order, the next may remove them."""
-    lock = os.open(scratch, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_SH)
-    first, second = use(), use()
-    os.close(lock)
-    kill(first)
-    third = use()
-    assert names(scratch) == {"spark-1", "liblz4-java-1.so", "spark-2"}
-    kill(second)
-    kill(third)
-    use()
-
-    assert names(scratch) == {"spark-2"}
-
-
-def test_what_cannot_be_removed_stops_nobody(scratch, monkeypatch):
-    """It is another user's, perhaps."""
-
-    def refuse(_):
-        raise PermissionError
-
-    monkeypatch.setattr(Path, "unlink", refuse)
-    session._use(scratch)
-    other = os.open(scratch, os.O_RDONLY)
-    fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    os.close(other)
-
-    assert names(scratch) == {"liblz4-java-1.so", "spark-2"}
-
-
-@pytest.fixture
 def log(spark, make_config, tmp_path):
     """Return a function that logs faults as a job does that starts, and the file to which they go."""
     jvm, config = spark._jvm, make_config(f"state_dir={tmp_path}/100%d new")
@@ -361,6 +276,6 @@ def test_long_log_is_put_away(log):
     start(*(f"fault {number}{' ' * 4_000_000}" for number in range(8)))
     start("fault 8")
 
-    assert names(file.parent) == {file.name, f"{file.name}.1"}
+    assert {path.name for path in file.parent.iterdir()} == {file.name, f"{file.name}.1"}
     assert faults(file.with_name(f"{file.name}.1")) == ["fault 3", "fault 4", "fault 5"]
     assert faults(file) == ["fault 6", "fault 7", "fault 8"]
