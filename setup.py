@@ -29,7 +29,7 @@ setup(
     package_data={
         "streamscore": ["conf/*.yml", "conf/*.properties", "py.typed"],
         "streamscore.dashboard": ["*.css"],
-        "streamscore.decoder": ["*.java"],
+        "streamscore.messages": ["*.java"],
         "streamscore.local": ["*.lock"],
     },
     install_requires=[

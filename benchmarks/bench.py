@@ -24,7 +24,7 @@ import report
 from cases import FULL, GROUPS, QUICK, SMOKE, Bench
 from figures import as_json
 from servers import ROOT, TEST_BED, running
-from streamscore.console import set_up_logging
+from streamscore.system.console import set_up_logging
 
 CASES = [group.__name__ for group in GROUPS]
 SCALES = {"full": FULL, "quick": QUICK, "smoke": SMOKE}

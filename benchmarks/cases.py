@@ -21,8 +21,9 @@ import variants
 from figures import Growth, Row, Run, compared
 from servers import INPUT, KAFKA_ONLY, LOOSE_INPUT, Bed
 from sides import Side, compare
-from streamscore import submit, topics
+from streamscore.clients import kafka
 from streamscore.config import Config
+from streamscore.launch import submit
 from variants import Engine
 
 
@@ -280,8 +281,8 @@ class Bench:
 
         def seeded() -> Run:
             config = self.bed.config()
-            topics.delete(config.kafka, config.kafka.topics.input)
-            topics.ensure(config.kafka, config.kafka.topics.input)
+            kafka.delete(config.kafka, config.kafka.topics.input)
+            kafka.ensure(config.kafka, config.kafka.topics.input)
             found: Run = self.engine.run(variants.seeded, pids=pids)
             self.bed.require_input(config, found)
             return found
@@ -316,7 +317,7 @@ class Bench:
     def _grown(self, what: str, size: str, shape: str, models: int, *keys: str) -> None:
         self.engine.run(variants.train, folder=self.bed.models, shape=shape)
         config = self.bed.config(*keys)
-        topics.delete(config.kafka, config.kafka.topics.input)
+        kafka.delete(config.kafka, config.kafka.topics.input)
         self.bed.fill(shape, self.scale.grown, *keys)
         side = self.streamed("scored", KAFKA_ONLY, self.bed.model_keys(shape, models), *keys)
         side.run()
@@ -365,7 +366,7 @@ def _peaks(config: Config, keys: Sequence[str], records: int) -> Iterator[tuple[
     peak = 0.0
     while job.poll() is None:
         peak = max(peak, _jvm_gigabytes(job))
-        written = topics.extent(config.kafka, config.kafka.topics.predictions).records
+        written = kafka.extent(config.kafka, config.kafka.topics.predictions).records
         if written:
             yield written / records, peak
         time.sleep(0.2)

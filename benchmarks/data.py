@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamscore import topics
+from streamscore.clients import kafka as kafka_client
 from streamscore.config import Config, Kafka
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ def _message(kind: Shape, indices: list[int], values: list[float], label: float)
 
 def fill(kafka: Kafka, topic: str, values: Sequence[bytes], count: int) -> None:
     """Make a topic anew with so many events, spread evenly over its partitions."""
-    topics.delete(kafka, topic)
-    topics.ensure(kafka, topic)
-    producer = topics.producer(kafka)
+    kafka_client.delete(kafka, topic)
+    kafka_client.ensure(kafka, topic)
+    producer = kafka_client.producer(kafka)
     for number, value in enumerate(_again(values, count)):
         while True:
             try:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from figures import percentile
-from streamscore import topics
+from streamscore.clients import kafka
 from streamscore.config import Config
 
 
@@ -33,7 +33,7 @@ def sending(config: Config, values: Sequence[bytes], rate: float) -> Iterator[No
             raise KafkaException(error)
 
     def send() -> None:
-        producer = topics.producer(config.kafka)
+        producer = kafka.producer(config.kafka)
         started, first, sent = time.perf_counter(), time.time(), 0
         while not over.is_set():
             due = int((time.perf_counter() - started) * rate)
@@ -67,8 +67,8 @@ def observed(config: Config, warm_up: float) -> dict[str, float]:
 
     topic = config.kafka.topics.predictions
     waits: list[tuple[int, int]] = []
-    wanted = topics.extent(config.kafka, topic).records
-    consumer = topics.consumer(config.kafka)
+    wanted = kafka.extent(config.kafka, topic).records
+    consumer = kafka.consumer(config.kafka)
     consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(config.kafka.partitions)])
     while len(waits) < wanted:
         for record in consumer.consume(10_000, 1.0):

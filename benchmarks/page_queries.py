@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from streamscore import config as configuration
-from streamscore import index
+from streamscore.clients import elasticsearch
 from streamscore.config import Elasticsearch
 from streamscore.dashboard.figures import Snapshot
 from streamscore.dashboard.reader import BUDGET, Reader
@@ -45,21 +45,21 @@ def main() -> None:
     own = [f"elasticsearch.{key}={name}{end}" for key, end in (("index", ""), ("rejected_index", "-rejected"))]
     own.append(f"elasticsearch.status_index={name}-status")
     settings = configuration.load(arguments.config, [*arguments.set, *own]).elasticsearch
-    index.delete(settings)
-    index.ensure(settings)
+    elasticsearch.delete(settings)
+    elasticsearch.ensure(settings)
     try:
         fresh = fill(settings, round(arguments.millions * 1e6 / len(MODELS)))
         for time_range in ("all", "1h"):
             measure(settings, time_range, fresh)
         compare(settings, fresh)
     finally:
-        index.delete(settings)
+        elasticsearch.delete(settings)
 
 
 def fill(settings: Elasticsearch, events: int) -> Iterator[int]:
     """Write the outcomes of six hours and return the numbers of further events."""
     started, end = time.monotonic(), round(time.time() * 1_000)
-    with index.client(settings, 120) as client:
+    with elasticsearch.client(settings, 120) as client:
         client.indices.put_settings(index=settings.index, settings={"refresh_interval": "-1"})
         for first in range(0, events, EVENTS_PER_REQUEST):
             last = min(first + EVENTS_PER_REQUEST, events)
@@ -105,7 +105,7 @@ def documents(first: int, times: list[int]) -> Iterator[str]:
 
 def measure(settings: Elasticsearch, time_range: str, fresh: Iterator[int]) -> None:
     """Open a page, so to say: print the server's times of its first refreshes, and of those that follow."""
-    with contextlib.closing(Reader(settings, 120)) as reader, index.client(settings, 120) as client:
+    with contextlib.closing(Reader(settings, 120)) as reader, elasticsearch.client(settings, 120) as client:
         first = [reader.read(time_range, now())]
         while first[-1].pending:
             first.append(reader.read(time_range, now()))
@@ -121,7 +121,10 @@ def compare(settings: Elasticsearch, fresh: Iterator[int]) -> None:
     """Print the server's times of counting everything at each refresh, which the page avoids."""
     times = []
     for _ in range(5):
-        with contextlib.closing(Reader(settings, 120, budget=None)) as reader, index.client(settings, 120) as client:
+        with (
+            contextlib.closing(Reader(settings, 120, budget=None)) as reader,
+            elasticsearch.client(settings, 120) as client,
+        ):
             add(client, settings, fresh)
             times.append(reader.read("all", now()))
     report("all: if everything were counted each time", times)

@@ -19,7 +19,7 @@ import numpy as np
 
 from figures import Run
 from measure import Meter
-from streamscore import index, topics
+from streamscore.clients import elasticsearch, kafka
 from streamscore.config import Config
 
 WARM_UP = 0.1
@@ -155,7 +155,7 @@ def _confluent(
 ) -> Run:
     from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
-    names, connection = config.kafka.topics, topics.client_settings(config.kafka)
+    names, connection = config.kafka.topics, kafka.client_settings(config.kafka)
     consumer = Consumer({**connection, **_FETCHING, "group.id": "benchmark", "enable.auto.commit": False})
     places = range(config.kafka.partitions)
     consumer.assign([TopicPartition(names.input, number, OFFSET_BEGINNING) for number in places])
@@ -200,7 +200,7 @@ def bulk_load(config: Config, models: Weights, pids: dict[str, int], events: int
     timed, counting = Timed(pids, events), threading.Lock()
 
     def send(own: Sequence[tuple[bytes, int]]) -> None:
-        with index.client(settings, 120) as client:
+        with elasticsearch.client(settings, 120) as client:
             for body, count in own:
                 answer = client.bulk(index=settings.index, body=body, filter_path="errors")  # type: ignore[arg-type]
                 if answer["errors"]:

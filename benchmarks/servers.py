@@ -9,7 +9,7 @@ from pathlib import Path
 import data
 from figures import Run
 from streamscore import config as configuration
-from streamscore import index, topics
+from streamscore.clients import elasticsearch, kafka
 from streamscore.config import Config
 from streamscore.local import stack
 from streamscore.local.ports import free_port
@@ -52,26 +52,26 @@ class Bed:
     def fresh(self, config: Config) -> None:
         """Make the topics and indices of the outcomes anew, so that every run finds the same."""
         names = config.kafka.topics
-        topics.delete(config.kafka, names.predictions, names.rejected)
-        topics.ensure(config.kafka, names.predictions, names.rejected)
+        kafka.delete(config.kafka, names.predictions, names.rejected)
+        kafka.ensure(config.kafka, names.predictions, names.rejected)
         if config.elasticsearch.enabled:
-            index.delete(config.elasticsearch)
-            index.ensure(config.elasticsearch)
+            elasticsearch.delete(config.elasticsearch)
+            elasticsearch.ensure(config.elasticsearch)
 
     def require(self, config: Config, run: Run, records: int) -> None:
         """Check that a run left so many records of each of its events, rejected none, and indexed all outcomes."""
         names = config.kafka.topics
         wanted = {names.predictions: run.done * records, names.rejected: 0}
-        found = {name: topics.extent(config.kafka, name).records for name in wanted}
+        found = {name: kafka.extent(config.kafka, name).records for name in wanted}
         if config.elasticsearch.enabled:
             wanted[config.elasticsearch.index] = run.done * len(config.models)
-            found[config.elasticsearch.index] = index.count(config.elasticsearch)
+            found[config.elasticsearch.index] = elasticsearch.count(config.elasticsearch)
         _require(found, wanted)
 
     def require_input(self, config: Config, run: Run) -> None:
         """Check that a run's events are those that the input topic holds."""
         name = config.kafka.topics.input
-        _require({name: run.done}, {name: topics.extent(config.kafka, name).records})
+        _require({name: run.done}, {name: kafka.extent(config.kafka, name).records})
 
 
 def _require(found: Mapping[str, int], wanted: Mapping[str, int]) -> None:

@@ -29,7 +29,7 @@ import psutil
 import pyarrow.parquet as pq
 
 from streamscore import config as configuration
-from streamscore import index, topics
+from streamscore.clients import elasticsearch, kafka
 from streamscore.config import Config
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def main() -> None:
             *(f"elasticsearch.{key}={name}{end}" for key, end in INDICES),
         ]
         config = configuration.load(arguments.config, own)
-        topics.ensure(config.kafka, config.kafka.topics.input)
+        kafka.ensure(config.kafka, config.kafka.topics.input)
         options = ["--config", arguments.config, *(word for text in own for word in ("--set", text))]
         try:
             samples = _run(options, config.seed.source, arguments)
@@ -82,8 +82,8 @@ def main() -> None:
             if not any(row[HEADINGS.index("events")] for row in rows):
                 raise SystemExit("no event was scored: there was no load")
         finally:
-            index.delete(config.elasticsearch)
-            topics.delete(config.kafka, *(f"{name}{end}" for _, end in TOPICS))
+            elasticsearch.delete(config.elasticsearch)
+            kafka.delete(config.kafka, *(f"{name}{end}" for _, end in TOPICS))
     for row in [HEADINGS, *rows]:
         print("".join(f"{value:>14}" for value in row))
     if arguments.json:
@@ -158,7 +158,7 @@ def _look(pid: int) -> Sample:
 
 def read_batches(config: Config) -> list[Batch]:
     """Return the batches of the job, in order."""
-    with index.client(config.elasticsearch, 60) as client:
+    with elasticsearch.client(config.elasticsearch, 60) as client:
         client.indices.refresh(index=config.elasticsearch.status_index)
         hits: list[dict[str, Any]] = []
         after: dict[str, Any] = {}

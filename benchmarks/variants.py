@@ -18,12 +18,16 @@ import data
 from figures import Run
 from measure import Meter, events, steady
 from streamscore import config as configuration
-from streamscore import dataset, decoder, messages, scoring, seed_topic, session, sinks, sources, stream, topics
+from streamscore import messages, scoring, seed_topic, sinks, stream
 from streamscore import models as served_models
+from streamscore.clients import kafka
 from streamscore.config import Config
+from streamscore.data import datasets
 from streamscore.local import artifacts, java
+from streamscore.messages import decoder
 from streamscore.scoring import ServedModel
-from streamscore.totals import Totals
+from streamscore.spark import session, sources
+from streamscore.stream.progress import Totals
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -131,7 +135,7 @@ def _writer(config: Config, served: list[ServedModel], stop: session.StopRequest
 def _records(judged: DataFrame, config: Config, served: list[ServedModel]) -> DataFrame:
     """Return judged rows as the records that the job writes."""
     names = config.kafka.topics
-    return messages.records(judged, served, names.predictions, names.rejected, topics.MAX_MESSAGE_BYTES)
+    return messages.records(judged, served, names.predictions, names.rejected, kafka.MAX_MESSAGE_BYTES)
 
 
 def _copied(config: Config) -> Written:
@@ -308,8 +312,8 @@ def seeded(config: Config, pids: dict[str, int]) -> Run:
 def seed_encoded(config: Config, pids: dict[str, int]) -> Run:
     """Number the rows of the same parquet file, make the same messages and throw them away."""
     meter = Meter(pids)
-    rows = dataset.numbered(_spark(), config.seed)
-    records = dataset.records(rows, config, range(config.seed.repeat)).select("key", "value", "headers")
+    rows = datasets.numbered(_spark(), config.seed)
+    records = datasets.records(rows, config, range(config.seed.repeat)).select("key", "value", "headers")
     records.write.format("noop").mode("overwrite").save()
     return meter.run(rows.count)
 

@@ -14,7 +14,9 @@
 # DBTITLE 1,Parameters
 from matplotlib.figure import Figure
 
-from streamscore import notebook, score_stream, session
+from streamscore import score_stream
+from streamscore.launch import notebook
+from streamscore.spark import session
 
 dbutils = globals().get("dbutils")
 display = globals().get("display", print)

@@ -20,8 +20,11 @@ from pyspark.sql import functions as F
 from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import RocCurveDisplay
 
-from streamscore import criteo, models, notebook, scoring, session, sources, train_models
+from streamscore import models, scoring, train_models
+from streamscore.data import criteo
 from streamscore.errors import ConfigError
+from streamscore.launch import notebook
+from streamscore.spark import session, sources
 
 config = notebook.configuration(globals().get("dbutils"))
 display = globals().get("display", print)

@@ -15,11 +15,14 @@ import oracle
 import pytest
 
 from streamscore import config as configuration
-from streamscore import index, session, sources, topics, train_models
-from streamscore.console import log
+from streamscore import train_models
+from streamscore.clients import elasticsearch
+from streamscore.clients import kafka as kafka_client
 from streamscore.errors import SetupError
 from streamscore.local import artifacts, java, stack
 from streamscore.local.ports import free_port
+from streamscore.spark import session, sources
+from streamscore.system.console import log
 
 ROOT = Path(__file__).parents[1]
 ARTIFACTS = ROOT / ".streamscore" / "artifacts"  # the demo's, so that nothing is fetched twice
@@ -150,7 +153,7 @@ def produce():
     """Return a function that sends values (bytes, text, None, or (key, value, headers)) to a topic and waits."""
 
     def send(kafka, topic, values):
-        producer = topics.producer(kafka)
+        producer = kafka_client.producer(kafka)
         for item in values:
             key, value, headers = item if isinstance(item, tuple) else (None, item, [])
             producer.produce(topic, value, key, headers=headers)
@@ -190,7 +193,7 @@ def documents():
 
     def read(config, name=None):
         found = {}
-        with index.client(config.elasticsearch, 60) as client:
+        with elasticsearch.client(config.elasticsearch, 60) as client:
             client.indices.refresh(index=name or config.elasticsearch.index)
             after = None
             while True:
@@ -244,7 +247,7 @@ def fill():
         start = (end or round(time.time() * 1_000)) - seconds * 1_000
         versions = {name: ["1"] * seconds for name in models}
         versions[models[0]] = ["1" if second < seconds / 2 else "2" for second in range(seconds)]
-        index.ensure(settings)
+        elasticsearch.ensure(settings)
         lines = []
         for number in range(first, first + events):
             second, event = (number - first) * seconds // events, f"{settings.index}-0-{number}"
@@ -289,7 +292,7 @@ def fill():
                     "synthetic": synthetic,
                 }
             ]
-        with index.client(settings, 60) as client:
+        with elasticsearch.client(settings, 60) as client:
             assert not client.bulk(operations=lines, refresh=True)["errors"]
 
     return write

@@ -12,17 +12,22 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from streamscore import checkpoint, faults, history, index, models, options, registry, runner, session, topics
-from streamscore.checkpoint import Folder, State
+from streamscore import models
+from streamscore.clients import elasticsearch, kafka
 from streamscore.config import Config
-from streamscore.console import log, step, terminal
 from streamscore.errors import StreamError
-from streamscore.options import Arguments, Option
-from streamscore.session import StopRequest
+from streamscore.launch import arguments, runner
+from streamscore.launch.arguments import Arguments, Option
+from streamscore.models import registry
+from streamscore.models.watch import ModelWatch
 from streamscore.sinks import BatchWriter, Replay, prepare_table
-from streamscore.stream import NAME, Stream
-from streamscore.swap import ModelWatch
-from streamscore.totals import Totals
+from streamscore.spark import session
+from streamscore.spark.session import StopRequest
+from streamscore.stream import NAME, Stream, checkpoint, ownership
+from streamscore.stream.checkpoint import Folder, State
+from streamscore.stream.progress import Totals
+from streamscore.system import failpoints
+from streamscore.system.console import log, step, terminal
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -42,7 +47,7 @@ OPTIONS = (
 
 def parse(argv: Sequence[str]) -> Arguments:
     """Read the command line."""
-    return options.parse(NAME, __doc__.splitlines()[0], OPTIONS, argv)
+    return arguments.parse(NAME, __doc__.splitlines()[0], OPTIONS, argv)
 
 
 def check(config: Config) -> None:
@@ -51,11 +56,11 @@ def check(config: Config) -> None:
     Raises:
         ServerError: a server does not answer, the input topic does not exist, or the index cannot hold the outcomes.
     """
-    topics.require(config.kafka, config.kafka.topics.input)
-    made = topics.ensure(config.kafka, config.kafka.topics.predictions, config.kafka.topics.rejected)
+    kafka.require(config.kafka, config.kafka.topics.input)
+    made = kafka.ensure(config.kafka, config.kafka.topics.predictions, config.kafka.topics.rejected)
     if made:
         log.info("created the topics %s", ", ".join(made))
-    created = index.ensure(config.elasticsearch) if config.elasticsearch.enabled else []
+    created = elasticsearch.ensure(config.elasticsearch) if config.elasticsearch.enabled else []
     if created:
         log.info("created the indices %s", ", ".join(created))
 
@@ -89,12 +94,12 @@ def run(
     location = config.stream.checkpoint
     stop = StopRequest() if stop is None else stop
     jvm = session.jvm_pid(spark)
-    faults.arm(jvm)
+    failpoints.arm(jvm)
     files = checkpoint.folder(location, spark)
     runs = partial(session.runs_query, spark)
     with stop.listening(spark), checkpoint.hold(files, location, jvm, runs) as past:
         checkpoint.require_topic(files, location, config.kafka.topics.input)
-        history.require_known(config, past)
+        ownership.require_known(config, past)
         with step("Loading the models"):
             noted = checkpoint.noted_models(files, past.planned + 1)
             aliases = ModelWatch(spark, config, models.load(spark, config, noted))
@@ -102,7 +107,7 @@ def run(
             log.info("model %s: version %s, %s features", model.name, model.version, f"{model.size:,}")
         prepare_table(spark, config.delta)
         query = partial(checkpoint.query_id, files, location)
-        limit = topics.max_message_bytes(config.kafka, config.kafka.topics.rejected)
+        limit = kafka.max_message_bytes(config.kafka, config.kafka.topics.rejected)
         writer = partial(
             BatchWriter,
             config,

@@ -13,12 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from streamscore import dataset, options, runner, sinks, sources, topics
+from streamscore import sinks
+from streamscore.clients import kafka
+from streamscore.clients.paced import send_paced
 from streamscore.config import Config
-from streamscore.console import log, step
+from streamscore.data import datasets
 from streamscore.errors import ServerError, told_in_one_line
-from streamscore.options import Arguments, Option
-from streamscore.pacing import send_paced
+from streamscore.launch import arguments, runner
+from streamscore.launch.arguments import Arguments, Option
+from streamscore.spark import sources
+from streamscore.system.console import log, step
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -41,7 +45,7 @@ OPTIONS = (
 
 def parse(argv: Sequence[str]) -> Arguments:
     """Read the command line."""
-    return options.parse(NAME, __doc__.splitlines()[0], OPTIONS, argv)
+    return arguments.parse(NAME, __doc__.splitlines()[0], OPTIONS, argv)
 
 
 def check(config: Config) -> None:
@@ -51,8 +55,8 @@ def check(config: Config) -> None:
         InputError: the data set is absent or empty, or has other columns or types than needed.
         ServerError: no broker answers, or the topic cannot be created.
     """
-    dataset.check_footer(config.seed, config.message.columns)
-    if topics.ensure(config.kafka, config.kafka.topics.input):
+    datasets.check_footer(config.seed, config.message.columns)
+    if kafka.ensure(config.kafka, config.kafka.topics.input):
         log.info("created the topic %s with %s partitions", config.kafka.topics.input, config.kafka.partitions)
 
 
@@ -70,7 +74,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
 
     settings = config.seed
     with step(f"Reading {settings.source}"):
-        rows = dataset.numbered(spark, settings, config.message.columns)
+        rows = datasets.numbered(spark, settings, config.message.columns)
     wanted = rows.count * settings.repeat
     there = None
     if settings.resume:
@@ -98,22 +102,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     runner.run_job(sys.modules[__name__], argv)
 
 
-def _records(rows: dataset.Rows, config: Config, rounds: range, there: DataFrame | None) -> DataFrame:
+def _records(rows: datasets.Rows, config: Config, rounds: range, there: DataFrame | None) -> DataFrame:
     """Return the messages of some rounds, without those whose keys are there already."""
-    records = dataset.records(rows, config, rounds)
+    records = datasets.records(rows, config, rounds)
     return records if there is None else records.join(there, "key", "left_anti")
 
 
-def _in_order(rows: dataset.Rows, config: Config, there: DataFrame | None) -> Iterator[Any]:
+def _in_order(rows: datasets.Rows, config: Config, there: DataFrame | None) -> Iterator[Any]:
     """Yield the messages in row order, some rounds at a time: a million rounds must not be sorted before the first."""
     at_once = max(1, _SORTED_AT_ONCE // rows.count)
     for first in range(0, config.seed.repeat, at_once):
         rounds = range(first, min(first + at_once, config.seed.repeat))
-        records = _records(rows, config, rounds, there).orderBy(dataset.NUMBER)
+        records = _records(rows, config, rounds, there).orderBy(datasets.NUMBER)
         yield from records.select("key", "value").toLocalIterator(prefetchPartitions=True)
 
 
-def _there(spark: SparkSession, rows: dataset.Rows, config: Config) -> DataFrame:
+def _there(spark: SparkSession, rows: datasets.Rows, config: Config) -> DataFrame:
     """Return the keys of this data set's wanted messages that the topic holds already.
 
     The topic itself is asked: a killed run leaves no record of what the broker acknowledged last.
@@ -132,13 +136,13 @@ def _there(spark: SparkSession, rows: dataset.Rows, config: Config) -> DataFrame
 def _counted(config: Config, wanted: int) -> Iterator[None]:
     """Show a parallel write's progress by what has arrived in the topic."""
     topic = config.kafka.topics.input
-    before = topics.extent(config.kafka, topic).records
+    before = kafka.extent(config.kafka, topic).records
     finished = threading.Event()
 
     def watch(show: Callable[[str], None]) -> None:
         while not finished.wait(1.0):
             with suppress(ServerError):  # the write itself will tell if the broker stays away
-                show(f"{topics.extent(config.kafka, topic).records - before:,} of {wanted:,}")
+                show(f"{kafka.extent(config.kafka, topic).records - before:,} of {wanted:,}")
 
     with step(f"Sending {wanted:,} messages") as show:
         watcher = threading.Thread(target=watch, args=(show,), daemon=True)

@@ -14,15 +14,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamscore import __version__, criteo, features, models, options, provenance, registry, runner, sources, synthetic
+from streamscore import __version__, models
 from streamscore.config import Config
-from streamscore.console import log, step
+from streamscore.data import criteo, features, provenance, synthetic
 from streamscore.errors import InputError, told_in_one_line
-from streamscore.gate.manifest import FORMAT as MANIFEST_FORMAT
-from streamscore.options import Arguments, Option
-from streamscore.paths import as_spark_takes, is_local, local_path
-from streamscore.registry import Trained
+from streamscore.launch import arguments, runner
+from streamscore.launch.arguments import Arguments, Option
+from streamscore.models import registry
+from streamscore.models.gate.manifest import FORMAT as MANIFEST_FORMAT
+from streamscore.models.registry import Trained
 from streamscore.schema import FEATURES, LABEL
+from streamscore.spark import sources
+from streamscore.system.console import log, step
+from streamscore.system.paths import as_spark_takes, is_local, local_path
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -52,7 +56,7 @@ OPTIONS = (
 
 def parse(argv: Sequence[str]) -> Arguments:
     """Read the command line."""
-    return options.parse(NAME, __doc__.splitlines()[0], OPTIONS, argv)
+    return arguments.parse(NAME, __doc__.splitlines()[0], OPTIONS, argv)
 
 
 def check(config: Config) -> None:

@@ -13,7 +13,8 @@ import oracle
 import pytest
 from jobs import Job, environment, make_archive, use_archive, written
 
-from streamscore import submit, topics
+from streamscore.clients import kafka
+from streamscore.launch import submit
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,7 +26,7 @@ def class_archive(make_own, small_models, tmp_path_factory):
         if not archive.exists():
             folder = tmp_path_factory.mktemp("classes")
             config = make_own("classes", folder, oracle.listed(small_models), "stream.available_now=true")
-            topics.ensure(config.kafka, config.kafka.topics.input)
+            kafka.ensure(config.kafka, config.kafka.topics.input)
             oracle.send(config, oracle.Ledger(seed=0).next_messages(100))
             file = folder / "classes.yml"
             file.write_text(written(config))

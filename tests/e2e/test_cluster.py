@@ -12,8 +12,10 @@ import pytest
 from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression, OneVsRest
 
-from streamscore import index, score_stream, seed_topic, submit, topics
+from streamscore import score_stream, seed_topic
+from streamscore.clients import elasticsearch, kafka
 from streamscore.config.keys import Model
+from streamscore.launch import submit
 
 SUBMIT = [
     "spark-submit",
@@ -78,8 +80,8 @@ def test_zipped_wheel_and_packed_python_score_on_local_cluster(
     )
 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert index.count(config.elasticsearch) == 6000
-    assert topics.extent(config.kafka, config.kafka.topics.predictions).records == 6000
+    assert elasticsearch.count(config.elasticsearch) == 6000
+    assert kafka.extent(config.kafka, config.kafka.topics.predictions).records == 6000
     assert (tmp_path / "ran").exists()
 
 
@@ -98,7 +100,7 @@ def executors(running):
 def test_killed_executors_lose_and_double_nothing(spark, own, small_models, jars, job, as_file, root, tmp_path):
     """One between two tasks, and one more amid them: Spark goes on, or the next start of the job finishes the batch."""
     config = own(oracle.listed(small_models), "stream.max_events_per_batch=1500", "spark.master=null")
-    topics.ensure(config.kafka, config.kafka.topics.input)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
     ledger = oracle.Ledger(seed=11)
     oracle.send(config, ledger.next_messages(6000))
     score_stream.check(config)
@@ -113,10 +115,10 @@ def test_killed_executors_lose_and_double_nothing(spark, own, small_models, jars
     running = job(command, env={**submit.prepare(config), **waits}, cwd=tmp_path)
 
     def records():
-        return topics.extent(config.kafka, config.kafka.topics.predictions).records
+        return kafka.extent(config.kafka, config.kafka.topics.predictions).records
 
     running.wait_until(lambda: records() > 0, 300)  # on a busy machine three JVMs take their time
-    running.wait_until(lambda: index.count(config.elasticsearch) > records())
+    running.wait_until(lambda: elasticsearch.count(config.elasticsearch) > records())
     executors(running)[0].kill()
     of_first = records()
     while running.lives and records() == of_first:  # a task that its executor takes along fails the batch, and the job

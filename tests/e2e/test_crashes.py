@@ -10,7 +10,9 @@ import psutil
 import pytest
 from jobs import Job, environment
 
-from streamscore import score_stream, submit, topics
+from streamscore import score_stream
+from streamscore.clients import kafka
+from streamscore.launch import submit
 from streamscore.local import stack
 
 POINTS = ["entry", "rejected-half", "rejected", "index-half", "index", "records-half", "records", "committed"]
@@ -82,7 +84,7 @@ def world(make_own, small_models, as_file, tmp_path, jars):
             "kafka.partitions=2",
             "spark.driver_memory=1g",
         )
-        topics.ensure(config.kafka, config.kafka.topics.input)
+        kafka.ensure(config.kafka, config.kafka.topics.input)
         score_stream.check(config)
         made.append(World(config, as_file(config, f"{seed}.yml"), seed))
         return made[-1]
@@ -160,7 +162,7 @@ def test_outages_of_the_servers_are_waited_for(spark, servers, world, small_mode
     one.send(300)
     job = one.start()
     names = one.config.kafka.topics
-    job.wait_until(lambda: topics.extent(one.config.kafka, names.predictions).records > 0)
+    job.wait_until(lambda: kafka.extent(one.config.kafka, names.predictions).records > 0)
     for name in ("elasticsearch", "kafka"):
         one.send(1000)
         pids = pid_of(servers, name)
@@ -187,7 +189,7 @@ def test_outages_of_the_servers_are_waited_for(spark, servers, world, small_mode
 def caught_up(config, ledger):
     """Tell whether there is an outcome or a rejected record for every message."""
     names = config.kafka.topics
-    outcomes, rejected = (topics.extent(config.kafka, name).records for name in (names.predictions, names.rejected))
+    outcomes, rejected = (kafka.extent(config.kafka, name).records for name in (names.predictions, names.rejected))
     return outcomes >= 2 * len(ledger.good) and rejected >= len(ledger.bad)
 
 

@@ -6,7 +6,10 @@ import zipfile
 
 import pytest
 
-from streamscore import config, coordinates, criteo, decoder, train_models
+from streamscore import config, train_models
+from streamscore.data import criteo
+from streamscore.messages import decoder
+from streamscore.spark import maven
 
 STAND_IN = """#!/bin/bash
 printf '%q ' "$@" >> "$CALLS"
@@ -37,7 +40,7 @@ def calls(shell, root, tmp_path):
 @pytest.mark.usefixtures("jars")
 def test_the_two_jars_that_databricks_lacks_are_copied(calls, root):
     """And no other: Kafka and Delta are built in there."""
-    (connector,) = (jar for jar in coordinates.SPARK_JARS if jar.group == "org.elasticsearch")
+    (connector,) = (jar for jar in maven.SPARK_JARS if jar.group == "org.elasticsearch")
     names = [f"{connector.name}-{connector.version}.jar", decoder.jar_name()]
     _, copied = calls("databricks.md", "streamscore jars", "databricks")
 

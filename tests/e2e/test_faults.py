@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamscore import topics
+from streamscore.clients import kafka
 
 FAULTS = {
     "unknown key": (["seed", "--set", "seed.rat=3"], 2, "seed.rat: unknown key; did you mean rate?"),
@@ -39,7 +39,7 @@ FAULTS = {
 def config(own):
     """A configuration whose input topic exists."""
     config = own()
-    topics.ensure(config.kafka, config.kafka.topics.input)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
     return config
 
 

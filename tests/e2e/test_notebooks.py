@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from streamscore import criteo, index, seed_topic, topics
+from streamscore import seed_topic
+from streamscore.clients import elasticsearch, kafka
 from streamscore.config.fields import ddl
+from streamscore.data import criteo
 from streamscore.errors import ConfigError
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.py"))
@@ -105,14 +107,14 @@ def test_scoring_notebook_shows_live_counts_and_the_outcome(notebook, spark, own
     assert [row["scored"] for row in table.collect()] == [summary["scored"]] * 2
     assert list(drawn) == ["lr", "svm", "majority rate"]
     assert drawn["lr"] == [summary["events"], summary["models"]["lr"]["accuracy"]]
-    assert index.count(config.elasticsearch) == 2 * summary["events"]
+    assert elasticsearch.count(config.elasticsearch) == 2 * summary["events"]
     assert spark.streams.active == []
 
 
 def test_notebook_is_a_plain_program_too(root, own, as_file):
     """Without dbutils and display, configured by the environment; what is wrong is found before any JVM starts."""
     config = own("kafka.topics.input=absent")
-    topics.ensure(config.kafka, config.kafka.topics.predictions)
+    kafka.ensure(config.kafka, config.kafka.topics.predictions)
     done = subprocess.run(
         [sys.executable, str(root / "notebooks" / "score_stream.py")],
         env={"STREAMSCORE_CONFIG": as_file(config), "STREAMSCORE_SECONDS": "1", "PATH": ""},

@@ -12,9 +12,11 @@ from collections import Counter
 import pytest
 from browsing import counted, is_far, lines, marks, shown, value, wait_for
 
-from streamscore import index, seed_topic
+from streamscore import seed_topic
+from streamscore.clients import elasticsearch
 from streamscore.dashboard import server
-from streamscore.local import elasticsearch, process, stack
+from streamscore.local import elasticsearch as local_elasticsearch
+from streamscore.local import process, stack
 from streamscore.local.ports import free_port
 
 CHROMIUM = shutil.which("chromium")
@@ -192,7 +194,7 @@ def test_elasticsearch_goes_and_comes_back(servers, own, fill, serve, visit):
     page = visit(serve(config))
     page.get_by_test_id("kpis").wait_for()
     status = page.get_by_test_id("status")
-    (running,) = (one for one in stack.running(servers) if one.name == elasticsearch.NAME)
+    (running,) = (one for one in stack.running(servers) if one.name == local_elasticsearch.NAME)
     process.stop(running)
     try:
         wait_for(lambda: status.get_attribute("data-state") == "away")
@@ -227,7 +229,7 @@ def test_empty_index_shows_what_to_do_next(own, fill, serve, visit):
     assert "No event has been scored yet" in steps.inner_text()
     assert "streamscore score" in steps.inner_text()
 
-    index.ensure(config.elasticsearch)
+    elasticsearch.ensure(config.elasticsearch)
     time.sleep(3)
 
     assert steps.is_visible()

@@ -10,8 +10,8 @@ import time
 import pytest
 import yaml
 
-from streamscore import submit
 from streamscore.config import load
+from streamscore.launch import submit
 
 STREAMS_FOR_EVER = "streamscore score"
 
@@ -123,15 +123,15 @@ def test_cluster_line_is_the_one_that_the_program_makes(root):
 
 def test_versions_in_the_table_are_those_in_use(root):
     """From the same module, and from the lock."""
-    from streamscore import coordinates
+    from streamscore.spark import maven
 
     text = (root / "README.md").read_text(encoding="utf-8")
-    jars = {jar.name: jar.version for jar in coordinates.SPARK_JARS}
+    jars = {jar.name: jar.version for jar in maven.SPARK_JARS}
     lock = (root / "requirements" / "runtime.lock").read_text()
 
-    assert f"| Spark | {coordinates.SPARK_VERSION} (Scala 2.12) |" in text
-    assert f"client {jars['kafka-clients']}, local broker {coordinates.KAFKA_BROKER.version}" in text
-    assert f"connector {jars['elasticsearch-spark-30_2.12']}, local server {coordinates.ELASTICSEARCH.version}" in text
+    assert f"| Spark | {maven.SPARK_VERSION} (Scala 2.12) |" in text
+    assert f"client {jars['kafka-clients']}, local broker {maven.KAFKA_BROKER.version}" in text
+    assert f"connector {jars['elasticsearch-spark-30_2.12']}, local server {maven.ELASTICSEARCH.version}" in text
     assert re.search(r"^mlflow==(\S+)", lock, re.MULTILINE)[1] in text
 
 

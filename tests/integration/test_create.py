@@ -5,7 +5,8 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from streamscore import cli, index, topics
+from streamscore import cli
+from streamscore.clients import elasticsearch, kafka
 from streamscore.errors import ServerError
 from streamscore.schema import OUTCOME_FIELDS
 
@@ -39,7 +40,7 @@ def test_create_makes_what_is_missing_once(created):
         ["created", "index"]
     ] * 3
     assert second.output == "everything is there\n"
-    assert set(settings.kafka.topics.model_dump().values()) <= set(topics.names(settings.kafka))
+    assert set(settings.kafka.topics.model_dump().values()) <= set(kafka.names(settings.kafka))
 
 
 def test_create_leaves_elasticsearch_alone_where_it_is_not_used(created):
@@ -47,7 +48,7 @@ def test_create_leaves_elasticsearch_alone_where_it_is_not_used(created):
     settings, run = created
 
     assert "index" not in run("--set", "elasticsearch.enabled=false").output
-    with index.client(settings.elasticsearch) as client:
+    with elasticsearch.client(settings.elasticsearch) as client:
         assert not client.indices.exists(index=settings.elasticsearch.index)
 
 
@@ -86,7 +87,7 @@ def test_a_logstash_that_is_kept_fills_the_same_index(created, root):
     for name in re.findall(r'"([^"]+)"', remove):
         del document[name]
     name = re.sub(r"%\{(\w+)\}", lambda match: str(record[match[1]]), re.search('"(.*)"', identity)[1])
-    with index.client(settings.elasticsearch) as client:
+    with elasticsearch.client(settings.elasticsearch) as client:
         answer = client.index(index=settings.elasticsearch.index, id=name, document=document)
 
     assert answer["result"] == "created"

@@ -7,9 +7,13 @@ import oracle
 import pytest
 from pyspark.sql import functions as F
 
-from streamscore import criteo, faults, score_stream, sinks, sources, topics, train_models
+from streamscore import score_stream, sinks, train_models
+from streamscore.clients import kafka
+from streamscore.data import criteo
 from streamscore.errors import InputError, ServerError, StreamError
 from streamscore.schema import TABLE_ROW
+from streamscore.spark import sources
+from streamscore.system import failpoints
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def world(own, small_models, tmp_path):
             f"delta.table={tmp_path / 'outcomes'}",
             *overrides,
         )
-        topics.ensure(config.kafka, config.kafka.topics.input)
+        kafka.ensure(config.kafka, config.kafka.topics.input)
         ledger = oracle.Ledger(seed)
         oracle.send(config, ledger.next_messages(count))
         score_stream.check(config)
@@ -45,7 +49,7 @@ def fails_at(spark, monkeypatch):
                 score_stream.run(spark, config)
 
     yield run
-    faults.arm(0)
+    failpoints.arm(0)
 
 
 def rows(spark, config):
@@ -132,7 +136,7 @@ def test_table_with_other_columns_is_refused_before_the_first_batch(spark, world
 
     with pytest.raises(ServerError, match="the Delta table .*/outcomes does not take the outcomes: .*schema"):
         score_stream.run(spark, config)
-    assert topics.extent(config.kafka, config.kafka.topics.predictions).records == 0
+    assert kafka.extent(config.kafka, config.kafka.topics.predictions).records == 0
 
 
 def test_training_from_a_table_equals_training_from_the_file(spark, own, tmp_path):

@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from streamscore import checkpoint, doctor, index, processes, score_stream, topics
+from streamscore import score_stream
+from streamscore.cli import doctor
+from streamscore.clients import elasticsearch, kafka
 from streamscore.errors import StreamscoreError
 from streamscore.local import java
+from streamscore.stream import checkpoint
+from streamscore.system import processes
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +26,7 @@ def scored(spark, make_own, small_models, produce, tmp_path_factory):
     """A configuration with a past: a scored topic, a checkpoint, an index."""
     models = f"models=[{{name: lr, uri: {small_models['lr']}}}]"
     config = make_own("doctor", tmp_path_factory.mktemp("doctor"), models, "stream.available_now=true")
-    topics.ensure(config.kafka, config.kafka.topics.input)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
     produce(config.kafka, config.kafka.topics.input, ["{}"] * 20)
     score_stream.check(config)
     score_stream.run(spark, config)
@@ -130,7 +134,7 @@ def wrong_password(config, _):
 def other_mapping(config, _):
     """An index that cannot hold the outcomes."""
     name = f"{config.elasticsearch.index}-other"
-    with index.client(config.elasticsearch) as client:
+    with elasticsearch.client(config.elasticsearch) as client:
         client.indices.create(index=name, mappings={"properties": {"correct": {"type": "text"}}})
     return changed(config, "elasticsearch", index=name), "elasticsearch: the index .* cannot hold .* correct is text"
 
@@ -138,7 +142,7 @@ def other_mapping(config, _):
 def alias_of_two(config, _):
     """An alias that grows a new index from time to time: a replay would write into another one than the first time."""
     alias = f"{config.elasticsearch.index}-alias"
-    with index.client(config.elasticsearch) as client:
+    with elasticsearch.client(config.elasticsearch) as client:
         for number in (1, 2):
             client.indices.create(index=f"{alias}-{number}", aliases={alias: {}})
     return changed(config, "elasticsearch", index=alias), "elasticsearch: .* stands for 2 indices, .*: what is written"
@@ -190,8 +194,8 @@ def other_checkpoint_and_no_status_index(config, tmp_path):
 
 def topic_made_anew(config, _):
     """Fewer events than were scored already."""
-    topics.delete(config.kafka, config.kafka.topics.input)
-    topics.ensure(config.kafka, config.kafka.topics.input)
+    kafka.delete(config.kafka, config.kafka.topics.input)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
     return config, r"past: partition \d ends at 0, but \d+ was scored already: the topic was made anew"
 
 
@@ -206,7 +210,7 @@ def expired_events(config, _):
     partition, end = next((p, o) for p, o in ends[name].items() if o > 0)
     lines[2] = json.dumps({name: {**ends[name], partition: 0}})
     path.write_text("\n".join(lines))
-    client = topics.admin(config.kafka)
+    client = kafka.admin(config.kafka)
     for future in client.delete_records([TopicPartition(name, int(partition), end)]).values():
         future.result()
     return config, f"past: partition {partition} begins at {end}, but 0 is next: {end} events have expired"
@@ -262,7 +266,7 @@ def test_absent_java_is_found(config, monkeypatch):
 
 def test_wrong_clock_is_found(config, monkeypatch):
     """Half a minute is too much."""
-    monkeypatch.setattr(index, "clock", lambda _: time.time() + 90)
+    monkeypatch.setattr(elasticsearch, "clock", lambda _: time.time() + 90)
 
     assert any("its clock is +90 s off" in text for text in faults(config))
 

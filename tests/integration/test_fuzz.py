@@ -5,7 +5,8 @@ import random
 import oracle
 import reference
 
-from streamscore import score_stream, topics
+from streamscore import score_stream
+from streamscore.clients import kafka
 
 SEED = 20261124
 COUNT = 3000
@@ -19,7 +20,7 @@ def test_mutated_messages_through_the_stream(spark, own, small_models, consume, 
         "stream.max_rejected_share=null",
         "message.max_bytes=2000",
     )
-    topics.ensure(config.kafka, config.kafka.topics.input)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
     generator = random.Random(SEED)
     sent = {}
     for number in range(COUNT):

@@ -12,11 +12,15 @@ from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression
 from pyspark.sql import functions as F
 
-from streamscore import checkpoint, faults, history, messages, models, score_stream, sinks, sources, stream, topics
-from streamscore.checkpoint import State
+from streamscore import messages, models, score_stream, sinks, stream
+from streamscore.clients import kafka
 from streamscore.errors import CheckpointError, ModelError, RejectedShareError, StreamError
-from streamscore.session import StopRequest
-from streamscore.swap import ModelWatch
+from streamscore.models.watch import ModelWatch
+from streamscore.spark import sources
+from streamscore.spark.session import StopRequest
+from streamscore.stream import checkpoint, ownership
+from streamscore.stream.checkpoint import State
+from streamscore.system import failpoints
 
 POINTS = ["entry", "rejected-half", "rejected", "index-half", "index", "records-half", "records"]
 
@@ -33,7 +37,7 @@ def world(own, small_models):
             "elasticsearch.retry_seconds=0",
             *overrides,
         )
-        topics.ensure(config.kafka, config.kafka.topics.input)
+        kafka.ensure(config.kafka, config.kafka.topics.input)
         ledger = oracle.Ledger(seed)
         oracle.send(config, ledger.next_messages(count, **options))
         score_stream.check(config)
@@ -54,7 +58,7 @@ def break_off(spark, monkeypatch):
                 score_stream.run(spark, config)
 
     yield run
-    faults.arm(0)
+    failpoints.arm(0)
 
 
 def run_to_the_end(spark, config, break_off, points):
@@ -384,11 +388,11 @@ def test_other_outcomes_do_not_ask_for_a_checkpoint(own, produce, value):
     """Streams may share the topic of outcomes, and one's topic may be named like the beginning of another's."""
     config = own("elasticsearch.enabled=false")
     new = State(None, -1, -1, None, clean=True)
-    topics.ensure(config.kafka, config.kafka.topics.input, config.kafka.topics.predictions)
-    history.require_known(config, new)
+    kafka.ensure(config.kafka, config.kafka.topics.input, config.kafka.topics.predictions)
+    ownership.require_known(config, new)
     sent = value and value.replace(b"%s", config.kafka.topics.input.encode())
     produce(config.kafka, config.kafka.topics.predictions, [sent])
-    history.require_known(config, new)
+    ownership.require_known(config, new)
 
 
 def test_checkpoint_that_spark_cannot_use_is_told_in_one_line(spark, world):
@@ -431,7 +435,7 @@ def test_too_many_rejected_messages_stop_the_job(spark, world):
     with pytest.raises(RejectedShareError, match=r"\d+% of the last messages were rejected"):
         score_stream.run(spark, config)
 
-    assert topics.extent(config.kafka, config.kafka.topics.rejected).records < 600
+    assert kafka.extent(config.kafka, config.kafka.topics.rejected).records < 600
 
 
 def test_fewer_rejected_messages_do_not(spark, world, small_models):

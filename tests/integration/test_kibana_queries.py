@@ -13,7 +13,7 @@ import uuid
 
 import pytest
 
-from streamscore import index
+from streamscore.clients import elasticsearch
 from streamscore.kibana import alert, dashboards_api, saved_objects
 
 START = 1_760_000_040_000  # a full minute, in epoch milliseconds
@@ -86,8 +86,8 @@ def config(servers):
     name = f"t{uuid.uuid4().hex[:8]}"
     names = {"index": name, "rejected_index": f"{name}-rejected", "status_index": f"{name}-status"}
     settings = servers.model_copy(update={"elasticsearch": servers.elasticsearch.model_copy(update=names)})
-    index.ensure(settings.elasticsearch)
-    with index.client(settings.elasticsearch) as client:
+    elasticsearch.ensure(settings.elasticsearch)
+    with elasticsearch.client(settings.elasticsearch) as client:
         lines = [line for target, entry in documents(names) for line in ({"index": {"_index": target}}, entry)]
         answer = client.bulk(operations=lines, refresh=True)
     assert not answer["errors"], answer
@@ -97,7 +97,7 @@ def config(servers):
 @pytest.fixture(scope="module")
 def client(config):
     """A client of the Elasticsearch that holds the known documents."""
-    with index.client(config.elasticsearch) as client:
+    with elasticsearch.client(config.elasticsearch) as client:
         yield client
 
 

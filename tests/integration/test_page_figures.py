@@ -7,8 +7,8 @@ from datetime import timezone
 
 import pytest
 
-from streamscore import index, report
-from streamscore.dashboard import markup
+from streamscore.clients import elasticsearch
+from streamscore.dashboard import markup, report
 from streamscore.dashboard.reader import Reader, View
 from streamscore.errors import InputError, ServerError
 
@@ -136,7 +136,7 @@ def test_batches_have_a_window_of_their_own(own, fill, read):
     """Events of five seconds, scored in batches over a day: neither thousands of points nor a batch left out."""
     config = own()
     fill(config, events=500, seconds=5, end=now() - 86_400_000)
-    with index.client(config.elasticsearch) as client:
+    with elasticsearch.client(config.elasticsearch) as client:
         batch = {"query": "q", "batch": 9, "events": 10, "rejected": 0, "lag": 0, "batch_ms": 400, "models": ["lr:9"]}
         late = {**batch, "@timestamp": now(), "events_per_second": 25.0, "synthetic": True}
         client.index(index=config.elasticsearch.status_index, document=late, refresh=True)
@@ -186,7 +186,7 @@ def test_index_may_be_empty_or_absent(own, read):
     """There is nothing to show, and nothing fails."""
     config = own()
     absent = read(config)
-    index.ensure(config.elasticsearch)
+    elasticsearch.ensure(config.elasticsearch)
     empty = read(config)
 
     for shown in (absent, empty):
@@ -199,20 +199,20 @@ def test_index_may_be_empty_or_absent(own, read):
 def test_search_that_is_refused_says_why(own):
     """A part of a request that fails is not taken for an answer."""
     config = own()
-    index.ensure(config.elasticsearch)
+    elasticsearch.ensure(config.elasticsearch)
     wrong = {"size": 0, "aggs": {"mean": {"avg": {"field": "model"}}}}
 
     with (
-        index.client(config.elasticsearch) as client,
+        elasticsearch.client(config.elasticsearch) as client,
         pytest.raises(ServerError, match=f"cannot search {config.elasticsearch.index}: .*keyword"),
     ):
-        index.search(client, config.elasticsearch, [(config.elasticsearch.index, wrong)])
+        elasticsearch.search(client, config.elasticsearch, [(config.elasticsearch.index, wrong)])
 
 
 def test_answer_that_is_too_large_is_asked_for_in_parts(filled, read):
     """As with many classes: fifty stretches of time, and a limit that lets some of them through at once."""
     whole = read(filled)
-    with index.client(filled.elasticsearch) as client:
+    with elasticsearch.client(filled.elasticsearch) as client:
         client.cluster.put_settings(persistent={"search.max_buckets": 400})
         try:
             parts = read(filled)

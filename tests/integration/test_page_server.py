@@ -8,12 +8,15 @@ import socket
 import pytest
 from typer.testing import CliRunner
 
-from streamscore import checkpoint, cli, console, demo, score_stream
+from streamscore import cli, score_stream
 from streamscore import config as configuration
+from streamscore.cli import demo
 from streamscore.dashboard import server
 from streamscore.errors import CheckpointError, SetupError
 from streamscore.local import stack
 from streamscore.local.ports import free_port
+from streamscore.stream import checkpoint
+from streamscore.system import console
 
 
 @pytest.fixture

@@ -5,8 +5,11 @@ import json
 import pytest
 from pyspark.ml import PipelineModel
 
-from streamscore import criteo, models, registry, score_stream, seed_topic, topics, train_models
+from streamscore import models, score_stream, seed_topic, train_models
+from streamscore.clients import kafka
 from streamscore.config.fields import ddl
+from streamscore.data import criteo
+from streamscore.models import registry
 
 RAW = f"message.fields='{ddl(criteo.FIELDS)}'"
 MODELS = "models=[{name: lr, uri: 'models:/raw-lr_raw@champion'}, {name: svm, uri: 'models:/raw-svm_raw@champion'}]"
@@ -70,7 +73,7 @@ def test_unknown_categories_and_nulls_are_scored_and_the_rest_is_rejected(
     """Input = scored + rejected; nobody drops a row because a stage does not know a value."""
     settings, _ = trained_raw
     config = own(RAW, MODELS, "stream.available_now=true", "stream.max_rejected_share=null")
-    topics.ensure(config.kafka, config.kafka.topics.input)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
     full = {field.name: 3 if field.type == "INT" else "68fd1e64" for field in criteo.FIELDS}
     good = [
         full,

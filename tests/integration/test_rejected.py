@@ -8,7 +8,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from streamscore import cli, rejected, score_stream, topics
+from streamscore import cli, score_stream
+from streamscore.clients import kafka, rejected
 from streamscore.errors import ConfigError, InputError, ServerError, StreamscoreError
 
 
@@ -18,7 +19,7 @@ def config(spark, make_own, small_models, produce, tmp_path_factory):
     models = f"models=[{{name: lr, uri: {small_models['lr']}}}]"
     no_limit = "stream.max_rejected_share=null"
     config = make_own("rejected", tmp_path_factory.mktemp("r"), models, "stream.available_now=true", no_limit)
-    topics.ensure(config.kafka, config.kafka.topics.input)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
     bad = [(f"k{n}".encode(), b"secret" if n < 3 else b"{}", [("trace", b"t")]) for n in range(5)]
     produce(config.kafka, config.kafka.topics.input, bad)
     score_stream.check(config)
@@ -108,7 +109,7 @@ def large(spark, own, small_models, produce):
         names, noise = config.kafka.topics, random.Random(1).randbytes
         limits = {names.input: 3_000_000, **({names.rejected: rejected_limit} if rejected_limit else {})}
         new = [NewTopic(name, 2, 1, config={"max.message.bytes": str(limit)}) for name, limit in limits.items()]
-        client = topics.admin(config.kafka)
+        client = kafka.admin(config.kafka)
         for future in client.create_topics(new).values():
             future.result()
         good = oracle.message(1.0, oracle.vector(random.Random(1)))
@@ -164,7 +165,7 @@ def test_newest_of_one_id_is_shown(own, produce):
     """After a new beginning a message may be rejected for another reason."""
     config = own()
     name = config.kafka.topics.rejected
-    topics.ensure(config.kafka, name)
+    kafka.ensure(config.kafka, name)
     for reason in ("not_json", "bad_label"):
         ours = [(header, reason.encode()) for header in sorted(rejected._OURS - {"event-id"})]
         produce(config.kafka, name, [(b"k", b"v", [*ours, ("event-id", b"ml-0-5")])])

@@ -7,8 +7,10 @@ import oracle
 import pytest
 from pyspark.ml import PipelineModel
 
-from streamscore import index, registry, score_stream, seed_topic, sinks, topics
+from streamscore import score_stream, seed_topic, sinks
+from streamscore.clients import elasticsearch, kafka
 from streamscore.errors import ModelError, ServerError, StreamError
+from streamscore.models import registry
 
 
 def seed(spark, config, source):
@@ -113,7 +115,7 @@ def proxy_of_the_jvm(spark):
 def test_documents_take_no_way_round(spark, own, small_models, produce, proxy_of_the_jvm):
     """The connector would ask the proxy even for this machine."""
     config = own("stream.available_now=true", "elasticsearch.retry_seconds=0", oracle.listed(small_models))
-    topics.ensure(config.kafka, config.kafka.topics.input)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
     produce(config.kafka, config.kafka.topics.input, ["{}"])
     score_stream.check(config)
 
@@ -123,7 +125,7 @@ def test_documents_take_no_way_round(spark, own, small_models, produce, proxy_of
 def test_producer_can_be_tuned(spark, own, consume):
     """By `kafka.options`, which go before our own choice."""
     config = own("kafka.options={linger.ms: 5, batch.size: 16384}")
-    topics.ensure(config.kafka, config.kafka.topics.predictions)
+    kafka.ensure(config.kafka, config.kafka.topics.predictions)
     records = spark.createDataFrame([(config.kafka.topics.predictions, "v")], "topic string, value string")
     sinks.write_topic(records, config.kafka)
 
@@ -147,8 +149,8 @@ def test_stream_continues_into_a_new_index_which_another_topic_s_stream_may_shar
 ):
     """On the same checkpoint, as a way to be rid of old documents; and with all outputs in common."""
     config = own("stream.available_now=true", oracle.listed(small_models))
-    elasticsearch = config.elasticsearch.model_copy(update={"index": f"{config.elasticsearch.index}-next"})
-    later = config.model_copy(update={"elasticsearch": elasticsearch})
+    settings = config.elasticsearch.model_copy(update={"index": f"{config.elasticsearch.index}-next"})
+    later = config.model_copy(update={"elasticsearch": settings})
     named = config.kafka.topics.model_copy(update={"input": f"{config.kafka.topics.input}.other"})
     beside = later.model_copy(
         update={
@@ -158,7 +160,7 @@ def test_stream_continues_into_a_new_index_which_another_topic_s_stream_may_shar
     )
     vector = {"type": 1, "values": [1.0] * oracle.SIZE}
     for each in (config, later, beside):
-        topics.ensure(each.kafka, each.kafka.topics.input)
+        kafka.ensure(each.kafka, each.kafka.topics.input)
         produce(each.kafka, each.kafka.topics.input, [json.dumps({"features": vector})] * 10)
         assert score(spark, each)["scored"] == 10
 
@@ -171,7 +173,7 @@ def test_margin_that_is_not_finite_stops_nothing(spark, own, small_models, produ
     config = own("stream.available_now=true", oracle.listed(small_models))
     weights = PipelineModel.load(small_models["svm"]).stages[-1].coefficients.toArray()
     values = [math.copysign(1.7e308, weight) for weight in weights]
-    topics.ensure(config.kafka, config.kafka.topics.input)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
     for sign in (1, -1):
         vector = {"type": 1, "values": [sign * value for value in values]}
         produce(config.kafka, config.kafka.topics.input, [json.dumps({"label": 1.0, "features": vector})])
@@ -190,7 +192,7 @@ def test_the_original_message_form_needs_only_configuration(spark, own, article_
         "message.vector_form=triple",
         f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]",
     )
-    topics.ensure(config.kafka, config.kafka.topics.input)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
     produce(config.kafka, config.kafka.topics.input, ['{"label":0,"feature":[110,[8,9],[12.0,16.0]]}'])
     score(spark, config)
     (outcome,) = outcomes(config)
@@ -205,7 +207,7 @@ def test_bad_messages_go_to_the_rejected_topic_and_stop_nothing(
 ):
     """The original bytes, key and headers, with the reason; the good ones around them are scored."""
     config = own("stream.available_now=true", f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]")
-    topics.ensure(config.kafka, config.kafka.topics.input)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
     good = '{"features":{"type":0,"size":110,"indices":[1],"values":[1.0]}}'
     bad = {
         b"not json": "not_json",
@@ -237,7 +239,7 @@ def test_status_of_each_batch_is_in_the_index(spark, own, trained):
     )
     seed(spark, config, figures["test_set"])
     score(spark, config)
-    with index.client(config.elasticsearch) as client:
+    with elasticsearch.client(config.elasticsearch) as client:
         client.indices.refresh(index=config.elasticsearch.status_index)
         hits = client.search(index=config.elasticsearch.status_index, sort="batch", size=10)["hits"]["hits"]
     statuses = [hit["_source"] for hit in hits]
@@ -256,7 +258,7 @@ def test_elasticsearch_can_be_left_out(spark, own, article_model, produce, outco
         "elasticsearch.url=http://127.0.0.1:1",
         f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]",
     )
-    topics.ensure(config.kafka, config.kafka.topics.input)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
     produce(config.kafka, config.kafka.topics.input, ['{"features":{"type":1,"values":[' + ",".join("1" * 110) + "]}}"])
     score(spark, config)
 
@@ -268,8 +270,8 @@ def test_only_what_a_transaction_has_committed_is_scored(spark, own, article_mod
     from confluent_kafka import Producer
 
     config = own("stream.available_now=true", f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]")
-    topics.ensure(config.kafka, config.kafka.topics.input)
-    settings = topics.client_settings(config.kafka)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
+    settings = kafka.client_settings(config.kafka)
     producer = Producer({**settings, "transactional.id": config.kafka.topics.input, "acks": "all"})
     producer.init_transactions(30)
     for number, end in enumerate(
@@ -301,8 +303,8 @@ def test_missing_topic_lists_those_that_exist(own):
 def test_index_with_another_mapping_is_refused(own):
     """Documents would be rejected for ever."""
     config = own()
-    topics.ensure(config.kafka, config.kafka.topics.input)
-    with index.client(config.elasticsearch) as client:
+    kafka.ensure(config.kafka, config.kafka.topics.input)
+    with elasticsearch.client(config.elasticsearch) as client:
         client.indices.create(
             index=config.elasticsearch.index, mappings={"properties": {"prediction": {"type": "keyword"}}}
         )
@@ -316,7 +318,7 @@ def test_index_with_another_mapping_is_refused(own):
 def test_model_of_another_size_is_refused_before_the_stream_starts(spark, own, article_model):
     """message.size is what the producers promise."""
     config = own(f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]", "message.size=111")
-    topics.ensure(config.kafka, config.kafka.topics.input)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
     score_stream.check(config)
 
     with pytest.raises(ModelError, match="110 features, but message.size says 111"):
@@ -326,12 +328,12 @@ def test_model_of_another_size_is_refused_before_the_stream_starts(spark, own, a
 def test_failed_sink_fails_the_batch_and_names_the_sink(spark, own, article_model, produce, outcomes):
     """An index that is closed under the job: nothing is committed, and after the repair nothing is missing."""
     config = own("stream.available_now=true", f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]")
-    topics.ensure(config.kafka, config.kafka.topics.input)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
     produce(
         config.kafka, config.kafka.topics.input, ['{"features":{"type":0,"size":110,"indices":[],"values":[]}}'] * 10
     )
     score_stream.check(config)
-    with index.client(config.elasticsearch) as client:
+    with elasticsearch.client(config.elasticsearch) as client:
         client.indices.close(index=config.elasticsearch.index)
         with pytest.raises(
             StreamError, match="(?s)stopped while writing to Elasticsearch at .*index_closed.*will be replayed"
@@ -341,4 +343,4 @@ def test_failed_sink_fails_the_batch_and_names_the_sink(spark, own, article_mode
 
     assert outcomes(config) == []
     assert score_stream.run(spark, config)["events"] == 10
-    assert index.count(config.elasticsearch) == len(outcomes(config)) == 10
+    assert elasticsearch.count(config.elasticsearch) == len(outcomes(config)) == 10

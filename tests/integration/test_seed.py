@@ -9,8 +9,12 @@ import pytest
 from confluent_kafka.admin import NewTopic
 from pyspark.ml.linalg import Vectors
 
-from streamscore import dataset, pacing, seed_topic, sources, topics
+from streamscore import seed_topic
+from streamscore.clients import kafka
+from streamscore.clients import paced as pacing
+from streamscore.data import datasets
 from streamscore.errors import RefusedError, ServerError
+from streamscore.spark import sources
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +48,7 @@ def test_full_speed_sends_every_row_once(spark, own, source, consume):
     assert all(key.decode().split("-")[0] == summary["digest"] for key, _, _ in records)
     assert all(headers == [("id", key)] for key, _, headers in records)
     assert {json.loads(value)["features"]["values"][0] for _, value, _ in records} == {float(n) for n in range(5000)}
-    assert len(topics.extent(config.kafka, config.kafka.topics.input).end) == 3
+    assert len(kafka.extent(config.kafka, config.kafka.topics.input).end) == 3
 
 
 def test_limit_and_repeat(spark, own, source, consume):
@@ -75,7 +79,7 @@ def test_topic_that_does_not_take_a_message_is_told_in_one_line(spark, own, sour
     """At full speed as at a pace."""
     config = own(f"seed.source={source}", "seed.limit=1")  # several the client would send again, in smaller batches
     small = NewTopic(config.kafka.topics.input, 1, 1, config={"max.message.bytes": "50"})
-    client = topics.admin(config.kafka)
+    client = kafka.admin(config.kafka)
     client.create_topics([small])[config.kafka.topics.input].result()
     for rate in (None, 10_000.0):
         paced = config.model_copy(update={"seed": config.seed.model_copy(update={"rate": rate})})
@@ -114,8 +118,8 @@ def test_first_message_of_a_million_rounds_goes_out_at_once(spark, own, source, 
 def test_resume_sends_exactly_what_is_missing(spark, own, source, consume, produce, rate):
     """Whatever the killed run left: gaps anywhere, rows of another data set beside them."""
     config = own(f"seed.source={source}", "seed.resume=true", f"seed.rate={rate}")
-    topics.ensure(config.kafka, config.kafka.topics.input)
-    all_records = dataset.records(dataset.numbered(spark, config.seed), config, range(1))
+    kafka.ensure(config.kafka, config.kafka.topics.input)
+    all_records = datasets.records(datasets.numbered(spark, config.seed), config, range(1))
     there = all_records.filter("number % 7 = 3 or number between 1000 and 1999").select("key", "value").collect()
     produce(config.kafka, config.kafka.topics.input, [(bytes(row["key"]), row["value"], []) for row in there])
     produce(config.kafka, config.kafka.topics.input, [(b"other-5", "{}", [])])
@@ -148,7 +152,7 @@ def test_pace_is_kept_within_two_percent_over_a_minute(spark, own, source):
 def test_pace_begins_with_the_first_row(spark, own):
     """However long Spark has sorted before it: nothing goes out in a burst to make up for that."""
     config = own("kafka.partitions=1")
-    topics.ensure(config.kafka, config.kafka.topics.input)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
 
     def rows():
         time.sleep(1)
@@ -179,7 +183,7 @@ def test_broker_that_refuses_the_credentials_is_told_as_a_refusal(own, monkeypat
     with pytest.raises(
         RefusedError, match=r"refuses the credentials \(.* PLAIN .*\): see .* of kafka.options"
     ) as caught:
-        topics.names(config.kafka)
+        kafka.names(config.kafka)
     assert "hunter2" not in str(caught.value)
 
 
@@ -189,6 +193,6 @@ def test_broker_that_does_not_answer_is_waited_for(own):
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()
         with pytest.raises(ServerError, match=f"no Kafka broker answers at {address}"):
-            topics.names(own(f"kafka.bootstrap_servers={address}").kafka, timeout=4)
+            kafka.names(own(f"kafka.bootstrap_servers={address}").kafka, timeout=4)
 
     assert time.monotonic() - began > 3.5

@@ -18,10 +18,12 @@ from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression
 from pyspark.ml.linalg import Vectors
 
-from streamscore import golden, index, models, registry, score_stream, topics
+from streamscore import models, score_stream
+from streamscore.clients import elasticsearch, kafka
 from streamscore.errors import ModelError
-from streamscore.registry import Trained
-from streamscore.swap import ModelWatch
+from streamscore.models import checks, registry
+from streamscore.models.registry import Trained
+from streamscore.models.watch import ModelWatch
 
 
 @pytest.fixture
@@ -133,7 +135,7 @@ def test_version_in_use_goes_on_over_a_restart(spark, watch, register, caplog):
 
 def test_version_that_could_not_be_loaded_is_judged_again(watch, register, monkeypatch):
     """An executor that is lost, a full disk: it is refused for now, and nobody has to move the alias once more."""
-    require_same = golden.require_same
+    require_same = checks.require_same
     left = [2]
 
     def failing(*given):
@@ -142,7 +144,7 @@ def test_version_that_could_not_be_loaded_is_judged_again(watch, register, monke
             raise OSError("No space left on device")
         require_same(*given)
 
-    monkeypatch.setattr(golden, "require_same", failing)
+    monkeypatch.setattr(checks, "require_same", failing)
     register(watch.config, seed=2)
     watch.until(lambda: watch.refused() == {"lr:2"})
     watch.until(lambda: watch.versions() == ["2", "1"])
@@ -159,7 +161,7 @@ def test_version_that_can_never_be_loaded_is_tried_less_and_less(watch, register
         trials.append(time.monotonic())
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(golden, "require_same", failing)
+    monkeypatch.setattr(checks, "require_same", failing)
     register(watch.config, seed=2)
     watch.until(lambda: len(trials) == 5)
     waits = [after - before for before, after in itertools.pairwise(trials)]
@@ -218,7 +220,7 @@ def test_alias_moves_while_events_flow(spark, own, register, outcomes):
         "message.size=110",
     )
     register(config, seed=1)
-    topics.ensure(config.kafka, config.kafka.topics.input)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
     score_stream.check(config)
     ledger = oracle.Ledger(seed=3)
 
@@ -258,12 +260,12 @@ def test_alias_moves_while_events_flow(spark, own, register, outcomes):
     assert per_event.keys() == ledger.good.keys()
     assert all(len(found) == 1 for found in per_event.values())
     assert changes == [["lr:1"], ["lr:2"], ["lr:1"]]
-    assert index.count(config.elasticsearch) == ledger.sent
+    assert elasticsearch.count(config.elasticsearch) == ledger.sent
 
 
 def statuses(config):
     """Return the status documents in the order of their batches."""
-    with index.client(config.elasticsearch) as client:
+    with elasticsearch.client(config.elasticsearch) as client:
         client.indices.refresh(index=config.elasticsearch.status_index)
         hits = client.search(index=config.elasticsearch.status_index, sort="batch", size=1000)["hits"]["hits"]
     return [hit["_source"] for hit in hits]

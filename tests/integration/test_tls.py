@@ -13,8 +13,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from streamscore import index, score_stream, session, sinks, topics
+from streamscore import score_stream, sinks
+from streamscore.clients import elasticsearch, kafka
 from streamscore.errors import ConfigError, ServerError
+from streamscore.spark import session
 
 KEY = "a2V5OnNlY3JldA=="
 
@@ -91,7 +93,7 @@ def config(own, gateway, small_models, produce, monkeypatch):
         "elasticsearch.api_key=${env:ES_API_KEY}",
         oracle.listed(small_models),
     )
-    topics.ensure(config.kafka, config.kafka.topics.input)
+    kafka.ensure(config.kafka, config.kafka.topics.input)
     produce(
         config.kafka, config.kafka.topics.input, ['{"features":{"type":0,"size":110,"indices":[],"values":[]}}'] * 10
     )
@@ -108,7 +110,7 @@ def test_documents_are_written_through_a_gateway_of_one_s_own_authority(spark, c
     score_stream.check(config)
     score_stream.run(spark, config)
 
-    assert index.count(config.elasticsearch) == 20
+    assert elasticsearch.count(config.elasticsearch) == 20
 
 
 def test_server_of_another_authority_is_not_trusted(spark, config, tmp_path):
@@ -122,7 +124,7 @@ def test_server_of_another_authority_is_not_trusted(spark, config, tmp_path):
         score_stream.check(misled)
     with pytest.raises(Exception, match="all nodes failed"):
         sinks.write_index(document, config.elasticsearch, config.elasticsearch.index, store)
-    assert index.count(config.elasticsearch) == 0
+    assert elasticsearch.count(config.elasticsearch) == 0
 
 
 def test_file_without_certificates_is_named(spark, config, tmp_path):

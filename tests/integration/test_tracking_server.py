@@ -11,10 +11,11 @@ import requests
 from jobs import Job
 from pyspark.ml import PipelineModel
 
-from streamscore import models, registry
+from streamscore import models
 from streamscore.config import Model
 from streamscore.local.ports import free_port
-from streamscore.registry import Trained
+from streamscore.models import registry
+from streamscore.models.registry import Trained
 
 
 @pytest.fixture

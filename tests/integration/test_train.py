@@ -9,8 +9,10 @@ import pytest
 from pyspark.ml import PipelineModel
 from pyspark.ml.linalg import VectorUDT
 
-from streamscore import __version__, criteo, models, registry, train_models
+from streamscore import __version__, models, train_models
+from streamscore.data import criteo
 from streamscore.errors import InputError
+from streamscore.models import registry
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ import threading
 
 import pytest
 
-from streamscore import index, score_stream, seed_topic
-from streamscore.session import StopRequest
+from streamscore import score_stream, seed_topic
+from streamscore.clients import elasticsearch
+from streamscore.spark.session import StopRequest
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_stream_in_another_thread_is_watched_and_stopped_by_its_caller(spark, se
 
     assert seen == sorted(seen)
     assert 0 < summary["events"] == seen[-1]
-    assert index.count(seeded.elasticsearch) == 2 * summary["events"]
+    assert elasticsearch.count(seeded.elasticsearch) == 2 * summary["events"]
     assert spark.streams.active == []
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from streamscore import gate
 from streamscore.errors import ModelError
-from streamscore.gate import manifest as manifests
-from streamscore.gate.files import LocalFiles
+from streamscore.models import gate
+from streamscore.models.gate import manifest as manifests
+from streamscore.models.gate.files import LocalFiles
 
 ML = "org.apache.spark.ml"
 SCALER = "stages/0_inner_1/stages/0_scaler_1"

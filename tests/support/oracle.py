@@ -23,9 +23,11 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import IntegerType, StructField, StructType
 
-from streamscore import index, models, sources
+from streamscore import models
+from streamscore.clients import elasticsearch
+from streamscore.clients.producer import Outbox
 from streamscore.config import Config
-from streamscore.outbox import Outbox
+from streamscore.spark import sources
 
 SIZE = 110
 
@@ -231,7 +233,7 @@ def _records(spark: SparkSession, config: Config, topic: str) -> list[tuple[str,
 def _documents(config: Config, name: str) -> list[dict[str, Any]]:
     """Read an index whole."""
     found: list[dict[str, Any]] = []
-    with index.client(config.elasticsearch, 60) as client:
+    with elasticsearch.client(config.elasticsearch, 60) as client:
         client.indices.refresh(index=name)
         after: Any = None
         while True:

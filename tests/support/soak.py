@@ -25,11 +25,14 @@ import psutil
 from jobs import Job, environment, make_archive, use_archive, written
 
 from streamscore import config as configuration
-from streamscore import score_stream, session, submit, topics
+from streamscore import score_stream
+from streamscore.clients import kafka
 from streamscore.config import Config
-from streamscore.console import log, set_up_logging
+from streamscore.launch import submit
 from streamscore.local import artifacts, java, stack
 from streamscore.local.ports import free_port
+from streamscore.spark import session
+from streamscore.system.console import log, set_up_logging
 
 ROOT = Path(__file__).parents[2]
 ENDINGS = {"kill-group": 6, "kill-jvm": 2, "kill-python": 2, "sigterm": 1, "freeze-elasticsearch": 1, "freeze-kafka": 1}
@@ -70,7 +73,7 @@ def main() -> None:
                 artifacts.spark_jars(config.local.artifacts_dir, java.find()),
             )
             models = oracle.train(spark, work / "models")
-            topics.ensure(config.kafka, config.kafka.topics.input)
+            kafka.ensure(config.kafka, config.kafka.topics.input)
             score_stream.check(config)
             file = work / "soak.yml"
             file.write_text(written(config))

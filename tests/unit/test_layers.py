@@ -1,44 +1,89 @@
-"""The house: imports go one way, and only a few doors lead to the JVM."""
+"""The house: its rooms import in one direction, its walls hold, and no modules import each other in a circle."""
 
 import ast
 import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
-# Each module may import from its own layer's predecessors; jobs do not import each other.
 JOBS = {"train_models", "seed_topic", "score_stream"}
-LAYERS = [
-    {"errors", "schema", "coordinates", "paths", "files"},
-    {"config", "console"},
-    {"installation", "processes", "provenance", "scratch"},
-    {"criteo", "synthetic", "features", "messages", "decoder", "scoring"},
-    {"hadoop", "checkpoint", "registry", "gate", "golden", "models", "session", "topics", "index", "faults", "kibana"},
-    {"sources", "options", "totals", "notebook", "history", "outbox"},
-    {"sinks", "dataset", "pacing", "runner", "rejected", "supervisor"},
-    {"stream", "swap"},
-    JOBS,
+ROOMS = [
+    {"errors", "schema"},
+    {"system"},
+    {"config"},
+    {"spark"},
+    {"messages", "scoring", "quality"},
+    {"clients", "kibana"},
+    {"data", "models"},
+    {"sinks"},
+    {"stream"},
     {"local"},
+    {"launch"},
+    JOBS,
     {"dashboard"},
-    {"submit", "doctor", "report", "catalog"},
-    {"demo"},
     {"cli"},
 ]
-JVM_DOORS = {"decoder/__init__.py", "session.py", "hadoop.py"}
+"""From the ground floor up: a room imports only rooms of lower floors. CONTRIBUTING.md says what each is for."""
+
+PURE = {"config.fields", "config.types", "errors", "schema"}
+"""What pure rooms may import beside each other: names, column types, errors."""
+
+WALLS = {
+    "jobs are imported by the command line alone": (
+        lambda module, other: room(other) in JOBS and room(module) not in {"cli", room(other)}
+    ),
+    "messages, scoring, quality and the generators of data are pure": (
+        lambda module, other: is_pure(module) and not is_pure(other) and other not in PURE
+    ),
+    "what people look at reads figures and clients, never the stream's inside": (
+        lambda module, other: (
+            room(module) in {"dashboard", "kibana"} and room(other) in {"stream", "sinks", "models", "spark"}
+        )
+    ),
+    "nothing imports the command line": lambda module, other: room(other) == "cli" and room(module) != "cli",
+    "local servers are started by cli, launch and the page's server": (
+        lambda module, other: (
+            room(other) == "local" and room(module) not in {"local", "cli", "launch"} and module != "dashboard.server"
+        )
+    ),
+}
+"""Each wall with the imports that breach it."""
+
+CONNECTIONS = ("clients", "spark", "sinks", "models.registry", "kibana.client")
+"""Where connections are opened: to Kafka, Elasticsearch, MLflow, Kibana."""
+
+JVM_DOORS = {"spark", "messages.decoder"}
 
 
-def package(root):
-    """The package's folder in the repository."""
-    return root / "jobs" / "streamscore"
+def room(module):
+    """The room of a module."""
+    return module.split(".")[0]
 
 
-def layer_of(module):
-    """Return the number of a module's layer."""
-    return next(number for number, layer in enumerate(LAYERS) if module in layer)
+def is_pure(module):
+    """Return whether a module may have neither a client nor configuration; the decoder is the one door to its Java."""
+    if module == "messages.decoder":
+        return False
+    return room(module) in {"messages", "scoring", "quality"} or module in {"data.criteo", "data.synthetic"}
 
 
-def imported(path):
+@pytest.fixture(scope="module")
+def house(root):
+    """The path of every module of the package, by its dotted name without the package's."""
+    package = root / "jobs" / "streamscore"
+    paths = sorted(path for path in package.rglob("*.py") if path.name != "__init__.py" or path.parent != package)
+    return {".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
+@pytest.fixture(scope="module")
+def imports(house):
+    """The modules of the package that each module imports when it runs, packages' faces included."""
+    return {module: imported(path, house) - {module} for module, path in house.items()}
+
+
+def imported(path, house):
     """Return the modules of this package that a file imports when it runs; imports for types alone do not count."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for_types = {
@@ -49,67 +94,93 @@ def imported(path):
     }
     names = set()
     for node in ast.walk(tree):
-        if node in for_types:
+        if node in for_types or not isinstance(node, ast.ImportFrom) or node.level:
             continue
-        if isinstance(node, ast.ImportFrom) and node.module == "streamscore":
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("streamscore."):
-            names.add(node.module.split(".")[1])
-    return names - {"__version__"}
+        package, _, inside = node.module.partition(".")
+        if package == "streamscore":
+            for alias in node.names:
+                dotted = f"{inside}.{alias.name}".lstrip(".")
+                names.add(dotted if dotted in house else inside)
+    return names - {""}
 
 
-def test_every_module_has_a_layer(root):
-    """A new module is given a place in the house."""
-    found = {path.stem if path.is_file() else path.name for path in package(root).iterdir() if is_code(path)}
-
-    assert found == set().union(*LAYERS)
+def test_every_module_is_in_a_room(house):
+    """A new module is given a place in the house, and no room of the list is empty."""
+    assert {room(module) for module in house} == set().union(*ROOMS)
 
 
-def is_code(path):
-    """Tell whether a path is a module or a package with code in it."""
-    return (path.suffix == ".py" and path.stem != "__init__") or (path / "__init__.py").is_file()
-
-
-def test_imports_go_one_way(root):
-    """From the command line down to the names of columns, never up, and from no job to another."""
+def test_rooms_import_in_one_direction(imports):
+    """From the command line down to the names of columns, never up, nor from one room of a floor to another."""
+    floor = {name: number for number, names in enumerate(ROOMS) for name in names}
     breaches = [
         f"{module} imports {other}"
-        for path in package(root).rglob("*.py")
-        if (module := path.relative_to(package(root)).parts[0].removesuffix(".py")) != "__init__"
-        for other in imported(path) - {module}
-        if layer_of(other) > layer_of(module) or {module, other} <= JOBS
+        for module, others in imports.items()
+        for other in others
+        if room(module) != room(other) and floor[room(other)] >= floor[room(module)]
     ]
 
     assert breaches == []
 
 
+def test_no_modules_import_each_other_in_a_circle(imports):
+    """Inside a room either; the message names the circle."""
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("wall", WALLS)
+def test_wall_holds(imports, wall):
+    """No import breaches it."""
+    breaches = [
+        f"{module} imports {other}"
+        for module, others in imports.items()
+        for other in others
+        if WALLS[wall](module, other)
+    ]
+
+    assert breaches == []
+
+
+def test_connections_are_opened_in_few_places(house):
+    """Who imports a client's package opens connections, or handles what one raises."""
+    clients = re.compile(r"^\s*(?:from|import) (confluent_kafka|elasticsearch|requests|urllib3|mlflow)\b", re.MULTILINE)
+    found = {module for module, path in house.items() if clients.search(path.read_text(encoding="utf-8"))}
+
+    assert {module for module in found if not module.startswith(CONNECTIONS)} <= MENTIONED
+
+
+MENTIONED = {
+    "cli.doctor",  # reads the versions of what is installed
+}
+
+
 @pytest.mark.parametrize("word", ["_jvm", "_jsparkSession", ".rdd", "sparkContext", "_gateway"])
-def test_only_the_doors_reach_into_the_jvm(root, word):
+def test_only_the_doors_reach_into_the_jvm(house, word):
     """Everything else runs wherever DataFrames do."""
     found = {
-        str(path.relative_to(package(root)))
-        for path in package(root).rglob("*.py")
-        if re.search(rf"{re.escape(word)}\b", path.read_text(encoding="utf-8"))
+        module for module, path in house.items() if re.search(rf"{re.escape(word)}\b", path.read_text(encoding="utf-8"))
     }
 
-    assert found <= JVM_DOORS
+    assert {module for module in found if room(module) not in JVM_DOORS and module not in JVM_DOORS} == set()
 
 
 def test_rejected_messages_are_looked_at_without_spark():
     """Kafka's client does it, and to import Spark takes a second or more."""
-    code = "import sys, streamscore.cli.rejected, streamscore.rejected; print(sorted(sys.modules))"
+    code = "import sys, streamscore.cli.rejected, streamscore.clients.rejected; print(sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
-    assert "'streamscore.rejected'" in loaded
+    assert "'streamscore.clients.rejected'" in loaded
     assert "'pyspark'" not in loaded
 
 
-def test_no_python_function_runs_per_row(root):
+def test_no_python_function_runs_per_row(house):
     """No Python UDF anywhere: each row stays inside the JVM."""
-    found = [
-        path.name
-        for path in package(root).rglob("*.py")
+    found = {
+        module
+        for module, path in house.items()
         if re.search(r"\b(udf|pandas_udf|mapInPandas|applyInPandas|mapInArrow)\(", path.read_text(encoding="utf-8"))
-    ]
+    }
 
-    assert [name for name in found if name != "__init__.py"] == []  # the decoder registers its Java with udf()
+    assert found <= {"messages.decoder"}  # it registers its Java with udf()

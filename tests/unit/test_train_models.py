@@ -8,8 +8,10 @@ import pytest
 from pyspark.sql import functions as F
 
 from streamscore import config as configuration
-from streamscore import criteo, features, models, registry, train_models
+from streamscore import models, train_models
+from streamscore.data import criteo, features
 from streamscore.errors import InputError
+from streamscore.models import registry
 
 
 def line(number, label):

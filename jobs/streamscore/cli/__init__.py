@@ -16,9 +16,9 @@ from streamscore import config as configuration
 from streamscore.cli import kibana, models, rejected
 from streamscore.cli.options import ConfigOption, SetOption
 from streamscore.config import TimeRange
-from streamscore.console import log, set_up_logging
 from streamscore.errors import RefusedError, ServerError, SetupError
-from streamscore.runner import reported
+from streamscore.launch.runner import reported
+from streamscore.system.console import log, set_up_logging
 
 app = typer.Typer(
     name="streamscore",
@@ -70,18 +70,19 @@ def down(*, config: ConfigOption = "local", overrides: SetOption) -> None:
 @app.command()
 def create(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     """Create missing topics and indices; the jobs do the same, if they have the permissions."""
-    from streamscore import index, topics
+    from streamscore.clients import elasticsearch
+    from streamscore.clients import kafka as kafka_client
 
     settings = configuration.load(config, overrides)
     named = settings.kafka.topics
     # The input topic first: the one of rejected messages takes whatever that one does.
     names = [
-        *topics.ensure(settings.kafka, named.input),
-        *topics.ensure(settings.kafka, named.predictions, named.rejected),
+        *kafka_client.ensure(settings.kafka, named.input),
+        *kafka_client.ensure(settings.kafka, named.predictions, named.rejected),
     ]
     made = [f"topic {name}" for name in names]
     if settings.elasticsearch.enabled:
-        made += [f"index {name}" for name in index.ensure(settings.elasticsearch)]
+        made += [f"index {name}" for name in elasticsearch.ensure(settings.elasticsearch)]
     typer.echo("\n".join(f"created {name}" for name in made) or "everything is there")
 
 
@@ -90,8 +91,10 @@ def status(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     """Show the versions, whether the servers answer and a job scores; exit code 1 if a server does not answer."""
     import pyspark
 
-    from streamscore import checkpoint, index, topics
-    from streamscore.paths import is_local
+    from streamscore.clients import elasticsearch
+    from streamscore.clients import kafka as kafka_client
+    from streamscore.stream import checkpoint
+    from streamscore.system.paths import is_local
 
     settings = configuration.load(config, overrides)
 
@@ -100,10 +103,12 @@ def status(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     typer.echo(f"{'spark':<14} {pyspark.__version__}")
     kafka, search = settings.kafka, settings.elasticsearch
     answers = [
-        _answers("kafka", kafka.bootstrap_servers, lambda: f"topics: {', '.join(topics.names(kafka, 3.0)) or 'none'}"),
+        _answers(
+            "kafka", kafka.bootstrap_servers, lambda: f"topics: {', '.join(kafka_client.names(kafka, 3.0)) or 'none'}"
+        ),
     ]
     if search.enabled:
-        answers += [_answers("elasticsearch", search.url, lambda: f"version {index.health(search, 3.0)}")]
+        answers += [_answers("elasticsearch", search.url, lambda: f"version {elasticsearch.health(search, 3.0)}")]
     location = settings.stream.checkpoint
     if is_local(location):
         try:
@@ -123,7 +128,7 @@ def jars(
     cluster: Annotated[bool, typer.Option("--cluster", help="print spark-submit's line for a cluster instead")] = False,
 ) -> None:
     """Fetch and verify the jobs' jars and print them in the format of spark-submit's --jars."""
-    from streamscore import submit
+    from streamscore.launch import submit
     from streamscore.local import artifacts, java
 
     if cluster:
@@ -161,7 +166,7 @@ def report(
     ] = "all",
 ) -> None:
     """Write a page about a run to a single file that needs no network: it can be mailed and opened from disk."""
-    from streamscore import report as writer
+    from streamscore.dashboard import report as writer
 
     size = writer.write(configuration.load(config, overrides), time_range, out)
     typer.echo(f"{out} ({size / 1024:,.0f} kB)")
@@ -205,7 +210,7 @@ def demo(
     stop: Annotated[bool, typer.Option("--stop/--keep", help="stop the servers at the end")] = not sys.stdout.isatty(),
 ) -> None:
     """Run the whole flow on this machine: servers, training, a paced stream, live scores and a check of the counts."""
-    from streamscore import demo as show
+    from streamscore.cli import demo as show
 
     argv = ["--config", config]
     # Its models are for show: an address in the environment may be that of a registry that others score from.
@@ -219,7 +224,7 @@ def demo(
 @app.command()
 def doctor(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     """Check everything that scoring depends on and say what to do; exit code 1 if something is wrong."""
-    from streamscore import doctor as examiner
+    from streamscore.cli import doctor as examiner
 
     marks = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
     faults = 0
@@ -231,7 +236,7 @@ def doctor(*, config: ConfigOption = "local", overrides: SetOption) -> None:
 
 def _submit(job: ModuleType, argv: list[str]) -> None:
     """Check a job's arguments and data here, then become its spark-submit; with --dry-run print that line instead."""
-    from streamscore import submit
+    from streamscore.launch import submit
 
     dry = "--dry-run" in argv
     argv = [word for word in argv if word != "--dry-run"]
@@ -245,7 +250,7 @@ def _submit(job: ModuleType, argv: list[str]) -> None:
 
 def _supervise(job: ModuleType, argv: list[str]) -> int:
     """Run a job's spark-submit as a child and start it again when it dies of a fault that may pass."""
-    from streamscore import submit, supervisor
+    from streamscore.launch import submit, supervisor
 
     settings = job.parse(argv).config
     try:

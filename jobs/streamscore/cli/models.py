@@ -15,13 +15,13 @@ app = typer.Typer(name="models", help="The configured models.", no_args_is_help=
 @app.command(name="list")
 def models_list(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     """List the configured models with their versions and metrics; exit code 1 if one is refused."""
-    from streamscore import catalog
+    from streamscore.cli import inventory
 
     faults = 0
-    for entry in catalog.entries(configuration.load(config, overrides)):
+    for entry in inventory.entries(configuration.load(config, overrides)):
         faults += entry.is_fault
         told = [f"version {entry.version}"] if entry.version else []
-        told += [text for text in (catalog.described(entry.metrics), entry.note) if text]
+        told += [text for text in (inventory.described(entry.metrics), entry.note) if text]
         typer.echo(f"{entry.model.name:<14} {entry.model.uri}  {', '.join(told)}")
     raise typer.Exit(1 if faults else 0)
 
@@ -36,11 +36,11 @@ def models_check(
     files_only: Annotated[bool, typer.Option("--files-only", help="check only the files; start no JVM")] = False,
 ) -> None:
     """Take one model through the gate and print the findings; exit code 4 if it is refused."""
-    from streamscore import catalog
+    from streamscore.cli import inventory
 
     settings = configuration.load(config, overrides)
-    chosen = catalog.chosen(settings, model, unsigned=unsigned)
-    for subject, text in catalog.check(settings, chosen, files_only=files_only):
+    chosen = inventory.chosen(settings, model, unsigned=unsigned)
+    for subject, text in inventory.check(settings, chosen, files_only=files_only):
         typer.echo(f"{subject:<14} {text}")
     typer.echo(f"{'passes':<14} {'the files; nothing was loaded' if files_only else chosen.uri}")
 
@@ -54,9 +54,9 @@ def models_promote(
     overrides: SetOption,
 ) -> None:
     """Move a model's alias to a version, once its files have passed the gate."""
-    from streamscore import catalog
+    from streamscore.cli import inventory
 
-    typer.echo(catalog.promote(configuration.load(config, overrides), name, version))
+    typer.echo(inventory.promote(configuration.load(config, overrides), name, version))
 
 
 @app.command(name="rollback")
@@ -67,6 +67,6 @@ def models_rollback(
     overrides: SetOption,
 ) -> None:
     """Move a model's alias back to the previous version."""
-    from streamscore import catalog
+    from streamscore.cli import inventory
 
-    typer.echo(catalog.rollback(configuration.load(config, overrides), name))
+    typer.echo(inventory.rollback(configuration.load(config, overrides), name))

@@ -25,7 +25,7 @@ def rejected_list(
     limit: Annotated[int, typer.Option(help="number of messages to list, the newest", min=1)] = 20,
 ) -> None:
     """List rejected messages: how many for each reason, and the newest ones."""
-    from streamscore import rejected as topic
+    from streamscore.clients import rejected as topic
 
     _require_known(reason)
     found = [
@@ -47,7 +47,7 @@ def rejected_show(
     overrides: SetOption,
 ) -> None:
     """Show one rejected message in full."""
-    from streamscore import rejected as topic
+    from streamscore.clients import rejected as topic
 
     message = topic.find(configuration.load(config, overrides).kafka, event_id)
     typer.echo(f"{'reason':<8} {message.reason}: {message.detail}")
@@ -70,7 +70,7 @@ def rejected_replay(
     ] = None,
 ) -> None:
     """Send rejected messages to the input topic again, unchanged or repaired, each at most once."""
-    from streamscore import rejected as topic
+    from streamscore.clients import rejected as topic
 
     ids = event_ids or []
     if bool(ids) == bool(reason) or (value is not None and len(ids) != 1):

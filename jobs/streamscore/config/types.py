@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from streamscore.paths import is_local, local_path
+from streamscore.system.paths import is_local, local_path
 
 
 def _whole_heap(text: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from streamscore.console import set_up_logging
 from streamscore.dashboard import page
+from streamscore.system.console import set_up_logging
 
 
 def main() -> None:

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from streamscore import index
+from streamscore.clients import elasticsearch
 from streamscore.config import Elasticsearch
-from streamscore.console import log
 from streamscore.dashboard import queries
 from streamscore.dashboard.figures import Bucket, Snapshot
 from streamscore.dashboard.queries import Search
 from streamscore.dashboard.windows import Extent, Window, of_batches, window
 from streamscore.errors import RefusedError, ServerError, TooManyBucketsError
+from streamscore.system.console import log
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
@@ -62,7 +62,7 @@ class Reader:
             budget: most documents that one reading counts by outcome; None for all.
         """
         self._settings = settings
-        self._client: Client = index.client(settings, timeout)
+        self._client: Client = elasticsearch.client(settings, timeout)
         self._budget = budget
         self._known: dict[str, tuple[int, dict[int, Bucket]]] = {}
         self._views: dict[str, View] = {}
@@ -163,7 +163,7 @@ class Reader:
         return queries.read_tallies(answer), took
 
     def _search(self, *searches: Search) -> tuple[list[dict[str, Any]], int]:
-        return index.search(self._client, self._settings, searches)
+        return elasticsearch.search(self._client, self._settings, searches)
 
 
 def plan(known: dict[int, Bucket], counts: dict[int, int], budget: int | None) -> Sequence[int]:

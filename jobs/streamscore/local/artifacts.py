@@ -12,18 +12,20 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from streamscore import coordinates, decoder, files
-from streamscore.console import step
 from streamscore.errors import SetupError
 from streamscore.local.ivy import Downloads, Group
 from streamscore.local.java import Java
+from streamscore.messages import decoder
+from streamscore.spark import maven
+from streamscore.system import files
+from streamscore.system.console import step
 
 LOCK = Path(__file__).with_name("artifacts.lock")
 
 
-SPARK = Group("spark", coordinates.SPARK_JARS, transitive=False)
-KAFKA = Group("kafka", (coordinates.KAFKA_BROKER, coordinates.KAFKA_LOGGING), transitive=True)
-ELASTICSEARCH = Group("elasticsearch", (coordinates.ELASTICSEARCH,), transitive=False, kind="zip")
+SPARK = Group("spark", maven.SPARK_JARS, transitive=False)
+KAFKA = Group("kafka", (maven.KAFKA_BROKER, maven.KAFKA_LOGGING), transitive=True)
+ELASTICSEARCH = Group("elasticsearch", (maven.ELASTICSEARCH,), transitive=False, kind="zip")
 
 
 def spark_jars(folder: Path, java: Java) -> list[Path]:
@@ -44,7 +46,7 @@ def spark_jar_paths(folder: Path) -> list[Path]:
 
 def elasticsearch_home(folder: Path) -> Path:
     """Return the unpacked Elasticsearch; unpack the verified archive if needed."""
-    root = coordinates.ELASTICSEARCH
+    root = maven.ELASTICSEARCH
     home = folder / f"{root.name}-{root.version}"
     if not home.is_dir():
         with _alone(folder):

@@ -8,7 +8,7 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from streamscore import index
+from streamscore.clients import elasticsearch
 from streamscore.config import Config
 from streamscore.errors import ConfigError, SetupError
 from streamscore.local import java as javas
@@ -90,7 +90,7 @@ def server(config: Config, java: Java) -> Server:
 
 def probe(config: Config) -> str:
     """Return the version of the node that answers; raise anything while none does."""
-    return index.health(config.elasticsearch, timeout=1.0)
+    return elasticsearch.health(config.elasticsearch, timeout=1.0)
 
 
 def _as_unprivileged(folder: Path, home: Path, java: Java) -> list[str]:

@@ -16,11 +16,11 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
 
-from streamscore.coordinates import Coordinate
 from streamscore.errors import SetupError
-from streamscore.installation import spark_home
 from streamscore.local.java import Java
-from streamscore.session import STORE_PASSWORD
+from streamscore.spark.maven import Coordinate
+from streamscore.spark.session import STORE_PASSWORD
+from streamscore.spark.spark_home import spark_home
 
 _UNTRUSTED: Final = "PKIX"
 """In what Java says when nobody whom it trusts has signed a server's certificate."""

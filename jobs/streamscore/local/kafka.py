@@ -8,15 +8,15 @@ import uuid
 from functools import partial
 from pathlib import Path
 
-from streamscore import topics
+from streamscore.clients import kafka
 from streamscore.config import Config
-from streamscore.coordinates import KAFKA_BROKER
 from streamscore.errors import ConfigError, SetupError
 from streamscore.local import java as javas
 from streamscore.local.artifacts import KAFKA
 from streamscore.local.java import Java
 from streamscore.local.ports import free_port, require_free, require_loopback
 from streamscore.local.process import Server, tail
+from streamscore.spark.maven import KAFKA_BROKER
 
 NAME = "kafka"
 
@@ -116,5 +116,5 @@ def _format(run: list[str], settings: Path, log: Path, java: Java) -> None:
 
 def probe(config: Config) -> str:
     """Return the version of the broker that answers; raise anything while none does."""
-    topics.names(config.kafka, timeout=1.0)
+    kafka.names(config.kafka, timeout=1.0)
     return KAFKA_BROKER.version

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from streamscore import processes
+from streamscore.system import processes
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from streamscore.config import Config
-from streamscore.console import log, step
 from streamscore.errors import SetupError
-from streamscore.files import write_atomically
 from streamscore.local import artifacts, elasticsearch, java, kafka
 from streamscore.local.process import Running, Server, signals_put_off, start, stop, tail
+from streamscore.system.console import log, step
+from streamscore.system.files import write_atomically
 
 STATE_FILE = "servers.json"
 

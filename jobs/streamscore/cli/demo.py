@@ -1,0 +1,236 @@
+"""The whole flow on this machine: servers, rows, models, a paced stream, live scores, and a check of every count."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from streamscore import train_models
+from streamscore.clients import elasticsearch, kafka
+from streamscore.config import Config
+from streamscore.dashboard import server as page_server
+from streamscore.errors import CheckError, CheckpointError, ConfigError, SetupError, StreamError
+from streamscore.launch import submit
+from streamscore.local import stack
+from streamscore.local.process import tail
+from streamscore.models import registry
+from streamscore.stream import checkpoint
+from streamscore.system.console import log, terminal
+from streamscore.system.paths import local_path
+
+PATIENCE = 180.0
+"""Seconds that the last outcomes may take to arrive after the last event was sent."""
+
+
+def run(config: Config, argv: Sequence[str], keep: bool) -> None:
+    """Run the demo.
+
+    It begins with empty topics and an empty index, on the servers of ``streamscore up`` only; models of an earlier run
+    with the same settings are used again.
+
+    Args:
+        config: the configuration.
+        argv: the arguments that made it, for the jobs.
+        keep: leave the servers running at the end.
+
+    Raises:
+        CheckError: at the end the counts do not agree.
+        CheckpointError: the checkpoint is that of another topic's stream.
+        StreamError: a job failed.
+        StreamscoreError: anything else that went wrong while preparing.
+    """
+    if config.seed.rate is None:
+        raise ConfigError("seed.rate: the demo needs a rate, in rows per second")
+    if not config.elasticsearch.enabled:
+        raise ConfigError("elasticsearch.enabled: the demo compares what is in both sinks, so it needs Elasticsearch")
+    registry.import_ahead(config)
+    before = {server.name for server in stack.running(config)}
+    page = None
+    try:
+        stack.up(config)
+        page = _open_page(config, argv)
+        _play(config, argv)
+    finally:
+        if not keep and not before:
+            page = None
+            log.info("stopped %s", " and ".join(stack.down(config)) or "nothing")
+    if keep:
+        log.info("the servers go on: Kafka %s, Elasticsearch %s; `streamscore down` stops them", *_addresses(config))
+    if page is not None:
+        log.info("the live page: %s", page)
+
+
+def _open_page(config: Config, argv: Sequence[str]) -> str | None:
+    """Start the live page beside the servers, to be stopped with them, and return its address; None without one."""
+    known = {running.name: running for running in stack.running(config)}
+    try:
+        page = known.get(page_server.NAME) or stack.add(config, page_server.server(config, argv))
+    except SetupError as error:
+        log.warning("no live page: %s", error)
+        return None
+    log.info("watch it live: %s", page.address)
+    return page.address
+
+
+def _play(config: Config, argv: Sequence[str]) -> None:
+    environment = submit.prepare(config)
+    if _trained(config):
+        log.info("using the models and the test set of the last run")
+    else:
+        _wait_for(submit.start(train_models.NAME, config, argv, environment), train_models.NAME)
+    _reset(config)
+    summary_file = config.state_dir / "demo.json"
+    summary_file.unlink(missing_ok=True)
+    seed_log = config.state_dir / "logs" / "seed_topic.log"
+    scorer = submit.start("score_stream", config, [*argv, "--json", str(summary_file)], environment)
+    seeder = None
+    complete = interrupted = False
+    try:
+        log.info(
+            "when the stream is up, %s rows a second are sent in the background (log: %s)",
+            f"{config.seed.rate:,.0f}",
+            seed_log,
+        )
+        if _comes_up(config, scorer):
+            seeder = submit.start("seed_topic", config, argv, environment, seed_log)
+            complete = _follow(config, scorer, seeder, seed_log)
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        # At once: Ctrl-C has reached the scorer already, and a signal that comes later is the wish to break off.
+        _stop(*(job for job in (scorer, seeder) if job is not None))
+    if interrupted and not summary_file.exists():
+        raise KeyboardInterrupt
+    if scorer.returncode != 0:
+        raise StreamError(f"score_stream ended with code {scorer.returncode}; its messages are above")
+    _conclude(config, json.loads(summary_file.read_text()), complete)
+
+
+def _trained(config: Config) -> bool:
+    """Tell whether an earlier run with the same settings left models and a test set."""
+    folder = Path(config.train.output)
+    try:
+        figures = json.loads((folder / train_models.METRICS).read_text())
+    except (OSError, ValueError):
+        return False
+    return (
+        # Of another place nobody knows whether the rows have changed.
+        (config.train.path is None or local_path(config.train.path).is_file())
+        and figures.get("fingerprint") == train_models.fingerprint(config)
+        and (folder / train_models.TEST_SET).is_file()
+        and all(registry.exists(config, model.uri) for model in config.models if model.uri.startswith("models:/"))
+    )
+
+
+def _reset(config: Config) -> None:
+    """Begin with empty topics, an empty index and a new checkpoint, so that at the end every record counts."""
+    names, location = config.kafka.topics, config.stream.checkpoint
+    files = checkpoint.folder(location)
+    checkpoint.require_topic(files, location, names.input)
+    holder = checkpoint.holder(files)
+    if holder is not None:
+        raise CheckpointError(
+            f"process {holder} scores from {location}, and the demo begins with an empty one: stop that job first"
+        )
+    kafka.delete(config.kafka, names.input, names.predictions, names.rejected)
+    elasticsearch.delete(config.elasticsearch)
+    shutil.rmtree(local_path(location), ignore_errors=True)
+    kafka.ensure(config.kafka, names.input)
+
+
+def _comes_up(config: Config, scorer: subprocess.Popen[bytes]) -> bool:
+    """Wait until the job's query has made its checkpoint; False if the job ends before."""
+    # Two JVMs that start together take twice as long: the seeder's comes after.
+    made = local_path(config.stream.checkpoint) / "metadata"
+    while scorer.poll() is None:
+        if made.exists():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _follow(config: Config, scorer: subprocess.Popen[bytes], seeder: subprocess.Popen[bytes], seed_log: Path) -> bool:
+    """Wait until all events are sent and every outcome has arrived; False if the scorer was stopped before."""
+    deadline = None
+    while scorer.poll() is None:
+        if seeder.poll() is not None:
+            if seeder.returncode != 0:
+                raise StreamError(
+                    f"seed_topic ended with code {seeder.returncode}. The end of {seed_log}:\n{tail(seed_log)}"
+                )
+            deadline = deadline or time.monotonic() + PATIENCE
+            events, outcomes, rejected = _counts(config)
+            if outcomes == (events - rejected) * len(config.models):
+                return True
+            if time.monotonic() > deadline:
+                return True  # the check will say what is missing
+        time.sleep(0.5)
+    return False
+
+
+def _counts(config: Config) -> tuple[int, int, int]:
+    """Return the number of records of the three topics."""
+    names = config.kafka.topics
+    events, outcomes, rejected = (
+        kafka.extent(config.kafka, name).records for name in (names.input, names.predictions, names.rejected)
+    )
+    return events, outcomes, rejected
+
+
+def _conclude(config: Config, summary: dict[str, Any], complete: bool) -> None:
+    """Compare what went in with what came out, in both sinks."""
+    models = len(config.models)
+    events, outcomes, rejected = _counts(config)
+    documents = elasticsearch.count(config.elasticsearch)
+    console = terminal()
+    for name, model in summary["models"].items():
+        log.info("%s: %s of %s correct", name, f"{model['correct']:,}", f"{model['scored']:,}")
+    if not complete:
+        log.info("stopped early: %s of %s events scored", f"{summary['events']:,}", f"{events:,}")
+        return
+    expected = (events - rejected) * models
+    text = (
+        f"{events - rejected:,} events × {models} models = {expected:,}; in Kafka {outcomes:,}, "
+        f"in Elasticsearch {documents:,}"
+    )
+    if not outcomes == documents == expected:
+        raise CheckError(f"the counts do not agree: {text}")
+    if console is not None:
+        console.print(f"[bold green]✓[/bold green] {text}")
+    log.info("check: %s: they agree", text)
+
+
+def _wait_for(job: subprocess.Popen[bytes], name: str) -> None:
+    try:
+        code = job.wait()
+    except KeyboardInterrupt:
+        _stop(job)
+        raise
+    if code != 0:
+        raise StreamError(f"{name} ended with code {code}; its messages are above")
+
+
+def _stop(*jobs: subprocess.Popen[bytes]) -> None:
+    """Ask jobs to end and wait for them."""
+    for job in jobs:
+        if job.poll() is None:
+            # One that is apart has a group of its own, with its Python in it, which would go on for a while.
+            kill = os.killpg if os.getpgid(job.pid) == job.pid else os.kill
+            kill(job.pid, signal.SIGTERM)
+    for job in jobs:
+        try:
+            job.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            job.kill()
+            job.wait()
+
+
+def _addresses(config: Config) -> tuple[str, str]:
+    return config.kafka.bootstrap_servers, config.elasticsearch.url

@@ -1,0 +1,187 @@
+"""Look at everything that score_stream depends on and say what is wrong and what to do about it; change nothing."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, Literal, NamedTuple
+
+from streamscore import models
+from streamscore.clients import elasticsearch
+from streamscore.clients import kafka as kafka_client
+from streamscore.config import Config
+from streamscore.errors import StreamscoreError
+from streamscore.local import artifacts, java
+from streamscore.spark import maven
+from streamscore.stream import checkpoint, ownership
+from streamscore.system.paths import is_local
+
+GIB: Final = 1 << 30
+CLOCK_SECONDS: Final = 30.0
+"""A clock that is further off makes `event_time`, and the look for what a crashed batch has written, unreliable."""
+
+
+_BEGIN_ANEW: Final = "To accept that, start with a new --checkpoint and --new-checkpoint"
+
+
+class Finding(NamedTuple):
+    """What a check found; a remedy unless all is well."""
+
+    subject: str
+    status: Literal["ok", "note", "fault"]
+    text: str
+
+
+def examine(config: Config) -> Iterator[Finding]:
+    """Run every check and yield what each found; a check that cannot be done is a fault of its own."""
+    for subject, check in _CHECKS.items():
+        try:
+            for status, text in check(config):
+                yield Finding(subject, status, text)
+        except StreamscoreError as error:
+            yield Finding(subject, "fault", str(error))
+        except (OSError, ValueError) as error:  # a folder that must not be read, a file that is damaged
+            yield Finding(subject, "fault", f"cannot be looked at: {error}")
+
+
+Found = Iterator[tuple[Literal["ok", "note", "fault"], str]]
+
+
+def _python(_config: Config) -> Found:
+    import pyspark
+
+    version = ".".join(map(str, sys.version_info[:3]))
+    if not (3, 10) <= sys.version_info < (3, 12):
+        yield "fault", f"Python {version}: PySpark 3.5 is made for 3.10 and 3.11; use one of them"
+    elif pyspark.__version__ != maven.SPARK_VERSION:
+        yield (
+            "fault",
+            f"pyspark {pyspark.__version__}: the jars are for {maven.SPARK_VERSION}; install that version",
+        )
+    else:
+        yield "ok", f"{version}, pyspark {pyspark.__version__}"
+
+
+def _java(_config: Config) -> Found:
+    yield "ok", str(java.find())
+
+
+def _jars(config: Config) -> Found:
+    missing = [path.name for path in artifacts.spark_jar_paths(config.local.artifacts_dir) if not path.is_file()]
+    if missing:
+        yield "note", f"{len(missing)} jars are not here yet ({missing[0]} …): `streamscore jars` fetches them"
+        return
+    locked = artifacts.locked_hashes()
+    artifacts.verify(config.local.artifacts_dir, [name for name in locked if name.startswith("spark/")], locked)
+    yield "ok", f"{len(artifacts.spark_jar_paths(config.local.artifacts_dir))}, verified"
+
+
+def _disk(config: Config) -> Found:
+    existing = next(path for path in (config.state_dir, *config.state_dir.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    text = f"{free / GIB:.1f} GiB free at {config.state_dir}"
+    if free < GIB:
+        yield "fault", f"{text}: Kafka and Elasticsearch stop when a disk is full; make room or set state_dir elsewhere"
+    else:
+        yield ("note" if free < 5 * GIB else "ok"), text
+
+
+def _kafka(config: Config) -> Found:
+    kafka = config.kafka
+    existing = kafka_client.names(kafka)
+    yield "ok", f"answers at {kafka.bootstrap_servers}"
+    if kafka.topics.input not in existing:
+        there = ", ".join(existing) or "none"
+        text = f"no topic {kafka.topics.input!r}, or this user may not see it (ACL Describe); there are {there}"
+        yield "fault", f"{text}. Correct kafka.topics, or let `streamscore seed` or `create` make it"
+        return
+    held = kafka_client.extent(kafka, kafka.topics.input)
+    yield "ok", f"topic {kafka.topics.input}: {len(held.end)} partitions, {held.records:,} events"
+    missing = [name for name in (kafka.topics.predictions, kafka.topics.rejected) if name not in existing]
+    if missing:
+        yield "note", f"the topics {', '.join(missing)} will be created by the first run"
+
+
+def _elasticsearch(config: Config) -> Found:
+    settings = config.elasticsearch
+    if not settings.enabled:
+        yield "ok", "left out by elasticsearch.enabled"
+        return
+    version = elasticsearch.health(settings)
+    yield "ok", f"{version} answers at {settings.url}"
+    absent = elasticsearch.compare(settings)
+    if absent:
+        yield "note", f"the indices {', '.join(absent)} will be created by the first run"
+    off = elasticsearch.clock(settings) - time.time()
+    if abs(off) > CLOCK_SECONDS:
+        yield "fault", f"its clock is {off:+.0f} s off this machine's: synchronise them (NTP)"
+
+
+def _checkpoint(config: Config) -> Found:
+    location = config.stream.checkpoint
+    if not is_local(location):
+        yield "note", f"{location} is on a file system that only Spark reaches; the job looks at it when it starts"
+        return
+    files = checkpoint.folder(location)
+    past = checkpoint.inspect(files, location)
+    holder = checkpoint.holder(files)
+    if holder is not None:
+        yield "note", f"{location} is in use by process {holder}: a job is running"
+    if past.is_new:
+        yield "ok", f"{location} is new: the first run begins at the {config.stream.starting_offsets} offsets"
+        return
+    yield "ok", f"{location}: batch {past.committed} is committed"
+    if past.planned > past.committed and holder is None:
+        yield "note", f"batch {past.planned} was begun and not finished: the next start repeats it without doubles"
+
+
+def _past(config: Config) -> Found:
+    """Compare the checkpoint with the topic and the index, as the job does at its start."""
+    location = config.stream.checkpoint
+    if not is_local(location):
+        return
+    files = checkpoint.folder(location)
+    past = checkpoint.inspect(files, location)
+    checkpoint.require_topic(files, location, config.kafka.topics.input)
+    ownership.require_known(config, past)
+    scored = checkpoint.offsets(files, past.committed).get(config.kafka.topics.input, {})
+    held = kafka_client.extent(config.kafka, config.kafka.topics.input)
+    for partition, offset in scored.items():
+        begin, end = held.begin.get(partition, 0), held.end.get(partition, 0)
+        if offset > end:
+            text = f"partition {partition} ends at {end}, but {offset} was scored already: the topic was made anew"
+            yield "fault", f"{text}. {_BEGIN_ANEW}"
+        elif offset < begin:
+            text = (
+                f"partition {partition} begins at {begin}, but {offset} is next: {begin - offset:,} events have expired"
+            )
+            yield "fault", f"{text}. {_BEGIN_ANEW}"
+
+
+def _models(config: Config) -> Found:
+    for model in config.models:
+        if not models.is_within_reach(model):
+            yield "note", f"{model.name}: {model.uri} is on a file system that only Spark reaches"
+            continue
+        try:
+            version, found = models.look(config, model)
+        except StreamscoreError as error:
+            yield "fault", str(error)
+        else:
+            signed = "with a manifest" if found.manifest is not None else "without a manifest, as its entry allows"
+            yield "ok", f"{model.name}: {model.uri} is version {version}, {signed}"
+
+
+_CHECKS: Final[dict[str, Callable[[Config], Found]]] = {
+    "python": _python,
+    "java": _java,
+    "jars": _jars,
+    "disk": _disk,
+    "kafka": _kafka,
+    "elasticsearch": _elasticsearch,
+    "models": _models,
+    "checkpoint": _checkpoint,
+    "past": _past,
+}

@@ -1,0 +1,1 @@
+"""Kafka and Elasticsearch by their own clients, without Spark."""

@@ -1,0 +1,97 @@
+"""Send messages at a steady pace, in order, so that a topic fills like a live one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from streamscore.clients.producer import Outbox
+from streamscore.config import Config
+from streamscore.system.console import log, terminal
+
+if TYPE_CHECKING:
+    from pyspark.sql import Row
+
+TICK = 0.01
+"""Seconds between two looks at the clock: messages that are due go out together, at most this late."""
+
+REPORT_SECONDS = 10.0
+
+
+def send_paced(messages: Iterable[Row], total: int, rate: float, config: Config) -> None:
+    """Send messages (``key``, ``value``) to the input topic, ``rate`` of them a second.
+
+    Each message has a due time, counted from the first, so that a short delay is made up for and never adds up.
+
+    Args:
+        messages: what to send, in order.
+        total: how many there are, for the progress bar.
+        rate: messages per second.
+        config: the configuration.
+
+    Raises:
+        ServerError: the broker did not take a message.
+    """
+    outbox = Outbox(config.kafka, config.kafka.topics.input, ". Run again with --resume")
+    coming = iter(messages)
+    first = list(islice(coming, 1))  # the time to sort and read is not to be made up for
+    with _progress(total, rate) as show:
+        started = time.monotonic()
+        for number, message in enumerate(chain(first, coming)):
+            due = started + number / rate
+            while (early := due - time.monotonic()) > TICK:
+                outbox.poll()
+                show(number)
+                time.sleep(min(early, 0.2))
+            key = bytes(message["key"])
+            outbox.send(key.decode(), key, message["value"], [("id", key)])
+            outbox.poll()
+            if number % 1000 == 0:
+                show(number)
+        outbox.flush()
+        show(total)
+
+
+@contextmanager
+def _progress(total: int, rate: float) -> Iterator[Callable[[int], None]]:
+    """Show how far it is: a bar on a terminal, a line every ten seconds in a log."""
+    console = terminal()
+    started = time.monotonic()
+    if console is None:
+        last = started
+
+        def line(sent: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= REPORT_SECONDS:
+                last = now
+                left = (total - sent) / rate
+                log.info(
+                    "sent %s of %s (%s/s), %.0f s left",
+                    f"{sent:,}",
+                    f"{total:,}",
+                    f"{sent / (now - started):,.0f}",
+                    left,
+                )
+
+        yield line
+        return
+    columns = (
+        TextColumn("seeding"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]:,.0f}/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("seeding", total=total, pace=0.0)
+
+        def bar(sent: int) -> None:
+            progress.update(task, completed=sent, pace=sent / max(0.001, time.monotonic() - started))
+
+        yield bar

@@ -1,0 +1,73 @@
+"""Records that this process itself sends to a topic: what the broker did not take is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from streamscore.clients import kafka as kafka_client
+from streamscore.config import Kafka
+from streamscore.errors import ServerError
+
+
+class Outbox:
+    """Records on their way to a topic; that the broker did not take one shows at a later call."""
+
+    def __init__(self, kafka: Kafka, topic: str, way_out: str = "") -> None:
+        """Connect on the first use.
+
+        Args:
+            kafka: the brokers.
+            topic: where the records go.
+            way_out: the end of the message if a record is not taken.
+        """
+        self._producer = kafka_client.producer(kafka)
+        self._topic = topic
+        self._way_out = way_out
+        self._failure: str | None = None
+
+    def send(
+        self, name: str, key: bytes | None, value: str | bytes | None, headers: Sequence[tuple[str, str | bytes | None]]
+    ) -> None:
+        """Put a record into the client's queue; while that is full, wait for the broker.
+
+        Raises:
+            ServerError: the client itself refuses it; the message has its name.
+        """
+        from confluent_kafka import KafkaException
+
+        while True:
+            try:
+                self._producer.produce(self._topic, value, key, headers=list(headers), on_delivery=self._delivered)
+                break
+            except BufferError:
+                self._producer.poll(0.1)
+            except KafkaException as error:
+                raise ServerError(
+                    f"the topic {self._topic!r} does not take {name}: {error.args[0].str()}{self._way_out}"
+                ) from None
+
+    def poll(self) -> None:
+        """Hear what became of the records so far.
+
+        Raises:
+            ServerError: the broker did not take one.
+        """
+        self._producer.poll(0)
+        if self._failure is not None:
+            raise ServerError(f"the topic {self._topic!r} did not take every message: {self._failure}{self._way_out}")
+
+    def flush(self) -> None:
+        """Wait until the broker has all records.
+
+        Raises:
+            ServerError: it did not take one, or has not done so within a minute.
+        """
+        left = self._producer.flush(60)
+        if left and self._failure is None:
+            self._failure = f"{left} are not acknowledged after 60 s"
+        self.poll()
+
+    def _delivered(self, error: Any, _message: Any) -> None:
+        if error is not None and self._failure is None:
+            self._failure = error.str()

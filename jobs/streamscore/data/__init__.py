@@ -1,0 +1,1 @@
+"""Rows that models learn from and topics are filled with."""

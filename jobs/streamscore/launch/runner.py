@@ -1,0 +1,69 @@
+"""What the three jobs have in common: arguments, checks, a session, an exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from streamscore.config import Config
+from streamscore.errors import SetupError, StreamscoreError
+from streamscore.launch.arguments import Arguments
+from streamscore.spark import session
+from streamscore.system.console import log, set_up_logging
+
+
+def run_job(job: Any, argv: Sequence[str] | None, ahead: Callable[[Config], None] = lambda _: None) -> None:
+    """Parse, check, make a session, run, write the summary; end the process with the error's own code if one occurs.
+
+    Args:
+        job: a job's module: its ``NAME``; ``parse`` reads the command line, ``check`` finds what can be found wrong
+            before any JVM starts, ``run`` does the work and returns its summary.
+        argv: the arguments; None: those of this process.
+        ahead: begins, beside the checks and the start of the session, what the run will need.
+    """
+    set_up_logging()
+    with reported():
+        arguments: Arguments = job.parse(sys.argv[1:] if argv is None else argv)
+        ahead(arguments.config)
+        job.check(arguments.config)
+        with session.opened(arguments.config, job.NAME) as spark:
+            summary = job.run(spark, arguments.config)
+        if arguments.extra.json:
+            Path(arguments.extra.json).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Report an error that a user can do something about, and end the process with the code of its kind.
+
+    These are those that were raised on purpose, what the system refuses to do with a file, a package that is missing,
+    and Ctrl-C, which needs no words.
+    """
+    try:
+        yield
+    except StreamscoreError as error:
+        _fail(error)
+    except ModuleNotFoundError as error:
+        _fail(
+            SetupError(
+                f"the Python package {error.name} is missing: install streamscore with the extra that brings it, local "
+                "for jobs and servers, dashboard for the live page; `make install` installs both"
+            )
+        )
+    except OSError as error:
+        if error.filename is None and error.errno not in {errno.ENOSPC, errno.EDQUOT}:  # writing names no file
+            raise
+        _fail(SetupError(": ".join(filter(None, [error.filename, error.strerror]))))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(error: StreamscoreError) -> NoReturn:
+    for line in str(error).splitlines():
+        log.error("%s", line)
+    sys.exit(error.exit_code)

@@ -1,0 +1,133 @@
+"""The door to the only Java of this project: the strict message decoder, its helpers, and the way back to JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from streamscore.config.fields import ddl
+from streamscore.errors import SetupError
+from streamscore.spark.spark_home import spark_home
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+    from pyspark.sql.types import DataType
+
+    from streamscore.config import Message
+
+SOURCES = ("PlainReader.java", "RawColumns.java", "MessageDecoder.java", "JsonText.java")
+"""In the order of their compilation: each after those that it uses."""
+
+
+@cache
+def sources() -> tuple[str, ...]:
+    """Return the Java sources."""
+    return tuple(files(__package__).joinpath(name).read_text(encoding="utf-8") for name in SOURCES)
+
+
+def jar_name() -> str:
+    """Return the name of the jar, which changes with the source."""
+    return f"streamscore-decoder-{hashlib.sha256(''.join(sources()).encode()).hexdigest()[:12]}.jar"
+
+
+def compile_jar(jar: Path, java: Path) -> None:
+    """Compile the decoder with Janino, the compiler inside PySpark, so that no JDK is needed.
+
+    Args:
+        jar: the file to write.
+        java: the ``java`` program to compile with.
+
+    Raises:
+        SetupError: the JVM did not start or the source did not compile.
+    """
+    from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
+    from py4j.protocol import Py4JError
+
+    classpath = str(spark_home() / "jars" / "*")
+    try:
+        port, token = launch_gateway(
+            classpath=classpath, java_path=str(java), die_on_exit=True, enable_auth=True, javaopts=["-XX:-UsePerfData"]
+        )
+        gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port, auth_token=token, auto_convert=True))
+    except (OSError, Py4JError, ValueError) as error:
+        raise SetupError(f"{java} did not start for the message decoder: {error}") from None
+    classes: dict[str, bytes] = {}
+    try:
+        loader = gateway.jvm.java.lang.Thread.currentThread().getContextClassLoader()
+        for source in sources():
+            compiler = gateway.jvm.org.codehaus.janino.SimpleCompiler()
+            compiler.setParentClassLoader(loader)
+            compiler.cook(source)
+            loader = compiler.getClassLoader()
+            classes |= {str(name): bytes(code) for name, code in compiler.getBytecodes().items()}
+    except Py4JError as error:
+        raise SetupError(f"the message decoder did not compile: {error}") from None
+    finally:
+        gateway.shutdown()
+    _write_jar(jar, classes)
+
+
+def register(spark: SparkSession, name: str, message: Message, size: int) -> None:
+    """Make the decoder callable in SQL under a name: message bytes in, ``messages.decoded_type`` out.
+
+    Args:
+        spark: a classic session (not Spark Connect) that was started with the decoder's jar.
+        name: name of the SQL function.
+        message: the shape of a message.
+        size: number of features that a vector must have; of raw columns it says nothing.
+
+    Raises:
+        SetupError: the session lacks the jar.
+    """
+    from streamscore.messages import decoded_type
+
+    columns = message.columns
+    shape = (ddl(columns),) if columns else (message.features_field, message.vector_form, size)
+    decoded = decoded_type(columns)
+    _register(spark, name, decoded, "MessageDecoder", message.label_field, *shape, message.max_bytes)
+
+
+def register_text(spark: SparkSession, name: str) -> None:
+    """Make text to JSON callable in SQL under a name: bytes of UTF-8 in, bytes of JSON out, of null the word null.
+
+    Args:
+        spark: a classic session (not Spark Connect) that was started with the decoder's jar.
+        name: name of the SQL function.
+
+    Raises:
+        SetupError: the session lacks the jar.
+    """
+    from pyspark.sql.types import BinaryType
+
+    _register(spark, name, BinaryType(), "JsonText")
+
+
+def _register(spark: SparkSession, name: str, result: DataType, java_class: str, *arguments: Any) -> None:
+    from py4j.protocol import Py4JError
+
+    # Spark's public way takes only classes with generics, which Janino leaves out.
+    jvm: Any = spark._jvm  # noqa: SLF001
+    try:
+        function = getattr(jvm.streamscore, java_class)(*arguments)
+    except (Py4JError, TypeError):
+        raise SetupError(
+            f"the Spark session has no streamscore.{java_class}: start it with --jars $(streamscore jars), "
+            "or run `streamscore score`"
+        ) from None
+    session = spark._jsparkSession  # noqa: SLF001 (as above)
+    session.udf().register(name, function, session.parseDataType(result.json()))
+
+
+def _write_jar(jar: Path, classes: dict[str, bytes]) -> None:
+    """Write classes as a jar, the same bytes for the same classes, in one step that cannot be half done."""
+    jar.parent.mkdir(parents=True, exist_ok=True)
+    partial = jar.with_suffix(f".{os.getpid()}")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(classes):
+            archive.writestr(zipfile.ZipInfo(name.replace(".", "/") + ".class", (1980, 1, 1, 0, 0, 0)), classes[name])
+    partial.replace(jar)

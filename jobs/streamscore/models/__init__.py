@@ -1,0 +1,371 @@
+"""The models of a stream: find them, let them through the gate, load them, check that they fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyspark.ml import PipelineModel
+from pyspark.ml.util import JavaMLReader
+
+from streamscore import scoring
+from streamscore.config import Config, Model
+from streamscore.config.fields import Field, ddl
+from streamscore.errors import ModelError, ModelLoadError, StreamscoreError, reason
+from streamscore.models import checks, gate, registry
+from streamscore.models.checks import Example
+from streamscore.models.gate import Inspected
+from streamscore.models.gate import manifest as manifests
+from streamscore.models.gate.files import Files, LocalFiles
+from streamscore.models.gate.manifest import MANIFEST
+from streamscore.models.gate.remote import HadoopFiles
+from streamscore.schema import FEATURES
+from streamscore.scoring import ServedModel
+from streamscore.stream.checkpoint import MODELS
+from streamscore.system.console import log
+from streamscore.system.paths import as_spark_takes, is_local, local_path
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_PATTERN = re.compile(r"[,*?\[\]{}\\]")
+_UNLESS_THE_LABEL = "; if one of the columns is the label, save the pipeline without the stages that read it"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Where a model is."""
+
+    files: Files
+    path: str
+    """The model's folder as Spark takes it."""
+    origin: str
+    """Address of this very version."""
+    version: str | None
+    """Its version, if the place where it is has versions."""
+    manifest_sha256: str | None = None
+    """Digest of its manifest, if the place where it is has noted that."""
+
+
+def load(spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]] | None = None) -> list[ServedModel]:
+    """Find and load every configured model and check that they fit each other and the messages.
+
+    Args:
+        spark: the session.
+        config: the configuration.
+        noted: the record of the models in use before, if there were any: if an alias points to a version that is
+            refused, those go on, as they would have without the restart.
+
+    Raises:
+        ModelError: a model is absent or refused by the gate, is not a classifier on what the messages have, or was
+            trained with another number of features than the other models or ``message.size`` have.
+        ServerError: the registry cannot be reached.
+    """
+    try:
+        return _loaded(spark, config, config.models)
+    except ModelError as error:
+        before = [_before(config, model, noted or ()) for model in config.models]
+        if not any(before):
+            raise
+        pairs = zip(config.models, before, strict=True)
+        with suppress(ModelError):  # the first one tells more
+            kept = _loaded(spark, config, [earlier or model for model, earlier in pairs])
+            told = ", ".join(f"{model.name} {model.version}" for model in kept)
+            log.warning("%s\nThe versions that were in use before go on: %s", error, told)
+            return kept
+        raise
+
+
+def _loaded(spark: SparkSession, config: Config, models: Sequence[Model]) -> list[ServedModel]:
+    loaded = [load_one(spark, config, model) for model in models]
+    require_alike(config, loaded)
+    return loaded
+
+
+def _before(config: Config, model: Model, noted: Sequence[Mapping[str, str]]) -> Model | None:
+    """Return a model at the version that was in use before, if its address is an alias.
+
+    Raises:
+        ModelError: there is no such alias: that is no version that was refused, but a fault of the configuration.
+    """
+    if not registry.is_alias(model.uri):
+        return None
+    registry.resolve(config, model.uri)
+    versions = f"{model.uri.rpartition('@')[0]}/"
+    uris = (entry["uri"] for entry in noted if entry["name"] == model.name and entry["uri"].startswith(versions))
+    return next((model.model_copy(update={"uri": uri}) for uri in uris), None)
+
+
+def require_alike(config: Config, models: Sequence[ServedModel]) -> None:
+    """Check that models fit each other.
+
+    Raises:
+        ModelError: a message has a vector, and one was trained with another number of features than the others.
+    """
+    for model in models[1:]:
+        if model.size != models[0].size and not config.message.fields:
+            raise _misfit(model, f"the model {models[0].name!r} has", models[0].size)
+
+
+def load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
+    """Find one model, let it through the gate, load it, and check that it predicts what it should.
+
+    Raises:
+        ModelError: it is absent, refused, or does not fit ``message.size`` or ``message.fields``.
+        ServerError: the registry cannot be reached.
+    """
+    with _found(config, model, spark) as found, _named(model):
+        inspected = _inspected(found, model)
+        pipeline = _load(found, inspected)
+        if gate.inspect(found.files, model.trust).hashes != inspected.hashes:
+            raise ModelError(f"{found.files.location}: the folder has changed while it was loaded; try again")
+        served = _served(model, found, inspected, pipeline, config.message.size, config.message.columns)
+        if inspected.manifest is not None:
+            checks.require_same(spark, served, inspected.manifest)
+        checks.require_steady(spark, served)
+    if config.message.size not in {None, served.size}:
+        raise _misfit(served, "message.size says", config.message.size)
+    return served
+
+
+def load_noted(spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]]) -> list[ServedModel]:
+    """Load the models that a record of earlier ones describes.
+
+    Raises:
+        ModelError: one is gone or has changed since.
+        ServerError: the registry cannot be reached.
+    """
+    found = []
+    for entry in noted:
+        begun = f"a batch was begun with version {entry['version']} of the model {entry['name']!r}"
+        way_out = (
+            f"put it back, or delete {config.stream.checkpoint}/{MODELS} to finish the batch with the present models"
+        )
+        told = {key: entry[key] for key in ("name", "uri", "trust")}
+        try:
+            model = load_one(spark, config, Model.model_validate(told))
+        except ModelError as error:
+            raise ModelError(f"{begun}, which cannot be had any more: {way_out}\n{error}") from None
+        if model.version != entry["version"]:
+            raise ModelError(f"{begun}, but {entry['uri']} is now version {model.version}: {way_out}")
+        found.append(model)
+    return found
+
+
+def is_within_reach(model: Model) -> bool:
+    """Tell whether a model's files can be had without Spark."""
+    return model.uri.startswith(registry.SCHEMES) or is_local(model.uri)
+
+
+def look(config: Config, model: Model, spark: SparkSession | None = None) -> tuple[str, Inspected]:
+    """Let a model through that part of the gate that needs no JVM, and return its version and what was found.
+
+    Raises:
+        ModelError: it is absent or refused, or is on a file system that only Spark reaches and there is no session.
+        ServerError: the registry cannot be reached.
+    """
+    with _found(config, model, spark) as found, _named(model):
+        inspected = _inspected(found, model)
+        return found.version or inspected.version, inspected
+
+
+def sign(
+    spark: SparkSession,
+    folder: Path,
+    examples: Sequence[Example],
+    metrics: Mapping[str, float],
+    origin: Mapping[str, str],
+    fields: Sequence[Field] = (),
+) -> Path:
+    """Write the manifest of a model that was just trained into its folder.
+
+    Args:
+        spark: the session.
+        folder: what ``PipelineModel.save`` or MLflow wrote, on this machine.
+        examples: a handful of feature vectors, or of rows of raw columns; what the model makes of them now, it must
+            make of them at every load.
+        metrics: how good it is.
+        origin: where it comes from, for instance ``data_sha256`` and ``git_commit``.
+        fields: the raw columns; none for a model on a vector.
+
+    Returns:
+        The manifest's file.
+
+    Raises:
+        ModelError: the gate would refuse this folder even with a manifest.
+    """
+    folder = folder.resolve()
+    (folder / MANIFEST).unlink(missing_ok=True)
+    model = Model(name="model", uri=str(folder), trust="unsigned")
+    found = _Found(LocalFiles(folder), as_spark_takes(folder), str(folder), None)
+    inspected = gate.inspect(found.files, "unsigned")
+    served = _served(model, found, inspected, _load(found, inspected), len(examples[0]), fields)
+    made = manifests.Manifest(
+        versions=checks.versions(spark),
+        stages=tuple(stage.class_name for stage in inspected.stages),
+        inputs=inspected.inputs,
+        fields=ddl(served.fields) if served.fields else None,
+        num_features=served.size,
+        labels=tuple(map(float, range(served.classes))),
+        metrics=dict(metrics),
+        origin=dict(origin),
+        golden=checks.rows(spark, served, examples),
+        files=inspected.hashes,
+    )
+    path = folder / MANIFEST
+    path.write_text(manifests.text(made), encoding="utf-8")
+    return path
+
+
+@contextmanager
+def _found(config: Config, model: Model, spark: SparkSession | None) -> Iterator[_Found]:
+    """Find a model; what is in a registry is there, on this machine, for as long as the context lasts."""
+    if model.uri.startswith(registry.SCHEMES):
+        registered = registry.resolve(config, model.uri)
+        with registry.downloaded(config, registered) as folder:
+            yield _Found(
+                LocalFiles(folder),
+                as_spark_takes(folder),
+                registered.uri,
+                registered.version,
+                registered.manifest_sha256,
+            )
+        return
+    if not is_within_reach(model):
+        if spark is None:
+            raise ModelError(f"the model {model.name!r}: {model.uri} is on a file system that only Spark reaches")
+        with _named(model):
+            files = HadoopFiles(spark, model.uri)
+        yield _Found(files, files.location, model.uri, None)
+        return
+    folder = local_path(model.uri).expanduser()
+    if not folder.is_dir():
+        raise ModelError(
+            f"the model {model.name!r}: no folder at {model.uri}. Give the folder of a PipelineModel that Spark saved, "
+            "or models:/name@alias"
+        )
+    folder = folder.resolve()
+    yield _Found(LocalFiles(folder), as_spark_takes(folder), str(folder), None)
+
+
+def _inspected(found: _Found, model: Model) -> Inspected:
+    pattern = _PATTERN.search(found.path)
+    if pattern:
+        raise ModelError(f"{found.path}: a path with {pattern[0]!a} is refused: Spark takes it for a pattern of paths")
+    inspected = gate.inspect(found.files, model.trust)
+    if found.manifest_sha256 not in {None, inspected.manifest_sha256}:
+        raise ModelError(
+            f"{found.files.location}/{MANIFEST}: not the manifest that was registered with version {found.version}"
+        )
+    if not inspected.stages or not inspected.stages[-1].is_classifier:
+        raise _no_classifier(found, inspected)
+    return inspected
+
+
+def _no_classifier(found: _Found, inspected: Inspected) -> ModelError:
+    last = inspected.stages[-1].class_name.rpartition(".")[2] if inspected.stages else "no stage"
+    goes_on = any(stage.is_classifier for stage in inspected.stages[:-1])
+    way_out = ": save it without what follows its classifier, PipelineModel(model.stages[:…])" if goes_on else ""
+    return ModelError(f"{found.origin} ends in {last}, which is not a classifier on a vector{way_out}")
+
+
+def _load(found: _Found, inspected: Inspected) -> PipelineModel:
+    # `PipelineModel.load` starts a Python worker, which takes seconds, to find out which of the two readers it is for.
+    reader: Any = PipelineModel.read() if inspected.in_python else JavaMLReader(PipelineModel)  # type: ignore[arg-type]
+    pipeline: PipelineModel = reader.load(f"{found.path}/{inspected.inner}".rstrip("/"))
+    return pipeline
+
+
+@contextmanager
+def _named(model: Model) -> Iterator[None]:
+    """Put the model's name before any fault of its, whoever finds it."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"the model {model.name!r} is refused: {error}") from None
+    except StreamscoreError:
+        raise
+    except Exception as error:  # noqa: BLE001 (Spark, Hadoop and py4j each have their own for a damaged folder)
+        raise ModelLoadError(
+            f"the model {model.name!r} at {model.uri} cannot be loaded and applied: {reason(error)}"
+        ) from None
+
+
+def _served(
+    model: Model,
+    found: _Found,
+    inspected: Inspected,
+    pipeline: PipelineModel,
+    told_size: int | None,
+    fields: Sequence[Field],
+) -> ServedModel:
+    """Check that a pipeline is a classifier on what a message has, and say what there is to know about it."""
+    stages = list(scoring.flattened(pipeline))
+    if not stages or not scoring.is_classifier(stages[-1]):
+        raise _no_classifier(found, inspected)
+    reads = _columns_read(found.origin, inspected, fields)
+    source = inspected.inputs[0]
+    known = len(reads) or scoring.size(stages, source)
+    manifest = inspected.manifest
+    size = known or (manifest.num_features if manifest is not None else told_size)
+    if size is None:
+        kinds = ", ".join(type(stage).__name__ for stage in stages)
+        raise ModelError(
+            f"{found.origin}: none of its stages says how many features it takes ({kinds}). Set message.size, or give "
+            "it a manifest"
+        )
+    classes = scoring.classes(stages[-1])
+    if manifest is not None and (size, classes) != (manifest.num_features, len(manifest.labels)):
+        raise ModelError(
+            f"{found.files.location}/{MANIFEST}: it says {manifest.num_features} features and "
+            f"{len(manifest.labels)} labels, but the model has {size} and {classes}"
+        )
+    return ServedModel(
+        model.name,
+        found.version or inspected.version,
+        pipeline,
+        size,
+        found.origin,
+        model.trust,
+        classes,
+        source,
+        reads,
+    )
+
+
+def _columns_read(origin: str, inspected: Inspected, fields: Sequence[Field]) -> tuple[Field, ...]:
+    """Check that a message has what a pipeline reads; return the raw columns that it reads, none if it is a vector."""
+    told = None if inspected.manifest is None else inspected.manifest.fields
+    listed = ", ".join(inspected.inputs)
+    if not fields:
+        if len(inspected.inputs) != 1 or told is not None:
+            raise ModelError(
+                f"{origin} reads the columns {listed}, but a message has one vector, {FEATURES!r}. For messages with "
+                f"raw columns set message.fields{_UNLESS_THE_LABEL}"
+            )
+        return ()
+    by_name = {field.name: field for field in fields}
+    absent = [name for name in inspected.inputs if name not in by_name]
+    if absent:
+        raise ModelError(
+            f"{origin} reads the columns {listed}, but message.fields has no {', '.join(absent)}; it has "
+            f"{', '.join(by_name)}{_UNLESS_THE_LABEL}"
+        )
+    reads = tuple(by_name[name] for name in inspected.inputs)
+    if inspected.manifest is not None and told != ddl(reads):
+        raise ModelError(
+            f"{origin} was trained with the columns {told or 'of one vector'}, but message.fields says {ddl(reads)}"
+        )
+    return reads
+
+
+def _misfit(model: ServedModel, origin: str, expected: int | None) -> ModelError:
+    return ModelError(
+        f"the model {model.name!r} (version {model.version}) was trained with {model.size} features, "
+        f"but {origin} {expected}: no message can suit both. Choose models of one training run, "
+        "or correct message.size"
+    )

@@ -1,0 +1,142 @@
+"""The gate: what of a model's folder is looked at before Spark may load it, without running any of it.
+
+A folder that Spark ML saved is code: its metadata name the classes to load, and a stage may run SQL or import a Python
+module. So the order is: links and strange files are refused; the manifest's hashes are compared; the metadata are read
+here, in plain Python, and every stage's class must be on a list. Only then is Spark handed the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from streamscore.errors import ModelError
+from streamscore.models.gate import manifest as manifests
+from streamscore.models.gate import stages
+from streamscore.models.gate.manifest import MANIFEST, Manifest
+
+if TYPE_CHECKING:
+    from streamscore.models.gate.files import Files
+    from streamscore.models.gate.stages import Stage
+
+SPARK_FOLDER: Final = "sparkml"
+"""Folder in which MLflow keeps what Spark wrote."""
+
+_CHECKSUM = re.compile(r"(?P<folder>.*/)?\.(?P<of>[^/]+)\.crc")
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What the gate found in a folder that it lets pass."""
+
+    inner: str
+    """Folder of Spark's files inside the model's folder: ``sparkml/``, or nothing."""
+    stages: tuple[Stage, ...]
+    in_python: bool
+    """Whether only PySpark's own reader takes the pipeline."""
+    hashes: dict[str, str]
+    """The sha256 of every file that Spark wrote, by its name inside that folder."""
+    size: int
+    """Bytes of these files."""
+    manifest: Manifest | None
+    manifest_sha256: str | None
+
+    @property
+    def version(self) -> str:
+        """A version for a model that has none: other files are another version, in any place."""
+        listed = "\n".join(f"{name} {digest}" for name, digest in sorted(self.hashes.items()))
+        return hashlib.sha256(listed.encode()).hexdigest()[:12]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns that the pipeline reads and does not make itself, in the order of their use."""
+        made: set[str] = set()
+        read: dict[str, None] = {}
+        for stage in self.stages:
+            read |= dict.fromkeys(name for name in stage.inputs if name not in made)
+            made |= set(stage.outputs)
+        return tuple(read)
+
+
+def inspect(files: Files, trust: Literal["manifest", "unsigned"] = "manifest") -> Inspected:
+    """Look at a model's folder; load nothing.
+
+    Args:
+        files: the folder.
+        trust: ``unsigned`` lets a folder without a manifest pass; one that is there is compared all the same.
+
+    Raises:
+        ModelError: the folder is refused; the message names the file and the reason.
+    """
+    inner = f"{SPARK_FOLDER}/" if files.is_folder(SPARK_FOLDER) else ""
+    found = files.walk(inner)
+    text = files.read(MANIFEST, manifests.MAX_BYTES) if files.has(MANIFEST) else None
+    if text is None and trust != "unsigned":
+        raise ModelError(
+            f"{files.location}/{MANIFEST}: there is no manifest, so nothing says which files the training wrote. "
+            "To accept a model that someone else saved, set `trust: unsigned` in its entry of `models`"
+        )
+    manifest = manifests.parse(text, f"{files.location}/{MANIFEST}") if text is not None else None
+    names = [name for name in _without_marks(found) if inner or name != MANIFEST]
+    if manifest is not None:
+        _compare(f"{files.location}/{inner}", names, manifest)
+    hashes = {name: files.sha256(inner + name) for name in names}
+    if manifest is not None:
+        _compare_hashes(f"{files.location}/{inner}", hashes, manifest)
+    read, in_python = stages.read(files, inner, names)
+    inspected = Inspected(
+        inner,
+        read,
+        in_python,
+        hashes,
+        sum(found[name] for name in names),
+        manifest,
+        hashlib.sha256(text).hexdigest() if text is not None else None,
+    )
+    if manifest is not None:
+        _compare_contents(files.location, inspected, manifest)
+    return inspected
+
+
+def _without_marks(sizes: dict[str, int]) -> list[str]:
+    """Leave out what file systems add or drop as they like: Hadoop's checksums and its empty mark of success."""
+    kept = []
+    for name, size in sizes.items():
+        checksum = _CHECKSUM.fullmatch(name)
+        is_checksum = checksum is not None and f"{checksum['folder'] or ''}{checksum['of']}" in sizes
+        is_mark = name.rpartition("/")[2] == "_SUCCESS" and size == 0
+        if not is_checksum and not is_mark:
+            kept.append(name)
+    return kept
+
+
+def _compare(place: str, names: list[str], manifest: Manifest) -> None:
+    extra = sorted(set(names) - manifest.files.keys())
+    if extra:
+        raise ModelError(f"{place}{extra[0]}: this file is not in the manifest; the training did not write it")
+    missing = sorted(manifest.files.keys() - set(names))
+    if missing:
+        raise ModelError(f"{place}: the manifest lists the file {missing[0]!a}, which is not there")
+
+
+def _compare_hashes(place: str, hashes: dict[str, str], manifest: Manifest) -> None:
+    for name, digest in hashes.items():
+        if digest != manifest.files[name]:
+            raise ModelError(
+                f"{place}{name}: its content has changed since the training (sha256 {digest[:12]}…, in the manifest "
+                f"{manifest.files[name][:12]}…)"
+            )
+
+
+def _compare_contents(location: str, inspected: Inspected, manifest: Manifest) -> None:
+    classes = tuple(stage.class_name for stage in inspected.stages)
+    for what, found, told in (
+        ("stages", classes, manifest.stages),
+        ("inputs", inspected.inputs, manifest.inputs),
+    ):
+        if found != told:
+            raise ModelError(
+                f"{location}/{MANIFEST}: {what} says {', '.join(told)}, but the metadata say {', '.join(found)}"
+            )

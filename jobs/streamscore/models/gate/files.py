@@ -1,0 +1,163 @@
+"""The files of a model on this machine, read without following a link."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+from typing import IO, Final, Protocol
+
+from streamscore.errors import ModelError
+from streamscore.system.files import sha256
+
+MAX_FILES: Final = 10_000
+_MAX_DEPTH: Final = 32
+_NAME = re.compile(r"[A-Za-z0-9._=+-]+")
+
+
+def require_plain(location: str, name: str) -> None:
+    """Refuse a file's name that could be taken for another one, or for a pattern.
+
+    Raises:
+        ModelError: as it says.
+    """
+    if not all(_NAME.fullmatch(part) for part in name.split("/")):
+        raise refused(location, name, "a name with such characters is refused: Spark writes none")
+
+
+def refused(location: str, name: str, reason: str) -> ModelError:
+    """Return the error that names a file, whatever characters are in its name, and the reason."""
+    return ModelError(f"{location}/{ascii(name)[1:-1]}: {reason}")
+
+
+class Files(Protocol):
+    """The few things that are done with a model's files; names are relative, with ``/``."""
+
+    location: str
+    """The folder, for messages."""
+
+    def is_folder(self, name: str) -> bool:
+        """Tell whether there is a folder of that name."""
+        ...
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is something else than a folder of that name."""
+        ...
+
+    def walk(self, folder: str) -> dict[str, int]:
+        """Return the size of every file in a folder and below, by its name inside that folder."""
+        ...
+
+    def read(self, name: str, limit: int) -> bytes:
+        """Return a file's content, unless it is longer than the limit."""
+        ...
+
+    def sha256(self, name: str) -> str:
+        """Return the sha256 of a file, in hexadecimal digits."""
+        ...
+
+
+class LocalFiles:
+    """A model's folder on a file system that this machine has mounted."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.location = str(root)
+
+    def is_folder(self, name: str) -> bool:
+        """Tell whether there is a folder of that name.
+
+        Raises:
+            ModelError: it is a link.
+        """
+        mode = self._mode(name)
+        if stat.S_ISLNK(mode):
+            raise self._refused(name, "a link is refused: it may point to anything")
+        return stat.S_ISDIR(mode)
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is something else than a folder of that name, of whatever kind."""
+        mode = self._mode(name)
+        return mode != 0 and not stat.S_ISDIR(mode)
+
+    def walk(self, folder: str) -> dict[str, int]:
+        """Return the size of every file in a folder and below, by its name inside that folder.
+
+        Raises:
+            ModelError: there is a link, something else that is no plain file, an empty folder, or a name that a
+                reader may take for another one.
+        """
+        found: dict[str, int] = {}
+        self._walk(folder, folder, found)
+        return dict(sorted(found.items()))
+
+    def read(self, name: str, limit: int) -> bytes:
+        """Return a file's content, unless it is longer than the limit.
+
+        Raises:
+            ModelError: it is longer, is no plain file, or cannot be read.
+        """
+        with self._open(name) as file:
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise self._refused(name, f"it is longer than {limit:,} bytes, which no such file is")
+        return content
+
+    def sha256(self, name: str) -> str:
+        """Return the sha256 of a file, in hexadecimal digits.
+
+        Raises:
+            ModelError: it is no plain file, or cannot be read.
+        """
+        with self._open(name) as file:
+            return sha256(file)
+
+    def _walk(self, base: str, folder: str, found: dict[str, int]) -> None:
+        try:
+            with os.scandir(self._root / folder) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            raise self._refused(folder, f"it cannot be read ({error.strerror})") from None
+        if not listed:
+            raise self._refused(folder, "an empty folder is refused: Spark leaves none")
+        for entry in listed:
+            name = f"{folder}{entry.name}"
+            require_plain(self.location, name)
+            if entry.is_symlink():
+                raise self._refused(name, "a link is refused: it may point to anything")
+            if entry.is_dir(follow_symlinks=False):
+                if name.count("/") > _MAX_DEPTH:
+                    raise self._refused(name, f"more than {_MAX_DEPTH} folders inside each other are refused")
+                self._walk(base, f"{name}/", found)
+            elif entry.is_file(follow_symlinks=False):
+                found[name.removeprefix(base)] = entry.stat(follow_symlinks=False).st_size
+            else:
+                raise self._refused(name, "it is neither a file nor a folder")
+            if len(found) > MAX_FILES:
+                raise self._refused(name, f"more than {MAX_FILES:,} files are refused")
+
+    def _open(self, name: str) -> IO[bytes]:
+        try:
+            # Without O_NONBLOCK a pipe put in the file's place would keep this process waiting for ever.
+            handle = os.open(self._root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            is_link = error.errno == errno.ELOOP
+            reason = (
+                "a link is refused: it may point to anything" if is_link else f"it cannot be read ({error.strerror})"
+            )
+            raise self._refused(name, reason) from None
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise self._refused(name, "it is not a plain file")
+        return os.fdopen(handle, "rb")
+
+    def _mode(self, name: str) -> int:
+        try:
+            return (self._root / name).lstat().st_mode
+        except FileNotFoundError:
+            return 0
+
+    def _refused(self, name: str, reason: str) -> ModelError:
+        return refused(self.location, name, reason)

@@ -1,0 +1,51 @@
+"""The files of a model on another file system, reached as Spark reaches it."""
+
+from __future__ import annotations
+
+from streamscore.models.gate.files import MAX_FILES, refused, require_plain
+from streamscore.spark.hadoop_fs import HadoopRoot
+
+
+class HadoopFiles(HadoopRoot):
+    """A model's folder on any file system of Spark's. Object stores have no links, and HDFS has them switched off."""
+
+    def is_folder(self, name: str) -> bool:
+        """Tell whether there is a folder of that name."""
+        path = self._path(name)
+        return bool(self._files.exists(path) and self._files.getFileStatus(path).isDirectory())
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is something else than a folder of that name."""
+        return bool(self._files.exists(self._path(name))) and not self.is_folder(name)
+
+    def walk(self, folder: str) -> dict[str, int]:
+        """Return the size of every file in a folder and below, by its name inside that folder.
+
+        Raises:
+            ModelError: there is no such folder, or there is a link in it.
+        """
+        if not self.is_folder(folder.rstrip("/")):
+            raise refused(self.location, folder, "there is no such folder")
+        base = str(self._files.getFileStatus(self._path(folder)).getPath().toString()).rstrip("/") + "/"
+        found: dict[str, int] = {}
+        listed = self._files.listFiles(self._path(folder), True)
+        while listed.hasNext():
+            entry = listed.next()
+            name = str(entry.getPath().toString()).removeprefix(base)
+            require_plain(self.location, folder + name)
+            if entry.isSymlink():
+                raise refused(self.location, folder + name, "a link is refused: it may point to anything")
+            found[name] = int(entry.getLen())
+            if len(found) > MAX_FILES:
+                raise refused(self.location, folder, f"more than {MAX_FILES:,} files are refused")
+        return dict(sorted(found.items()))
+
+    def read(self, name: str, limit: int) -> bytes:
+        """Return a file's content, unless it is longer than the limit.
+
+        Raises:
+            ModelError: it is longer.
+        """
+        if self._files.getFileStatus(self._path(name)).getLen() > limit:
+            raise refused(self.location, name, f"it is longer than {limit:,} bytes, which no such file is")
+        return self._content(name)

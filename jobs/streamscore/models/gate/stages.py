@@ -1,0 +1,273 @@
+"""The stages of a saved pipeline, from its metadata alone: which classes, which columns, which files are theirs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from streamscore.models.gate.files import refused
+
+if TYPE_CHECKING:
+    from streamscore.models.gate.files import Files
+
+_MAX_METADATA_BYTES: Final = 4 << 20
+_MAX_ALL_METADATA_BYTES: Final = 32 << 20
+_MAX_NESTING: Final = 8
+_MAX_CLASSES: Final = 10_000
+
+_ML: Final = "org.apache.spark.ml"
+_PIPELINE: Final = f"{_ML}.PipelineModel"
+_PYTHON_PIPELINE: Final = "pyspark.ml.pipeline.PipelineModel"
+"""What PySpark calls a pipeline in which OneVsRest or another pipeline stands; its own reader takes only classes."""
+_ONE_VS_REST: Final = f"{_ML}.classification.OneVsRestModel"
+
+_LEARNERS: Final = {
+    "LogisticRegression": "LogisticRegressionModel",
+    "LinearSVC": "LinearSVCModel",
+    "DecisionTreeClassifier": "DecisionTreeClassificationModel",
+    "RandomForestClassifier": "RandomForestClassificationModel",
+    "GBTClassifier": "GBTClassificationModel",
+    "NaiveBayes": "NaiveBayesModel",
+    "MultilayerPerceptronClassifier": "MultilayerPerceptronClassificationModel",
+    "FMClassifier": "FMClassificationModel",
+}
+CLASSIFIERS: Final = frozenset(f"{_ML}.classification.{model}" for model in _LEARNERS.values())
+_ESTIMATORS: Final = frozenset(f"{_ML}.classification.{learner}" for learner in _LEARNERS)
+"""OneVsRest keeps the learner that it was made with beside the models."""
+
+TRANSFORMERS: Final = frozenset(
+    f"{_ML}.feature.{name}"
+    for name in (
+        *("Binarizer", "Bucketizer", "ChiSqSelectorModel", "CountVectorizerModel", "DCT", "ElementwiseProduct"),
+        *("FeatureHasher", "HashingTF", "IDFModel", "ImputerModel", "IndexToString", "Interaction"),
+        *("MaxAbsScalerModel", "MinMaxScalerModel", "NGram", "Normalizer", "OneHotEncoderModel", "PCAModel"),
+        *("PolynomialExpansion", "RegexTokenizer", "RobustScalerModel", "StandardScalerModel", "StopWordsRemover"),
+        *("StringIndexerModel", "Tokenizer", "UnivariateFeatureSelectorModel", "VarianceThresholdSelectorModel"),
+        *("VectorAssembler", "VectorIndexerModel", "VectorSizeHint", "VectorSlicer", "Word2VecModel"),
+    )
+)
+"""Stages that run inside the JVM, give the same result every time, and neither read anything nor run anything else.
+Not among them: SQLTransformer, which runs any SQL, and RFormulaModel, whose inner stages are private classes."""
+
+_WAYS_OUT: Final = {
+    **dict.fromkeys(("CrossValidatorModel", "TrainValidationSplitModel"), "save its bestModel"),
+    **dict.fromkeys((*_LEARNERS.values(), "OneVsRestModel"), "save PipelineModel([model])"),
+}
+"""What to do about a model that is no pipeline, by the last part of its class."""
+
+_UID = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)
+_METADATA = re.compile(r"part-\d{5}(-[0-9A-Za-z-]+(\.c\d+)?(\.txt)?)?", re.ASCII)
+_DATA = re.compile(r"part-[0-9A-Za-z.-]+\.parquet")
+_COMMIT_NOTE = re.compile(r"_(committed|started)_\w+", re.ASCII)
+"""Notes that a Databricks runtime leaves beside what it wrote."""
+
+_INPUTS: Final = ("featuresCol", "inputCol", "inputCols")
+_OUTPUTS: Final = ("outputCol", "outputCols", "rawPredictionCol", "probabilityCol", "predictionCol", "leafCol")
+_STOPPED_BY_A_VALUE: Final = frozenset(
+    f"{_ML}.feature.{name}" for name in ("Bucketizer", "StringIndexerModel", "VectorIndexerModel")
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as its metadata describe it; the stages of inner pipelines stand in the place of those."""
+
+    class_name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether its class is that of a classifier."""
+        return self.class_name in CLASSIFIERS | {_ONE_VS_REST}
+
+
+def read(files: Files, inner: str, names: Collection[str]) -> tuple[tuple[Stage, ...], bool]:
+    """Read the metadata of a pipeline and of all stages in it.
+
+    Args:
+        files: the model's folder.
+        inner: the folder in it that Spark wrote.
+        names: the files in there, without those that do not count.
+
+    Returns:
+        The stages, and whether the pipeline is one that only PySpark's own reader takes.
+
+    Raises:
+        ModelError: metadata are absent or not as Spark writes them, a stage's class is not on the list, or a file
+            belongs to no stage.
+    """
+    reader = _Reader(files, inner)
+    for name in names:
+        folder, _, short = name.rpartition("/")
+        reader.listed.setdefault(f"{folder}/", []).append(short)
+    found = reader.pipeline()
+    extra = sorted(set(names) - reader.used)
+    if extra:
+        raise refused(files.location, inner + extra[0], "an extra file: it belongs to no stage of the pipeline")
+    return tuple(found), reader.in_python
+
+
+@dataclass
+class _Reader:
+    """Walks a saved pipeline and notes which files belong to it."""
+
+    files: Files
+    inner: str
+    listed: dict[str, list[str]] = field(default_factory=dict)
+    """The names of the files in each folder."""
+    used: set[str] = field(default_factory=set)
+    """The files that belong to a stage."""
+    metadata_bytes: int = 0
+    in_python: bool = False
+    """Whether PySpark wrote the pipeline itself, and not the JVM."""
+
+    def pipeline(self) -> list[Stage]:
+        """Return the stages of the whole pipeline."""
+        name, told = self._metadata("")
+        way_out = _WAYS_OUT.get(told["class"].rpartition(".")[2])
+        self._require(
+            told["class"] in {_PIPELINE, _PYTHON_PIPELINE},
+            name,
+            f"the class {told['class']!a} is no PipelineModel{f': {way_out}' if way_out else ''}",
+        )
+        self.in_python = told["class"] == _PYTHON_PIPELINE
+        return self._stages("", 0, name, told)
+
+    def _stages(self, folder: str, depth: int, name: str, told: dict[str, Any]) -> list[Stage]:
+        self._require(depth < _MAX_NESTING, name, f"more than {_MAX_NESTING} pipelines inside each other are refused")
+        params = told["paramMap"]
+        language = {"language": "Python"} if told["class"] == _PYTHON_PIPELINE else {}
+        uids = params.get("stageUids")
+        self._require(
+            params == {"stageUids": uids} | language, name, "a pipeline's paramMap holds stageUids and nothing else"
+        )
+        self._require(
+            isinstance(uids, list) and all(isinstance(one, str) and _UID.fullmatch(one) for one in uids),
+            name,
+            "stageUids is not a list of plain names: a stage may not be elsewhere",
+        )
+        self._require(len(set(uids)) == len(uids), name, "stageUids names a stage twice")
+        digits = len(str(len(uids)))
+        found: list[Stage] = []
+        for position, one in enumerate(uids):
+            found += self._stage(f"{folder}stages/{position:0{digits}}_{one}/", depth, one)
+        return found
+
+    def _stage(self, folder: str, depth: int, uid: str) -> list[Stage]:
+        name, told = self._metadata(folder)
+        class_name = told["class"]
+        self._require(uid == told["uid"], name, f"its uid is {told['uid']!a}, but the pipeline calls it {uid!a}")
+        if class_name in {_PIPELINE, _PYTHON_PIPELINE}:
+            return self._stages(folder, depth + 1, name, told)
+        self._require_listed(class_name, CLASSIFIERS | TRANSFORMERS | {_ONE_VS_REST}, name)
+        if class_name == _ONE_VS_REST:
+            self._one_vs_rest(folder, name, told)
+        params = told["defaultParamMap"] | told["paramMap"]
+        self._require_steadfast(class_name, params, name)
+        return [Stage(class_name, self._columns(params, _INPUTS, name), self._columns(params, _OUTPUTS, name))]
+
+    def _one_vs_rest(self, folder: str, name: str, told: dict[str, Any]) -> None:
+        """Look at the models inside of OneVsRest, one per class, and at the learner that made them."""
+        count: Any = told.get("numClasses")
+        self._require(type(count) is int and 0 < count <= _MAX_CLASSES, name, f"numClasses is {count!a}")
+        learner, made_by = self._metadata(f"{folder}classifier/")
+        self._require_listed(made_by["class"], _ESTIMATORS, learner)
+        for number in range(count):
+            model, inner = self._metadata(f"{folder}model_{number}/")
+            self._require_listed(inner["class"], CLASSIFIERS, model)
+            self._require_steadfast(inner["class"], inner["defaultParamMap"] | inner["paramMap"], model)
+
+    def _metadata(self, folder: str) -> tuple[str, dict[str, Any]]:
+        """Return the name and the content of a stage's metadata; note the stage's files as its own."""
+        for kind, pattern in (("metadata/", _METADATA), ("data/", _DATA), ("treesMetadata/", _DATA)):
+            for short in self.listed.get(f"{folder}{kind}", []):
+                if pattern.fullmatch(short) or _COMMIT_NOTE.fullmatch(short):
+                    self.used.add(f"{folder}{kind}{short}")
+        parts = [short for short in self.listed.get(f"{folder}metadata/", []) if _METADATA.fullmatch(short)]
+        self._require(
+            len(parts) == 1,
+            f"{folder}metadata",
+            f"expected one file part-00000 in there, found {len(parts)}: not a PipelineModel as Spark saves it",
+        )
+        name = f"{folder}metadata/{parts[0]}"
+        return name, self._parsed(name)
+
+    def _parsed(self, name: str) -> dict[str, Any]:
+        """Read metadata as strictly as it takes for Spark's parser to see the same thing."""
+        content = self.files.read(self.inner + name, _MAX_METADATA_BYTES)
+        self.metadata_bytes += len(content)
+        self._require(
+            self.metadata_bytes <= _MAX_ALL_METADATA_BYTES,
+            name,
+            f"more than {_MAX_ALL_METADATA_BYTES:,} bytes of metadata are refused",
+        )
+        try:
+            text = content.decode()
+            one_line = not set("\r\n") & set(text.removesuffix("\n"))
+            self._require(one_line, name, "it is not one line, and Spark reads only the first")
+            told: dict[str, Any] = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise refused(self.files.location, self.inner + name, f"it is not plain JSON ({error})") from None
+        self._require(isinstance(told, dict), name, "it is not a JSON object")
+        told.setdefault("defaultParamMap", {})
+        for key, kind in (("class", str), ("uid", str), ("paramMap", dict), ("defaultParamMap", dict)):
+            self._require(
+                isinstance(told.get(key), kind), name, f"{key} is absent or of another type than Spark writes"
+            )
+        return told
+
+    def _require_listed(self, class_name: str, listed: frozenset[str], name: str) -> None:
+        self._require(
+            class_name in listed,
+            name,
+            f"the class {class_name!a} is not on the list of stages that are safe to load. Allowed are Spark's own "
+            "classifiers and feature stages, but no SQLTransformer, no Python stage, and nothing from elsewhere",
+        )
+
+    def _require_steadfast(self, class_name: str, params: dict[str, Any], name: str) -> None:
+        """Refuse a stage that drops rows, or that one value in one message could stop the stream with."""
+        kind = class_name.rpartition(".")[2]
+        invalid = params.get("handleInvalid")
+        self._require(
+            invalid != "skip", name, f"{kind} would drop rows without a word: its handleInvalid is 'skip', set 'keep'"
+        )
+        self._require(
+            class_name not in _STOPPED_BY_A_VALUE or invalid == "keep",
+            name,
+            f"{kind} would stop the stream at a value it does not know: its handleInvalid is {invalid!a}, set 'keep'",
+        )
+        self._require(
+            params.get("modelType") != "bernoulli",
+            name,
+            f"{kind} of the type bernoulli would stop the stream at a value other than 0 and 1",
+        )
+
+    def _columns(self, params: dict[str, Any], wanted: tuple[str, ...], name: str) -> tuple[str, ...]:
+        columns: list[str] = []
+        for param in wanted:
+            value = params.get(param, [])
+            listed = value if isinstance(value, list) else [value]
+            self._require(all(isinstance(one, str) for one in listed), name, f"{param} is not a column's name")
+            columns += [one for one in listed if one]
+        return tuple(columns)
+
+    def _require(self, holds: bool, name: str, reason: str) -> None:
+        if not holds:
+            raise refused(self.files.location, self.inner + name, reason)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object whose names are all different: of two equal ones each parser takes the one it likes."""
+    built = dict(pairs)
+    if len(built) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!a} stands there twice")
+    return built
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")

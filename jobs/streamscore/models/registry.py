@@ -1,0 +1,383 @@
+"""The MLflow tracking server and model registry: the only module that talks to MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import re
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from streamscore.config import Config, without_passwords
+from streamscore.errors import ModelError, ServerError
+
+if TYPE_CHECKING:
+    from pyspark.ml import PipelineModel
+    from pyspark.sql import DataFrame
+
+    from streamscore.config.fields import Field
+    from streamscore.models.checks import Example
+
+_URI = re.compile(r"^models:/(?P<name>[^@/]+)(?:@(?P<alias>[^/]+)|/(?P<version>[^/]+))$")
+_RUN_URI = re.compile(r"^runs:/(?P<run>[0-9a-f]{32})/(?P<path>.+)$")
+SCHEMES: Final = ("models:/", "runs:/")
+"""How the address of a model in the registry begins."""
+
+_TRACKING_URI: Final = "MLFLOW_TRACKING_URI"
+_REGISTRY_URI: Final = "MLFLOW_REGISTRY_URI"
+
+_address_in_use = threading.RLock()
+"""MLflow has one address for the whole process, which no other thread may change meanwhile."""
+
+_MANIFEST_TAG: Final = "manifest_sha256"
+"""Tag of a version with its manifest's digest. No tag's name has a point in it: Unity Catalog refuses those."""
+
+
+class Registered(NamedTuple):
+    """A model at an address that always means the same."""
+
+    name: str
+    version: str
+    uri: str
+    manifest_sha256: str | None = None
+    """Digest of the manifest that it was registered with."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model to log, and what its manifest says of it if it is registered too."""
+
+    pipeline: PipelineModel
+    example: DataFrame
+    """One row, with the columns that the pipeline reads."""
+    output: str
+    """The column that it is for."""
+    registered_as: str | None = None
+    """Its name in the registry; None for one that is only logged."""
+    golden: Sequence[Example] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    fields: Sequence[Field] = ()
+    """The raw columns; none for a model on a vector."""
+
+
+def import_ahead(config: Config) -> None:
+    """Begin to import MLflow if a model is in the registry: it takes seconds, in which servers or Spark can start."""
+    if any(model.uri.startswith(SCHEMES) for model in config.models):
+        threading.Thread(target=_imported, daemon=True).start()
+
+
+def tracking_uri(config: Config) -> str:
+    """Return the tracking server's address: configured, from the environment, or a SQLite file of our own."""
+    return config.mlflow.tracking_uri or os.environ.get(_TRACKING_URI) or _own_uri(config)
+
+
+def _own_uri(config: Config) -> str:
+    return f"sqlite:///{config.state_dir / 'mlflow' / 'mlflow.db'}"
+
+
+def log_training(
+    config: Config,
+    parameters: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    models: Mapping[str, Trained],
+    sign: Callable[[Trained, Path], Path],
+) -> list[Registered]:
+    """Log a training run, register those of its models that have a name in the registry and set their alias.
+
+    Args:
+        config: the configuration.
+        parameters: what the run was told.
+        metrics: what came out.
+        tags: where it all comes from; the run and every version get them.
+        models: the models by their name in the run.
+        sign: writes the manifest of a model into the folder that was logged, and returns its file.
+
+    Returns:
+        The new versions.
+
+    Raises:
+        ServerError: MLflow cannot be reached or refuses.
+    """
+    registered = []
+    # MLflow prints each new version past its own logger.
+    with _mlflow(config) as mlflow, redirect_stderr(io.StringIO()):
+        _select_experiment(mlflow, config)
+        with mlflow.start_run(run_name="train_models") as run:
+            mlflow.log_params(dict(parameters))
+            mlflow.log_metrics(dict(metrics))
+            mlflow.set_tags(dict(tags))
+            for name, model in models.items():
+                _log(mlflow, config, name, model)
+                if model.registered_as is not None:
+                    logged = Registered(name, run.info.run_id, f"runs:/{run.info.run_id}/{name}")
+                    version_tags = {**tags, _MANIFEST_TAG: _sign(mlflow, config, logged, model, sign)}
+                    made = mlflow.register_model(logged.uri, model.registered_as, tags=version_tags)
+                    registered.append(_registered(made))
+        for version in registered:
+            _move_alias(mlflow.MlflowClient(), version.name, config.mlflow.alias, version.version)
+    return registered
+
+
+def is_alias(uri: str) -> bool:
+    """Tell whether an address is that of an alias, which may point to another version tomorrow."""
+    match = _URI.match(uri)
+    return match is not None and bool(match["alias"])
+
+
+def resolve(config: Config, uri: str) -> Registered:
+    """Return what a ``models:/name@alias``, ``models:/name/version`` or ``runs:/run/path`` address means now.
+
+    Raises:
+        ModelError: the address is not of that form, or there is no such model.
+        ServerError: MLflow cannot be reached.
+    """
+    match, run = _URI.match(uri), _RUN_URI.match(uri)
+    with _mlflow(config) as mlflow, _absent_is_model_error(config, uri):
+        client = mlflow.MlflowClient()
+        if run is not None:
+            client.get_run(run["run"])
+            return Registered(run["path"], run["run"][:12], uri)
+        if match is None:
+            raise ModelError(f"{uri}: expected models:/name@alias, models:/name/version or runs:/run/path")
+        if match["alias"]:
+            return _registered(client.get_model_version_by_alias(match["name"], match["alias"]))
+        return _registered(client.get_model_version(match["name"], match["version"]))
+
+
+@contextmanager
+def downloaded(config: Config, model: Registered) -> Iterator[Path]:
+    """Give a folder of this machine, and of nobody else, with the files of a model; it is gone afterwards.
+
+    Raises:
+        ModelError: there is no such model in the run.
+        ServerError: MLflow or its artifact store cannot be reached.
+    """
+    # On a cluster the executors read it too, so it is where the state is: on Databricks in a volume.
+    scratch = config.state_dir / "tmp"
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="model-", dir=scratch) as folder:
+        with _mlflow(config) as mlflow, _absent_is_model_error(config, model.uri):
+            path = Path(mlflow.artifacts.download_artifacts(model.uri, dst_path=folder))
+        yield path
+
+
+def exists(config: Config, uri: str) -> bool:
+    """Tell whether a registry address means a model now."""
+    try:
+        resolve(config, uri)
+    except ModelError:
+        return False
+    return True
+
+
+def version_of(uri: str, version: str) -> str:
+    """Return the address of a version of the model that a ``models:/name@alias`` address means.
+
+    Raises:
+        ModelError: the address has no alias.
+    """
+    return f"models:/{_aliased(uri)[0]}/{version}"
+
+
+def promote(config: Config, uri: str, version: str) -> tuple[str | None, str]:
+    """Move the alias of a ``models:/name@alias`` address to a version.
+
+    Returns:
+        The version that it meant before, if any, and the one that it means now.
+
+    Raises:
+        ModelError: the address has no alias, or there is no such version.
+        ServerError: MLflow cannot be reached.
+    """
+    name, alias = _aliased(uri)
+    with _mlflow(config) as mlflow, _absent_is_model_error(config, f"models:/{name}/{version}"):
+        client = mlflow.MlflowClient()
+        client.get_model_version(name, version)
+        return _move_alias(client, name, alias, version), version
+
+
+def rollback(config: Config, uri: str) -> tuple[str, str]:
+    """Move the alias of a ``models:/name@alias`` address back to the version that the present one took over from.
+
+    That version is noted when `streamscore` moves an alias; where there is no note it is the next lower number.
+
+    Returns:
+        The version that it meant before, and the one that it means now.
+
+    Raises:
+        ModelError: the address has no alias, or there is no version to go back to.
+        ServerError: MLflow cannot be reached.
+    """
+    name, alias = _aliased(uri)
+    with _mlflow(config) as mlflow, _absent_is_model_error(config, uri):
+        client = mlflow.MlflowClient()
+        present = client.get_model_version_by_alias(name, alias)
+        others = {str(found.version) for found in client.search_model_versions(f"name = '{name}'")}
+        lower = sorted(int(other) for other in others if int(other) < int(present.version))
+        noted = present.tags.get(_before(alias))
+        if noted not in others and not lower:
+            raise ModelError(f"{uri} is version {present.version}, and there is none before it")
+        target = noted if noted in others else str(lower[-1])
+        client.set_registered_model_alias(name, alias, target)
+        return str(present.version), target
+
+
+def _imported() -> Any:
+    """Return the mlflow module; what it reads from the environment when it is imported is set."""
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    # Else a server that is absent, or does not answer, is noticed after many minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    warnings.filterwarnings("ignore", module="mlflow")
+    import mlflow
+    import mlflow.spark
+
+    return mlflow
+
+
+def _faults(uri: str) -> tuple[type[Exception], ...]:
+    """Return what MLflow raises when a tracking server is away or refuses; a database's errors it lets through."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.db.db_types import DATABASE_ENGINES
+
+    # Of a database only: mlflow-skinny, which is all there is on Databricks, comes without the packages for one.
+    if re.split("[:+]", uri)[0] not in DATABASE_ENGINES:
+        return (MlflowException,)
+    import mlflow.store.db.utils
+    from sqlalchemy.exc import SQLAlchemyError
+
+    mlflow.store.db.utils.MAX_RETRY_COUNT = 4  # by default a database that is away is asked for 100 s, without a word
+    return (MlflowException, SQLAlchemyError)
+
+
+@contextmanager
+def _mlflow(config: Config) -> Iterator[Any]:
+    """Give the mlflow module, set up for the configured server and quiet, and translate its errors."""
+    mlflow = _imported()
+    for noisy in ("mlflow", "alembic", "mlflow.store.db.utils", "mlflow.tracking"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    uri = tracking_uri(config)
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    faults = _faults(uri)
+    with _address_in_use:
+        before = {name: os.environ.get(name) for name in (_TRACKING_URI, _REGISTRY_URI)}
+        mlflow.set_tracking_uri(uri)
+        if uri in {"databricks", _own_uri(config)}:  # whatever the environment says of a registry elsewhere
+            mlflow.set_registry_uri("databricks-uc" if uri == "databricks" else uri)
+        try:
+            yield mlflow
+        except faults as error:
+            raise ServerError(without_passwords(f"MLflow at {uri}: {str(error).splitlines()[0]}")) from None
+        finally:
+            # It writes the environment too, where the next configuration would find it. None is its own default again.
+            mlflow.set_tracking_uri(before[_TRACKING_URI])
+            mlflow.set_registry_uri(None)
+            os.environ.pop(_REGISTRY_URI, None)
+            os.environ |= {name: value for name, value in before.items() if value is not None}
+
+
+@contextmanager
+def _absent_is_model_error(config: Config, uri: str) -> Iterator[None]:
+    """Say where a model was looked for when there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
+            raise
+        raise ModelError(
+            f"{uri}: no such model in the registry at {without_passwords(tracking_uri(config))}. `streamscore train` "
+            "makes the two default ones; models.N.uri takes another address or a plain path"
+        ) from None
+
+
+def _log(mlflow: Any, config: Config, name: str, model: Trained) -> None:
+    """Log one model with what it takes and gives, vectors as MLflow's type for Spark's vectors."""
+    given = model.pipeline.transform(model.example).select(model.output)
+    mlflow.spark.log_model(
+        model.pipeline,
+        artifact_path=name,
+        signature=mlflow.models.infer_signature(model.example, given),
+        # Raw columns may be null, and JSON has no such example that MLflow would take.
+        input_example=_example(model.example) if len(model.example.columns) == 1 else None,
+        pip_requirements=[f"pyspark=={_pyspark_version()}"],
+        dfs_tmpdir=_shared_folder(config),
+    )
+
+
+def _example(row: DataFrame) -> Any:
+    """Return a row as MLflow takes an example: arrays in the place of Spark's vectors, which JSON does not have."""
+    from pyspark.ml.functions import vector_to_array
+    from pyspark.sql import functions as F
+
+    return row.select(*(vector_to_array(F.col(name)).alias(name) for name in row.columns)).toPandas()
+
+
+def _sign(
+    mlflow: Any, config: Config, logged: Registered, model: Trained, sign: Callable[[Trained, Path], Path]
+) -> str:
+    """Add the manifest to a model that was logged, made from what is really there, and return its digest."""
+    with downloaded(config, logged) as folder:
+        manifest = sign(model, folder)
+        mlflow.log_artifact(str(manifest), artifact_path=logged.name)
+        return hashlib.sha256(manifest.read_bytes()).hexdigest()
+
+
+def _move_alias(client: Any, name: str, alias: str, version: str) -> str | None:
+    """Move an alias, note on the version which one it takes over from, and return that one."""
+    before = client.get_registered_model(name).aliases.get(alias)
+    if before is not None and str(before) != version:
+        client.set_model_version_tag(name, version, _before(alias), str(before))
+    client.set_registered_model_alias(name, alias, version)
+    return None if before is None else str(before)
+
+
+def _before(alias: str) -> str:
+    return f"before_{re.sub('[^0-9A-Za-z]', '_', alias)}"
+
+
+def _aliased(uri: str) -> tuple[str, str]:
+    match = _URI.match(uri)
+    if match is None or not match["alias"]:
+        raise ModelError(f"{uri}: only an address of the form models:/name@alias has an alias to move")
+    return match["name"], match["alias"]
+
+
+def _registered(version: Any) -> Registered:
+    return Registered(
+        version.name,
+        str(version.version),
+        f"models:/{version.name}/{version.version}",
+        version.tags.get(_MANIFEST_TAG),
+    )
+
+
+def _select_experiment(mlflow: Any, config: Config) -> None:
+    """Choose the experiment; with the SQLite store its artifacts stay under the state folder too."""
+    name = config.mlflow.experiment
+    if mlflow.get_experiment_by_name(name) is None and tracking_uri(config).startswith("sqlite:"):
+        folder = config.state_dir / "mlflow" / "artifacts"
+        mlflow.create_experiment(name, artifact_location=folder.as_uri())
+    mlflow.set_experiment(name)
+
+
+def _shared_folder(config: Config) -> str:
+    return os.environ.get("MLFLOW_DFS_TMP") or str(config.state_dir / "tmp" / "mlflow")
+
+
+def _pyspark_version() -> str:
+    import pyspark
+
+    return str(pyspark.__version__)

@@ -1,0 +1,89 @@
+"""Reading: the Kafka topic as a stream or as a table, and data sets of labels and features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from streamscore.config import Config, Delta, Kafka
+from streamscore.errors import InputError, told_in_one_line
+from streamscore.system.paths import as_spark_takes, is_local, local_path
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+# Spark asks where a partition begins and ends after each fetch, on the connection on which the consumer already waits
+# for more. At the end of a partition that wait is half a second by default, and every task would last that long.
+_READING = {"kafka.fetch.max.wait.ms": "10"}
+
+# A record of a transaction that was aborted, or is not over, is no event; by default Kafka shows it to Spark.
+_COMMITTED = {"kafka.isolation.level": "read_committed"}
+
+
+def kafka_options(kafka: Kafka) -> dict[str, str]:
+    """Return the connection's options for Spark's Kafka source and sink; they hold secrets, never log them."""
+    return {
+        "kafka.bootstrap.servers": kafka.bootstrap_servers,
+        **{f"kafka.{name}": value for name, value in kafka.client_options().items()},
+    }
+
+
+def events(spark: SparkSession, config: Config) -> DataFrame:
+    """Return the input topic as a streaming DataFrame, in the columns of Spark's Kafka source with headers.
+
+    The stream fails rather than skip offsets that Kafka no longer has: what is lost must not go unnoticed.
+    """
+    options = {
+        **_READING,
+        **_COMMITTED,
+        **kafka_options(config.kafka),
+        "subscribe": config.kafka.topics.input,
+        "startingOffsets": config.stream.starting_offsets,
+        "maxOffsetsPerTrigger": str(config.stream.max_events_per_batch),
+        "failOnDataLoss": "true",
+        "includeHeaders": "true",
+    }
+    return spark.readStream.format("kafka").options(**options).load()
+
+
+def topic(spark: SparkSession, kafka: Kafka, name: str) -> DataFrame:
+    """Return all that a topic holds now, as a table in the columns of Spark's Kafka source with headers."""
+    options = {**_READING, **kafka_options(kafka), "subscribe": name, "includeHeaders": "true"}
+    return spark.read.format("kafka").options(**options).load()
+
+
+def topics_since(spark: SparkSession, kafka: Kafka, names: Sequence[str], since: int) -> DataFrame:
+    """Return what some topics have got since a moment (epoch milliseconds), in the columns of Spark's Kafka source."""
+    options = {
+        **_READING,
+        **kafka_options(kafka),
+        "subscribe": ",".join(names),
+        "includeHeaders": "true",
+        "startingTimestamp": str(since),
+        # A partition without a later record has nothing to give; by default Spark would fail.
+        "startingOffsetsByTimestampStrategy": "latest",
+    }
+    return spark.read.format("kafka").options(**options).load()
+
+
+def delta_table(spark: SparkSession, settings: Delta) -> DataFrame:
+    """Return the Delta table of the outcomes as it is now."""
+    if settings.is_folder:
+        return spark.read.format("delta").load(as_spark_takes(str(settings.table)))
+    return spark.read.table(str(settings.table))
+
+
+def is_delta(source: str) -> bool:
+    """Tell whether a local folder is a Delta table; a remote one is asked for by the prefix ``delta:``."""
+    return source.startswith("delta:") or (is_local(source) and (local_path(source) / "_delta_log").is_dir())
+
+
+def data_set(spark: SparkSession, source: str) -> DataFrame:
+    """Return a parquet file, a folder of them or a Delta table.
+
+    Raises:
+        InputError: Spark cannot read it.
+    """
+    kind = "delta" if is_delta(source) else "parquet"
+    with told_in_one_line(InputError, f"{source}: cannot be read as {kind}"):
+        return spark.read.format(kind).load(as_spark_takes(source.removeprefix("delta:")))

@@ -1,0 +1,383 @@
+"""The checkpoint of a stream: what Spark keeps there, read to tell what a restart will do again, and notes of our own.
+
+Spark writes ``offsets/N`` before it runs batch N and ``commits/N`` after it; a batch with the first and without the
+second is run again (Spark's MicroBatchExecution). Notes of ours are in the folder ``streamscore`` beside them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from streamscore.errors import CheckpointError, ServerError, told_in_one_line
+from streamscore.spark.hadoop_fs import HadoopRoot
+from streamscore.system import processes
+from streamscore.system.console import log
+from streamscore.system.files import write_atomically
+from streamscore.system.paths import is_local, local_path
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+NOTES: Final = "streamscore"
+LEASE: Final = f"{NOTES}/lease.json"
+LOCK: Final = f"{NOTES}/lock"
+MODELS: Final = f"{NOTES}/models.json"
+
+PATIENCE: Final = 30.0
+"""Seconds to wait for a killed job's JVM, which goes on for a moment after its Python is gone."""
+
+
+class Folder(Protocol):
+    """The few things that are done with a checkpoint's files."""
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder; none if it does not exist."""
+        ...
+
+    def read(self, name: str) -> str | None:
+        """Return a file's text; None if it does not exist."""
+        ...
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file, whole or not at all."""
+        ...
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Let others who want the same folder alone wait meanwhile, as far as the file system can."""
+        ...
+
+
+class LocalFolder:
+    """A checkpoint on a file system that this machine has mounted."""
+
+    def __init__(self, location: str) -> None:
+        self._root = local_path(location)
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder; none if it does not exist."""
+        path = self._root / folder
+        return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+
+    def read(self, name: str) -> str | None:
+        """Return a file's text; None if it does not exist."""
+        path = self._root / name
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file, whole or not at all."""
+        path = self._root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let others who want the same folder alone wait meanwhile, as far as the file system can."""
+        path = self._root / LOCK
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            with suppress(OSError):  # some that are mounted from elsewhere have no locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+class HadoopFolder(HadoopRoot):
+    """A checkpoint on any other file system, reached as Spark reaches it."""
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder; none if it does not exist."""
+        path = self._path(folder)
+        return (
+            sorted(entry.getPath().getName() for entry in self._files.listStatus(path))
+            if self._files.exists(path)
+            else []
+        )
+
+    def read(self, name: str) -> str | None:
+        """Return a file's text; None if it does not exist."""
+        if not self._files.exists(self._path(name)):
+            return None
+        return self._content(name).decode(errors="replace")
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file, whole or not at all, as far as the file system has a rename of that kind."""
+        partial, path = self._path(f"{name}.partial"), self._path(name)
+        stream = self._files.create(partial, True)
+        try:
+            stream.write(bytearray(text, "utf-8"))
+        finally:
+            stream.close()
+        self._files.delete(path, False)
+        if not self._files.rename(partial, path):  # Hadoop's way to say that it failed
+            place = f"{self.location}/{name}"
+            raise CheckpointError(f"{place} cannot be written: {place}.partial is not renamed")
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Let nobody wait: Hadoop's file systems have no locks."""
+        return nullcontext()
+
+
+def folder(location: str, spark: SparkSession | None = None) -> Folder:
+    """Return the files of a checkpoint; one that is not local needs a session.
+
+    Raises:
+        CheckpointError: it is not local, and there is no session.
+        ServerError: its file system cannot be reached.
+    """
+    if is_local(location):
+        return LocalFolder(location)
+    if spark is None:
+        raise CheckpointError(f"{location}: only Spark reaches this file system")
+    with told_in_one_line(ServerError, f"the checkpoint {location} cannot be reached"):
+        files = HadoopFolder(spark, location)
+        files.names("")  # most connect with the first question only
+    return files
+
+
+@dataclass(frozen=True)
+class State:
+    """What a checkpoint tells about the past; a batch number is -1 where there is none."""
+
+    query: str | None
+    planned: int
+    committed: int
+    since: int | None
+    """Epoch milliseconds at which the first batch that may run again was planned for the first time."""
+    clean: bool
+    """Whether the last job ended in an orderly way, and Spark's logs are as it left them."""
+    until: int = -1
+    """Highest number of a batch that an earlier start had to take for written, if it is not committed since."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has run from it yet."""
+        return self.query is None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a batch was begun, and perhaps written in part; after an orderly end it was planned only."""
+        return not self.clean and self.planned > self.committed
+
+    @property
+    def last_replayed(self) -> int:
+        """Highest number of a batch that may have been written before; -1 if none was.
+
+        After an orderly end nothing of a batch without a commit was written: it came up while the job was stopping.
+        Otherwise it is the last batch that was planned, and the one after it as well: a last entry that was damaged
+        and removed leaves no trace.
+        """
+        if self.is_new or self.clean:
+            return -1
+        return max(self.planned + 1, self.until)
+
+
+def inspect(files: Folder, location: str) -> State:
+    """Read a checkpoint.
+
+    Raises:
+        CheckpointError: it is damaged; the message names the file and the repair.
+    """
+    planned, committed = _highest(files, "offsets"), _highest(files, "commits")
+    query = _query(files, location, planned)
+    if committed >= 0 and len((files.read(f"commits/{committed}") or "").splitlines()) < 2:  # noqa: PLR2004 (version, content)
+        raise CheckpointError(
+            f"{location}/commits/{committed} is damaged: delete it and its checksum .{committed}.crc, and the batch is "
+            "run again; what it has written already will not be written again"
+        )
+    if committed > planned:
+        raise CheckpointError(
+            f"{location}/commits/{committed} has no offsets: delete it and its checksum .{committed}.crc, and the "
+            "batch is planned anew; what it has written already will not be written again"
+        )
+    lease = _lease(files)
+    # Without an entry it was killed before its first batch, or that batch's entry is gone.
+    begun = None if query is None else int((lease or {}).get("since", 0))
+    since = _planned_at(files, location, planned) if planned >= 0 else begun
+    clean = planned == committed if lease is None else lease == _ended(planned, committed)
+    until = int((lease or {}).get("until", -1))
+    if lease and committed < until:  # the batch that was begun first may have been removed and planned anew
+        return State(query, planned, committed, min(since or 0, int(lease["since"])), clean, until)
+    return State(query, planned, committed, since, clean)
+
+
+@contextmanager
+def hold(files: Folder, location: str, jvm: int, runs: Callable[[str], bool] = lambda _: False) -> Iterator[State]:
+    """Hold a checkpoint against other jobs and tell its state; an end in order is noted in the place of the holder.
+
+    After a fault the holder's note stays. If a batch that an earlier job may have written has not been committed
+    since, the end is no end in order either. Until it is, every note tells since when it may have been written: the
+    entry of Spark's log that tells it first may be damaged, removed, and written anew with a later time. Before the
+    first batch that is the time at which the first holder came: what is older is of another stream.
+
+    Args:
+        files: the checkpoint.
+        location: its name, for messages.
+        jvm: process id of this job's JVM: it may outlive its Python, and it is the one that writes.
+        runs: tells whether the query of an id runs in that JVM; a notebook's may be that of others too.
+
+    Raises:
+        CheckpointError: another job on this machine holds it and does not end, or it is damaged.
+    """
+    with files.alone():
+        _await_holder(files, location, jvm, runs)
+        past = inspect(files, location)
+        suspect = {"since": past.since, "until": past.last_replayed} if past.last_replayed >= 0 else {}
+        first = {"since": round(time.time() * 1_000)} if past.planned < 0 else {}
+        lease = {"host": socket.gethostname(), "pid": jvm, "birth": processes.birth(jvm), **first, **suspect}
+        files.write(LEASE, json.dumps(lease))
+    yield past
+    committed = _highest(files, "commits")
+    settled = committed >= past.last_replayed
+    files.write(LEASE, json.dumps(_ended(_highest(files, "offsets"), committed) if settled else suspect))
+
+
+def holder(files: Folder) -> int | None:
+    """Return the process that holds a checkpoint; None if no living process of this machine does."""
+    noted = _lease(files) or {}
+    return int(noted["pid"]) if _is_alive(noted) else None
+
+
+def query_id(files: Folder, location: str) -> str:
+    """Return the identity of the query that runs from a checkpoint, which lasts as long as the checkpoint does.
+
+    Raises:
+        CheckpointError: no query has run from it, or it is damaged.
+    """
+    found = _query(files, location, planned=-1)
+    if found is None:
+        raise CheckpointError(f"{location}/metadata is missing: no query has run from here")
+    return found
+
+
+def offsets(files: Folder, batch: int) -> dict[str, dict[int, int]]:
+    """Return the offsets at which a batch ended, by topic and partition; empty if it is not on record."""
+    lines = (files.read(f"offsets/{batch}") or "").splitlines()
+    ended = json.loads(lines[2]) if len(lines) > 2 else {}  # noqa: PLR2004 (version, metadata, then one line per source)
+    return {topic: {int(partition): offset for partition, offset in parts.items()} for topic, parts in ended.items()}
+
+
+def require_topic(files: Folder, location: str, topic: str) -> None:
+    """Refuse a checkpoint from which another topic is scored.
+
+    Raises:
+        CheckpointError: it is another topic's, or its last entry is damaged.
+    """
+    last = _highest(files, "offsets")
+    try:
+        scored = offsets(files, last)
+    except ValueError:
+        raise CheckpointError(_damaged(location, last)) from None
+    if scored and topic not in scored:
+        raise CheckpointError(
+            f"the checkpoint {location} is that of the topic {', '.join(map(repr, scored))}, not of {topic!r}: "
+            "give each stream a checkpoint of its own (stream.checkpoint, --checkpoint)"
+        )
+
+
+def note_models(files: Folder, first_batch: int, models: Sequence[dict[str, str]]) -> None:
+    """Record which models are in force from a batch on; an entry for that or a later batch is replaced."""
+    earlier = [entry for entry in _noted(files) if entry["first_batch"] < first_batch]
+    entries = [*earlier[-9:], {"first_batch": first_batch, "models": list(models)}]
+    files.write(MODELS, json.dumps(entries, indent=1))
+
+
+def noted_models(files: Folder, batch: int) -> list[dict[str, str]] | None:
+    """Return the models that were in force at a batch; None if there is no record."""
+    entries = [entry for entry in _noted(files) if entry["first_batch"] <= batch]
+    return list(entries[-1]["models"]) if entries else None
+
+
+def _ended(planned: int, committed: int) -> dict[str, int]:
+    """Return what an orderly end notes in the place of its holder: where Spark's logs ended."""
+    return {"planned": planned, "committed": committed}
+
+
+def _lease(files: Folder) -> dict[str, Any] | None:
+    """Return what the last holder noted; None if there was none, nothing if a note of its is damaged."""
+    text = files.read(LEASE)
+    if text is None:
+        return None
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError):
+        return {}
+
+
+def _noted(files: Folder) -> list[dict[str, Any]]:
+    text = files.read(MODELS)
+    try:
+        return list(json.loads(text)) if text else []
+    except ValueError:
+        raise CheckpointError(
+            f"{MODELS} in the checkpoint is damaged: delete it, and a batch that has begun is finished with the "
+            "present models"
+        ) from None
+
+
+def _highest(files: Folder, log_name: str) -> int:
+    return max((int(name) for name in files.names(log_name) if name.isdigit()), default=-1)
+
+
+def _query(files: Folder, location: str, planned: int) -> str | None:
+    text = files.read("metadata")
+    if text is None:
+        if planned >= 0:
+            raise CheckpointError(
+                f"{location}/metadata is missing, though batch {planned} was planned: Spark would take this for "
+                "another stream. Restore the file, or start with a new --checkpoint and --new-checkpoint"
+            )
+        return None
+    try:
+        return str(json.loads(text)["id"])
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(
+            f"{location}/metadata is damaged: restore the file, or start with a new --checkpoint and --new-checkpoint"
+        ) from None
+
+
+def _planned_at(files: Folder, location: str, batch: int) -> int:
+    text = files.read(f"offsets/{batch}") or ""
+    try:
+        return int(json.loads(text.splitlines()[1])["batchTimestampMs"])
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise CheckpointError(_damaged(location, batch)) from None
+
+
+def _damaged(location: str, batch: int) -> str:
+    return (
+        f"{location}/offsets/{batch} is damaged: delete it and its checksum .{batch}.crc, and those of commits, "
+        "and the batch is planned anew; what it has written already will not be written again"
+    )
+
+
+def _await_holder(files: Folder, location: str, own: int, runs: Callable[[str], bool]) -> None:
+    """Wait until the job that holds a checkpoint is gone; one of this very JVM is, unless its query runs."""
+
+    def is_gone(process: int | None) -> bool:
+        query = _query(files, location, planned=-1) if process == own else None
+        return process is None or (process == own and not (query and runs(query)))
+
+    deadline = time.monotonic() + PATIENCE
+    waited = False
+    while not is_gone(process := holder(files)):
+        if time.monotonic() > deadline:
+            place = "another session of this Spark application" if process == own else f"process {process}"
+            raise CheckpointError(
+                f"{location} is in use by {place} on this machine: stop that job, or choose another --checkpoint"
+            )
+        if not waited:
+            log.info("waiting for the job that holds the checkpoint, process %s, to end", process)
+            waited = True
+        time.sleep(0.2)
+
+
+def _is_alive(holder: dict[str, Any]) -> bool:
+    if holder.get("host") != socket.gethostname():
+        return False  # another machine's or an earlier container's: its processes cannot be looked at
+    return holder.get("birth") is not None and processes.birth(holder["pid"]) == holder["birth"]

@@ -1,0 +1,449 @@
+"""The configuration: precedence, faults that name their key, secrets that never show."""
+
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+
+from streamscore import config, score_stream, seed_topic
+from streamscore.clients import kafka as kafka_client
+from streamscore.config import CONF_DIR
+from streamscore.config.keys import SECRET_KEY, Config
+from streamscore.errors import ConfigError
+
+
+def refused(*overrides, environment="local"):
+    """Return the message with which a configuration is refused."""
+    with pytest.raises(ConfigError) as caught:
+        config.load(environment, overrides)
+    return str(caught.value)
+
+
+def keys_of(model, prefix=""):
+    """Return the dotted keys of a section and of the sections in it."""
+    keys = set()
+    for name, field in model.model_fields.items():
+        keys.add(f"{prefix}{name}")
+        if hasattr(field.annotation, "model_fields"):
+            keys |= keys_of(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def dotted(tree, prefix=""):
+    """Return the dotted keys of a parsed YAML file."""
+    keys = set()
+    for name, value in tree.items():
+        keys.add(f"{prefix}{name}")
+        if isinstance(value, dict):
+            keys |= dotted(value, f"{prefix}{name}.")
+    return keys
+
+
+def test_base_file_has_exactly_the_keys_that_exist():
+    """conf/base.yml and the typed keys name the same things."""
+    tree = yaml.safe_load((CONF_DIR / "base.yml").read_text())
+
+    assert dotted(tree) == keys_of(Config)
+
+
+def test_every_key_has_a_comment_above_it():
+    """A reader of conf/base.yml finds the meaning of every value right above it."""
+    lines = (CONF_DIR / "base.yml").read_text().splitlines()
+    in_sections = [pair for pair in pairwise(lines) if re.match(r"  +[a-z_]+:", pair[1])]
+    bare = [line for before, line in in_sections if not before.lstrip().startswith("#")]
+
+    assert bare == ["    uri: models:/streamscore-lr@champion", "    uri: models:/streamscore-svm@champion"]
+
+
+def test_override_beats_environment_file_beats_base(tmp_path):
+    """The later source wins, key by key."""
+    file = tmp_path / "mine.yml"
+    file.write_text("kafka: {partitions: 7, replication_factor: 2}\n")
+
+    loaded = config.load(str(file), ["kafka.partitions=9"])
+
+    assert (loaded.kafka.partitions, loaded.kafka.replication_factor) == (9, 2)
+    assert loaded.kafka.topics.input == "ml"
+
+
+@pytest.mark.parametrize("environment", ["local", "docker"])  # test_databricks.py looks at the third one
+def test_shipped_environment_files_hold_only_known_keys(environment, monkeypatch):
+    """Each file beside base.yml loads."""
+    monkeypatch.setenv("ELASTIC_PASSWORD", "s3cret")  # docker/compose.yml gives it to the containers
+
+    assert config.load(environment).models
+
+
+def test_state_folder_may_come_from_the_environment(monkeypatch, tmp_path):
+    """Where the volumes are is known to the cluster, not to the configuration."""
+    monkeypatch.setenv("VOLUMES", str(tmp_path))
+    loaded = config.load("local", ["state_dir=${env:VOLUMES}/state"])
+
+    assert loaded.state_dir == tmp_path / "state"
+    assert loaded.train.output == f"{tmp_path}/state/train"
+
+
+def test_unknown_key_is_named_with_the_nearest_one_and_all_allowed_ones():
+    """A typing error is found at once."""
+    message = refused("kafka.partitons=3")
+
+    assert message.startswith("kafka.partitons: unknown key; did you mean partitions?")
+    assert "replication_factor" in message
+
+
+def test_unknown_section_is_named():
+    """An unknown first part of a key is named too."""
+    assert refused("nope.x=1").startswith("nope: unknown key")
+
+
+def test_wrong_type_is_named_with_what_was_found():
+    """A word where a number belongs."""
+    assert refused("kafka.partitions=many") == (
+        "kafka.partitions: input should be a valid integer, unable to parse string as an integer, found 'many'"
+    )
+
+
+def test_wrong_choice_lists_the_allowed_ones():
+    """A value outside of a closed list."""
+    message = refused("message.vector_form=csv")
+
+    assert message == "message.vector_form: input should be 'spark', 'triple' or 'dense', found 'csv'"
+
+
+def test_missing_file_lists_the_names_that_exist():
+    """An environment that is neither a name nor a file."""
+    assert refused(environment="prod") == (
+        "--config prod: no such file; give the path of a YAML file, or one of databricks, docker, local"
+    )
+
+
+def test_broken_yaml_names_the_file(tmp_path):
+    """A file that is not YAML."""
+    file = tmp_path / "broken.yml"
+    file.write_text("kafka: [")
+
+    assert refused(environment=str(file)).startswith(f"{file}: not valid YAML")
+
+
+def test_model_is_trusted_by_its_manifest_unless_its_entry_says_otherwise():
+    """Nothing else counts as saying so."""
+    loaded = config.load("local", ["models=[{name: a, uri: /a}, {name: b, uri: /b, trust: unsigned}]"])
+
+    assert [model.trust for model in loaded.models] == ["manifest", "unsigned"]
+    assert refused("models=[{name: a, uri: /a, trust: yes}]").startswith(
+        "models.0.trust: input should be 'manifest' or"
+    )
+
+
+def test_entry_of_a_list_is_set_by_its_number():
+    """--set models.0.uri replaces one model's address."""
+    loaded = config.load("local", ["models.0.uri=/tmp/m"])
+
+    assert [model.uri for model in loaded.models] == ["/tmp/m", "models:/streamscore-svm@champion"]
+
+
+def test_entry_beyond_a_list_is_refused():
+    """There is no third model to change."""
+    assert refused("models.2.uri=x") == "models.2: expected an entry's number from 0 to 1"
+
+
+def test_text_without_an_equals_sign_is_refused():
+    """--set wants key=value."""
+    assert "expected key=value" in refused("kafka.partitions")
+
+
+def test_dotted_client_option_keeps_its_dots():
+    """Kafka's own option names have dots in them."""
+    loaded = config.load("local", ["kafka.options.client.id=me"])
+
+    assert loaded.kafka.client_options() == {"client.id": "me"}
+
+
+def test_secret_comes_from_the_environment_and_is_never_shown(monkeypatch):
+    """A password is read, used, and masked."""
+    monkeypatch.setenv("ES_PASSWORD", "hunter2")
+
+    loaded = config.load("local", ["elasticsearch.user=elastic", "elasticsearch.password=${env:ES_PASSWORD}"])
+
+    assert loaded.elasticsearch.password.get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(loaded)
+    assert "hunter2" not in config.shown(loaded)
+
+
+def test_settings_of_kafka_are_shown_if_they_are_known_to_be_no_secret(monkeypatch):
+    """Those that one looks at when no connection comes about; of all others nobody can say what they are."""
+    monkeypatch.setenv("SECRET", "12345678")
+    shown = {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "client.id": "me",
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": "/run/ca.pem",
+        "linger.ms": 5,
+    }
+    masked = {
+        "sasl.jaas.config": "${env:SECRET}",
+        "ssl.key.password": "${env:SECRET}",
+        "ssl.truststore.certificates": "12345678",
+        "my.size": "12345678x",
+        "my.password.ms": "${env:SECRET}",
+        "Security.Protocol": "12345678",
+        "something": 12345678,
+    }
+    loaded = config.load("local", [f"kafka.options={json.dumps(shown | masked)}"])
+    told = yaml.safe_load(config.shown(loaded))["kafka"]["options"]
+
+    assert told == {name: str(value) for name, value in shown.items()} | dict.fromkeys(masked, "**********")
+    assert not any(value in repr(loaded) for value in ("12345678", "SASL_SSL"))
+
+
+@pytest.mark.parametrize("key", sorted(key for key in keys_of(Config) if SECRET_KEY.search(key)))
+def test_every_secret_is_masked(monkeypatch, key):
+    """By its type; one that is not set is shown as such."""
+    monkeypatch.setenv("SECRET", "hunter2")
+    section, _, name = key.partition(".")
+    user = [f"{section}.user=me"] if name == "password" else []
+    told = yaml.safe_load(config.shown(config.load("local", [*user, f"{key}=${{env:SECRET}}"])))[section]
+
+    assert (told["password"], told["api_key"]) in {("**********", None), (None, "**********")}
+    assert told[name] == "**********"
+
+
+def test_secret_in_an_address_is_not_shown(monkeypatch):
+    """A database of MLflow's has its password there."""
+    monkeypatch.setenv("SECRET", "hunter2")
+
+    shown = config.shown(config.load("local", ["mlflow.tracking_uri=postgresql://me:${env:SECRET}@db/mlflow"]))
+
+    assert "postgresql://********@db/mlflow" in shown
+    assert "hunter2" not in shown
+
+
+def test_key_of_an_azure_account_is_a_secret():
+    """Its setting is named after the account."""
+    key = "spark.hadoop.fs.azure.account.key.mine.dfs.core.windows.net"
+
+    with pytest.raises(ConfigError, match="account.key") as refused:
+        config.load("local", [f"spark.conf={{{key}: hunter2}}"])
+    assert "hunter2" not in str(refused.value)
+
+
+def test_secret_comes_from_a_file(tmp_path):
+    """A mounted secret, without its final newline."""
+    secret = tmp_path / "jaas"
+    secret.write_text('x required username="u" password="p";\n')
+
+    loaded = config.load("local", [f"kafka.options.sasl.jaas.config=${{file:{secret}}}"])
+
+    assert loaded.kafka.client_options()["sasl.jaas.config"].endswith('password="p";')
+    assert 'password="p"' not in repr(loaded)
+
+
+def test_password_in_plain_text_beside_a_reference_is_refused(monkeypatch):
+    """Of a login module's line only the user's name was moved out."""
+    monkeypatch.setenv("KAFKA_USER", "u")
+    line = 'Module required username="${env:KAFKA_USER}" password="%s";'
+
+    assert "a secret in plain text is refused" in refused(f"kafka.options.sasl.jaas.config={line % 'hunter2'}")
+    config.load("local", [f"kafka.options.sasl.jaas.config={line % '${env:KAFKA_USER}'}"])
+
+
+@pytest.mark.parametrize("value", ["hunter2", "${env:HOME}"])
+def test_secret_as_a_spark_setting_is_refused_with_other_ways(value):
+    """At once, not when it has been moved to the environment; they all show in the process list."""
+    message = refused(f"spark.conf.spark.hadoop.fs.s3a.secret.key={value}")
+
+    assert "spark.conf: spark.hadoop.fs.s3a.secret.key would show in the process list" in message
+    assert "core-site.xml" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize("key", ["elasticsearch.password", "elasticsearch.api_key", "kafka.options.ssl.key.password"])
+def test_secret_in_plain_text_is_refused(key):
+    """A secret on a command line would show in the process list."""
+    message = refused(f"{key}=hunter2")
+
+    assert "a secret in plain text is refused" in message
+    assert "hunter2" not in message
+
+
+def test_missing_environment_variable_is_named(monkeypatch):
+    """A reference that leads nowhere."""
+    monkeypatch.delenv("NOT_THERE", raising=False)
+
+    assert refused("elasticsearch.api_key=${env:NOT_THERE}") == (
+        "elasticsearch.api_key: the environment variable NOT_THERE is not set"
+    )
+
+
+def test_unencrypted_broker_off_loopback_is_refused_unless_asked_for():
+    """Clicks do not cross a network in the clear by accident."""
+    assert "without encryption" in refused("kafka.bootstrap_servers=broker:9092")
+    assert config.load("local", ["kafka.bootstrap_servers=broker:9092", "kafka.insecure=true"])
+    assert config.load("local", ["kafka.bootstrap_servers=broker:9093", "kafka.options.security.protocol=SSL"])
+    for protocol in ("SASL_PLAINTEXT", "sasl_plaintext", "plaintext"):
+        assert "without encryption" in refused(
+            "kafka.bootstrap_servers=broker:9092", f"kafka.options.security.protocol={protocol}"
+        )
+
+
+def test_unencrypted_elasticsearch_off_loopback_is_refused_unless_asked_for():
+    """As for the broker."""
+    assert "without encryption" in refused("elasticsearch.url=http://search:9200")
+    assert config.load("local", ["elasticsearch.url=https://search:9200"])
+
+
+def test_two_models_of_one_name_are_refused():
+    """The name tells the models apart in every record."""
+    assert refused("models.1.name=lr") == "models: the name 'lr' is used more than once"
+
+
+def test_paths_are_absolute_and_follow_the_state_folder(tmp_path):
+    """{state_dir} stands for the folder, wherever the process works."""
+    loaded = config.load("local", [f"state_dir={tmp_path}/s"])
+
+    assert loaded.stream.checkpoint == f"{tmp_path}/s/checkpoints/score_stream"
+    assert loaded.local.artifacts_dir == tmp_path / "s" / "artifacts"
+
+
+def test_secret_among_spark_settings_is_refused():
+    """Spark's settings show in the process list and in Spark's pages."""
+    assert "would show in the process list" in refused("spark.conf.spark.es.password=${env:HOME}")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["message.fields='a INT, label STRING'"], "label_field, 'label', is among the fields"),
+        (["message.fields='a INT, Label STRING'"], "is among the fields: a model must not see the label"),
+        (["message.fields='a INT'", "message.size=3"], "size is the size of a vector: with fields there is none"),
+        (["message.fields='a ARRAY'"], "'a ARRAY' is not a column: expected a name and one of the types INT"),
+    ],
+)
+def test_raw_columns_that_do_not_fit_are_refused(overrides, problem):
+    """The key is named, and what is wrong with it."""
+    assert problem in refused(*overrides)
+
+
+def test_delta_table_is_a_folder_or_a_name(tmp_path, monkeypatch):
+    """A slash makes it a folder, of this machine or of another file system."""
+    monkeypatch.chdir(tmp_path)
+    tables = [
+        config.load("local", [f"delta.table={table}"]).delta for table in ("a/b", "s3a://c/d", "main.ml.outcomes")
+    ]
+
+    assert [table.table for table in tables] == [str(tmp_path / "a" / "b"), "s3a://c/d", "main.ml.outcomes"]
+    assert [table.is_folder for table in tables] == [True, True, False]
+    assert config.load("local").delta.table is None
+
+
+@pytest.mark.parametrize("key", ["stream.checkpoint", "delta.table", "train.output"])
+@pytest.mark.parametrize("address", ["/nowhere/a", "file:/nowhere/a", "file:///nowhere/a", "/nowhere/b/../a"])
+def test_folder_of_this_machine_is_the_same_however_it_is_written(key, address):
+    """The messages, the locks and Spark all know it by one name."""
+    section, name = key.split(".")
+
+    assert getattr(getattr(config.load("local", [f"{key}={address}"]), section), name) == "/nowhere/a"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("kafka.bootstrap_servers=127.0.0.1:70000", "'127.0.0.1:70000' is not host:port"),
+        ("elasticsearch.url=http://127.0.0.1:abc", "url is not http://host:port or https://host:port"),
+        ("elasticsearch.url=http://127.0.0.1:99200", "url is not http://host:port or https://host:port"),
+        ("elasticsearch.url=http://127.0.0.1", "url has no port: that of Elasticsearch is 9200"),
+        ("elasticsearch.ca_file=ca.pem", "ca_file goes with https://"),
+        ("train.output=s3a://bucket/models", "s3a://bucket/models is not a folder of this machine"),
+    ],
+)
+def test_address_that_cannot_be_is_refused(override, message):
+    """At once, and not by a stack trace when somebody first connects."""
+    assert message in refused(override)
+
+
+def test_password_in_an_address_without_a_scheme_is_not_repeated(monkeypatch):
+    """The message would be in a log."""
+    monkeypatch.setenv("ES_URL", "elastic:hunter2@search:9200")
+
+    assert "hunter2" not in refused("elasticsearch.url=${env:ES_URL}")
+    assert config.without_passwords("postgresql://u:p@ss@host/db") == "postgresql://********@host/db"
+
+
+def test_numbers_and_truth_values_are_texts_to_spark_and_kafka():
+    """As people write them in YAML."""
+    loaded = config.load(
+        "local",
+        [
+            "spark.conf={spark.executor.cores: 2, spark.ui.enabled: true}",
+            "kafka.options.request.timeout.ms=4000",
+        ],
+    )
+
+    assert loaded.spark.conf == {"spark.executor.cores": "2", "spark.ui.enabled": "true"}
+    assert loaded.kafka.client_options()["request.timeout.ms"] == "4000"
+
+
+def test_file_that_is_not_utf_8_is_named(tmp_path):
+    """Some editors write others."""
+    file = tmp_path / "my.yml"
+    file.write_bytes("# é\n".encode("latin-1"))
+
+    with pytest.raises(ConfigError, match=r"my.yml: not UTF-8"):
+        config.load(str(file))
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("ssl.truststore.location=/none.pem", "client: ssl.truststore.location failed"),
+        ("security.protocol=TLS", 'kafka.options: Invalid value "TLS" for configuration property "security.protocol"'),
+        ("auto.offset.reset=latest", "kafka.options.auto.offset.reset: Spark sets this itself"),
+        ("acks=1", "kafka.options.acks: not to be set: otherwise records could be lost or doubled"),
+        ("sasl.username=me", "kafka.options.sasl.username: not supported; supported are client.id, sasl.jaas.config, "),
+    ],
+)
+def test_kafka_option_that_only_the_client_can_judge_is_told_in_one_line(option, message):
+    """A file that is not there, a protocol that does not exist, and what Spark does not let anybody set."""
+    options = [
+        "kafka.options.security.protocol=SSL",
+        "kafka.options.ssl.truststore.type=PEM",
+        f"kafka.options.{option}",
+    ]
+    kafka = config.load("local", options).kafka
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        kafka_client.names(kafka, 1.0)
+
+
+def test_longest_message_is_one_that_java_can_hold():
+    """An array there has at most 2^31 - 1 bytes."""
+    assert config.load("local", [f"message.max_bytes={2**31 - 1}"]).message.max_bytes == 2**31 - 1
+    assert "message.max_bytes" in refused(f"message.max_bytes={2**31}")
+
+
+def test_override_keeps_what_yaml_takes_for_a_comment():
+    """The rest of a path would be dropped without a word."""
+    assert config.load("local", ["state_dir=/data/run #3/x"]).state_dir == Path("/data/run #3/x")
+    assert config.load("local", ['dashboard.title="a" # b']).dashboard.title == "a"
+    assert config.load("local", ["state_dir= /data/x "]).state_dir == Path("/data/x")
+
+
+@pytest.mark.parametrize("key", ["state_dir", "local.artifacts_dir"])
+def test_folder_with_a_comma_is_refused(key):
+    """Kafka and Elasticsearch take it for a list, and write to a part of the name."""
+    assert "/home/Doe, Jane has a comma in it" in refused(f"{key}=/home/Doe, Jane")
+
+
+def test_option_is_taken_as_it_was_typed():
+    """Not as YAML has it: a comment, a date, a number, a list."""
+    for text in ("/data/run #3", "/data/a: b", "/data/[x]", "/data/é"):
+        assert score_stream.parse(["--checkpoint", text]).config.stream.checkpoint == text
+    for text in ("2024-01-15", "2024-02-30", "0", "on"):
+        assert seed_topic.parse(["--label-column", text]).config.seed.label_column == text
+    told = seed_topic.parse(["--limit", "5", "--rate", "2.5", "--label-column", "null", "--resume"]).config.seed
+
+    assert (told.limit, told.rate, told.label_column, told.resume) == (5, 2.5, None, True)
+    assert "seed.limit" in refused("seed.limit=2024-02-30")

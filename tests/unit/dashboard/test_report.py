@@ -1,0 +1,122 @@
+"""The report as a file."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from streamscore import config
+from streamscore.dashboard import report
+from streamscore.dashboard.figures import Batch, Bucket, Snapshot, Stream, Tally, Throughput, Version
+from streamscore.dashboard.scores import Bin, Span, curves
+from streamscore.dashboard.windows import Extent, Window
+from streamscore.errors import ConfigError
+
+START = 1_795_514_400_000  # 2026-11-24 10:00:00 UTC
+CONFIG = config.load("local", ["dashboard.min_labelled=1"])
+
+
+def snapshot(models=("lr", "svm"), seconds=3, synthetic=True):
+    """Return a snapshot of a few seconds, in each of which every model scored ten events, eight of them rightly."""
+    confusion = {(0.0, 0.0): 5, (0.0, 1.0): 2, (1.0, 1.0): 3}
+    tallies = tuple(Tally(model, "1", 10, confusion) for model in models)
+    starts = [START + 1_000 * second for second in range(seconds)]
+    return Snapshot(
+        read_at=START + 60_000,
+        extent=Extent(START, START + 1_000 * seconds),
+        window=Window(START, 1_000, whole=True),
+        batch_window=Window(START, 1_000, whole=False),
+        buckets=tuple(Bucket(start, 10 * len(models), tallies) for start in starts),
+        pending=0,
+        rejected={"not_json": 2},
+        stream=Stream((Batch(starts[-1], 1_000, 12, 0),), synthetic),
+        versions=tuple(Version(model, "1", START, starts[-1]) for model in models),
+        throughput=tuple(Throughput(start, 12, 900) for start in starts),
+        took=1,
+    )
+
+
+CURVES = [
+    curves(Span("lr", 0.0, 1.0), [Bin(1, 9, 2.0), Bin(8, 2, 7.0)]),
+    curves(Span("svm", -1.0, 2.0), [Bin(1, 9, -2.0), Bin(8, 2, 7.0)]),
+]
+
+
+def test_report_needs_nothing_but_itself():
+    """No script, no address to fetch from, and small enough for a mail."""
+    html = report.compose(CONFIG, snapshot(), CURVES)
+
+    assert not re.search(r"<script|<link|<img|<iframe|url\(|@import|\b(src|href)=", html)
+    assert len(html) < 100_000
+
+
+@pytest.mark.parametrize("models", [("lr",), ("lr", "svm"), tuple(f"m{number}" for number in range(9))])
+def test_every_model_has_its_ring_and_its_tables(models):
+    """However many there are."""
+    html = report.compose(CONFIG, snapshot(models), [])
+
+    assert html.count("ss-donut") - html.count(".ss-donut") == len(models)
+    for model in models:
+        assert f'data-testid="{model}-correct" data-value="24"' in html
+        assert f'data-testid="{model}-0-1" data-value="6"' in html
+
+
+def test_curves_are_those_that_the_scores_allow():
+    """Both models have a ROC curve, the one with probabilities a calibration curve."""
+    html = report.compose(CONFIG, snapshot(), CURVES)
+    roc, calibration = (html[html.index(title) :].split("</section>")[0] for title in ("ROC: ", "Calibration: "))
+
+    assert "lr: area 0.854" in roc
+    assert "svm: area 0.854" in roc
+    assert ">lr<" in calibration
+    assert ">svm<" not in calibration
+    assert "ROC" not in report.compose(CONFIG, snapshot(), [])
+
+
+def test_throughput_is_the_mean_over_the_batches():
+    """From the start of the first to the end of the last: 36 events in 3 seconds."""
+    assert 'data-testid="kpi-rate" data-value="12.0"' in report.compose(CONFIG, snapshot(), [])
+
+
+def test_report_says_whether_its_events_were_made_up():
+    """Above everything else."""
+    flags = [">synthetic data<" in report.compose(CONFIG, snapshot(synthetic=flag), []) for flag in (True, False)]
+
+    assert flags == [True, False]
+
+
+def test_few_labels_are_not_drawn():
+    """Instead of a line it says how many a point needs."""
+    html = report.compose(config.load("local", ["dashboard.min_labelled=11"]), snapshot(), [])
+
+    assert "stands for at least 11 of them" in html
+
+
+def test_title_is_markdown_but_not_markup():
+    """As on the page; HTML in it is text."""
+    titled = config.load("local", ["dashboard.title='# My *clicks* <script>'"])
+    html = report.compose(titled, snapshot(), [])
+
+    assert "<h1>My <em>clicks</em> &lt;script&gt;</h1>" in html
+
+
+def test_file_is_replaced_at_once(tmp_path):
+    """Whoever opens it finds the old report or the new one; nothing else is left in the folder."""
+    out = tmp_path / "report.html"
+    out.write_text("old")
+    size = report._put(out, "new ✓")
+
+    assert out.read_text(encoding="utf-8") == "new ✓"
+    assert size == out.stat().st_size
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("name", ["report.html", "."])
+def test_file_that_cannot_be_written_is_named(tmp_path, monkeypatch, name):
+    """And nothing is left behind: here the place is taken by a folder."""
+    (tmp_path / "report.html").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(ConfigError, match=rf"--out {name}: cannot be written \(\w+"):
+        report._put(Path(name), "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

@@ -1,0 +1,291 @@
+"""The container files, as far as they can be checked without an engine."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from streamscore import __version__, cli, score_stream, seed_topic, train_models
+from streamscore import config as configuration
+from streamscore.spark import maven
+
+JOBS = {"train": train_models, "seed": seed_topic, "score": score_stream}
+SERVICES = yaml.safe_load((Path(__file__).parents[3] / "docker" / "compose.yml").read_text())["services"]
+OURS = [name for name, service in SERVICES.items() if service["image"].startswith("streamscore")]
+COMMANDS = typer.main.get_command(cli.app).commands
+
+
+@pytest.fixture(scope="module")
+def compose(root):
+    """The compose file's text."""
+    return (root / "docker" / "compose.yml").read_text()
+
+
+@pytest.fixture(scope="module")
+def dockerfile(root):
+    """The Dockerfile's instructions, one per line."""
+    text = re.sub(r"\\\n\s*", "", (root / "docker" / "Dockerfile").read_text())
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+@pytest.fixture(scope="module")
+def variables(root):
+    """The variables that the example of the untracked file declares."""
+    return dict(re.findall(r"^(\w+)=(.*)$", (root / "docker" / ".env.example").read_text(), re.MULTILINE))
+
+
+@pytest.fixture
+def settings(monkeypatch):
+    """The configuration inside the containers."""
+    monkeypatch.setenv("ELASTIC_PASSWORD", "s3cret")
+    return configuration.load("docker")
+
+
+def words(service):
+    """Return the words after ``streamscore`` in a service's command."""
+    if service.get("entrypoint") == ["sh", "-c"]:
+        (script,) = service["command"]
+        return shlex.split(script.split(" exec streamscore ")[1])
+    return service["command"]
+
+
+def one_shot(service):
+    """Tell whether a service ends by itself."""
+    return "healthcheck" not in service and "--restart" not in service.get("command", ())
+
+
+def test_the_compose_file_follows_the_specification(root):
+    """Compose's own schema, as the package check-jsonschema brings it."""
+    checked = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "docker/compose.yml"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_images_are_pinned_and_named_without_a_host(name):
+    """A tag that moves would be another program next month."""
+    assert re.fullmatch(r"([a-z]+/)?[a-z]+:\d+\.\d+\.\d+", SERVICES[name]["image"])
+
+
+def test_versions_are_those_of_the_rest_of_the_house():
+    """The connector, Elasticsearch and Kibana are released together; the broker and the wheel are ours."""
+    (connector,) = (jar for jar in maven.SPARK_JARS if jar.name.startswith("elasticsearch-spark"))
+
+    assert {service["image"] for service in SERVICES.values()} == {
+        f"apache/kafka:{maven.KAFKA_BROKER.version}",
+        f"elasticsearch:{connector.version}",
+        f"kibana:{connector.version}",
+        f"streamscore:{__version__}",
+    }
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_ports_are_on_loopback(name):
+    """The servers speak without encryption, and the page asks nobody to sign in."""
+    for port in SERVICES[name].get("ports", []):
+        assert re.fullmatch(r"127\.0\.0\.1:(\d+):\1", port)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_has_a_memory_limit_and_no_privileges(name):
+    """One that leaks must not take the machine with it."""
+    service = SERVICES[name]
+
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert not {"privileged", "network_mode", "pid", "cap_add"} & set(service)
+    assert not any(volume.startswith(("/", ".")) for volume in service.get("volumes", []))
+
+
+def test_image_is_built_once():
+    """Six services that build it side by side put the same name on six images, and all but one fail."""
+    built = [name for name in OURS if "build" in SERVICES[name]]
+
+    assert built == ["create"]
+    assert all(SERVICES[name]["pull_policy"] == ("build" if name in built else "never") for name in OURS)
+
+
+def test_services_wait_for_what_can_become_true():
+    """Healthy can be only what has a check; completed only what ends."""
+    for name, service in SERVICES.items():
+        for other, wait in service.get("depends_on", {}).items():
+            expected = "service_completed_successfully" if one_shot(SERVICES[other]) else "service_healthy"
+            assert wait == {"condition": expected}, (name, other)
+    assert all("healthcheck" in service for service in SERVICES.values() if "ports" in service)
+    assert [name for name, service in SERVICES.items() if not one_shot(service)] == [
+        *("kafka", "elasticsearch", "kibana", "score", "page")
+    ]
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.usefixtures("settings")
+def test_every_command_parses(name):
+    """Each verb, option and configuration key in the compose file exists."""
+    verb, *rest = words(SERVICES[name])
+    parses(verb, rest)
+
+
+@pytest.mark.usefixtures("settings")
+def test_the_docs_commands_parse(root):
+    """So does what docs/docker.md runs in the image."""
+    text = (root / "docs" / "docker.md").read_text()
+    shown = re.findall(r"^docker compose -f docker/compose.yml run --rm (\w+) (\w+) (.*)$", text, re.MULTILINE)
+
+    assert [service for service, *_ in shown] == ["score", "seed"]
+    for service, verb, rest in shown:
+        assert service in OURS
+        parses(verb, shlex.split(rest))
+
+
+def parses(verb, rest):
+    """Check that a command of streamscore would start, with the configuration inside the containers."""
+    assert verb in COMMANDS
+    assert rest[rest.index("--config") + 1] == "docker"
+    if verb in JOBS:
+        JOBS[verb].parse([word for word in rest if word != "--restart"])  # that is the command's, not the job's
+        return
+    command = COMMANDS[verb]
+    if isinstance(command, typer.core.TyperGroup):
+        command = command.commands[rest.pop(0)]
+    parameters = command.make_context(verb, rest).params
+    assert configuration.load(parameters["config"], parameters["overrides"])
+
+
+def test_addresses_inside_are_those_of_the_services(settings):
+    """The configuration's hosts are services, and its ports are what they listen on."""
+    kafka = SERVICES["kafka"]["environment"]
+    advertised = dict(pair.split("://") for pair in kafka["KAFKA_ADVERTISED_LISTENERS"].split(","))
+    listening = {pair.rsplit(":", 1)[1] for pair in kafka["KAFKA_LISTENERS"].split(",")}
+    published = {port.rsplit(":", 1)[1] for port in SERVICES["kafka"]["ports"]}
+
+    assert settings.kafka.bootstrap_servers == advertised["INSIDE"]
+    assert {address.rsplit(":", 1)[1] for address in advertised.values()} < listening
+    assert {advertised["OUTSIDE"].rsplit(":", 1)[1]} == published
+    for name, url in (("elasticsearch", settings.elasticsearch.url), ("kibana", settings.kibana.url)):
+        (port,) = SERVICES[name]["ports"]
+        assert url == f"http://{name}:{port.rsplit(':', 1)[1]}"
+        assert f"127.0.0.1:{port.rsplit(':', 1)[1]}/" in str(SERVICES[name]["healthcheck"]["test"])
+    assert SERVICES["kibana"]["environment"]["ELASTICSEARCH_HOSTS"] == settings.elasticsearch.url
+
+
+def test_kafka_runs_without_zookeeper():
+    """One node that is broker and controller."""
+    environment = SERVICES["kafka"]["environment"]
+
+    assert environment["KAFKA_PROCESS_ROLES"] == "broker,controller"
+    assert environment["KAFKA_CONTROLLER_QUORUM_VOTERS"] == f"{environment['KAFKA_NODE_ID']}@localhost:9093"
+    named = {pair.split(":")[0] for pair in environment["KAFKA_LISTENERS"].split(",")}
+    mapped = {pair.split(":")[0] for pair in environment["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(",")}
+    assert named == mapped == {"INSIDE", "CONTROLLER", "OUTSIDE"}
+    assert "zookeeper" not in " ".join(SERVICES).lower()
+
+
+def test_secrets_come_from_the_untracked_file(root, compose, variables):
+    """Each variable is required, declared in the example, empty there, and its real file is never committed."""
+    used = re.findall(r"\$\{(\w+)([^}]*)\}", compose)
+
+    assert {name for name, _ in used} == set(variables)
+    assert {rule for _, rule in used} == {":?see docs/docker.md"}
+    assert set(variables.values()) == {""}
+    ignored = subprocess.run(["git", "check-ignore", "docker/.env"], cwd=root, capture_output=True, check=False)
+    assert ignored.returncode == 0
+    for name, service in SERVICES.items():
+        for key, value in service.get("environment", {}).items():
+            assert not re.search("PASSWORD|KEY", key) or str(value).startswith("${"), (name, key)
+
+
+def test_shell_variables_of_a_container_are_given_to_it(compose):
+    """`$$NAME` in a command is read inside the container."""
+    for name, service in SERVICES.items():
+        told = str(service.get("command", "")) + str(service.get("healthcheck", {}).get("test", ""))
+        assert set(re.findall(r"\$\$(\w+)", told)) <= set(service.get("environment", {})), name
+    assert "$$ELASTIC_PASSWORD" in compose
+
+
+def test_the_line_that_makes_up_passwords_works(root, tmp_path, variables):
+    """It fills in every variable; Kibana wants a key of at least 32 characters."""
+    (line,) = re.findall(r"^for name in .*$", (root / "docs" / "docker.md").read_text(), re.MULTILINE)
+    (tmp_path / "docker").mkdir()
+
+    subprocess.run(["bash", "-c", line], cwd=tmp_path, check=True)
+
+    made = dict(pair.split("=") for pair in (tmp_path / "docker" / ".env").read_text().splitlines())
+    assert set(made) == set(variables)
+    assert all(len(value) >= 32 for value in made.values())
+    assert len(set(made.values())) == 3
+
+
+def test_folders_agree(settings, dockerfile):
+    """The image's folders are the configuration's, and what must last lies on a volume."""
+    text = "\n".join(dockerfile)
+
+    for name in OURS:
+        assert SERVICES[name]["volumes"] == [f"state:{settings.state_dir}"]
+    assert f"local.artifacts_dir={settings.local.artifacts_dir}" in text
+    assert f"--group=streamscore {settings.state_dir}" in text
+    assert f"{settings.train.output}/{train_models.METRICS}" in SERVICES["train"]["command"][0]
+
+
+def test_the_image_is_built_from_what_is_there(root, dockerfile):
+    """What is copied exists, and nothing else gets into the build: no secret, no state."""
+    sources = [
+        source
+        for line in dockerfile
+        if line.startswith("COPY ") and "--from" not in line
+        for source in line.split()[1:-1]
+    ]
+    allowed = re.findall(r"^!(\S+)$", (root / ".dockerignore").read_text(), re.MULTILINE)
+
+    assert sorted(sources) == sorted(allowed)
+    assert all((root / source).exists() for source in sources)
+    assert (root / ".dockerignore").read_text().splitlines()[1] == "*"
+    for lock in re.findall(r"requirements/\S+", "\n".join(dockerfile)):
+        assert (root / lock).is_file()
+
+
+def test_the_image_downloads_nothing_when_it_runs(dockerfile):
+    """The last stage copies what the stages before it have fetched and verified; it ends as an ordinary user."""
+    bases = [line for line in dockerfile if line.startswith("FROM ")]
+    last = dockerfile[dockerfile.index(bases[-1]) :]
+
+    assert re.fullmatch(r"FROM python:3\.11\.\d+-slim-[a-z]+ AS base", bases[0])
+    assert bases[1:] == ["FROM base AS build", "FROM base"]
+    assert not re.search(r"\b(pip|apt-get|curl|wget|jars)\b", "\n".join(last))
+    assert [line for line in last if line.startswith("USER ")] == ["USER streamscore"]
+    assert last.index("USER streamscore") < last.index('ENTRYPOINT ["streamscore"]')
+    installs = re.findall(r"pip install [^&]*", "\n".join(dockerfile))
+    assert len(installs) == 3
+    assert all("--require-hashes" in one or "--no-deps" in one for one in installs)
+
+
+def test_the_commands_in_the_docs_are_those_of_the_compose_file(root, compose):
+    """Up and down are written in two places."""
+    text = (root / "docs" / "docker.md").read_text()
+
+    for command in re.findall(r"(docker compose \S+ \S+ (?:up|down).*)", compose):
+        assert f"```bash\n{command}\n```" in text
+
+
+def test_the_commands_in_the_kibana_docs_parse(root, monkeypatch, tmp_path):
+    """What docs/kibana.md shows can be typed as it stands."""
+    monkeypatch.setenv("KIBANA_PASSWORD", "s3cret")
+    (tmp_path / "kibana_key").write_text("a2V5")
+    shown = re.findall(r"^streamscore .*$", (root / "docs" / "kibana.md").read_text(), re.MULTILINE)
+
+    assert len(shown) == 3
+    for line in shown:
+        _, group, verb, *rest = shlex.split(line.replace("/run/secrets", str(tmp_path)))
+        parameters = COMMANDS[group].commands[verb].make_context(verb, rest).params
+        assert configuration.load(parameters["config"], parameters["overrides"])

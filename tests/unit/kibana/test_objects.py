@@ -1,0 +1,368 @@
+"""Check the dashboard's objects as Kibana's own importer does not."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+import uuid
+from pathlib import Path
+
+import pytest
+
+from streamscore import config as configuration
+from streamscore.kibana import alert, dashboards_api, export, panels, saved_objects
+from streamscore.schema import OUTCOME_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
+
+FOLDER = Path(__file__).parents[3] / "docker" / "kibana"
+MAPPINGS = {
+    "predictions": OUTCOME_PROPERTIES,
+    "predictions-rejected": REJECTED_PROPERTIES,
+    "predictions-status": STATUS_PROPERTIES,
+}
+ESQL_WORDS = {
+    *("FROM", "WHERE", "STATS", "BY", "EVAL", "SORT", "DESC", "LIMIT", "KEEP", "DROP", "AND", "IS", "NOT", "NULL"),
+    *("COUNT", "AVG", "SUM", "MIN", "MAX", "GREATEST", "CASE", "BUCKET", "_tstart", "_tend"),
+}
+
+
+def config(*overrides: str):
+    """Return the configuration of the committed files, with overrides."""
+    return configuration.load("local", overrides)
+
+
+def with_models(count: int):
+    """Return a configuration of so many models."""
+    models = ", ".join(f"{{name: m{number}, uri: /m{number}}}" for number in range(count))
+    return config(f"models=[{models}]")
+
+
+@pytest.fixture(scope="module")
+def objects():
+    """The saved objects, as committed."""
+    return [json.loads(line) for line in (FOLDER / "streamscore.ndjson").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def body():
+    """The Dashboards API's body, as committed."""
+    return json.loads((FOLDER / "dashboard.json").read_text())
+
+
+def of_type(objects, kind):
+    """Return the attributes of the objects of a type."""
+    return [entry["attributes"] | {"id": entry["id"]} for entry in objects if entry["type"] == kind]
+
+
+def lens_layers(objects):
+    """Yield each Lens layer with its object and the index that its reference leads to."""
+    titles = {entry["id"]: entry["attributes"]["title"] for entry in objects if entry["type"] == "index-pattern"}
+    for entry in objects:
+        if entry["type"] == "lens":
+            views = {reference["name"]: titles[reference["id"]] for reference in entry["references"]}
+            for name, layer in entry["attributes"]["state"]["datasourceStates"]["formBased"]["layers"].items():
+                yield entry, layer, views[f"indexpattern-datasource-layer-{name}"]
+
+
+def values_of(node, key):
+    """Return every value of a key, at any depth."""
+    found = []
+    if isinstance(node, dict):
+        for name, value in node.items():
+            found += [value] if name == key else values_of(value, key)
+    elif isinstance(node, list):
+        for value in node:
+            found += values_of(value, key)
+    return found
+
+
+def overlapping(grids):
+    """Tell whether two panels share a cell."""
+    cells = [
+        (x, y)
+        for grid in grids
+        for x in range(grid["x"], grid["x"] + grid["w"])
+        for y in range(grid["y"], grid["y"] + grid["h"])
+    ]
+    return len(cells) != len(set(cells))
+
+
+def test_the_committed_files_are_what_the_configuration_makes(tmp_path):
+    """docker/kibana holds what `streamscore kibana export` writes."""
+    export.write(config(), tmp_path)
+
+    for path in tmp_path.iterdir():
+        assert (FOLDER / path.name).read_text() == path.read_text(), f"streamscore kibana export {FOLDER}"
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in FOLDER.iterdir()}
+
+
+def test_every_line_and_every_nested_text_parses(objects):
+    """Kibana keeps JSON in strings; a broken one shows as an empty panel."""
+    for entry in objects:
+        for key, value in entry["attributes"].items():
+            if key.endswith("JSON") or key in {"visState", "fields", "fieldFormatMap", "runtimeFieldMap", "typeMeta"}:
+                json.loads(value)
+        for value in values_of(entry, "searchSourceJSON"):
+            json.loads(value)
+
+
+def test_ids_are_unique(objects):
+    """Two objects with one id would overwrite each other."""
+    ids = [entry["id"] for entry in objects]
+
+    assert len(ids) == len(set(ids)) == 17
+
+
+def test_every_reference_resolves_inside_the_file(objects):
+    """An import must not depend on what is in Kibana already."""
+    known = {(entry["type"], entry["id"]) for entry in objects}
+
+    for entry in objects:
+        for reference in entry["references"]:
+            assert (reference["type"], reference["id"]) in known, entry["id"]
+
+
+def test_every_reference_is_used(objects):
+    """Lens looks for its data view, and the dashboard for its panels, by the reference's name."""
+    for entry, _, _ in lens_layers(objects):
+        names = {reference["name"] for reference in entry["references"]}
+        layers = entry["attributes"]["state"]["datasourceStates"]["formBased"]["layers"]
+        assert names == {f"indexpattern-datasource-layer-{name}" for name in layers}
+    (dashboard,) = (entry for entry in objects if entry["type"] == "dashboard")
+    placed = json.loads(dashboard["attributes"]["panelsJSON"])
+    names = {(reference["name"], reference["type"]) for reference in dashboard["references"]}
+    assert names == {(f"{panel['panelIndex']}:{panel['panelRefName']}", panel["type"]) for panel in placed}
+    assert all(panel["gridData"]["i"] == panel["panelIndex"] for panel in placed)
+
+
+def test_every_object_but_the_dashboard_is_referred_to(objects):
+    """Nothing is imported that nobody sees."""
+    used = {reference["id"] for entry in objects for reference in entry["references"]}
+
+    assert {entry["id"] for entry in objects} - used == {"streamscore"}
+
+
+def test_every_lens_column_exists(objects):
+    """The column order, the chart and a formula's parts name columns that are there."""
+    for _, layer, _ in lens_layers(objects):
+        columns = layer["columns"]
+        assert sorted(layer["columnOrder"]) == sorted(columns)
+        for column in columns.values():
+            assert set(column.get("references", [])) <= set(columns)
+            order = column.get("params", {}).get("orderBy", {})
+            assert order.get("columnId", next(iter(columns))) in columns
+
+
+def test_new_versions_are_not_cut_off(objects):
+    """A chart shows so many values of a field: of versions those that scored last, and not those that come first."""
+    (versions,) = (layer for _, layer, _ in lens_layers(objects) if "models" in layer["columns"])
+
+    assert versions["columns"]["models"]["params"]["orderBy"] == {"type": "column", "columnId": "until"}
+    assert versions["columns"]["models"]["params"]["orderDirection"] == "desc"
+
+
+def test_every_chart_names_columns_of_its_layer(objects):
+    """A chart that names an unknown column stays empty."""
+    keys = ("primaryGroups", "metrics", "metricAccessor", "breakdownByAccessor", "xAccessor", "accessors")
+    for entry in objects:
+        if entry["type"] != "lens":
+            continue
+        state = entry["attributes"]["state"]
+        layers = state["datasourceStates"]["formBased"]["layers"]
+        charts = state["visualization"].get("layers", [state["visualization"]])
+        assert {chart["layerId"] for chart in charts} == set(layers)
+        for chart in charts:
+            named = [name for key in (*keys, "splitAccessor", "columnId") for name in values_of(chart, key)]
+            flat = {one for name in named for one in (name if isinstance(name, list) else [name])}
+            hidden = {reference for reference in layers[chart["layerId"]]["columns"] if re.search(r"X\d$", reference)}
+            assert flat == set(layers[chart["layerId"]]["columns"]) - hidden
+
+
+def test_bucket_columns_come_first(objects):
+    """Lens nests the groups in this order and computes the numbers within."""
+    for _, layer, _ in lens_layers(objects):
+        bucketed = [layer["columns"][name]["isBucketed"] for name in layer["columnOrder"]]
+        assert bucketed == sorted(bucketed, reverse=True)
+
+
+def test_every_field_of_a_lens_chart_is_in_its_index(objects):
+    """A field that the mapping lacks would show an error in the panel."""
+    used = set()
+    for entry, layer, index in lens_layers(objects):
+        fields = {*values_of(layer, "sourceField"), *values_of(layer, "sortField")} - {"___records___"}
+        queries = [*values_of(layer, "query"), entry["attributes"]["state"]["query"]["query"]]
+        texts = [text for query in queries for text in ([query] if isinstance(query, str) else [query["query"]])]
+        fields |= {field for text in texts for field in re.findall(r"(\w+):", text)}
+        assert fields <= set(MAPPINGS[index]), entry["id"]
+        used |= fields
+    assert {"correct", "label", "model", "lag", "reason", "@timestamp"} < used
+
+
+def test_the_types_of_grouped_fields_are_those_of_the_mapping(objects):
+    """Lens reads a number's values as numbers and a text's as text."""
+    kinds = {"keyword": "string", "double": "number", "boolean": "boolean", "date": "date"}
+    for _, layer, index in lens_layers(objects):
+        for column in layer["columns"].values():
+            if column["operationType"] in {"terms", "date_histogram", "min", "max"}:
+                assert kinds[MAPPINGS[index][column["sourceField"]]["type"]] == column["dataType"]
+
+
+def test_every_field_in_esql_is_in_its_index(body):
+    """Whatever is neither a word of the language nor made by the query must be a field."""
+    queries = values_of(body, "query")
+
+    assert len(queries) == 13
+    for query in queries:
+        index = re.match(r"FROM (\S+)\n", query)[1]
+        rest = re.sub(r'"[^"]*"', "", query.split("\n", 1)[1])
+        made = set(re.findall(r"(\w+) = (?!=)", rest))
+        words = set(re.findall(r"@?[A-Za-z_]\w*", rest)) - ESQL_WORDS
+        assert words - made <= set(MAPPINGS[index]), query
+        assert "@timestamp" in words
+
+
+def test_every_esql_column_of_a_chart_is_made_by_its_query(body):
+    """A column is a group's name, the text of an unnamed group, or a computed name."""
+    for panel in body["panels"][1:]:
+        for asked in panel["config"].get("layers", [panel["config"]]):
+            query = asked["data_source"]["query"]
+            for column in values_of({key: value for key, value in asked.items() if key != "data_source"}, "column"):
+                after = query.rsplit("\n| STATS ", 1)[-1]
+                assert re.search(rf"(^|[ ,]){re.escape(column)}( = |$|,|\n)", after), (column, query)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_panels_stay_on_the_grid_and_apart(count):
+    """Kibana's grid is 48 wide; panels on top of each other are pushed about; 100 is the most that the API takes."""
+    settings = with_models(count)
+    (dashboard,) = of_type(saved_objects.build(settings, "streamscore"), "dashboard")
+    forms = {
+        "saved objects": [panel["gridData"] for panel in json.loads(dashboard["panelsJSON"])],
+        "api": [panel["grid"] for panel in dashboards_api.build(settings)["panels"]],
+    }
+
+    for name, grids in forms.items():
+        assert len(grids) == 11 + count <= 100, name
+        assert all(grid["x"] + grid["w"] <= 48 for grid in grids), name
+        assert not overlapping(grids), name
+    assert forms["api"] == [{key: grid[key] for key in "xywh"} for grid in forms["saved objects"]]
+
+
+def test_the_first_data_view_matches_the_outcomes_only(objects):
+    """`predictions*` would count rejected messages and batches among the predictions."""
+    patterns = [view["title"] for view in of_type(objects, "index-pattern")]
+
+    assert [fnmatch.filter(MAPPINGS, pattern) for pattern in patterns] == [[index] for index in MAPPINGS]
+
+
+def test_both_forms_show_the_same_charts(objects, body):
+    """One description makes both, so that no chart is missing in one of them."""
+    lens = {chart["title"] for chart in of_type(objects, "lens")}
+    api = {
+        panel["config"].get("title") or panel["config"]["metrics"][0]["label"]
+        for panel in body["panels"]
+        if panel["type"] == "vis"
+    }
+
+    assert lens - {"Accuracy by model"} == api - {"Accuracy"}
+    assert {"lr: correct and incorrect", "svm: correct and incorrect", "Majority rate", "Lag"} < lens
+
+
+def test_every_model_has_its_donut():
+    """The number of models is the configuration's."""
+    drawn = [panel for panel in panels.panels(with_models(3)) if panel.chart == "donut"]
+
+    assert [panel.where[0].kql for panel in drawn] == ['model: "m0"', 'model: "m1"', 'model: "m2"']
+
+
+def test_indices_and_models_follow_the_configuration():
+    """Another index than the default one is shown everywhere."""
+    settings = config("elasticsearch.index=mine", "elasticsearch.rejected_index=bad", "elasticsearch.status_index=how")
+    text = saved_objects.lines(saved_objects.build(settings, "streamscore"))
+
+    assert "predictions" not in text.replace("Predictions of", "")
+    assert {re.match(r"FROM (\S+)", query)[1] for query in values_of(dashboards_api.build(settings), "query")} == {
+        "mine",
+        "bad",
+        "how",
+    }
+
+
+def test_objects_load_in_the_oldest_kibana_that_is_stated(objects):
+    """Kibana refuses objects that are newer than itself."""
+    for entry in objects:
+        for key in ("coreMigrationVersion", "typeMigrationVersion"):
+            assert tuple(map(int, entry[key].split(".")))[:2] <= saved_objects.OLDEST
+
+
+def test_ids_of_another_space_are_others():
+    """An id may be used in one space only."""
+    here, there = (
+        {entry["id"] for entry in saved_objects.build(config(), prefix)} for prefix in ("streamscore", "streamscore-b")
+    )
+
+    assert not here & there
+
+
+def test_the_majority_rate_is_a_formula_that_lens_can_read_back(objects):
+    """The formula's tree must say what its text says."""
+    (layer,) = (layer for entry, layer, _ in lens_layers(objects) if entry["id"] == "streamscore-majority")
+    formula = layer["columns"]["majority"]["params"]["formula"]
+    tree = layer["columns"]["majorityX2"]["params"]["tinymathAst"]
+
+    assert formula == "pick_max(average(label), 1 - average(label))" == tree["text"]
+    assert (tree["name"], tree["args"][0]) == ("pick_max", "majorityX0")
+    inner = tree["args"][1]
+    assert (inner["name"], inner["args"]) == ("subtract", [1, "majorityX1"])
+    assert formula[inner["location"]["min"] : inner["location"]["max"]] == inner["text"] == "1 - average(label)"
+
+
+def test_queries_of_the_donuts_and_of_the_lines():
+    """The two questions that the dashboard is there for."""
+    shown = {panel.name: panel for panel in panels.panels(config())}
+    donut, lines = shown["outcomes-lr"], shown["accuracy-over-time"]
+
+    assert dashboards_api.query(donut.layers[0], donut).splitlines() == [
+        "FROM predictions",
+        '| WHERE @timestamp >= ?_tstart AND @timestamp < ?_tend AND model == "lr"',
+        '| STATS events = COUNT(*) BY outcome = CASE(correct == 1, "correct", correct == 0, "incorrect", "unlabelled")',
+        "| LIMIT 10000",
+    ]
+    assert dashboards_api.query(lines.layers[1], lines).splitlines()[2:] == [
+        "| STATS majority = AVG(label), largest = MAX(label) BY BUCKET(@timestamp, 75, ?_tstart, ?_tend)",
+        "| WHERE largest <= 1",
+        "| EVAL majority = GREATEST(majority, 1 - majority)",
+        "| DROP largest",
+        "| LIMIT 10000",
+    ]
+
+
+def test_the_alert_needs_enough_labelled_events():
+    """A handful of unlucky events is no reason to wake somebody."""
+    rule = alert.build(config("kibana.alert.min_labelled=50", "kibana.alert.margin=0.1"))
+
+    assert rule["params"]["esqlQuery"]["esql"].splitlines() == [
+        "FROM predictions",
+        "| STATS accuracy = AVG(correct), positive = AVG(label), top = MAX(label), labelled = COUNT(correct) BY model",
+        "| EVAL majority = GREATEST(positive, 1 - positive)",
+        "| WHERE top <= 1 AND labelled >= 50 AND accuracy < majority - 0.1",
+        "| KEEP model, accuracy, majority, labelled",
+    ]
+    assert rule["params"]["groupBy"] == "row"
+    assert (rule["params"]["timeWindowSize"], rule["params"]["timeWindowUnit"]) == (5, "m")
+
+
+def test_the_rules_id_is_a_uuid_of_its_space():
+    """Kibana takes no other id for a rule."""
+    ids = {alert.rule_id(space) for space in ("default", "team", "default")}
+
+    assert len(ids) == 2
+    assert all(uuid.UUID(one).version == 4 for one in ids)
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"), [((8, 18), False), ((8, 19), True), ((9, 0), False), ((9, 1), True), ((10, 0), True)]
+)
+def test_versions_that_have_the_alert(version, expected):
+    """One alert per row of an ES|QL result came with 8.19 and with 9.1, not with 9.0."""
+    assert alert.supported(version) is expected

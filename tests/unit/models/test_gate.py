@@ -1,0 +1,383 @@
+"""The gate: hostile and broken folders are refused, by name and with the reason, before anything of them runs."""
+
+import os
+import re
+import shutil
+
+import pytest
+from folders import (
+    ML,
+    OVR,
+    PARQUET,
+    SCALER,
+    changed,
+    moved,
+    moved_into,
+    refusal,
+    replaced,
+    rewritten,
+    write_model,
+    write_one_vs_rest,
+    write_pipeline,
+    write_stage,
+)
+
+from streamscore.errors import ModelError
+from streamscore.models import gate
+from streamscore.models.gate import files
+from streamscore.models.gate.files import LocalFiles
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A model's folder without fault: an inner pipeline with a scaler, and a OneVsRest of two."""
+    return write_model(tmp_path / "model")
+
+
+def test_folder_without_fault_passes(folder):
+    """With the stages in their order, those of the inner pipeline in its place, and the one column that comes in."""
+    found = gate.inspect(LocalFiles(folder), "unsigned")
+
+    assert [stage.class_name for stage in found.stages] == [
+        f"{ML}.feature.MaxAbsScalerModel",
+        f"{ML}.classification.OneVsRestModel",
+    ]
+    assert found.inputs == ("features",)
+    assert found.inner == ""
+    assert all("_SUCCESS" not in name and ".crc" not in name for name in found.hashes)
+    assert found.size == sum((folder / name).stat().st_size for name in found.hashes)
+
+
+def test_folder_of_mlflow_passes(folder, tmp_path):
+    """Spark's files are in `sparkml`; what MLflow keeps beside them is never loaded, so it does not matter."""
+    outer = tmp_path / "logged"
+    outer.mkdir()
+    shutil.move(folder, outer / "sparkml")
+    (outer / "MLmodel").write_text("flavors: {}")
+    (outer / "anything.py").symlink_to("/etc/passwd")
+
+    assert gate.inspect(LocalFiles(outer), "unsigned").inner == "sparkml/"
+
+
+def test_notes_of_a_databricks_runtime_pass(folder):
+    """It leaves them beside what it writes."""
+    for name in ("_committed_8213", "_started_8213"):
+        (folder / SCALER / "data" / name).write_text("{}")
+
+    assert f"{SCALER}/data/_started_8213" in gate.inspect(LocalFiles(folder), "unsigned").hashes
+
+
+LAYOUTS = {
+    "linked file": (
+        lambda f: moved(f / OVR / "model_0" / "data" / PARQUET, f.parent / "elsewhere.parquet"),
+        f"{OVR}/model_0/data/{PARQUET}: a link is refused",
+    ),
+    "linked folder": (
+        lambda f: moved(f / SCALER / "data", f.parent / "elsewhere"),
+        f"{SCALER}/data: a link is refused",
+    ),
+    "linked folder of MLflow's": (
+        lambda f: (f / "sparkml").symlink_to(f.parent),
+        "sparkml: a link is refused",
+    ),
+    "link to nothing": (
+        lambda f: (f / "later").symlink_to("/nowhere"),
+        "later: a link is refused",
+    ),
+    "extra file": (
+        lambda f: (f / "stages" / "evil.py").touch(),
+        "stages/evil.py: an extra file",
+    ),
+    "hidden file": (
+        lambda f: (f / SCALER / ".hidden").touch(),
+        f"{SCALER}/.hidden: an extra file",
+    ),
+    "file that Spark's readers overlook": (
+        lambda f: (f / SCALER / "data" / "_common_metadata").touch(),
+        f"{SCALER}/data/_common_metadata: an extra file",
+    ),
+    "checksum of nothing": (
+        lambda f: (f / SCALER / "data" / ".evil.crc").touch(),
+        f"{SCALER}/data/.evil.crc: an extra file",
+    ),
+    "mark of success with something in it": (
+        lambda f: (f / "metadata" / "_SUCCESS").write_text("x"),
+        "metadata/_SUCCESS: an extra file",
+    ),
+    "class file among the data": (
+        lambda f: (f / SCALER / "data" / "Evil.class").touch(),
+        f"{SCALER}/data/Evil.class: an extra file",
+    ),
+    "partition, which would add a column": (
+        lambda f: moved_into(f / SCALER / "data" / PARQUET, "max=1"),
+        f"{SCALER}/data/max=1/{PARQUET}: an extra file",
+    ),
+    "stage that no pipeline names": (
+        lambda f: write_stage(f / "stages" / "2_lr_1", f"{ML}.classification.LogisticRegressionModel", "lr_1"),
+        "stages/2_lr_1/data/.*: an extra file",
+    ),
+    "third model of a OneVsRest of two": (
+        lambda f: write_stage(f / OVR / "model_2", f"{ML}.classification.LogisticRegressionModel", "lr_1"),
+        f"{OVR}/model_2/data/.*: an extra file",
+    ),
+    "empty folder": (
+        lambda f: (f / "stages" / "empty").mkdir(),
+        "stages/empty/: an empty folder is refused",
+    ),
+    "pipe, which would never end": (
+        lambda f: replaced(f / "metadata" / "part-00000", os.mkfifo),
+        "metadata/part-00000: it is neither a file nor a folder",
+    ),
+    "letter that looks like another": (
+        lambda f: (f / "met\u0430data").mkdir(),
+        r"met\\u0430data: a name with such characters",
+    ),
+    "name that would write on a terminal": (
+        lambda f: (f / "x\x1b[2J\n").touch(),
+        r"x\\x1b\[2J\\n: a name with such characters",
+    ),
+    "name with a pattern": (
+        lambda f: (f / "stages" / "{0_a,1_b}").mkdir(),
+        r"stages/\{0_a,1_b\}: a name with such characters",
+    ),
+    "file in a folder's place": (
+        lambda f: replaced(f / "stages", lambda path: path.write_text("")),
+        "stages: an extra file|stages/0_inner_1/metadata: expected one file",
+    ),
+    "folders without end": (
+        lambda f: (f / "/".join("d" * 40)).mkdir(parents=True),
+        "d/d/.*: more than 32 folders inside each other",
+    ),
+    "no metadata": (
+        lambda f: shutil.rmtree(f / "metadata"),
+        "metadata: expected one file part-00000 in there, found 0: not a PipelineModel",
+    ),
+    "metadata in two parts": (
+        lambda f: shutil.copy(f / "metadata" / "part-00000", f / "metadata" / "part-00001"),
+        "metadata: expected one file part-00000 in there, found 2",
+    ),
+    "compressed metadata": (
+        lambda f: (f / "metadata" / "part-00000").rename(f / "metadata" / "part-00000.gz"),
+        "metadata: expected one file part-00000 in there, found 0",
+    ),
+    "metadata folder in other letters": (
+        lambda f: (f / "metadata").rename(f / "Metadata"),
+        "metadata: expected one file part-00000 in there, found 0",
+    ),
+    "stage that is not there": (
+        lambda f: shutil.rmtree(f / OVR),
+        f"{OVR}/metadata: expected one file",
+    ),
+    "stage in another place": (
+        lambda f: (f / OVR).rename(f / "stages" / "01_ovr_1"),
+        f"{OVR}/metadata: expected one file",
+    ),
+}
+
+
+METADATA = {
+    "not JSON": (lambda f: rewritten(f, OVR, "{"), f"{OVR}/metadata/part-00000: it is not plain JSON"),
+    "nothing": (lambda f: rewritten(f, "", ""), "metadata/part-00000: it is not plain JSON"),
+    "no text": (lambda f: rewritten(f, "", b"\xff\xfe"), "metadata/part-00000: it is not plain JSON .*utf-8"),
+    "byte-order mark": (lambda f: rewritten(f, "", "\ufeff{}"), "metadata/part-00000: it is not plain JSON .*BOM"),
+    "number that JSON has not": (
+        lambda f: rewritten(f, OVR, '{"class": NaN}'),
+        f"{OVR}/metadata/part-00000: it is not plain JSON .NaN is not JSON",
+    ),
+    "class twice, of which each parser takes another": (
+        lambda f: rewritten(f, OVR, '{"class": "org.apache.spark.ml.PipelineModel", "class": "evil.Stage"}'),
+        f"{OVR}/metadata/part-00000: .*the name 'class' stands there twice",
+    ),
+    "class twice, once in other letters": (
+        lambda f: rewritten(f, OVR, r'{"class": "a", "cl\u0061ss": "b"}'),
+        f"{OVR}/metadata/part-00000: .*the name 'class' stands there twice",
+    ),
+    "second line": (
+        lambda f: rewritten(f, OVR, '{"class": "evil.Stage"}\n{}'),
+        f"{OVR}/metadata/part-00000: it is not one line, and Spark reads only the first",
+    ),
+    "second line after another sign for its end": (
+        lambda f: rewritten(f, OVR, '{"class":\r"evil.Stage"}'),
+        f"{OVR}/metadata/part-00000: it is not one line",
+    ),
+    "bottomless": (
+        lambda f: rewritten(f, OVR, '{"a":' * 100_000 + "1" + "}" * 100_000),
+        f"{OVR}/metadata/part-00000: it is not plain JSON",
+    ),
+    "endless number": (lambda f: rewritten(f, OVR, '{"a": ' + "9" * 10_000 + "}"), f"{OVR}/metadata/part-00000: "),
+    "huge": (
+        lambda f: rewritten(f, OVR, '{"a": "' + "x" * (5 << 20) + '"}'),
+        f"{OVR}/metadata/part-00000: it is longer than 4,194,304 bytes",
+    ),
+    "list": (lambda f: rewritten(f, OVR, "[]"), f"{OVR}/metadata/part-00000: it is not a JSON object"),
+    "no class": (lambda f: changed(f, OVR, **{"class": None}), f"{OVR}/metadata/part-00000: class is absent"),
+    "class that is no text": (
+        lambda f: changed(f, OVR, **{"class": ["evil.Stage"]}),
+        f"{OVR}/metadata/part-00000: class is absent or of another type",
+    ),
+    "no params": (lambda f: changed(f, OVR, paramMap=[]), f"{OVR}/metadata/part-00000: paramMap is absent or of ano"),
+    "column that is no name": (
+        lambda f: changed(f, OVR, paramMap={"featuresCol": {"a": 1}}),
+        f"{OVR}/metadata/part-00000: featuresCol is not a column's name",
+    ),
+    "uid of another stage": (
+        lambda f: changed(f, SCALER, uid="scaler_2"),
+        f"{SCALER}/metadata/part-00000: its uid is 'scaler_2', but the pipeline calls it 'scaler_1'",
+    ),
+    "unknown class": (
+        lambda f: changed(f, SCALER, **{"class": "com.example.Evil"}),
+        f"{SCALER}/metadata/part-00000: the class 'com.example.Evil' is not on the list",
+    ),
+    "allowed class in other letters": (
+        lambda f: changed(f, SCALER, **{"class": f"{ML}.feature.maxAbsScalerModel"}),
+        f"{SCALER}/metadata/part-00000: the class '{ML}.feature.maxAbsScalerModel' is not on the list",
+    ),
+    "SQLTransformer": (
+        lambda f: changed(f, SCALER, **{"class": f"{ML}.feature.SQLTransformer"}),
+        f"{SCALER}/metadata/part-00000: the class '{ML}.feature.SQLTransformer' is not on the list",
+    ),
+    "Python stage": (
+        lambda f: changed(f, SCALER, **{"class": "evil_stage.Evil"}),
+        f"{SCALER}/metadata/part-00000: the class 'evil_stage.Evil' is not on the list",
+    ),
+    "Python stage under PySpark's name": (
+        lambda f: changed(f, SCALER, **{"class": "pyspark.ml.feature.MaxAbsScalerModel"}),
+        "is not on the list",
+    ),
+    "estimator": (
+        lambda f: changed(f, SCALER, **{"class": f"{ML}.classification.LogisticRegression"}),
+        f"{SCALER}/metadata/part-00000: the class .* is not on the list",
+    ),
+    "other model than a pipeline": (
+        lambda f: changed(f, "", **{"class": f"{ML}.tuning.CrossValidatorModel"}),
+        f"metadata/part-00000: the class '{ML}.tuning.CrossValidatorModel' is no PipelineModel: save its bestModel",
+    ),
+    "tuned model of PySpark's": (
+        lambda f: changed(f, "", **{"class": "pyspark.ml.tuning.TrainValidationSplitModel"}),
+        "metadata/part-00000: the class .* is no PipelineModel: save its bestModel",
+    ),
+    "classifier alone": (
+        lambda f: changed(f, "", **{"class": f"{ML}.classification.GBTClassificationModel"}),
+        r"metadata/part-00000: the class .* is no PipelineModel: save PipelineModel\(\[model\]\)",
+    ),
+    "something else alone": (
+        lambda f: changed(f, "", **{"class": f"{ML}.clustering.KMeansModel"}),
+        "metadata/part-00000: the class .* is no PipelineModel$",
+    ),
+    "SQLTransformer in a OneVsRest": (
+        lambda f: changed(f, f"{OVR}/model_1", **{"class": f"{ML}.feature.SQLTransformer"}),
+        f"{OVR}/model_1/metadata/part-00000: the class .* is not on the list",
+    ),
+    "pipeline in a OneVsRest": (
+        lambda f: changed(f, f"{OVR}/model_1", **{"class": f"{ML}.PipelineModel"}),
+        f"{OVR}/model_1/metadata/part-00000: the class .* is not on the list",
+    ),
+    "strange learner in a OneVsRest": (
+        lambda f: changed(f, f"{OVR}/classifier", **{"class": "com.example.Evil"}),
+        f"{OVR}/classifier/metadata/part-00000: the class .* is not on the list",
+    ),
+    "too many classes": (
+        lambda f: changed(f, OVR, numClasses=10**9),
+        f"{OVR}/metadata/part-00000: numClasses is 1000000000",
+    ),
+    "one class more than models": (
+        lambda f: changed(f, OVR, numClasses=3),
+        f"{OVR}/model_2/metadata: expected one file",
+    ),
+    "classes that are no number": (
+        lambda f: changed(f, OVR, numClasses=True),
+        f"{OVR}/metadata/part-00000: numClasses is True",
+    ),
+    "stage outside of the folder": (
+        lambda f: changed(f, "", paramMap={"stageUids": ["x/../../../other"], "language": "Python"}),
+        "metadata/part-00000: stageUids is not a list of plain names",
+    ),
+    "stages by a pattern": (
+        lambda f: changed(f, "", paramMap={"stageUids": ["*"], "language": "Python"}),
+        "metadata/part-00000: stageUids is not a list of plain names",
+    ),
+    "stages that are no list": (
+        lambda f: changed(f, "", paramMap={"stageUids": "inner_1", "language": "Python"}),
+        "metadata/part-00000: stageUids is not a list of plain names",
+    ),
+    "no stages": (
+        lambda f: changed(f, "", paramMap={"language": "Python"}),
+        "metadata/part-00000: a pipeline's paramMap holds stageUids and nothing else",
+    ),
+    "one stage twice": (
+        lambda f: changed(f, "", paramMap={"stageUids": ["inner_1", "inner_1"], "language": "Python"}),
+        "metadata/part-00000: stageUids names a stage twice",
+    ),
+    "JVM pipeline for PySpark's reader": (
+        lambda f: changed(f, "", **{"class": f"{ML}.PipelineModel"}),
+        "metadata/part-00000: a pipeline's paramMap holds stageUids and nothing else",
+    ),
+    "inner pipeline with a param of its own": (
+        lambda f: changed(f, "stages/0_inner_1", paramMap={"stageUids": ["scaler_1"], "stages": ["evil.Stage"]}),
+        "stages/0_inner_1/metadata/part-00000: a pipeline's paramMap holds stageUids and nothing else",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_strange_file_is_refused(folder, name):
+    """By its name, whatever kind of thing it is."""
+    breaking, message = LAYOUTS[name]
+    breaking(folder)
+
+    assert re.match(message, refusal(folder)), refusal(folder)
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_strange_metadata_are_refused(folder, name):
+    """They are read here, more strictly than Spark does, and only known classes go on."""
+    breaking, message = METADATA[name]
+    breaking(folder)
+
+    assert re.match(f".*{message}" if message.startswith("is ") else message, refusal(folder)), refusal(folder)
+
+
+def test_pipelines_inside_each_other_have_an_end(tmp_path):
+    """Each level costs a call."""
+    place = tmp_path / "model"
+    write_pipeline(place, "inner", uid="inner")
+    for _ in range(9):
+        place = place / "stages" / "0_inner"
+        write_pipeline(place, "inner", uid="inner")
+
+    assert "more than 8 pipelines inside each other" in refusal(tmp_path / "model")
+
+
+def test_number_of_files_has_an_end(folder, monkeypatch):
+    """A folder of millions would keep the job from starting."""
+    monkeypatch.setattr(files, "MAX_FILES", 5)
+
+    assert "more than 5 files are refused" in refusal(folder)
+
+
+def test_amount_of_metadata_has_an_end(folder, monkeypatch):
+    """Many files of the largest size allowed would, too."""
+    monkeypatch.setattr(gate.stages, "_MAX_ALL_METADATA_BYTES", 500)
+
+    assert "more than 500 bytes of metadata are refused" in refusal(folder)
+
+
+def test_thousand_models_in_a_one_vs_rest_are_looked_at_in_no_time(tmp_path):
+    """The work grows with the number of files, not with its square."""
+    write_pipeline(tmp_path / "model", "ovr_1")
+    write_one_vs_rest(tmp_path / "model" / "stages" / "0_ovr_1", "ovr_1", 1000)
+    changed(tmp_path / "model", "stages/0_ovr_1/model_999", **{"class": "com.example.Evil"})
+
+    assert "model_999/metadata/part-00000: the class 'com.example.Evil'" in refusal(tmp_path / "model")
+
+
+def test_folder_that_changes_type_while_it_is_read_is_refused(folder):
+    """A link put in a file's place after the walk is not followed, and a pipe does not keep anyone waiting."""
+    read = LocalFiles(folder)
+    replaced(folder / "metadata" / "part-00000", lambda path: path.symlink_to("/etc/passwd"))
+    replaced(folder / OVR / "metadata" / "part-00000", os.mkfifo)
+
+    with pytest.raises(ModelError, match="metadata/part-00000: a link is refused"):
+        read.sha256("metadata/part-00000")
+    with pytest.raises(ModelError, match="metadata/part-00000: it is not a plain file"):
+        read.read(f"{OVR}/metadata/part-00000", 10)

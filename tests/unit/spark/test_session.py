@@ -1,0 +1,281 @@
+"""The session: made once, used as it is where it exists, and stopped only by who made it."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from pyspark.sql import SparkSession
+
+from streamscore.config import CONF_DIR
+from streamscore.spark import session
+from streamscore.spark.session import StopRequest
+
+
+@pytest.fixture
+def databricks(monkeypatch):
+    """Make this process believe that it runs on Databricks."""
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "16.4")
+
+
+def test_session_that_exists_is_used_and_adapted(spark, make_config):
+    """A notebook's own: settings that can change do; its master and its JVM's options stay."""
+    before = {name: spark.conf.get(name, None) for name in ("spark.master", "spark.driver.extraJavaOptions")}
+    spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
+
+    made = session.create(make_config("spark.master=local[7]", "spark.shuffle_partitions=2"), "score_stream")
+
+    assert made._jsparkSession.equals(spark._jsparkSession)
+    assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
+    assert {name: spark.conf.get(name, None) for name in before} == before
+
+
+@pytest.mark.usefixtures("databricks")
+def test_nothing_is_asked_of_databricks_that_it_does_not_grant(spark, make_config, monkeypatch):
+    """Its session is fetched as it is, without a single option of ours, also where none is active in this thread."""
+    asked = []
+    monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
+    monkeypatch.setattr(SparkSession.Builder, "config", lambda *given, **named: asked.append((given, named)))
+    monkeypatch.setattr(SparkSession.Builder, "master", lambda *given: asked.append(given))
+
+    made = session.create(make_config("spark.shuffle_partitions=2"), "score_stream")
+
+    assert made._jsparkSession.equals(spark._jsparkSession)
+    assert asked == []
+
+
+def test_checkpoint_on_a_volume_keeps_the_platform_s_file_manager(make_config, monkeypatch):
+    """/Volumes looks like a folder of the machine, but is an object store."""
+    name = "spark.sql.streaming.checkpointFileManagerClass"
+    config = make_config("stream.checkpoint=/Volumes/main/streamscore/checkpoints/score_stream")
+
+    assert name in session.spark_settings(config, "score_stream")
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "16.4")
+    assert name not in session.spark_settings(config, "score_stream")
+
+
+def test_long_generated_methods_are_compiled(spark):
+    """Those of a dozen models are longer than what a JVM compiles by default."""
+    beans = spark._jvm.java.lang.management.ManagementFactory
+    kind = spark._jvm.java.lang.Class.forName("com.sun.management.HotSpotDiagnosticMXBean")
+
+    assert beans.getPlatformMXBean(kind).getVMOption("DontCompileHugeMethods").getValue() == "false"
+
+
+@pytest.mark.parametrize("master", ["null", "yarn", "local-cluster[2,1,1024]"])
+def test_where_executors_have_their_own_options_no_method_is_too_long(make_config, master):
+    """Spark's default lets a method grow to eight times what a JVM compiles."""
+    name = "spark.sql.codegen.hugeMethodLimit"
+
+    assert session.spark_settings(make_config(f"spark.master={master}"), "score_stream")[name] == "8000"
+    assert name not in session.spark_settings(make_config("spark.master=local[2]"), "score_stream")
+
+
+@pytest.mark.parametrize("master", ["local", "local[2]", "local[*]"])
+def test_session_on_one_machine_listens_there_only(make_config, master):
+    """Whatever file the configuration is from; a file may say otherwise."""
+    local = session.spark_settings(make_config(f"spark.master={master}"), "score_stream")
+    told = session.spark_settings(make_config("spark.conf={spark.ui.enabled: 'true'}"), "score_stream")
+    cluster = session.spark_settings(make_config("spark.master=local-cluster[2,1,1024]"), "score_stream")
+
+    assert local["spark.driver.bindAddress"] == local["spark.driver.host"] == "127.0.0.1"
+    assert local["spark.ui.enabled"] == "false"
+    assert told["spark.ui.enabled"] == "true"
+    assert "spark.driver.host" not in cluster
+
+
+class Cluster:
+    """A session on a cluster, as far as it is asked about its settings."""
+
+    sparkContext = SimpleNamespace(master="spark://10.0.0.1:7077")  # noqa: N815 (Spark's name)
+
+    def __init__(self, **settings: str) -> None:
+        self._settings = settings
+        self.conf = self
+
+    def isModifiable(self, name):  # noqa: N802 (Spark's name)
+        """Tell whether a setting can be changed in a running session."""
+        return name.startswith("spark.sql.session")
+
+    def set(self, name, value):
+        """Change a setting."""
+        self._settings[name] = value
+
+    def get(self, name, default):
+        """Return a setting."""
+        return self._settings.get(name, default)
+
+
+@pytest.mark.parametrize("job", ["score_stream", "seed_topic", "train_models"])
+def test_cluster_whose_tasks_may_repeat_is_told_before_it_sends(make_config, monkeypatch, caplog, job):
+    """It would send some records twice, and the setting cannot be changed any more."""
+    cluster = Cluster(**{"spark.speculation": "false"})
+    monkeypatch.setattr(SparkSession, "getActiveSession", lambda: cluster)
+
+    assert session.create(make_config(), job) is cluster
+    told = [record.getMessage() for record in caplog.records if record.name == "streamscore"]
+    if job == "train_models":
+        assert told == []
+    else:
+        assert len(told) == 1
+        assert told[0].startswith("this session lacks spark.task.maxFailures=1: Spark may repeat a task")
+
+
+def test_session_that_was_there_before_is_not_stopped(spark, make_config):
+    """A wheel task's and a notebook's session is the platform's."""
+    with session.opened(make_config("spark.shuffle_partitions=2"), "seed_topic"):
+        pass
+
+    assert spark.range(3).count() == 3
+
+
+def test_session_of_our_own_is_stopped(make_config, monkeypatch):
+    """Also when the job fails."""
+    stopped = []
+    monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
+    monkeypatch.setattr(session, "create", lambda *_: SimpleNamespace(stop=lambda: stopped.append(1)))
+
+    with pytest.raises(ValueError, match="the job"), session.opened(make_config(), "seed_topic"):
+        raise ValueError("the job")
+    assert stopped == [1]
+
+
+def test_signal_asks_to_stop_and_its_handler_is_put_back(spark):
+    """In the main thread, Python's and the JVM's."""
+    before = signal.getsignal(signal.SIGTERM)
+    stop = StopRequest()
+
+    with stop.listening(spark):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(5)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_another_thread_than_the_main_one_can_listen(spark):
+    """Python refuses signal handlers there; the stream must run all the same, and leave the main thread's alone."""
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def work() -> None:
+        try:
+            with StopRequest().listening(spark):
+                seen.append(signal.getsignal(signal.SIGINT))
+        except ValueError as error:
+            seen.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(30)
+
+    assert seen == [before]
+
+
+def jvm_handler(spark):
+    """Return the name of the class that handles SIGTERM in the JVM; its handler is put back at once.
+
+    Never ask with SIG_IGN: a JVM that has once ignored this signal ignores it for good.
+    """
+    sun = spark.sparkContext._gateway.jvm.sun.misc
+    term = sun.Signal("TERM")
+    present = sun.Signal.handle(term, sun.SignalHandler.SIG_DFL)
+    sun.Signal.handle(term, present)
+    return present.getClass().getName()
+
+
+def test_jvm_s_signals_are_taken_where_it_is_ours_only(spark, monkeypatch):
+    """On Databricks the JVM runs other notebooks too, and its owner signals it."""
+    before = jvm_handler(spark)
+
+    with StopRequest().listening(spark):
+        assert "Proxy" in jvm_handler(spark)
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "16.4")
+    with StopRequest().listening(spark):
+        assert jvm_handler(spark) == before
+    assert "Proxy" not in before
+
+
+def test_time_that_is_up_asks_to_stop_once():
+    """Counted from the first wait, for a stream has a long way to its first batch."""
+    stop = StopRequest(seconds=0.3)
+    time.sleep(0.4)
+
+    assert not stop.wait(0.05)
+    time.sleep(0.4)
+    assert stop.wait(0)
+    time.sleep(1.1)  # a second request, a moment later, would mean to stop in the middle of a batch
+    assert stop.wait(0)
+    assert not stop.urgent
+
+
+def test_settings_of_a_cluster_that_stop_spark_are_named(tmp_path):
+    """A machine that belongs to one has them in its environment."""
+    (tmp_path / "spark-defaults.conf").write_text("spark.eventLog.enabled true\nspark.eventLog.dir file:///nowhere\n")
+    program = (
+        "from streamscore import config, session\n"
+        f"session.create(config.load('local', ['state_dir={tmp_path}']), 'score_stream')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "SPARK_CONF_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert re.search(
+        "SetupError: Spark did not start: .*nowhere.*; see .*score_stream.spark.log. "
+        r"It reads the settings in SPARK_CONF_DIR: are they meant for it\?$",
+        done.stderr.strip(),
+    )
+
+
+@pytest.fixture
+def log(spark, make_config, tmp_path):
+    """Return a function that logs faults as a job does that starts, and the file to which they go."""
+    jvm, config = spark._jvm, make_config(f"state_dir={tmp_path}/100%d new")
+    words = shlex.split(session.spark_settings(config, "seed_topic")["spark.driver.extraJavaOptions"])
+    told = dict(word.removeprefix("-D").split("=") for word in words if word.startswith("-Dstreamscore."))
+    before = {name: jvm.System.setProperty(name, value) for name, value in told.items()}
+
+    def start(*faults):
+        context = jvm.org.apache.logging.log4j.core.LoggerContext("a start")
+        context.setConfigLocation(jvm.java.net.URI(f"file://{CONF_DIR}/log4j2.properties"))
+        context.start()
+        for fault in faults:
+            context.getLogger("test").error(fault)
+        context.stop()
+
+    yield start, session.log_file(config, "seed_topic")
+    for name, value in before.items():
+        jvm.System.setProperty(name, value)
+
+
+def faults(file):
+    """Return the beginnings of the faults in a log."""
+    return [line.split(": ")[1][:7] for line in file.read_text().splitlines()]
+
+
+def test_log_of_an_earlier_start_is_kept(log):
+    """A job that is started again after a fault must not wipe what tells of the fault."""
+    start, file = log
+    start("fault 1")
+    start("fault 2")
+
+    assert faults(file) == ["fault 1", "fault 2"]
+
+
+def test_long_log_is_put_away(log):
+    """Also while the job runs, which may be for months; the one before that goes."""
+    start, file = log
+    start(*(f"fault {number}{' ' * 4_000_000}" for number in range(8)))
+    start("fault 8")
+
+    assert {path.name for path in file.parent.iterdir()} == {file.name, f"{file.name}.1"}
+    assert faults(file.with_name(f"{file.name}.1")) == ["fault 3", "fault 4", "fault 5"]
+    assert faults(file) == ["fault 6", "fault 7", "fault 8"]

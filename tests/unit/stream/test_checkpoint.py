@@ -1,0 +1,374 @@
+"""The checkpoint: what a restart will do again, who holds it, and what to do about damage."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from streamscore import cli
+from streamscore.errors import CheckpointError, ServerError
+from streamscore.stream import checkpoint
+from streamscore.system import processes
+
+
+@pytest.fixture
+def location(tmp_path):
+    """A folder for a checkpoint."""
+    return str(tmp_path / "checkpoint")
+
+
+@pytest.fixture(params=["local", "hadoop"])
+def files(request, location):
+    """The checkpoint's files, seen by this machine and as Spark sees any file system."""
+    if request.param == "local":
+        return checkpoint.LocalFolder(location)
+    return checkpoint.HadoopFolder(request.getfixturevalue("spark"), f"file:{location}")
+
+
+def write(files, planned=(), committed=(), query="q"):
+    """Write what Spark would."""
+    if query:
+        files.write("metadata", json.dumps({"id": query}))
+    for batch in planned:
+        offsets = json.dumps({"ml": {"0": batch * 10, "1": batch}})
+        files.write(f"offsets/{batch}", f'v1\n{{"batchTimestampMs":{1000 + batch}}}\n{offsets}')
+    for batch in committed:
+        files.write(f"commits/{batch}", 'v1\n{"nextBatchWatermarkMs":0}')
+
+
+def test_files_are_read_and_written(files):
+    """The few things that are done with them."""
+    assert (files.names("x"), files.read("x/a")) == ([], None)
+
+    files.write("x/a", "one")
+    files.write("x/a", "zwei ü")
+    files.write("x/b", "")
+
+    assert {name for name in files.names("x") if not name.startswith(".")} == {"a", "b"}
+    assert files.read("x/a") == "zwei ü"
+
+
+@pytest.mark.parametrize(("address", "reason"), [("nosuch://bucket/a", "nosuch"), ("har:///file.har/a", "IOException")])
+def test_file_system_that_cannot_be_reached_is_told_in_one_line(spark, address, reason):
+    """No connector for it, wrong credentials, no such bucket: Java says why."""
+    with pytest.raises(ServerError, match=rf"the checkpoint {address} cannot be reached: .*{reason}") as caught:
+        checkpoint.folder(address, spark)
+
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_new_checkpoint_replays_nothing(files, location):
+    """There is nothing in it."""
+    state = checkpoint.inspect(files, location)
+
+    assert state.is_new
+    assert state.last_replayed == -1
+
+
+def test_orderly_end_replays_nothing(files, location):
+    """Every planned batch is committed and nobody died."""
+    write(files, range(12), range(12))
+    state = checkpoint.inspect(files, location)
+
+    assert (state.query, state.planned, state.committed, state.since) == ("q", 11, 11, 1011)
+    assert state.last_replayed == -1
+
+
+def test_batch_without_commit_is_replayed(files, location):
+    """And the time since which it may have been written is when it was planned."""
+    write(files, range(12), range(11))
+    state = checkpoint.inspect(files, location)
+
+    assert (state.last_replayed >= 11, state.since) == (True, 1011)
+
+
+def test_commit_without_offsets_is_named_with_the_repair(files, location):
+    """Somebody removed a damaged entry from one log only: Spark would fail after it has written the batch again."""
+    write(files, range(11), range(12))
+
+    with pytest.raises(CheckpointError, match="commits/11 has no offsets: delete it and its checksum .11.crc"):
+        checkpoint.inspect(files, location)
+
+
+def test_after_a_disorderly_end_even_a_complete_log_is_suspect(files, location):
+    """The lease of a dead job is still there: the last entries may have been damaged and removed."""
+    write(files, range(12), range(12))
+    files.write(checkpoint.LEASE, json.dumps({"host": "elsewhere", "pid": 1, "birth": "b 1"}))
+
+    assert checkpoint.inspect(files, location).last_replayed == 12
+
+
+def test_missing_metadata_is_named(files, location):
+    """Spark would silently begin another stream."""
+    write(files, range(2), range(2), query=None)
+
+    with pytest.raises(CheckpointError, match="/metadata is missing, though batch 1 was planned"):
+        checkpoint.inspect(files, location)
+
+
+def test_damaged_metadata_is_named(files, location):
+    """Half a file."""
+    write(files)
+    files.write("metadata", '{"id"')
+
+    with pytest.raises(CheckpointError, match="/metadata is damaged"):
+        checkpoint.inspect(files, location)
+
+
+@pytest.mark.parametrize("text", ["", "v1", "v1\n{", 'v1\n{"x":1}\n{}'])
+def test_torn_offsets_are_named_with_the_repair(files, location, text):
+    """Which file to delete, and why that is safe."""
+    write(files, range(3), range(2))
+    files.write("offsets/2", text)
+
+    with pytest.raises(CheckpointError, match="offsets/2 is damaged: delete it and its checksum .2.crc"):
+        checkpoint.inspect(files, location)
+
+
+@pytest.mark.parametrize("text", ["", "v1"])
+def test_torn_commit_is_named_with_the_repair(files, location, text):
+    """Spark would stop at it with a fault of which no restart is cured."""
+    write(files, range(4), range(4))
+    files.write("commits/3", text)
+
+    with pytest.raises(CheckpointError, match=r"commits/3 is damaged: delete it and its checksum \.3\.crc"):
+        checkpoint.inspect(files, location)
+
+
+def test_offsets_at_the_end_of_a_batch(files):
+    """By topic and partition."""
+    write(files, range(3))
+
+    assert checkpoint.offsets(files, 2) == {"ml": {0: 20, 1: 2}}
+    assert checkpoint.offsets(files, 7) == {}
+
+
+def test_checkpoint_of_another_topic_is_refused(files, location):
+    """Spark would look there for offsets of a topic that the stream no longer reads."""
+    checkpoint.require_topic(files, location, "ml")
+    files.write("offsets/0", 'v1\n{"batchTimestampMs":5}\n{"ml":{"0":7}}')
+
+    checkpoint.require_topic(files, location, "ml")
+    with pytest.raises(CheckpointError, match="is that of the topic 'ml', not of 'clicks': give each stream"):
+        checkpoint.require_topic(files, location, "clicks")
+
+
+def test_offsets_torn_in_their_last_line_are_named_with_the_repair(files, location):
+    """The last line is the one with the topic."""
+    files.write("offsets/0", 'v1\n{"batchTimestampMs":5}\n{"ml":{"0"')
+
+    with pytest.raises(CheckpointError, match="offsets/0 is damaged: delete it and its checksum .0.crc"):
+        checkpoint.require_topic(files, location, "ml")
+
+
+def test_lease_names_its_holder_while_the_work_lasts_and_an_orderly_end_afterwards(files, location):
+    """Whoever comes meanwhile is told who holds it."""
+    with checkpoint.hold(files, location, os.getpid()) as past:
+        assert past.clean
+        assert checkpoint.holder(files) == os.getpid()
+        assert not checkpoint.inspect(files, location).clean
+    assert checkpoint.holder(files) is None
+    assert checkpoint.inspect(files, location).clean
+
+
+def test_batch_that_came_up_while_the_job_was_stopping_needs_no_comparison(files, location):
+    """It was planned, and nothing of it was written: an orderly end says so."""
+    with checkpoint.hold(files, location, os.getpid()):
+        write(files, range(12), range(11))
+
+    assert checkpoint.inspect(files, location).last_replayed == -1
+
+
+def test_orderly_end_before_the_suspect_batch_has_run_again_settles_nothing(files, location):
+    """A job that was stopped while it loaded models has not compared what a killed one before it had written."""
+    write(files, range(12), range(11))
+    files.write(checkpoint.LEASE, json.dumps({"host": "elsewhere", "pid": 1, "birth": "b 1"}))
+
+    with checkpoint.hold(files, location, os.getpid()):
+        pass
+    assert checkpoint.holder(files) is None
+    assert checkpoint.inspect(files, location).last_replayed == 12
+
+    with checkpoint.hold(files, location, os.getpid()):
+        write(files, range(13), range(13))
+    assert checkpoint.inspect(files, location).last_replayed == -1
+
+
+def test_what_was_written_is_looked_for_from_its_first_attempt_on(files, location):
+    """A batch dies, its entry is damaged and removed, it is planned anew, and dies before it has compared."""
+    write(files, range(13), range(12))
+    with suppress(RuntimeError), checkpoint.hold(files, location, os.getpid()):
+        raise RuntimeError
+    files.write("offsets/12", 'v1\n{"batchTimestampMs":5000}\n{"ml":{"0":120}}')
+    with suppress(RuntimeError), checkpoint.hold(files, location, os.getpid()):
+        raise RuntimeError
+
+    state = checkpoint.inspect(files, location)
+    assert (state.since, state.last_replayed) == (1012, 13)
+
+    write(files, range(15), range(14))  # all that was suspect is committed, and another batch dies
+    state = checkpoint.inspect(files, location)
+    assert (state.since, state.last_replayed) == (1014, 15)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until it is set, in seconds since the epoch."""
+    shown = [0.0]
+    monkeypatch.setattr(checkpoint.time, "time", lambda: shown[0])
+    return shown
+
+
+def test_stream_that_died_before_its_first_batch_looks_back_to_its_own_beginning(files, location, clock):
+    """What the topics got before that is of an earlier stream, perhaps of a topic that had the same name."""
+    for clock[0] in (50.0, 70.0):
+        with suppress(RuntimeError), checkpoint.hold(files, location, os.getpid()):
+            write(files)
+            raise RuntimeError
+        state = checkpoint.inspect(files, location)
+        assert (state.planned, state.last_replayed, state.since) == (-1, 0, 50_000)
+
+
+def test_stream_that_ended_in_order_before_its_first_batch_begins_anew(files, location, clock):
+    """It has written nothing, so that the next one looks back to where it began itself."""
+    clock[0] = 50.0
+    with checkpoint.hold(files, location, os.getpid()):
+        write(files)
+    assert checkpoint.inspect(files, location).last_replayed == -1
+    clock[0] = 70.0
+    with suppress(RuntimeError), checkpoint.hold(files, location, os.getpid()):
+        raise RuntimeError
+
+    assert checkpoint.inspect(files, location).since == 70_000
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]"])
+def test_damaged_lease_is_no_orderly_end_and_nobodys(files, location, text):
+    """The power failed while it was written."""
+    write(files, range(12), range(12))
+    files.write(checkpoint.LEASE, text)
+
+    assert checkpoint.holder(files) is None
+    assert checkpoint.inspect(files, location).last_replayed == 12
+
+
+def test_log_that_changed_after_an_orderly_end_is_suspect(files, location):
+    """Something ran that leaves no notes, or an entry was damaged and removed: its batch may be there."""
+    with checkpoint.hold(files, location, os.getpid()):
+        write(files, range(11), range(11))
+    write(files, range(12), range(12))
+
+    assert checkpoint.inspect(files, location).last_replayed == 12
+
+
+def test_lease_stays_after_a_fault(files, location):
+    """The next start has to look at what was written."""
+    with pytest.raises(RuntimeError), checkpoint.hold(files, location, os.getpid()):
+        raise RuntimeError
+
+    assert not checkpoint.inspect(files, location).clean
+
+
+def test_second_job_is_refused_while_the_first_lives(files, location, monkeypatch):
+    """Two writers would write everything twice."""
+    monkeypatch.setattr(checkpoint, "PATIENCE", 0.3)
+
+    with (
+        checkpoint.hold(files, location, os.getpid()),
+        pytest.raises(CheckpointError, match=f"in use by process {os.getpid()} on this machine"),
+        checkpoint.hold(files, location, os.getppid()),
+    ):
+        pass
+
+
+def test_of_two_that_start_in_the_same_moment_one_is_refused(location, monkeypatch):
+    """Neither sees the other's note when it looks."""
+    inspect, end = checkpoint.inspect, threading.Event()
+
+    def slow(*given):
+        time.sleep(0.5)
+        return inspect(*given)
+
+    monkeypatch.setattr(checkpoint, "inspect", slow)
+    monkeypatch.setattr(checkpoint, "PATIENCE", 0.3)
+    outcomes = []
+
+    def start(process):
+        try:
+            with checkpoint.hold(checkpoint.LocalFolder(location), location, process):
+                outcomes.append("runs")
+                end.wait(20)
+        except CheckpointError:
+            outcomes.append("refused")
+            end.set()
+
+    starts = [threading.Thread(target=start, args=(process,)) for process in (os.getpid(), os.getppid())]
+    for one in starts:
+        one.start()
+    for one in starts:
+        one.join()
+
+    assert sorted(outcomes) == ["refused", "runs"]
+
+
+def test_start_waits_for_a_dying_holder(files, location):
+    """A killed job's JVM goes on for a moment."""
+    dying = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1.5)"])
+    birth = processes.birth(dying.pid)
+    files.write(checkpoint.LEASE, json.dumps({"host": socket.gethostname(), "pid": dying.pid, "birth": birth}))
+
+    with checkpoint.hold(files, location, os.getpid()):
+        assert not psutil.pid_exists(dying.pid) or psutil.Process(dying.pid).status() == psutil.STATUS_ZOMBIE
+    dying.wait()
+
+
+@pytest.mark.parametrize("lease", [{"host": "elsewhere", "pid": 1, "birth": "b"}, {"pid": os.getpid(), "birth": "b"}])
+def test_process_of_another_machine_or_a_recycled_pid_holds_nothing(files, lease):
+    """A container that was restarted has the same host name and other processes."""
+    files.write(checkpoint.LEASE, json.dumps({"host": socket.gethostname(), **lease}))
+
+    assert checkpoint.holder(files) is None
+
+
+def test_models_in_force_are_known_for_each_batch(files):
+    """The record of a batch that is planned again replaces the later ones."""
+    first, second, third = ([{"name": "lr", "uri": f"models:/lr/{n}", "version": str(n)}] for n in (1, 2, 3))
+    assert checkpoint.noted_models(files, 0) is None
+    checkpoint.note_models(files, 0, first)
+    checkpoint.note_models(files, 5, second)
+    checkpoint.note_models(files, 9, second)
+    checkpoint.note_models(files, 7, third)
+
+    assert [checkpoint.noted_models(files, batch) for batch in (0, 4, 5, 6, 7, 9)] == [
+        first, first, second, second, third, third,
+    ]  # fmt: skip
+
+
+def test_damaged_record_of_the_models_is_named(files):
+    """And what happens when it is deleted."""
+    files.write(checkpoint.MODELS, "[{")
+
+    with pytest.raises(CheckpointError, match="models.json in the checkpoint is damaged: delete it, and a batch"):
+        checkpoint.noted_models(files, 0)
+
+
+def test_status_tells_whether_a_job_holds_the_checkpoint(location):
+    """It is the one thing of a running job that every process of this machine sees."""
+    words = ("kafka.bootstrap_servers=127.0.0.1:1", "elasticsearch.enabled=false", f"stream.checkpoint={location}")
+    command = ["status", *(part for word in words for part in ("--set", word))]
+    before = CliRunner().invoke(cli.app, command)
+    lease = {"host": socket.gethostname(), "pid": os.getpid(), "birth": processes.birth(os.getpid())}
+    checkpoint.folder(location).write(checkpoint.LEASE, json.dumps(lease))
+    during = CliRunner().invoke(cli.app, command)
+
+    assert f"score_stream   no process of this machine, checkpoint {location}\n" in before.output
+    assert f"score_stream   process {os.getpid()}, checkpoint {location}\n" in during.output
+    assert before.exit_code == during.exit_code == 1  # for want of a broker

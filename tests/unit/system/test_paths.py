@@ -1,0 +1,102 @@
+"""Locations: what is on this machine, however it is written, and what Spark is given of it."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from streamscore import sinks, stream
+from streamscore.config import Delta
+from streamscore.schema import TABLE_ROW
+from streamscore.spark import sources
+from streamscore.spark.session import StopRequest
+from streamscore.stream import Stream, checkpoint
+from streamscore.system import paths
+
+
+@pytest.mark.parametrize(
+    ("location", "path", "given"),
+    [
+        ("/a/b", "/a/b", "file:/a/b"),
+        ("file:/a/b", "/a/b", "file:/a/b"),
+        ("file:///a/b", "/a/b", "file:/a/b"),
+        ("/a/100%25:/b c", "/a/100%25:/b c", "file:/a/100%25:/b c"),
+        ("file:/a/100%25", "/a/100%25", "file:/a/100%25"),
+        ("/Volumes/a/b", "/Volumes/a/b", "/Volumes/a/b"),
+        ("file:/Volumes/a/b", "/Volumes/a/b", "/Volumes/a/b"),
+    ],
+)
+def test_location_on_this_machine(location, path, given):
+    """A path, with or without a scheme; Spark always gets one, but for what is Databricks' own."""
+    assert paths.is_local(location)
+    assert paths.local_path(location) == Path(path)
+    assert paths.as_spark_takes(location) == given
+
+
+@pytest.mark.parametrize("location", ["s3a://b/c", "hdfs:///a", "dbfs:/Volumes/a", "file://host/a", "abfss://c@d.e/f"])
+def test_location_elsewhere_is_left_as_it_is(location):
+    """With one slash or more."""
+    assert not paths.is_local(location)
+    assert paths.as_spark_takes(location) == location
+
+
+@pytest.fixture
+def elsewhere(spark):
+    """A session whose default file system is not this machine's, as on a Hadoop cluster."""
+    session = spark.newSession()
+    session.conf.set("fs.defaultFS", "nosuch:///")
+    return session
+
+
+def test_delta_table_without_a_scheme_is_on_this_machine(elsewhere, tmp_path):
+    """As its checkpoint is."""
+    settings = Delta(table=f"file://{tmp_path}/table")
+    sinks.append(elsewhere.createDataFrame([], TABLE_ROW), settings)
+
+    table = sources.delta_table(elsewhere, settings)
+
+    assert (tmp_path / "table" / "_delta_log").is_dir()
+    assert table.count() == 0
+    assert all(sources.is_delta(f"{scheme}{tmp_path}/table") for scheme in ("", "file:", "file://"))
+    assert sources.data_set(elsewhere, f"file://{tmp_path}/table").columns == table.columns
+
+
+class Writer:
+    """Writes nothing."""
+
+    models = ()
+
+    def rows(self, judged):
+        """Return what is written."""
+        return judged
+
+    def __call__(self, batch, batch_id):
+        """Write one batch."""
+
+
+def test_checkpoint_without_a_scheme_is_on_this_machine(spark, elsewhere, make_config, tmp_path, monkeypatch):
+    """Spark's logs are beside our notes; one that Spark was once given as a plain path goes on."""
+    location = str(tmp_path / "checkpoint")
+    settings = make_config(f"stream.checkpoint={location}", "stream.available_now=true")
+    incoming = tmp_path / "incoming"
+
+    def texts(session, number):
+        incoming.mkdir(exist_ok=True)
+        (incoming / f"{number}.txt").write_text("one")
+        return session.readStream.text(f"file:{incoming}")
+
+    before = (
+        texts(spark, 0)
+        .writeStream.foreachBatch(Writer())
+        .option("checkpointLocation", location)
+        .trigger(availableNow=True)
+        .start()
+    )
+    before.awaitTermination()
+    monkeypatch.setattr(stream, "scored_events", lambda *_: texts(elsewhere, 1))
+    query = Stream(elsewhere, settings, StopRequest(), SimpleNamespace())._start(Writer())
+    query.awaitTermination()
+
+    assert query.id == before.id
+    state = checkpoint.inspect(checkpoint.folder(location), location)
+    assert (state.query, state.planned, state.committed) == (query.id, 1, 1)
