@@ -21,6 +21,7 @@ import variants
 from figures import Growth, Row, Run, compared
 from servers import INPUT, KAFKA_ONLY, LOOSE_INPUT, Bed
 from sides import Side, compare
+from streamscore import score_stream
 from streamscore.clients import kafka
 from streamscore.config import Config
 from streamscore.launch import submit
@@ -361,7 +362,7 @@ def _peaks(config: Config, keys: Sequence[str], records: int) -> Iterator[tuple[
     words = [word for key in keys for word in ("--set", key)]
     checkpoint = f"stream.checkpoint={config.stream.checkpoint}"
     job = submit.start(
-        "score_stream", config, [*words, "--set", checkpoint], environment, config.state_dir / "memory.log"
+        score_stream.JOB, config, [*words, "--set", checkpoint], environment, config.state_dir / "memory.log"
     )
     peak = 0.0
     while job.poll() is None:

@@ -18,16 +18,22 @@ import data
 from figures import Run
 from measure import Meter, events, steady
 from streamscore import config as configuration
-from streamscore import messages, scoring, seed_topic, sinks, stream
 from streamscore import models as served_models
+from streamscore import scoring, seed_topic, sinks, stream
 from streamscore.clients import kafka
 from streamscore.config import Config
 from streamscore.data import datasets
 from streamscore.local import artifacts, java
 from streamscore.messages import decoder
-from streamscore.scoring import ServedModel
-from streamscore.spark import session, sources
+from streamscore.messages.decode import DECODER, JSON_TEXT, decode, decoded_type
+from streamscore.scoring.apply import apply_models
+from streamscore.scoring.evaluate import with_correct
+from streamscore.scoring.outcomes import outcomes
+from streamscore.scoring.served import ServedModel
+from streamscore.sinks import elasticsearch, kafka
+from streamscore.spark import jvm, sources
 from streamscore.stream.progress import Totals
+from streamscore.stream.stop import StopRequest
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -72,9 +78,9 @@ def _open(config: Config, cores: int | None) -> int:
         process.cpu_affinity(process.cpu_affinity()[:cores])
     found = java.find()
     jars = artifacts.spark_jars(config.local.artifacts_dir, found)
-    _state["spark"] = session.create(config, "score_stream", jars)
-    decoder.register_text(_spark(), messages.JSON_TEXT)
-    return session.jvm_pid(_state["spark"])
+    _state["spark"] = score_stream.JOB.create_session(config, jars)
+    decoder.register_text(_spark(), JSON_TEXT)
+    return jvm.jvm_pid(_state["spark"])
 
 
 def _close(config: Config) -> None:
@@ -127,15 +133,15 @@ def _ours(config: Config) -> Written:
     return writer.rows(stream.scored_events(_spark(), config, served)), writer
 
 
-def _writer(config: Config, served: list[ServedModel], stop: session.StopRequest | None = None) -> sinks.BatchWriter:
+def _writer(config: Config, served: list[ServedModel], stop: StopRequest | None = None) -> sinks.BatchWriter:
     """Return the job's own writer; the identity of the query is for a Delta table, which the benchmark has none of."""
-    return sinks.BatchWriter(config, served, stop or session.StopRequest(), query=lambda: "")
+    return sinks.BatchWriter(config, served, stop or StopRequest(), query=lambda: "")
 
 
 def _records(judged: DataFrame, config: Config, served: list[ServedModel]) -> DataFrame:
     """Return judged rows as the records that the job writes."""
     names = config.kafka.topics
-    return messages.records(judged, served, names.predictions, names.rejected, kafka.MAX_MESSAGE_BYTES)
+    return kafka.records(judged, served, names.predictions, names.rejected, kafka.MAX_MESSAGE_BYTES)
 
 
 def _copied(config: Config) -> Written:
@@ -164,11 +170,11 @@ def _common(config: Config) -> Written:
         scored = stage.transform(scored)
         scored = scored.withColumn(model.prediction, F.col(outputs["predictionCol"]))
         scored = scored.withColumn(model.score, scoring._score(stage, F.col(model.prediction), 2))  # noqa: SLF001
-    judged = messages.judge(scored, served)
+    judged = with_correct(scored, served)
 
     def write(batch: DataFrame, _: int) -> None:
         if config.elasticsearch.enabled:
-            documents = messages.documents(messages.outcomes(batch, served))
+            documents = elasticsearch.documents(outcomes(batch, served))
             sinks.write_index(documents, config.elasticsearch, config.elasticsearch.index)
         sinks.write_topic(_records(batch, config, served), config.kafka)
 
@@ -180,7 +186,7 @@ def _in_python(config: Config) -> Written:
     served = _models(config)
     decoded = _with_origin(sources.events(_spark(), config), _python_decoder()("value"))
     writer = _writer(config, served)
-    return writer.rows(messages.judge(scoring.apply(decoded, served), served)), writer
+    return writer.rows(with_correct(apply_models(decoded, served), served)), writer
 
 
 _STREAMS = {"scored": _ours, "copied": _copied, "common": _common, "python": _in_python}
@@ -200,7 +206,7 @@ def _python_decoder() -> Any:
         features = Vectors.sparse(vector["size"], vector["indices"], vector["values"])
         return event["label"], features, None, None
 
-    return F.udf(read, messages.decoded_type())
+    return F.udf(read, decoded_type())
 
 
 def _unchecked(events: DataFrame) -> DataFrame:
@@ -219,7 +225,7 @@ def _wanted() -> StructType:
     """Return the type of what a message holds."""
     from pyspark.sql.types import StructType
 
-    return StructType([field for field in messages.decoded_type() if field.name in {"label", "features"}])
+    return StructType([field for field in decoded_type() if field.name in {"label", "features"}])
 
 
 def _with_origin(events: DataFrame, decoded: Any) -> DataFrame:
@@ -245,7 +251,7 @@ def hold(config: Config) -> None:
     events = sources.topic(_spark(), config.kafka, topic).repartition(8).persist()
     count = events.count()
     _register(config)
-    for decode in (messages.decode, _unchecked):
+    for decode in (decode, _unchecked):
         if decode(events).filter("reason IS NOT NULL OR label IS NULL OR features IS NULL").count():
             raise RuntimeError(f"{decode.__name__} cannot read all events of {topic}")
     _state.setdefault("events", {})[topic] = events, count
@@ -272,20 +278,20 @@ def in_memory(config: Config, kind: str, seconds: float, pids: dict[str, int]) -
 
 
 def _register(config: Config) -> None:
-    decoder.register(_spark(), messages.DECODER, config.message, _models(config)[0].size)
+    decoder.register(_spark(), DECODER, config.message, _models(config)[0].size)
 
 
 def _scored(decoded: DataFrame, config: Config) -> DataFrame:
     served = _models(config)
-    return messages.judge(scoring.apply(decoded, served), served)
+    return with_correct(apply_models(decoded, served), served)
 
 
 _PARTS: Mapping[str, Callable[[DataFrame, Config], DataFrame]] = {
-    "decoded": lambda events, _: messages.decode(events),
+    "decoded": lambda events, _: decode(events),
     "unchecked decoded": lambda events, _: _unchecked(events),
-    "scored": lambda events, config: _scored(messages.decode(events), config),
+    "scored": lambda events, config: _scored(decode(events), config),
     "unchecked scored": lambda events, config: _scored(_unchecked(events), config),
-    "encoded": lambda events, config: _records(_scored(messages.decode(events), config), config, _models(config)),
+    "encoded": lambda events, config: _records(_scored(decode(events), config), config, _models(config)),
 }
 
 
@@ -322,7 +328,7 @@ def live(config: Config, seconds: float, pids: dict[str, int]) -> Run:
     """Run the job itself on what comes in, for some seconds."""
     shutil.rmtree(config.stream.checkpoint, ignore_errors=True)
     served = _models(config)
-    stop = session.StopRequest(seconds)
+    stop = StopRequest(seconds)
     totals = Totals(served, synthetic=True)
     running = stream.Stream(_spark(), config, stop, totals, lambda _: None)
     meter = Meter(pids)

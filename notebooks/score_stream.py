@@ -16,14 +16,14 @@ from matplotlib.figure import Figure
 
 from streamscore import score_stream
 from streamscore.launch import notebook
-from streamscore.spark import session
+from streamscore.stream.stop import StopRequest
 
 dbutils = globals().get("dbutils")
 display = globals().get("display", print)
 config = notebook.configuration(dbutils)
 seconds = float(notebook.parameter(dbutils, "seconds", "0", "Seconds to run; 0: what the topic holds now"))
 score_stream.check(config)
-spark = session.create(config, score_stream.NAME)
+spark = score_stream.JOB.create_session(config)
 
 # COMMAND ----------
 
@@ -47,7 +47,7 @@ def show(totals):
         print(totals.line())
 
 
-stop = session.StopRequest(seconds or None)
+stop = StopRequest(seconds or None)
 stream = config.stream.model_copy(update={"available_now": seconds == 0})
 summary = score_stream.run(spark, config.model_copy(update={"stream": stream}), stop, show)
 

@@ -20,11 +20,12 @@ from pyspark.sql import functions as F
 from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import RocCurveDisplay
 
-from streamscore import models, scoring, train_models
+from streamscore import models, train_models
 from streamscore.data import criteo
 from streamscore.errors import ConfigError
 from streamscore.launch import notebook
-from streamscore.spark import session, sources
+from streamscore.scoring.apply import apply_models
+from streamscore.spark import sources
 
 config = notebook.configuration(globals().get("dbutils"))
 display = globals().get("display", print)
@@ -34,7 +35,7 @@ if config.message.columns and not config.train.raw_models:  # before the trainin
         "message.fields is set, so the models that are served read raw columns: set train.raw_models=true too, which "
         "makes such models and a test set for them, or leave message.fields out"
     )
-spark = session.create(config, train_models.NAME)
+spark = train_models.JOB.create_session(config)
 
 # COMMAND ----------
 
@@ -125,7 +126,7 @@ if raw:  # the same rows, for models of raw columns
     test_set = sources.data_set(spark, figures["raw_test_set"]).select("label", F.struct(*raw).alias("features"))
 # They come to the driver: of millions of rows no more than a figure shows.
 shown = test_set.sample(min(1.0, ROWS_SHOWN / figures["test_rows"]), seed=1)
-scored = scoring.apply(shown, served).select("label", *(model.score for model in served)).toPandas()
+scored = apply_models(shown, served).select("label", *(model.score for model in served)).toPandas()
 figure = Figure(figsize=(11, 5))
 left, right = figure.subplots(1, 2)
 for model in served:

@@ -15,13 +15,13 @@ import oracle
 import pytest
 
 from streamscore import config as configuration
-from streamscore import train_models
+from streamscore import score_stream, train_models
 from streamscore.clients import elasticsearch
 from streamscore.clients import kafka as kafka_client
 from streamscore.errors import SetupError
 from streamscore.local import artifacts, java, stack
 from streamscore.local.ports import free_port
-from streamscore.spark import session, sources
+from streamscore.spark import sources
 from streamscore.system.console import log
 
 ROOT = Path(__file__).parents[1]
@@ -86,7 +86,7 @@ def spark(addresses, jars):
     settings = configuration.load("local", [*addresses, "spark.master=local[2]", "spark.shuffle_partitions=2"])
     with pytest.MonkeyPatch.context() as lasting:  # what it does for the whole run is worth optimising
         lasting.setenv("JDK_JAVA_OPTIONS", STEADY_JVM)
-        spark = session.create(settings, "score_stream", jars)
+        spark = score_stream.JOB.create_session(settings, jars)
     yield spark
     spark.stop()
 

@@ -5,16 +5,6 @@ A message names the offender and the way out; the command line prints it without
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
-
-_LOST_TASK: Final = re.compile(r"^.*most recent failure: Lost task .*?\(TID .*?\) \(.*?\): ")
-"""What Spark says of a task before it says what happened to it."""
-
-_REFUSAL: Final = "EsHadoopRemoteException: "
-
 
 class StreamscoreError(Exception):
     """Root of all errors raised on purpose."""
@@ -86,43 +76,3 @@ class CheckError(StreamscoreError):
     """Raised when the counts at the end of a demo do not agree."""
 
     exit_code = 8
-
-
-def reason(error: Exception) -> str:
-    """Return the line that says what Spark could not do, from an exception that may have a JVM's stack trace in it."""
-    first, *others = str(error).strip().splitlines() or [type(error).__name__]
-    line = others[0].removeprefix(": ") if first.startswith("An error occurred while calling") and others else first
-    if line.endswith("Details:"):  # of a file that it could not read to its end, Spark says why below only
-        return root_cause(error)
-    return _LOST_TASK.sub("", line)
-
-
-def root_cause(error: Exception) -> str:
-    """Return the line that says what was at the bottom of it, at most 500 characters, from an exception with a JVM's
-    and perhaps a Python's stack trace in it.
-    """
-    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
-    refusals = [line for line in lines if _REFUSAL in line]
-    if refusals:  # Elasticsearch's own words say more than the connector's
-        return refusals[0].split(_REFUSAL, 1)[1][:500]
-    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-    errors = [line for line in lines if line.startswith(("py4j.protocol", ": ", "pyspark.errors"))]
-    return [lines[0], *errors[-1:], *causes[-1:]][-1][:500]
-
-
-@contextmanager
-def told_in_one_line(kind: type[StreamscoreError], problem: str, way_out: str = "") -> Iterator[None]:
-    """Raise an error of ours in the place of one of Spark's, or of a file system's that Spark asks.
-
-    Args:
-        kind: the error to raise.
-        problem: what could not be done, the beginning of the message.
-        way_out: the end of the message.
-    """
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
-    try:
-        yield
-    except (PySparkException, Py4JJavaError) as error:
-        raise kind(f"{problem}: {reason(error)}{way_out}") from None

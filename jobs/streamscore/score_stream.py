@@ -6,33 +6,40 @@ goes to the rejected topic with its reason and never stops the job.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from streamscore import models
-from streamscore.clients import elasticsearch, kafka
+from streamscore import listeners, models, sinks
+from streamscore.clients import kafka
 from streamscore.config import Config
-from streamscore.errors import StreamError
-from streamscore.launch import arguments, runner
-from streamscore.launch.arguments import Arguments, Option
+from streamscore.launch.arguments import Option
+from streamscore.launch.job import Job
+from streamscore.launch.runner import run_job
+from streamscore.listeners.base import BatchListener
+from streamscore.listeners.totals import Totals
+from streamscore.messages import decoder
+from streamscore.messages.decode import DECODER, JSON_TEXT, decode
 from streamscore.models import registry
 from streamscore.models.watch import ModelWatch
-from streamscore.sinks import BatchWriter, Replay, prepare_table
-from streamscore.spark import session
-from streamscore.spark.session import StopRequest
-from streamscore.stream import NAME, Stream, checkpoint, ownership
-from streamscore.stream.checkpoint import Folder, State
-from streamscore.stream.progress import Totals
-from streamscore.system import failpoints
+from streamscore.scoring.apply import apply_models
+from streamscore.scoring.evaluate import counts, with_correct
+from streamscore.sinks.base import OutcomeSink
+from streamscore.spark import sources
+from streamscore.spark.settings import log_file, streaming
+from streamscore.stream import checkpoint, ownership, recovery
+from streamscore.stream.query import QueryRunner
+from streamscore.stream.recovery import HeldCheckpoint
+from streamscore.stream.stop import StopRequest
 from streamscore.system.console import log, step, terminal
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
-    from streamscore.scoring import ServedModel
+    from streamscore.scoring.served import ServedModel
+
+NAME = "score_stream"
 
 OPTIONS = (
     Option("--available-now", "stream.available_now", "score what the topic holds now, then end"),
@@ -45,24 +52,17 @@ OPTIONS = (
 )
 
 
-def parse(argv: Sequence[str]) -> Arguments:
-    """Read the command line."""
-    return arguments.parse(NAME, __doc__.splitlines()[0], OPTIONS, argv)
-
-
 def check(config: Config) -> None:
-    """Find what can be found wrong before any JVM starts: the servers, the topics, the index; make what is ours.
+    """Check servers, topics and indices before any JVM starts, and create what is ours and missing.
 
     Raises:
-        ServerError: a server does not answer, the input topic does not exist, or the index cannot hold the outcomes.
+        ServerError: a server does not answer, the input topic does not exist, or an output cannot hold the outcomes.
     """
     kafka.require(config.kafka, config.kafka.topics.input)
-    made = kafka.ensure(config.kafka, config.kafka.topics.predictions, config.kafka.topics.rejected)
-    if made:
-        log.info("created the topics %s", ", ".join(made))
-    created = elasticsearch.ensure(config.elasticsearch) if config.elasticsearch.enabled else []
-    if created:
-        log.info("created the indices %s", ", ".join(created))
+    for sink in sinks.configured(config):
+        created = sink.check()
+        if created:
+            log.info("created %s", ", ".join(created))
 
 
 def run(
@@ -73,13 +73,13 @@ def run(
 ) -> dict[str, Any]:
     """Score until the stream is asked to stop, or, with ``stream.available_now``, until the topic is scored.
 
-    When the alias of a model moves, the new version is judged, and takes over between two batches.
+    When the alias of a model moves, the new version passes the gate and takes over between two batches.
 
     Args:
         spark: a classic session that was started with the jars.
         config: the configuration.
-        stop: the request to stop, for a caller who has another reason to than a signal, for instance a time.
-        watch: called with the totals some times a second, and when the stream has ended.
+        stop: the request to stop, for a caller who has another reason to than a signal, for instance a time limit.
+        watch: called with the totals twice a second, and when the stream has ended.
 
     Returns:
         The summary: counts in all and per model.
@@ -91,94 +91,99 @@ def run(
         StreamError: the stream stopped on a fault; its last batch was not committed and will be replayed.
         RejectedShareError: too many of the last messages were rejected.
     """
-    location = config.stream.checkpoint
     stop = StopRequest() if stop is None else stop
-    jvm = session.jvm_pid(spark)
-    failpoints.arm(jvm)
-    files = checkpoint.folder(location, spark)
-    runs = partial(session.runs_query, spark)
-    with stop.listening(spark), checkpoint.hold(files, location, jvm, runs) as past:
-        checkpoint.require_topic(files, location, config.kafka.topics.input)
-        ownership.require_known(config, past)
-        with step("Loading the models"):
-            noted = checkpoint.noted_models(files, past.planned + 1)
-            aliases = ModelWatch(spark, config, models.load(spark, config, noted))
-        for model in aliases.served:
-            log.info("model %s: version %s, %s features", model.name, model.version, f"{model.size:,}")
-        prepare_table(spark, config.delta)
-        query = partial(checkpoint.query_id, files, location)
-        limit = kafka.max_message_bytes(config.kafka, config.kafka.topics.rejected)
-        writer = partial(
-            BatchWriter,
-            config,
-            stop=stop,
-            query=query,
-            max_record_bytes=limit,
-            trust_store=session.trust_store(spark, config),
-            replay=_replay(past),
-        )
+    with recovery.held(spark, config.stream, config.kafka.topics.input, stop) as held:
+        ownership.require_known(config, held.past)
+        aliases = _load_models(spark, config, held)
+        outputs = sinks.configured(config)
+        for sink in outputs:
+            sink.prepare(spark)
         totals = Totals(aliases.served, config.stream.synthetic, aliases.refused)
-        run_query = partial(_run_query, Stream(spark, config, stop, totals, watch), files, location)
-        earlier = _earlier_models(files, past, aliases.served)
-        if earlier:
-            names = ", ".join(f"{model['name']} {model['version']}" for model in earlier)
-            log.info("batch %s was begun with %s: finishing it with them", past.planned, names)
-            run_query(writer(models.load_noted(spark, config, earlier), last_batch=past.planned))
-        log.info("scoring the topic %s, checkpoint %s", config.kafka.topics.input, location)
-        begun_with = None
-        next_batch = (past.committed if past.clean else past.planned) + 1
-        while begun_with is not aliases.served and not stop:
-            begun_with = aliases.served
-            checkpoint.note_models(files, next_batch, [model.described() for model in begun_with])
-            next_batch = run_query(writer(begun_with), partial(_replaced, aliases, begun_with, past, totals)) + 1
+        with listeners.opened(listeners.configured(config, totals, watch)) as hearing:
+            scoring = _Scoring(spark, config, held, outputs, totals, hearing, stop)
+            scoring.finish_batch_of_other_models(aliases.served)
+            log.info("scoring the topic %s, checkpoint %s", config.kafka.topics.input, config.stream.checkpoint)
+            scoring.run_until_stopped(aliases)
     _print(totals)
     return totals.summary()
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the job from a command line."""
-    runner.run_job(sys.modules[__name__], argv, ahead=registry.import_ahead)
+def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedModel]) -> DataFrame:
+    """Return the stream of evaluated rows: decoded, scored by every model, compared with the label, counted.
 
-
-def _earlier_models(files: Folder, past: State, served: Sequence[ServedModel]) -> list[dict[str, str]] | None:
-    """Return the other models with which a batch was begun: it is finished with those, so that none mixes versions.
-
-    After an orderly end no batch had begun: what has no commit was planned only.
+    Args:
+        spark: a classic session that was started with the decoder's jar.
+        config: the configuration: the topic, and the shape of a message.
+        served: the models; all take the same number of features.
     """
-    if not past.is_unfinished:
-        return None
-    noted = checkpoint.noted_models(files, past.planned)
-    return None if noted == [model.described() for model in served] else noted
+    decoder.register(spark, DECODER, config.message, served[0].size)
+    decoder.register_text(spark, JSON_TEXT)
+    events = sources.events(spark, config.kafka, config.kafka.topics.input, config.stream)
+    evaluated = with_correct(apply_models(decode(events), served), served)
+    return evaluated.observe("quality", *counts(served))
 
 
-def _replaced(aliases: ModelWatch, begun_with: Sequence[ServedModel], past: State, totals: Totals) -> bool:
-    """Tell whether other models are to go on: not before the batch is finished that an earlier life has begun."""
-    return (totals.batches > 0 or not past.is_unfinished) and aliases.replaces(begun_with)
+class _Scoring:
+    """The queries of one run, one after the other, each with the models that are in force."""
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        config: Config,
+        held: HeldCheckpoint,
+        outputs: Sequence[OutcomeSink],
+        totals: Totals,
+        hearing: Sequence[BatchListener],
+        stop: StopRequest,
+    ) -> None:
+        self._spark = spark
+        self._config = config
+        self._held = held
+        self._sinks = outputs
+        self._totals = totals
+        self._stop = stop
+        self._runner = QueryRunner(NAME, config.stream, held, stop, hearing, log_file(config, NAME))
+
+    def finish_batch_of_other_models(self, served: Sequence[ServedModel]) -> None:
+        """Finish the batch that an earlier run began with other models with those, so that no batch mixes versions."""
+        held = self._held
+        if not held.past.is_unfinished:  # after a clean shutdown a batch without a commit was planned only
+            return
+        noted = checkpoint.noted_models(held.files, held.past.planned)
+        if noted is None or noted == [model.identity() for model in served]:
+            return
+        names = ", ".join(f"{model['name']} {model['version']}" for model in noted)
+        log.info("batch %s was begun with %s: finishing it with them", held.past.planned, names)
+        earlier = models.load_noted(self._spark, self._config, noted)
+        self._run(earlier, last_batch=held.past.planned)
+
+    def run_until_stopped(self, aliases: ModelWatch) -> None:
+        """Score; when other models take over, end the query between two batches and start it again with them."""
+        next_batch = self._held.next_batch
+        served = None
+        while served is not aliases.served and not self._stop:
+            served = aliases.served
+            checkpoint.note_models(self._held.files, next_batch, [model.identity() for model in served])
+            next_batch = self._run(served, interrupted=partial(self._are_replaced, aliases, served)) + 1
+
+    def _are_replaced(self, aliases: ModelWatch, served: Sequence[ServedModel]) -> bool:
+        """Return whether new models take over: never before the batch left unfinished is committed."""
+        return (self._totals.batches > 0 or not self._held.past.is_unfinished) and aliases.replaces(served)
+
+    def _run(self, served: Sequence[ServedModel], **how: Any) -> int:
+        """Run one query and return the number of its last committed batch."""
+        self._totals.models = served
+        rows = scored_events(self._spark, self._config, served)
+        return self._runner.run(rows, [sink.with_models(served) for sink in self._sinks], **how)
 
 
-def _run_query(
-    stream: Stream, files: Folder, location: str, writer: BatchWriter, interrupted: Callable[[], bool] = lambda: False
-) -> int:
-    """Run the query and return the number of its last batch.
-
-    If somebody else has stopped it amid a batch, a notebook's button, a platform, a second run from the same
-    checkpoint, Spark reports no error; but it is no end in order.
-    """
-    stream.run(writer, interrupted)
-    committed = checkpoint.inspect(files, location).committed
-    if writer.begun > committed:
-        raise StreamError(
-            f"the query was stopped by someone else in the middle of batch {writer.begun}; it is not committed and "
-            "will be replayed at the next start"
-        )
-    return committed
-
-
-def _replay(past: State) -> Replay | None:
-    """Return which batches may have been written before."""
-    if past.last_replayed < 0 or past.since is None:
-        return None
-    return Replay(past.last_replayed, past.since)
+def _load_models(spark: SparkSession, config: Config, held: HeldCheckpoint) -> ModelWatch:
+    with step("Loading the models"):
+        noted = checkpoint.noted_models(held.files, held.past.planned + 1)
+        aliases = ModelWatch(spark, config, models.load(spark, config, noted))
+    for model in aliases.served:
+        log.info("model %s: version %s, %s features", model.name, model.version, f"{model.size:,}")
+    return aliases
 
 
 def _print(totals: Totals) -> None:
@@ -187,6 +192,15 @@ def _print(totals: Totals) -> None:
         with suppress(OSError):  # the terminal may have gone
             console.print(totals.table())
     log.info("summary: %s", totals.line())
+
+
+JOB = Job(NAME, __doc__.splitlines()[0], OPTIONS, check, run, settings=streaming, ahead=registry.import_ahead)
+"""The job, as those who start it take it."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the job from a command line."""
+    run_job(JOB, argv)
 
 
 if __name__ == "__main__":

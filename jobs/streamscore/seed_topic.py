@@ -6,22 +6,24 @@ Each row becomes one message with the key and the header ``id``: digest of the d
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from streamscore import sinks
 from streamscore.clients import kafka
 from streamscore.clients.paced import send_paced
 from streamscore.config import Config
 from streamscore.data import datasets
-from streamscore.errors import ServerError, told_in_one_line
-from streamscore.launch import arguments, runner
-from streamscore.launch.arguments import Arguments, Option
+from streamscore.errors import ServerError
+from streamscore.launch.arguments import Option
+from streamscore.launch.job import Job
+from streamscore.launch.runner import run_job
+from streamscore.sinks.kafka import write_topic
 from streamscore.spark import sources
+from streamscore.spark.errors import translate_spark_errors
+from streamscore.spark.settings import ONE_ATTEMPT
 from streamscore.system.console import log, step
 
 if TYPE_CHECKING:
@@ -41,11 +43,6 @@ OPTIONS = (
     Option("--label-column", "seed.label_column", "column of the label", "NAME"),
     Option("--features-column", "seed.features_column", "column of the features, as a vector or as text", "NAME"),
 )
-
-
-def parse(argv: Sequence[str]) -> Arguments:
-    """Read the command line."""
-    return arguments.parse(NAME, __doc__.splitlines()[0], OPTIONS, argv)
 
 
 def check(config: Config) -> None:
@@ -88,8 +85,8 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
         records = _records(rows, config, range(settings.repeat), there)
         topic = config.kafka.topics.input
         problem = f"the topic {topic!r} did not take every message"
-        with told_in_one_line(ServerError, problem, ". Run again with --resume"), _counted(config, wanted):
-            sinks.write_topic(records.withColumn("topic", F.lit(topic)), config.kafka)
+        with translate_spark_errors(ServerError, problem, ". Run again with --resume"), _counted(config, wanted):
+            write_topic(records.withColumn("topic", F.lit(topic)), config.kafka)
     else:
         send_paced(_in_order(rows, config, there), wanted, settings.rate, config)
     seconds = time.monotonic() - started
@@ -97,9 +94,20 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     return {"digest": rows.digest, "rows": rows.count, "sent": wanted, "seconds": round(seconds, 3)}
 
 
+JOB = Job(
+    NAME,
+    __doc__.splitlines()[0],
+    OPTIONS,
+    check,
+    run,
+    settings=lambda _: ONE_ATTEMPT,
+)
+"""The job, as those who start it take it."""
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the job from a command line."""
-    runner.run_job(sys.modules[__name__], argv)
+    run_job(JOB, argv)
 
 
 def _records(rows: datasets.Rows, config: Config, rounds: range, there: DataFrame | None) -> DataFrame:

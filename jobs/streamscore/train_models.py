@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 from streamscore import __version__, models
 from streamscore.config import Config
 from streamscore.data import criteo, features, provenance, synthetic
-from streamscore.errors import InputError, told_in_one_line
-from streamscore.launch import arguments, runner
-from streamscore.launch.arguments import Arguments, Option
+from streamscore.errors import InputError
+from streamscore.launch.arguments import Option
+from streamscore.launch.job import Job
+from streamscore.launch.runner import run_job
 from streamscore.models import registry
 from streamscore.models.gate.manifest import FORMAT as MANIFEST_FORMAT
 from streamscore.models.registry import Trained
 from streamscore.schema import FEATURES, LABEL
 from streamscore.spark import sources
+from streamscore.spark.errors import translate_spark_errors
 from streamscore.system.console import log, step
 from streamscore.system.paths import as_spark_takes, is_local, local_path
 
@@ -52,11 +53,6 @@ OPTIONS = (
     Option("--raw-models", "train.raw_models", "also register models on raw columns, with feature stages inside"),
     Option("--balance", "train.balance", "keep as many rows without a click as with one"),
 )
-
-
-def parse(argv: Sequence[str]) -> Arguments:
-    """Read the command line."""
-    return arguments.parse(NAME, __doc__.splitlines()[0], OPTIONS, argv)
 
 
 def check(config: Config) -> None:
@@ -112,7 +108,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     """
     settings = config.train
     path = rows(config)
-    with step("Reading rows"), told_in_one_line(InputError, f"{path}: cannot be read"):
+    with step("Reading rows"), translate_spark_errors(InputError, f"{path}: cannot be read"):
         split = criteo.split_table if sources.is_delta(path) else criteo.split
         train, test = split(read(spark, config, path), path, settings.test_rows)
         if settings.balance:
@@ -171,9 +167,21 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     return figures
 
 
+JOB = Job(
+    NAME,
+    __doc__.splitlines()[0],
+    OPTIONS,
+    check,
+    run,
+    # By default the number of cores at the moment, from which each query would divide a file's rows anew.
+    settings=lambda _: {"spark.sql.files.minPartitionNum": "8"},
+)
+"""The job, as those who start it take it."""
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the job from a command line."""
-    runner.run_job(sys.modules[__name__], argv)
+    run_job(JOB, argv)
 
 
 def rows(config: Config) -> str:
@@ -197,7 +205,7 @@ def read(spark: SparkSession, config: Config, path: str) -> DataFrame:
         InputError: Spark cannot read it, it is not one file, or a column is missing or of another type.
     """
     if not sources.is_delta(path):
-        with told_in_one_line(InputError, f"train.path: {path} cannot be read"):
+        with translate_spark_errors(InputError, f"train.path: {path} cannot be read"):
             return criteo.read(spark, as_spark_takes(path))
     return criteo.from_table(sources.data_set(spark, path), path, str(config.train.order_column))
 

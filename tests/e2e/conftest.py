@@ -13,6 +13,7 @@ import oracle
 import pytest
 from jobs import Job, environment, make_archive, use_archive, written
 
+from streamscore import score_stream
 from streamscore.clients import kafka
 from streamscore.launch import submit
 
@@ -31,7 +32,7 @@ def class_archive(make_own, small_models, tmp_path_factory):
             file = folder / "classes.yml"
             file.write_text(written(config))
             make_archive(
-                archive, submit.command("score_stream", config, ["--config", str(file)]), submit.prepare(config)
+                archive, submit.command(score_stream.JOB, config, ["--config", str(file)]), submit.prepare(config)
             )
     use_archive(archive)
 

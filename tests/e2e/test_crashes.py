@@ -40,7 +40,7 @@ class World:
         self.ledger = oracle.Ledger(seed)
         self.jobs = []
         self._file = file
-        self._words = submit.command("score_stream", config, ["--config", file])
+        self._words = submit.command(score_stream.JOB, config, ["--config", file])
         self._base = submit.prepare(config)
 
     def send(self, count):

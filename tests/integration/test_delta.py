@@ -7,11 +7,12 @@ import oracle
 import pytest
 from pyspark.sql import functions as F
 
-from streamscore import score_stream, sinks, train_models
+from streamscore import score_stream, train_models
 from streamscore.clients import kafka
 from streamscore.data import criteo
 from streamscore.errors import InputError, ServerError, StreamError
 from streamscore.schema import TABLE_ROW
+from streamscore.sinks import delta
 from streamscore.spark import sources
 from streamscore.system import failpoints
 
@@ -72,7 +73,7 @@ def test_restart_after_a_fault_behind_the_table_s_commit_doubles_nothing(spark, 
 def test_the_oracle_notices_a_batch_that_is_appended_twice(spark, world, fails_at, small_models, monkeypatch):
     """Without the transaction's identity."""
     config, ledger = world(count=200)
-    monkeypatch.setattr(sinks, "write_table", lambda rows, settings, *_: sinks.append(rows, settings))
+    monkeypatch.setattr(delta, "write_table", lambda rows, settings, *_: delta.append(rows, settings))
     fails_at(config, "delta:raise:1")
     score_stream.run(spark, config)
 
@@ -84,7 +85,7 @@ def test_batch_of_a_query_is_written_once(spark, world):
     config, _ = world(count=1)
     frame = spark.createDataFrame([("ml-0-1", None, "lr", "1", 1.0, 0.5, None, None, None)], TABLE_ROW)
     for query in ("a", "a", "b"):
-        sinks.write_table(frame, config.delta, query, 0)
+        delta.write_table(frame, config.delta, query, 0)
 
     assert len(rows(spark, config)) == 2
 

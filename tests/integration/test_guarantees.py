@@ -12,14 +12,15 @@ from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression
 from pyspark.sql import functions as F
 
-from streamscore import messages, models, score_stream, sinks, stream
+from streamscore import models, score_stream, sinks
 from streamscore.clients import kafka
 from streamscore.errors import CheckpointError, ModelError, RejectedShareError, StreamError
 from streamscore.models.watch import ModelWatch
 from streamscore.spark import sources
-from streamscore.spark.session import StopRequest
-from streamscore.stream import checkpoint, ownership
+from streamscore.stream import checkpoint, ownership, query
 from streamscore.stream.checkpoint import State
+from streamscore.stream.recovery import HeldCheckpoint
+from streamscore.stream.stop import StopRequest
 from streamscore.system import failpoints
 
 POINTS = ["entry", "rejected-half", "rejected", "index-half", "index", "records-half", "records"]
@@ -89,30 +90,32 @@ def test_every_message_once_with_kafka_alone(spark, world, break_off, small_mode
 
 def no_document_id(monkeypatch):
     """Documents without an id of ours."""
-    write = sinks.write_index
+    write = sinks.elasticsearch.write_index
     monkeypatch.setattr(
-        sinks, "write_index", lambda frame, *rest: write(frame.withColumn("document_id", F.expr("uuid()")), *rest)
+        sinks.elasticsearch,
+        "write_index",
+        lambda frame, *rest: write(frame.withColumn("document_id", F.expr("uuid()")), *rest),
     )
 
 
 def no_replay_filter(monkeypatch):
     """Everything is written again."""
-    monkeypatch.setattr(messages, "records_without", lambda records, *_: records)
+    monkeypatch.setattr(sinks.kafka, "records_without", lambda records, *_: records)
 
 
 def no_memory_of_a_disorderly_end(monkeypatch):
     """The job believes that nothing was written before."""
-    monkeypatch.setattr(score_stream, "_replay", lambda _: None)
+    monkeypatch.setattr(HeldCheckpoint, "replay", None)
 
 
 def filter_forgets_the_version(monkeypatch):
     """A filter that takes one model's record for the other's."""
-    monkeypatch.setattr(messages, "_IDENTITY", ["event_id"])
+    monkeypatch.setattr(sinks.kafka, "IDENTITY", ["event_id"])
 
 
 def failure_swallowed(monkeypatch):
     """A sink that reports success after a failure."""
-    write = sinks.write_topic
+    write = sinks.kafka.write_topic
 
     def quiet(frame, *rest):
         try:
@@ -121,47 +124,51 @@ def failure_swallowed(monkeypatch):
         except RuntimeError:
             pass
 
-    monkeypatch.setattr(sinks, "write_topic", quiet)
+    monkeypatch.setattr(sinks.kafka, "write_topic", quiet)
 
 
 def decoder_without_checks(monkeypatch):
-    """Spark's own JSON reader in place of the strict one: what it cannot read becomes null."""
+    """Spark's own JSON reader in the place of the strict one: what it can read passes, whatever the checks say."""
     schema = (
         "struct<label: double, features: struct<type: tinyint, size: int, indices: array<int>, values: array<double>>>"
     )
 
     def decode(events):
         value = F.from_json(F.col("value").cast("string"), schema)
-        good = value["features"]["indices"].isNotNull()
+        readable = F.coalesce(value["features"]["values"].isNotNull(), F.lit(False))
         decoded = original(events)
-        return decoded.withColumn("reason", F.when(~F.coalesce(F.lit(True), good), F.col("reason")))
+        return decoded.withColumn("reason", F.when(~readable, F.col("reason")))
 
-    original = messages.decode
-    monkeypatch.setattr(messages, "decode", decode)
+    original = score_stream.decode
+    monkeypatch.setattr(score_stream, "decode", decode)
 
 
 def wrong_reason(monkeypatch):
     """A reason that is always the same."""
-    judge = messages.judge
+    with_correct = score_stream.with_correct
     same = F.when(F.col("reason").isNotNull(), "not_json").alias("reason")
-    monkeypatch.setattr(messages, "judge", lambda *given: judge(*given).withColumn("reason", same))
+    monkeypatch.setattr(score_stream, "with_correct", lambda *given: with_correct(*given).withColumn("reason", same))
 
 
 def label_compared_the_wrong_way(monkeypatch):
     """Right is wrong."""
-    judge = messages.judge
+    with_correct = score_stream.with_correct
     monkeypatch.setattr(
-        messages,
-        "judge",
-        lambda scored, served: judge(scored, served).withColumn("correct_lr", (1 - F.col("correct_lr")).cast("byte")),
+        score_stream,
+        "with_correct",
+        lambda scored, served: with_correct(scored, served).withColumn(
+            "correct_lr", (1 - F.col("correct_lr")).cast("byte")
+        ),
     )
 
 
 def score_of_the_other_class(monkeypatch):
     """The probability of class 0."""
-    judge = messages.judge
+    with_correct = score_stream.with_correct
     monkeypatch.setattr(
-        messages, "judge", lambda scored, served: judge(scored.withColumn("score_lr", 1 - F.col("score_lr")), served)
+        score_stream,
+        "with_correct",
+        lambda scored, served: with_correct(scored.withColumn("score_lr", 1 - F.col("score_lr")), served),
     )
 
 
@@ -169,10 +176,8 @@ def begins_at_the_end(monkeypatch):
     """A new checkpoint at the latest offsets."""
     events = sources.events
 
-    def late(spark, config):
-        return events(
-            spark, config.model_copy(update={"stream": config.stream.model_copy(update={"starting_offsets": "latest"})})
-        )
+    def late(spark, kafka, topic, settings):
+        return events(spark, kafka, topic, settings.model_copy(update={"starting_offsets": "latest"}))
 
     monkeypatch.setattr(sources, "events", late)
 
@@ -208,14 +213,14 @@ def test_create_in_place_of_index_would_stop_the_stream(spark, world, break_off,
     """The operation `create` refuses what a replay writes again."""
     config, _ = world(count=100)
     break_off(config, "records")
-    original = sinks.write_index
+    original = sinks.elasticsearch.write_index
 
     def creating(documents, settings, *rest):
         with monkeypatch.context() as patched:
-            patched.setattr(sinks, "_credentials", lambda _: {"es.write.operation": "create"})
+            patched.setattr(sinks.elasticsearch, "_credentials", lambda _: {"es.write.operation": "create"})
             original(documents, settings, *rest)
 
-    monkeypatch.setattr(sinks, "write_index", creating)
+    monkeypatch.setattr(sinks.elasticsearch, "write_index", creating)
     with pytest.raises(StreamError, match="version conflict|document already exists"):
         score_stream.run(spark, config)
 
@@ -263,7 +268,7 @@ def test_models_that_a_batch_was_begun_with_may_be_gone(spark, world, break_off,
 def test_query_that_somebody_else_stops_amid_a_batch_is_no_end_in_order(spark, world, small_models, monkeypatch):
     """Spark reports no error. The batch is written again at the next start, and nothing of it is there twice."""
     config, ledger = world()
-    write = sinks.write_topic
+    write = sinks.kafka.write_topic
     stopping = []
 
     def written_while_it_is_stopped(frame, *rest):
@@ -276,7 +281,7 @@ def test_query_that_somebody_else_stops_amid_a_batch_is_no_end_in_order(spark, w
         time.sleep(3)  # it is interrupted, too, by then
 
     with monkeypatch.context() as patched:
-        patched.setattr(sinks, "write_topic", written_while_it_is_stopped)
+        patched.setattr(sinks.kafka, "write_topic", written_while_it_is_stopped)
         with pytest.raises(StreamError, match="stopped by someone else in the middle of batch 0"):
             score_stream.run(spark, config)
     stopping[0].join(60)
@@ -300,7 +305,7 @@ def test_models_are_not_replaced_before_a_batch_that_was_begun_is_finished(spark
     """What it has written already is theirs."""
     config, _ = world(count=2000)
     break_off(config, "index")
-    monkeypatch.setattr(stream, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(query, "POLL_SECONDS", 0.02)
     committed = []
 
     def replaces(*_):
@@ -344,7 +349,7 @@ def test_second_session_of_one_jvm_does_not_take_the_checkpoint_from_the_first(s
 def test_write_that_is_repeated_counts_every_event_once(spark, world, small_models, monkeypatch):
     """A task that fails has put its part of the batch into memory already, and what it counted is thrown away."""
     config, ledger = world("elasticsearch.retry_seconds=60")
-    write, failed = sinks.write_index, []
+    write, failed = sinks.elasticsearch.write_index, []
 
     def refuse_once(documents, *rest):
         if not failed:
@@ -352,8 +357,8 @@ def test_write_that_is_repeated_counts_every_event_once(spark, world, small_mode
             documents.foreach(lambda _: 1 / 0)
         write(documents, *rest)
 
-    monkeypatch.setattr(sinks, "write_index", refuse_once)
-    monkeypatch.setattr(sinks, "_may_pass", lambda *_: True)
+    monkeypatch.setattr(sinks.elasticsearch, "write_index", refuse_once)
+    monkeypatch.setattr(sinks.elasticsearch, "is_transient", lambda *_: True)
     summary = score_stream.run(spark, config)
 
     assert failed

@@ -81,7 +81,7 @@ def test_demo_registers_its_models_nowhere_else(make_config, monkeypatch, tmp_pa
 
     assert done.exit_code == 0
     assert config.mlflow.tracking_uri == f"sqlite:///{tmp_path}/mlflow/mlflow.db"
-    assert score_stream.parse(argv).config.mlflow == config.mlflow
+    assert score_stream.JOB.parse(argv).config.mlflow == config.mlflow
 
 
 def test_demo_leaves_alone_what_a_running_job_has(config, tmp_path):

@@ -7,10 +7,11 @@ import oracle
 import pytest
 from pyspark.ml import PipelineModel
 
-from streamscore import score_stream, seed_topic, sinks
+from streamscore import score_stream, seed_topic
 from streamscore.clients import elasticsearch, kafka
 from streamscore.errors import ModelError, ServerError, StreamError
 from streamscore.models import registry
+from streamscore.sinks.kafka import write_topic
 
 
 def seed(spark, config, source):
@@ -127,7 +128,7 @@ def test_producer_can_be_tuned(spark, own, consume):
     config = own("kafka.options={linger.ms: 5, batch.size: 16384}")
     kafka.ensure(config.kafka, config.kafka.topics.predictions)
     records = spark.createDataFrame([(config.kafka.topics.predictions, "v")], "topic string, value string")
-    sinks.write_topic(records, config.kafka)
+    write_topic(records, config.kafka)
 
     assert consume(config.kafka, config.kafka.topics.predictions) == [(None, b"v", [])]
 

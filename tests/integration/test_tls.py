@@ -13,10 +13,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from streamscore import score_stream, sinks
+from streamscore import score_stream
 from streamscore.clients import elasticsearch, kafka
 from streamscore.errors import ConfigError, ServerError
-from streamscore.spark import session
+from streamscore.sinks.elasticsearch import write_index
+from streamscore.spark import jvm
 
 KEY = "a2V5OnNlY3JldA=="
 
@@ -116,14 +117,14 @@ def test_documents_are_written_through_a_gateway_of_one_s_own_authority(spark, c
 def test_server_of_another_authority_is_not_trusted(spark, config, tmp_path):
     """Neither by the client nor by the connector, which would send it the key."""
     misled = with_elasticsearch(config, ca_file=authority(tmp_path, "other")[0])
-    store = session.trust_store(spark, misled)
+    store = jvm.trust_store(spark, misled)
     document = spark.createDataFrame([("a", "a")], "document_id string, event_id string")
     score_stream.check(config)
 
     with pytest.raises(ServerError, match="certificate verify failed.*elasticsearch.ca_file"):
         score_stream.check(misled)
     with pytest.raises(Exception, match="all nodes failed"):
-        sinks.write_index(document, config.elasticsearch, config.elasticsearch.index, store)
+        write_index(document, config.elasticsearch, config.elasticsearch.index, store)
     assert elasticsearch.count(config.elasticsearch) == 0
 
 
@@ -133,4 +134,4 @@ def test_file_without_certificates_is_named(spark, config, tmp_path):
     empty.write_text("-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n")
 
     with pytest.raises(ConfigError, match="elasticsearch.ca_file: .*empty.pem cannot be read as PEM certificates"):
-        session.trust_store(spark, with_elasticsearch(config, ca_file=empty))
+        jvm.trust_store(spark, with_elasticsearch(config, ca_file=empty))

@@ -6,7 +6,7 @@ import pytest
 
 from streamscore import score_stream, seed_topic
 from streamscore.clients import elasticsearch
-from streamscore.spark.session import StopRequest
+from streamscore.stream.stop import StopRequest
 
 
 @pytest.fixture

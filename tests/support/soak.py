@@ -25,13 +25,12 @@ import psutil
 from jobs import Job, environment, make_archive, use_archive, written
 
 from streamscore import config as configuration
-from streamscore import score_stream
+from streamscore import score_stream, train_models
 from streamscore.clients import kafka
 from streamscore.config import Config
 from streamscore.launch import submit
 from streamscore.local import artifacts, java, stack
 from streamscore.local.ports import free_port
-from streamscore.spark import session
 from streamscore.system.console import log, set_up_logging
 
 ROOT = Path(__file__).parents[2]
@@ -67,9 +66,8 @@ def main() -> None:
         config = _config(work)
         stack.up(config)
         try:
-            spark = session.create(
+            spark = train_models.JOB.create_session(
                 config.model_copy(update={"state_dir": work / "judge"}),
-                "train_models",
                 artifacts.spark_jars(config.local.artifacts_dir, java.find()),
             )
             models = oracle.train(spark, work / "models")
@@ -91,7 +89,7 @@ def main() -> None:
 def _soak(
     config: Config, file: Path, ledger: oracle.Ledger, generator: random.Random, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    words = submit.command("score_stream", config, ["--config", str(file)])
+    words = submit.command(score_stream.JOB, config, ["--config", str(file)])
     archive = file.with_suffix(".jsa")
     make_archive(archive, [*words, "--available-now"], submit.prepare(config))
     use_archive(archive)

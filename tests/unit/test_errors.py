@@ -4,7 +4,7 @@ import pytest
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
-from streamscore.errors import reason, root_cause
+from streamscore.spark.errors import reason, root_cause
 
 
 @pytest.fixture

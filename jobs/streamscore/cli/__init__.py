@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -17,6 +16,7 @@ from streamscore.cli import kibana, models, rejected
 from streamscore.cli.options import ConfigOption, SetOption
 from streamscore.config import TimeRange
 from streamscore.errors import RefusedError, ServerError, SetupError
+from streamscore.launch.job import Job
 from streamscore.launch.runner import reported
 from streamscore.system.console import log, set_up_logging
 
@@ -177,7 +177,7 @@ def train(context: typer.Context) -> None:
     """Train the models, register them and export the test set. Options: streamscore train --help."""
     from streamscore import train_models
 
-    _submit(train_models, context.args)
+    _submit(train_models.JOB, context.args)
 
 
 @app.command(context_settings=_PASS_ON, add_help_option=False)
@@ -185,7 +185,7 @@ def seed(context: typer.Context) -> None:
     """Send a data set to the input topic. Options: streamscore seed --help."""
     from streamscore import seed_topic
 
-    _submit(seed_topic, context.args)
+    _submit(seed_topic.JOB, context.args)
 
 
 @app.command(context_settings=_PASS_ON, add_help_option=False)
@@ -196,8 +196,8 @@ def score(context: typer.Context) -> None:
     restart = "--restart" in context.args
     argv = [word for word in context.args if word != "--restart"]
     if restart and "--dry-run" not in argv:
-        raise typer.Exit(_supervise(score_stream, argv))
-    _submit(score_stream, argv)
+        raise typer.Exit(_supervise(score_stream.JOB, argv))
+    _submit(score_stream.JOB, argv)
 
 
 @app.command()
@@ -234,7 +234,7 @@ def doctor(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     raise typer.Exit(1 if faults else 0)
 
 
-def _submit(job: ModuleType, argv: list[str]) -> None:
+def _submit(job: Job, argv: list[str]) -> None:
     """Check a job's arguments and data here, then become its spark-submit; with --dry-run print that line instead."""
     from streamscore.launch import submit
 
@@ -242,13 +242,13 @@ def _submit(job: ModuleType, argv: list[str]) -> None:
     argv = [word for word in argv if word != "--dry-run"]
     arguments = job.parse(argv)
     if dry:
-        typer.echo(submit.shown(submit.command(job.NAME, arguments.config, argv)))
+        typer.echo(submit.shown(submit.command(job, arguments.config, argv)))
         return
     job.check(arguments.config)
-    submit.become(job.NAME, arguments.config, argv)
+    submit.become(job, arguments.config, argv)
 
 
-def _supervise(job: ModuleType, argv: list[str]) -> int:
+def _supervise(job: Job, argv: list[str]) -> int:
     """Run a job's spark-submit as a child and start it again when it dies of a fault that may pass."""
     from streamscore.launch import submit, supervisor
 
@@ -260,9 +260,7 @@ def _supervise(job: ModuleType, argv: list[str]) -> int:
     except ServerError as error:  # it may be starting too; the job looks again
         log.warning("%s", error)
     environment = submit.prepare(settings)
-    return supervisor.supervise(
-        lambda: submit.start(job.NAME, settings, argv, environment), settings.stream.max_restarts
-    )
+    return supervisor.supervise(lambda: submit.start(job, settings, argv, environment), settings.stream.max_restarts)
 
 
 def _java() -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from streamscore import train_models
+from streamscore import score_stream, seed_topic, train_models
 from streamscore.clients import elasticsearch, kafka
 from streamscore.config import Config
 from streamscore.dashboard import server as page_server
@@ -84,12 +84,12 @@ def _play(config: Config, argv: Sequence[str]) -> None:
     if _trained(config):
         log.info("using the models and the test set of the last run")
     else:
-        _wait_for(submit.start(train_models.NAME, config, argv, environment), train_models.NAME)
+        _wait_for(submit.start(train_models.JOB, config, argv, environment), train_models.NAME)
     _reset(config)
     summary_file = config.state_dir / "demo.json"
     summary_file.unlink(missing_ok=True)
     seed_log = config.state_dir / "logs" / "seed_topic.log"
-    scorer = submit.start("score_stream", config, [*argv, "--json", str(summary_file)], environment)
+    scorer = submit.start(score_stream.JOB, config, [*argv, "--json", str(summary_file)], environment)
     seeder = None
     complete = interrupted = False
     try:
@@ -99,7 +99,7 @@ def _play(config: Config, argv: Sequence[str]) -> None:
             seed_log,
         )
         if _comes_up(config, scorer):
-            seeder = submit.start("seed_topic", config, argv, environment, seed_log)
+            seeder = submit.start(seed_topic.JOB, config, argv, environment, seed_log)
             complete = _follow(config, scorer, seeder, seed_log)
     except KeyboardInterrupt:
         interrupted = True

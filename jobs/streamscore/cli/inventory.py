@@ -141,4 +141,4 @@ def _session(config: Config) -> SparkSession:
     os.environ.update(submit.prepare(config))
     if config.spark.master is None:
         config = config.model_copy(update={"spark": config.spark.model_copy(update={"master": "local[*]"})})
-    return session.create(config, "models", artifacts.spark_jar_paths(config.local.artifacts_dir))
+    return session.create(config, "models", jars=artifacts.spark_jar_paths(config.local.artifacts_dir))

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from streamscore.config import Config, Seed
-from streamscore.errors import InputError, told_in_one_line
+from streamscore.errors import InputError
 from streamscore.spark import sources
+from streamscore.spark.errors import translate_spark_errors
 from streamscore.system.paths import is_local, local_path
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
         )
         .orderBy("file")
     )
-    with told_in_one_line(InputError, f"{settings.source}: cannot be read"):
+    with translate_spark_errors(InputError, f"{settings.source}: cannot be read"):
         files = counted.collect()
     before = 0
     starts = []

@@ -7,7 +7,7 @@ from typing import Any
 
 from streamscore import config
 from streamscore.config import Config
-from streamscore.spark.session import on_databricks
+from streamscore.spark.settings import on_databricks
 from streamscore.system.console import set_up_logging
 
 

@@ -5,33 +5,30 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from streamscore.config import Config
 from streamscore.errors import SetupError, StreamscoreError
-from streamscore.launch.arguments import Arguments
+from streamscore.launch.job import Job
 from streamscore.spark import session
 from streamscore.system.console import log, set_up_logging
 
 
-def run_job(job: Any, argv: Sequence[str] | None, ahead: Callable[[Config], None] = lambda _: None) -> None:
+def run_job(job: Job, argv: Sequence[str] | None) -> None:
     """Parse, check, make a session, run, write the summary; end the process with the error's own code if one occurs.
 
     Args:
-        job: a job's module: its ``NAME``; ``parse`` reads the command line, ``check`` finds what can be found wrong
-            before any JVM starts, ``run`` does the work and returns its summary.
+        job: the job.
         argv: the arguments; None: those of this process.
-        ahead: begins, beside the checks and the start of the session, what the run will need.
     """
     set_up_logging()
     with reported():
-        arguments: Arguments = job.parse(sys.argv[1:] if argv is None else argv)
-        ahead(arguments.config)
+        arguments = job.parse(sys.argv[1:] if argv is None else argv)
+        job.ahead(arguments.config)
         job.check(arguments.config)
-        with session.opened(arguments.config, job.NAME) as spark:
+        with session.opened(arguments.config, job.name, job.settings(arguments.config)) as spark:
             summary = job.run(spark, arguments.config)
         if arguments.extra.json:
             Path(arguments.extra.json).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

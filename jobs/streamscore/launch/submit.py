@@ -14,31 +14,33 @@ from typing import NoReturn
 
 from streamscore.config import Config
 from streamscore.errors import SetupError
+from streamscore.launch.job import Job
 from streamscore.local import artifacts, java
-from streamscore.spark import maven, session
+from streamscore.spark import maven
+from streamscore.spark.settings import DELTA_SETTINGS, ON_ONE_MACHINE, is_on_one_machine, spark_settings
 from streamscore.spark.spark_home import spark_home
 from streamscore.system.console import TERMINAL_VARIABLE
 
 
-def command(job: str, config: Config, argv: Sequence[str]) -> list[str]:
+def command(job: Job, config: Config, argv: Sequence[str]) -> list[str]:
     """Return the command that runs a job on this machine with the verified jars.
 
     Args:
-        job: ``train_models``, ``seed_topic`` or ``score_stream``.
+        job: the job.
         config: the configuration; no secret of it goes into the command.
         argv: the job's own arguments.
     """
     scripts = Path(sysconfig.get_path("scripts"))
     jars = artifacts.spark_jar_paths(config.local.artifacts_dir)
     master = [] if config.spark.master is None else ["--master", config.spark.master]
-    settings = session.DELTA_SETTINGS | session.spark_settings(config, job)
+    settings = DELTA_SETTINGS | spark_settings(config, job.name, job.settings(config))
     return [
         str(scripts / "spark-submit"),
         *master,
         *("--driver-memory", config.spark.driver_memory),
         *("--jars", ",".join(map(str, jars))),
         *(word for name, value in settings.items() for word in ("--conf", f"{name}={value}")),
-        str(scripts / f"{job}.py"),
+        str(scripts / f"{job.name}.py"),
         *argv,
     ]
 
@@ -74,15 +76,15 @@ def prepare(config: Config) -> dict[str, str]:
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
     }
-    if session.is_on_one_machine(config):
-        environment = session.ON_ONE_MACHINE | environment
+    if is_on_one_machine(config):
+        environment = ON_ONE_MACHINE | environment
     if sys.stdout.isatty():
         with suppress(OSError):  # in some containers the terminal has no name
             environment[TERMINAL_VARIABLE] = os.ttyname(sys.stdout.fileno())
     return environment
 
 
-def become(job: str, config: Config, argv: Sequence[str]) -> NoReturn:
+def become(job: Job, config: Config, argv: Sequence[str]) -> NoReturn:
     """Turn this process into the job, so that a signal to it is a signal to the job."""
     environment = prepare(config)
     words = command(job, config, argv)
@@ -95,7 +97,7 @@ def become(job: str, config: Config, argv: Sequence[str]) -> NoReturn:
 
 
 def start(
-    job: str, config: Config, argv: Sequence[str], environment: Mapping[str, str], log: Path | None = None
+    job: Job, config: Config, argv: Sequence[str], environment: Mapping[str, str], log: Path | None = None
 ) -> subprocess.Popen[bytes]:
     """Start the job as a child; with a log file it is apart from this terminal, and Ctrl-C does not reach it."""
     words = command(job, config, argv)

@@ -18,8 +18,8 @@ from urllib.request import getproxies
 
 from streamscore.errors import SetupError
 from streamscore.local.java import Java
+from streamscore.spark.jvm import STORE_PASSWORD
 from streamscore.spark.maven import Coordinate
-from streamscore.spark.session import STORE_PASSWORD
 from streamscore.spark.spark_home import spark_home
 
 _UNTRUSTED: Final = "PKIX"

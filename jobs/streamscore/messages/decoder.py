@@ -84,7 +84,7 @@ def register(spark: SparkSession, name: str, message: Message, size: int) -> Non
     Raises:
         SetupError: the session lacks the jar.
     """
-    from streamscore.messages import decoded_type
+    from streamscore.messages.decode import decoded_type
 
     columns = message.columns
     shape = (ddl(columns),) if columns else (message.features_field, message.vector_form, size)

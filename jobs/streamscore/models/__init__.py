@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pyspark.ml import PipelineModel
 from pyspark.ml.util import JavaMLReader
 
-from streamscore import scoring
 from streamscore.config import Config, Model
 from streamscore.config.fields import Field, ddl
-from streamscore.errors import ModelError, ModelLoadError, StreamscoreError, reason
+from streamscore.errors import ModelError, ModelLoadError, StreamscoreError
 from streamscore.models import checks, gate, registry
 from streamscore.models.checks import Example
 from streamscore.models.gate import Inspected
@@ -24,7 +23,9 @@ from streamscore.models.gate.files import Files, LocalFiles
 from streamscore.models.gate.manifest import MANIFEST
 from streamscore.models.gate.remote import HadoopFiles
 from streamscore.schema import FEATURES
-from streamscore.scoring import ServedModel
+from streamscore.scoring import served
+from streamscore.scoring.served import ServedModel, flattened
+from streamscore.spark.errors import reason
 from streamscore.stream.checkpoint import MODELS
 from streamscore.system.console import log
 from streamscore.system.paths import as_spark_takes, is_local, local_path
@@ -304,12 +305,12 @@ def _served(
     fields: Sequence[Field],
 ) -> ServedModel:
     """Check that a pipeline is a classifier on what a message has, and say what there is to know about it."""
-    stages = list(scoring.flattened(pipeline))
-    if not stages or not scoring.is_classifier(stages[-1]):
+    stages = list(flattened(pipeline))
+    if not stages or not served.is_classifier(stages[-1]):
         raise _no_classifier(found, inspected)
     reads = _columns_read(found.origin, inspected, fields)
     source = inspected.inputs[0]
-    known = len(reads) or scoring.size(stages, source)
+    known = len(reads) or served.size(stages, source)
     manifest = inspected.manifest
     size = known or (manifest.num_features if manifest is not None else told_size)
     if size is None:
@@ -318,7 +319,7 @@ def _served(
             f"{found.origin}: none of its stages says how many features it takes ({kinds}). Set message.size, or give "
             "it a manifest"
         )
-    classes = scoring.classes(stages[-1])
+    classes = served.classes(stages[-1])
     if manifest is not None and (size, classes) != (manifest.num_features, len(manifest.labels)):
         raise ModelError(
             f"{found.files.location}/{MANIFEST}: it says {manifest.num_features} features and "

@@ -14,12 +14,15 @@ from pyspark.ml.linalg import DenseVector, SparseVector, Vectors
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, IntegerType, StructField, StructType
 
-from streamscore import __version__, messages, scoring
-from streamscore.errors import ModelError, root_cause
+from streamscore import __version__
+from streamscore.errors import ModelError
+from streamscore.messages.decode import features_type
 from streamscore.models.gate.manifest import MANIFEST, Golden, Manifest, Vector, Versions
 from streamscore.schema import FEATURES
-from streamscore.scoring import ServedModel
-from streamscore.spark import session
+from streamscore.scoring.apply import apply_models
+from streamscore.scoring.served import ServedModel
+from streamscore.spark import jvm
+from streamscore.spark.errors import root_cause
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -134,12 +137,12 @@ def versions(spark: SparkSession) -> Versions:
         streamscore=__version__,
         spark=spark.version,
         python=platform.python_version(),
-        java=session.java_version(spark),
+        java=jvm.java_version(spark),
     )
 
 
 def _outcomes(model: ServedModel, data: DataFrame, count: int) -> list[tuple[float, float]]:
-    rows = scoring.apply(data, [model]).collect()
+    rows = apply_models(data, [model]).collect()
     found = {row["number"]: (row[model.prediction], row[model.score]) for row in rows}
     if len(found) < count:
         raise ModelError(f"of {count} rows it drops {count - len(found)}: every event must be scored")
@@ -158,9 +161,7 @@ def _data(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) 
 
     By way of JSON, which the JVM reads: ``createDataFrame`` would start a Python worker, which takes seconds.
     """
-    schema = StructType(
-        [StructField("number", IntegerType()), StructField(FEATURES, messages.features_type(model.fields))]
-    )
+    schema = StructType([StructField("number", IntegerType()), StructField(FEATURES, features_type(model.fields))])
     told = json.dumps([{"number": number, FEATURES: _cell(one, model)} for number, one in enumerate(examples)])
     rows = spark.range(1).select(F.explode(F.from_json(F.lit(told), ArrayType(schema))).alias("row"))
     return rows.select("row.*")

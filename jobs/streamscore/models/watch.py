@@ -17,7 +17,7 @@ from streamscore.system.console import log
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from streamscore.scoring import ServedModel
+    from streamscore.scoring.served import ServedModel
 
 
 _LONGEST_WAIT: Final = 600.0

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from streamscore.config import Config, Delta, Kafka
-from streamscore.errors import InputError, told_in_one_line
+from streamscore.config import Delta, Kafka, Stream
+from streamscore.errors import InputError
+from streamscore.spark.errors import translate_spark_errors
 from streamscore.system.paths import as_spark_takes, is_local, local_path
 
 if TYPE_CHECKING:
@@ -28,18 +29,24 @@ def kafka_options(kafka: Kafka) -> dict[str, str]:
     }
 
 
-def events(spark: SparkSession, config: Config) -> DataFrame:
-    """Return the input topic as a streaming DataFrame, in the columns of Spark's Kafka source with headers.
+def events(spark: SparkSession, kafka: Kafka, topic: str, settings: Stream) -> DataFrame:
+    """Return a topic as a streaming DataFrame, in the columns of Spark's Kafka source with headers.
 
     The stream fails rather than skip offsets that Kafka no longer has: what is lost must not go unnoticed.
+
+    Args:
+        spark: the session.
+        kafka: the connection.
+        topic: name of the topic.
+        settings: where a new checkpoint starts, and how large a batch may be.
     """
     options = {
         **_READING,
         **_COMMITTED,
-        **kafka_options(config.kafka),
-        "subscribe": config.kafka.topics.input,
-        "startingOffsets": config.stream.starting_offsets,
-        "maxOffsetsPerTrigger": str(config.stream.max_events_per_batch),
+        **kafka_options(kafka),
+        "subscribe": topic,
+        "startingOffsets": settings.starting_offsets,
+        "maxOffsetsPerTrigger": str(settings.max_events_per_batch),
         "failOnDataLoss": "true",
         "includeHeaders": "true",
     }
@@ -85,5 +92,5 @@ def data_set(spark: SparkSession, source: str) -> DataFrame:
         InputError: Spark cannot read it.
     """
     kind = "delta" if is_delta(source) else "parquet"
-    with told_in_one_line(InputError, f"{source}: cannot be read as {kind}"):
+    with translate_spark_errors(InputError, f"{source}: cannot be read as {kind}"):
         return spark.read.format(kind).load(as_spark_takes(source.removeprefix("delta:")))

@@ -15,7 +15,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from streamscore.errors import CheckpointError, ServerError, told_in_one_line
+from streamscore.errors import CheckpointError, ServerError
+from streamscore.spark.errors import translate_spark_errors
 from streamscore.spark.hadoop_fs import HadoopRoot
 from streamscore.system import processes
 from streamscore.system.console import log
@@ -134,7 +135,7 @@ def folder(location: str, spark: SparkSession | None = None) -> Folder:
         return LocalFolder(location)
     if spark is None:
         raise CheckpointError(f"{location}: only Spark reaches this file system")
-    with told_in_one_line(ServerError, f"the checkpoint {location} cannot be reached"):
+    with translate_spark_errors(ServerError, f"the checkpoint {location} cannot be reached"):
         files = HadoopFolder(spark, location)
         files.names("")  # most connect with the first question only
     return files

@@ -440,10 +440,10 @@ def test_folder_with_a_comma_is_refused(key):
 def test_option_is_taken_as_it_was_typed():
     """Not as YAML has it: a comment, a date, a number, a list."""
     for text in ("/data/run #3", "/data/a: b", "/data/[x]", "/data/é"):
-        assert score_stream.parse(["--checkpoint", text]).config.stream.checkpoint == text
+        assert score_stream.JOB.parse(["--checkpoint", text]).config.stream.checkpoint == text
     for text in ("2024-01-15", "2024-02-30", "0", "on"):
-        assert seed_topic.parse(["--label-column", text]).config.seed.label_column == text
-    told = seed_topic.parse(["--limit", "5", "--rate", "2.5", "--label-column", "null", "--resume"]).config.seed
+        assert seed_topic.JOB.parse(["--label-column", text]).config.seed.label_column == text
+    told = seed_topic.JOB.parse(["--limit", "5", "--rate", "2.5", "--label-column", "null", "--resume"]).config.seed
 
     assert (told.limit, told.rate, told.label_column, told.resume) == (5, 2.5, None, True)
     assert "seed.limit" in refused("seed.limit=2024-02-30")

@@ -5,9 +5,9 @@ import gzip
 import pytest
 from pyspark.sql import functions as F
 
+from streamscore import train_models
 from streamscore.data import criteo
 from streamscore.errors import InputError
-from streamscore.spark import session
 
 
 def line(number: int | str, label: str = "0", category: str = "68fd1e64") -> str:
@@ -79,7 +79,7 @@ def test_split_is_by_order_across_partitions(spark, file, set_conf):
 def test_split_stays_when_the_number_of_cores_changes(spark, file, make_config, set_conf):
     """A cluster grows and shrinks between two queries, each of which divides the file anew."""
     path = file([line(number, str(number % 2)) for number in range(4000)])
-    for name, value in session.spark_settings(make_config(), "train_models").items():
+    for name, value in train_models.JOB.settings(make_config()).items():
         if name.startswith("spark.sql.files."):
             set_conf(name, value)
     set_conf("spark.sql.files.openCostInBytes", "50000")

@@ -13,7 +13,8 @@ from databricks.bundles import experiments, jobs, registered_models, schemas, se
 from streamscore import score_stream, seed_topic, train_models
 from streamscore.config.keys import SECRET_KEY
 from streamscore.messages import decoder
-from streamscore.spark import maven, session
+from streamscore.spark import maven
+from streamscore.spark.settings import spark_settings
 
 ROOT = Path(__file__).parents[3]
 BUNDLE = yaml.safe_load((ROOT / "databricks.yml").read_text())
@@ -111,7 +112,7 @@ def config(target, monkeypatch):
     for name, value in environment(JOBS["score"], target).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "16.4")
-    return score_stream.parse(resolved(task(JOBS["score"])["python_wheel_task"]["parameters"], target)).config
+    return score_stream.JOB.parse(resolved(task(JOBS["score"])["python_wheel_task"]["parameters"], target)).config
 
 
 @pytest.mark.parametrize(("kind", "key"), [(kind, key) for kind, entries in RESOURCES.items() for key in entries])
@@ -162,7 +163,7 @@ def test_parameters_are_those_that_the_job_takes(name, target, monkeypatch):
         monkeypatch.setenv(variable, value)
     parameters = resolved(task(JOBS[name])["python_wheel_task"]["parameters"], target)
 
-    assert MODULES[name].parse(parameters).config.mlflow.tracking_uri == "databricks"
+    assert MODULES[name].JOB.parse(parameters).config.mlflow.tracking_uri == "databricks"
     assert not any(SECRET_KEY.search(word) or "{{secrets" in word for word in parameters)
 
 
@@ -229,7 +230,7 @@ def test_compute_is_what_the_connector_runs_on(name):
 @pytest.mark.parametrize("name", JOBS)
 def test_cluster_has_what_a_running_session_cannot_be_given(spark, config, name):
     """Such as the single attempt per task, without which records would be sent twice."""
-    settings = session.spark_settings(config, MODULES[name].NAME)
+    settings = spark_settings(config, name, MODULES[name].JOB.settings(config))
     fixed = {key: value for key, value in settings.items() if not spark.conf.isModifiable(key)}
 
     assert cluster(JOBS[name])["spark_conf"] == fixed
@@ -295,7 +296,7 @@ def test_a_configuration_made_as_the_docs_say_is_valid(tmp_path, monkeypatch):
     (where,) = re.findall(r"dbfs:(/Volumes/\S+/my\.yml)", DOCS)
     (parameters,) = re.findall(r"`parameters: (\[.*?\])`", DOCS)
     assert resolved(yaml.safe_load(parameters), "prod") == ["--config", where]
-    config = score_stream.parse(["--config", str(tmp_path / "my.yml")]).config
+    config = score_stream.JOB.parse(["--config", str(tmp_path / "my.yml")]).config
 
     assert config.kafka.options["security.protocol"].get_secret_value() == "SASL_SSL"
     assert {model.trust for model in config.models} == {"unsigned"}

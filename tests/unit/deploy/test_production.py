@@ -60,7 +60,7 @@ def check_command(words, tmp_path):
     assert (verb, option, rest) == ("score", "--config", [])
     assert verb in typer.main.get_command(cli.app).commands
     assert file == "/etc/streamscore/my.yml"
-    assert score_stream.parse([option, str(tmp_path / "my.yml")]).config
+    assert score_stream.JOB.parse([option, str(tmp_path / "my.yml")]).config
 
 
 def seconds_to_stop():

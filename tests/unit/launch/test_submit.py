@@ -2,6 +2,7 @@
 
 import subprocess
 
+from streamscore import score_stream
 from streamscore.launch import submit
 from streamscore.local import artifacts
 from streamscore.messages import decoder
@@ -16,7 +17,7 @@ def option(words, name):
 def test_line_has_the_locked_jars_and_the_decoder(make_config):
     """Exactly those, from the artifacts folder."""
     config = make_config()
-    words = submit.command("score_stream", config, ["--available-now"])
+    words = submit.command(score_stream.JOB, config, ["--available-now"])
     jars = option(words, "--jars").split(",")
 
     assert jars[:-1] == [
@@ -36,12 +37,12 @@ def test_line_holds_no_secret(make_config, monkeypatch):
         'kafka.options.sasl.jaas.config=x username="u" password="${env:S3CR3T}";',
     )
 
-    assert "hunter2" not in " ".join(submit.command("score_stream", config, []))
+    assert "hunter2" not in " ".join(submit.command(score_stream.JOB, config, []))
 
 
 def test_without_a_master_the_line_names_none(make_config):
     """A cluster's spark-submit knows its master."""
-    words = submit.command("score_stream", make_config("spark.master=null"), [])
+    words = submit.command(score_stream.JOB, make_config("spark.master=null"), [])
 
     assert "--master" not in words
     assert not any("extraJavaOptions" in word for word in words)

@@ -19,10 +19,15 @@ from pyspark.sql.types import (
 )
 from shapes import shape
 
-from streamscore import messages
+from streamscore import __version__
 from streamscore.messages import decoder
+from streamscore.messages.decode import DECODER, JSON_TEXT, decode
 from streamscore.schema import NOT_KEPT, OUTCOME_FIELDS, OUTCOME_PROPERTIES, REJECTED_PROPERTIES
-from streamscore.scoring import ServedModel
+from streamscore.scoring import evaluate
+from streamscore.scoring.evaluate import with_correct
+from streamscore.scoring.outcomes import outcomes
+from streamscore.scoring.served import ServedModel
+from streamscore.sinks import delta, elasticsearch, kafka
 
 LR = ServedModel("lr", "3", None, 2)
 SVM = ServedModel("svm", "12", None, 2)
@@ -71,13 +76,13 @@ def event(offset=7, key=b"k", label=1.0, reason=None, value=None, headers=None, 
 @pytest.fixture
 def judged(spark):
     """Return a function that judges scored rows, in a session that can make records of them."""
-    decoder.register_text(spark, messages.JSON_TEXT)
-    return lambda *rows: messages.judge(spark.createDataFrame(list(rows), JUDGED), [LR, SVM])
+    decoder.register_text(spark, JSON_TEXT)
+    return lambda *rows: with_correct(spark.createDataFrame(list(rows), JUDGED), [LR, SVM])
 
 
 def all_records(frame):
     """Return the Kafka records of judged rows."""
-    return messages.records(frame, [LR, SVM], "predictions", "rejected", max_bytes=10_000)
+    return kafka.records(frame, [LR, SVM], "predictions", "rejected", max_bytes=10_000)
 
 
 def records(frame):
@@ -125,9 +130,9 @@ def test_without_a_key_the_event_id_is_the_record_s_key(judged):
 
 def test_key_in_the_table_is_text(judged):
     """As in a record's value: readers of a table other than Spark fail on what is not UTF-8."""
-    outcomes = messages.outcomes(judged(event(key=b"\xff\x00a")), [LR, SVM])
+    rows = outcomes(judged(event(key=b"\xff\x00a")), [LR, SVM])
 
-    assert messages.table_rows(outcomes).select(F.hex("key")).first()[0] == "\ufffd\0a".encode().hex().upper()
+    assert delta.table_rows(rows).select(F.hex("key")).first()[0] == "\ufffd\0a".encode().hex().upper()
 
 
 def test_key_of_any_bytes_passes_through(judged):
@@ -179,7 +184,7 @@ def test_score_survives_json_to_the_last_bit(judged):
 
 def test_documents_have_the_fields_of_the_mapping_and_an_id(judged):
     """The strict mapping refuses any other field."""
-    frame = messages.documents(messages.outcomes(judged(event()), [LR, SVM]))
+    frame = elasticsearch.documents(outcomes(judged(event()), [LR, SVM]))
 
     assert set(frame.columns) == {*OUTCOME_PROPERTIES, "document_id"}
     assert [row["document_id"] for row in frame.collect()] == ["ml-0-7-lr-3", "ml-0-7-svm-12"]
@@ -189,7 +194,7 @@ def test_documents_have_the_fields_of_the_mapping_and_an_id(judged):
 def test_version_is_taken_literally(judged, version):
     """Whatever a registry calls it, it is text and no part of an expression."""
     odd = ServedModel("lr", version, None, 2)
-    (row,) = messages.documents(messages.outcomes(judged(event()), [odd])).collect()
+    (row,) = elasticsearch.documents(outcomes(judged(event()), [odd])).collect()
 
     assert row["model_version"] == version
 
@@ -210,7 +215,7 @@ def test_rejected_record_keeps_the_message_and_says_why(judged):
         "__connect.errors.exception.message": b"why",
         "reason": b"not_json",
         "event-id": b"ml-0-7",
-        "app-version": messages.__version__.encode(),
+        "app-version": __version__.encode(),
     }
 
 
@@ -243,7 +248,7 @@ def test_replay_writes_what_is_not_there(judged):
     found = all_records(judged(*rows))
     names = "concat(topic, ' ', string(value))"
     there = found.filter(f"{names} = 'rejected x' OR {names} LIKE '%ml-0-1%lr%'")
-    left = messages.records_without(found, there, "rejected").selectExpr(f"{names} AS name").collect()
+    left = kafka.records_without(found, there, "rejected").selectExpr(f"{names} AS name").collect()
 
     assert sorted((row["name"].split('"label"')[0]) for row in left) == [
         'predictions {"event_id":"ml-0-1","key":"k","model":"svm","model_version":"12","prediction":0.0,"score":-0.4,',
@@ -255,7 +260,7 @@ def test_replay_writes_what_is_not_there(judged):
 
 def test_rejected_documents_have_the_fields_of_the_mapping(judged):
     """Which and why, not the content."""
-    frame = messages.rejected_documents(judged(event(reason="not_json", value=b"secret")))
+    frame = elasticsearch.rejected_documents(judged(event(reason="not_json", value=b"secret")))
 
     assert set(frame.columns) == {*REJECTED_PROPERTIES, "document_id"}
     assert "secret" not in str(frame.collect())
@@ -271,7 +276,7 @@ def test_quality_counts(judged):
         event(5, label=None, reason="not_json"),
     )
 
-    assert frame.agg(*messages.quality([LR, SVM])).first().asDict() == {
+    assert frame.agg(*evaluate.counts([LR, SVM])).first().asDict() == {
         "events": 5,
         "rejected": 1,
         "labelled": 3,
@@ -286,7 +291,7 @@ def test_every_label_of_the_largest_model_is_counted(judged):
     """For the majority rate; a label that no model knows is counted as labelled only."""
     several = ServedModel("lr", "3", None, 2, classes=4)
     frame = judged(event(1, label=3.0), event(2, label=3.0), event(3, label=0.0), event(4, label=7.0))
-    counted = frame.agg(*messages.quality([several, SVM])).first().asDict()
+    counted = frame.agg(*evaluate.counts([several, SVM])).first().asDict()
 
     assert [counted[f"label_{label}"] for label in range(4)] == [1, 0, 0, 2]
     assert counted["labelled"] == 4
@@ -297,12 +302,12 @@ def test_labels_without_number_are_not_counted_one_by_one(judged):
     """A thousand counters would cost more than the models."""
     many = ServedModel("lr", "3", None, 2, classes=1000)
 
-    assert not [name for name in judged(event(1)).agg(*messages.quality([many, SVM])).columns if "label_" in name]
+    assert not [name for name in judged(event(1)).agg(*evaluate.counts([many, SVM])).columns if "label_" in name]
 
 
 def test_decode_keeps_the_message_of_a_bad_event_only(spark):
     """A good message's bytes do not travel to the sinks."""
-    decoder.register(spark, messages.DECODER, shape("dense", max_bytes=99), 2)
+    decoder.register(spark, DECODER, shape("dense", max_bytes=99), 2)
     schema = StructType(
         [
             *JUDGED.fields[6:9],
@@ -318,7 +323,7 @@ def test_decode_keeps_the_message_of_a_bad_event_only(spark):
         ("ml", 0, 2, when, b"k", b"bad", [("id", b"x")]),
         ("ml", 0, 3, when, b"k" * 65_537, b'{"label":1,"features":[1,2]}', []),
     ]
-    good, bad, long_key = messages.decode(spark.createDataFrame(rows, schema)).orderBy("event_id").collect()
+    good, bad, long_key = decode(spark.createDataFrame(rows, schema)).orderBy("event_id").collect()
 
     assert (good["event_id"], good["label"], good["reason"], good["value"], good["headers"]) == (
         "ml-0-1", 1.0, None, None, None,

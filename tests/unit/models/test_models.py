@@ -37,10 +37,11 @@ from pyspark.ml.feature import (
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import functions as F
 
-from streamscore import models, scoring
+from streamscore import models
 from streamscore.config import Model
 from streamscore.errors import ModelError, ServerError
 from streamscore.models import checks, registry
+from streamscore.scoring.apply import apply_models
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_loaded_models_predict_as_they_did_when_they_were_saved(spark, make_conf
     """What goes through a folder and the gate comes out the same."""
     names = ("lr", "svm", "ovr")
     served = load(spark, make_config, *((name, folder / name) for name in names))
-    together = scoring.apply(data, served).collect()
+    together = apply_models(data, served).collect()
     for model in served[:2]:
         alone = PipelineModel.load(str(folder / model.name)).transform(data).collect()
         column = "probability" if model.name == "lr" else "rawPrediction"

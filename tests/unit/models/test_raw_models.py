@@ -6,10 +6,12 @@ from pyspark.ml.classification import LogisticRegression
 from pyspark.ml.feature import Bucketizer, FeatureHasher, Imputer, StringIndexer, VectorAssembler
 from pyspark.sql import functions as F
 
-from streamscore import models, scoring
+from streamscore import models
 from streamscore.config.fields import parse
 from streamscore.errors import ModelError
 from streamscore.models import checks
+from streamscore.scoring.apply import apply_models
+from streamscore.scoring.served import ServedModel
 
 FIELDS = parse("n INT, x DOUBLE, word STRING, spare STRING")
 ROWS = [(float(i % 2), i % 7, i / 9, "abc"[i % 3], None) for i in range(90)]
@@ -61,7 +63,7 @@ def test_each_outcome_is_the_pipeline_s_own_to_the_last_bit(spark, make_config, 
     )
     rows = data.union(odd).withColumn("id", F.monotonically_increasing_id())
     names = [field.name for field in FIELDS]
-    found = scoring.apply(rows.select("id", "label", F.struct(*names).alias("features")), [served]).orderBy("id")
+    found = apply_models(rows.select("id", "label", F.struct(*names).alias("features")), [served]).orderBy("id")
     alone = PipelineModel.load(str(folder)).transform(rows).orderBy("id").collect()
 
     assert [(row["prediction_lr"], row["score_lr"]) for row in found.collect()] == [
@@ -146,8 +148,7 @@ def test_pipeline_that_a_message_could_stop_is_refused(spark, make_config, data,
 
 def test_model_that_drops_rows_is_noticed(spark, data, monkeypatch):
     """Even if no metadata say so."""
-    apply = scoring.apply
-    monkeypatch.setattr(scoring, "apply", lambda data, served: apply(data, served).filter("number > 0"))
-    model = scoring.ServedModel("lr", "1", Pipeline(stages=stages()).fit(data), 3, fields=FIELDS[:3])
+    monkeypatch.setattr(checks, "apply_models", lambda data, served: apply_models(data, served).filter("number > 0"))
+    model = ServedModel("lr", "1", Pipeline(stages=stages()).fit(data), 3, fields=FIELDS[:3])
     with pytest.raises(ModelError, match="of 2 rows it drops 1"):
         checks.outcomes(spark, model, [{}, {"n": 1}])

@@ -33,8 +33,8 @@ from pyspark.ml.feature import (
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import functions as F
 
-from streamscore import scoring
-from streamscore.scoring import ServedModel
+from streamscore.scoring.apply import apply_models
+from streamscore.scoring.served import ServedModel, classes, flattened, size
 
 SEVERAL = {"labelCol": "several"}
 
@@ -132,9 +132,8 @@ def as_trained(name, data):
 
 def serve(name, pipeline, source="features"):
     """Return a pipeline as a model that is ready to score."""
-    stages = list(scoring.flattened(pipeline))
-    size = scoring.size(stages, source)
-    return ServedModel(name, "1", pipeline, size, classes=scoring.classes(stages[-1]), source=source)
+    stages = list(flattened(pipeline))
+    return ServedModel(name, "1", pipeline, size(stages, source), classes=classes(stages[-1]), source=source)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +148,7 @@ def served(data):
 @pytest.fixture(scope="module")
 def together(data, served):
     """The rows that all of them scored in one pass."""
-    return scoring.apply(data, list(served.values())).collect()
+    return apply_models(data, list(served.values())).collect()
 
 
 @pytest.fixture
@@ -192,7 +191,7 @@ def test_margin_too_small_to_show_in_the_probability_decides_all_the_same(spark,
     """As in transform: a margin of 1e-17 is class 1, though its probability is 0.5 like that of 0."""
     ml = spark._jvm.org.apache.spark.ml
     made = ml.classification.LogisticRegressionModel("lr", ml.linalg.Vectors.zeros(4), 1e-17)
-    row = scoring.apply(data, [serve("lr", PipelineModel([LogisticRegressionModel(made)]))]).first()
+    row = apply_models(data, [serve("lr", PipelineModel([LogisticRegressionModel(made)]))]).first()
 
     assert (row["prediction_lr"], row["score_lr"]) == (1.0, 0.5)
 
@@ -210,7 +209,7 @@ def test_margin_that_is_no_number_is_never_the_greatest(spark, python_workers, o
     ]
     stage = OneVsRestModel([LogisticRegressionModel(made[number]) for number in order])
     event = spark.createDataFrame([(Vectors.dense([1.7e308] * 4),)], ["features"])  # infinite, less infinite
-    row = scoring.apply(event, [serve("ovr", PipelineModel([stage]))]).first()
+    row = apply_models(event, [serve("ovr", PipelineModel([stage]))]).first()
 
     assert stage.transform(event).first()["prediction"] == row["prediction_ovr"] == prediction
 
@@ -219,7 +218,7 @@ def test_stream_is_scored_by_models_with_feature_stages(spark, data, served, tmp
     """No stage asks a stream for something that only a batch has."""
     data.write.parquet(str(tmp_path / "source"))
     chosen = [served[name] for name in ("long", "indexed", "maxabs_ovr", "inner")]
-    stream = scoring.apply(spark.readStream.schema(data.schema).parquet(str(tmp_path / "source")), chosen)
+    stream = apply_models(spark.readStream.schema(data.schema).parquet(str(tmp_path / "source")), chosen)
     query = stream.writeStream.format("memory").queryName("scored").trigger(availableNow=True).start()
     query.awaitTermination(60)
 
@@ -232,5 +231,5 @@ def test_size_is_unknown_where_no_stage_tells_it(data, served):
     normalizer = Normalizer(inputCol="features", outputCol="sliced")
     classifier = LogisticRegression(featuresCol="sliced", maxIter=1).fit(slicer.transform(data))
 
-    assert scoring.size([slicer, classifier], "features") is None
-    assert scoring.size([normalizer, classifier], "features") == 3
+    assert size([slicer, classifier], "features") is None
+    assert size([normalizer, classifier], "features") == 3

@@ -36,7 +36,7 @@ def test_no_other_file_repeats_a_version(root):
     repeated = [
         f"{path.name}: {version}"
         for path in package.rglob("*.py")
-        if path.name != "coordinates.py"
+        if path.name != "maven.py"
         for version in versions
         if version in path.read_text(encoding="utf-8")
     ]

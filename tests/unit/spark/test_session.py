@@ -13,9 +13,11 @@ from types import SimpleNamespace
 import pytest
 from pyspark.sql import SparkSession
 
+from streamscore import score_stream, seed_topic, train_models
 from streamscore.config import CONF_DIR
 from streamscore.spark import session
-from streamscore.spark.session import StopRequest
+from streamscore.spark.settings import log_file, spark_settings
+from streamscore.stream.stop import StopRequest
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def test_session_that_exists_is_used_and_adapted(spark, make_config):
     before = {name: spark.conf.get(name, None) for name in ("spark.master", "spark.driver.extraJavaOptions")}
     spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
 
-    made = session.create(make_config("spark.master=local[7]", "spark.shuffle_partitions=2"), "score_stream")
+    made = score_stream.JOB.create_session(make_config("spark.master=local[7]", "spark.shuffle_partitions=2"))
 
     assert made._jsparkSession.equals(spark._jsparkSession)
     assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
@@ -44,7 +46,7 @@ def test_nothing_is_asked_of_databricks_that_it_does_not_grant(spark, make_confi
     monkeypatch.setattr(SparkSession.Builder, "config", lambda *given, **named: asked.append((given, named)))
     monkeypatch.setattr(SparkSession.Builder, "master", lambda *given: asked.append(given))
 
-    made = session.create(make_config("spark.shuffle_partitions=2"), "score_stream")
+    made = score_stream.JOB.create_session(make_config("spark.shuffle_partitions=2"))
 
     assert made._jsparkSession.equals(spark._jsparkSession)
     assert asked == []
@@ -55,9 +57,9 @@ def test_checkpoint_on_a_volume_keeps_the_platform_s_file_manager(make_config, m
     name = "spark.sql.streaming.checkpointFileManagerClass"
     config = make_config("stream.checkpoint=/Volumes/main/streamscore/checkpoints/score_stream")
 
-    assert name in session.spark_settings(config, "score_stream")
+    assert name in score_stream.JOB.settings(config)
     monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "16.4")
-    assert name not in session.spark_settings(config, "score_stream")
+    assert name not in score_stream.JOB.settings(config)
 
 
 def test_long_generated_methods_are_compiled(spark):
@@ -73,16 +75,16 @@ def test_where_executors_have_their_own_options_no_method_is_too_long(make_confi
     """Spark's default lets a method grow to eight times what a JVM compiles."""
     name = "spark.sql.codegen.hugeMethodLimit"
 
-    assert session.spark_settings(make_config(f"spark.master={master}"), "score_stream")[name] == "8000"
-    assert name not in session.spark_settings(make_config("spark.master=local[2]"), "score_stream")
+    assert spark_settings(make_config(f"spark.master={master}"), "score_stream")[name] == "8000"
+    assert name not in spark_settings(make_config("spark.master=local[2]"), "score_stream")
 
 
 @pytest.mark.parametrize("master", ["local", "local[2]", "local[*]"])
 def test_session_on_one_machine_listens_there_only(make_config, master):
     """Whatever file the configuration is from; a file may say otherwise."""
-    local = session.spark_settings(make_config(f"spark.master={master}"), "score_stream")
-    told = session.spark_settings(make_config("spark.conf={spark.ui.enabled: 'true'}"), "score_stream")
-    cluster = session.spark_settings(make_config("spark.master=local-cluster[2,1,1024]"), "score_stream")
+    local = spark_settings(make_config(f"spark.master={master}"), "score_stream")
+    told = spark_settings(make_config("spark.conf={spark.ui.enabled: 'true'}"), "score_stream")
+    cluster = spark_settings(make_config("spark.master=local-cluster[2,1,1024]"), "score_stream")
 
     assert local["spark.driver.bindAddress"] == local["spark.driver.host"] == "127.0.0.1"
     assert local["spark.ui.enabled"] == "false"
@@ -112,15 +114,15 @@ class Cluster:
         return self._settings.get(name, default)
 
 
-@pytest.mark.parametrize("job", ["score_stream", "seed_topic", "train_models"])
+@pytest.mark.parametrize("job", [score_stream, seed_topic, train_models], ids=lambda job: job.NAME)
 def test_cluster_whose_tasks_may_repeat_is_told_before_it_sends(make_config, monkeypatch, caplog, job):
     """It would send some records twice, and the setting cannot be changed any more."""
     cluster = Cluster(**{"spark.speculation": "false"})
     monkeypatch.setattr(SparkSession, "getActiveSession", lambda: cluster)
 
-    assert session.create(make_config(), job) is cluster
+    assert job.JOB.create_session(make_config()) is cluster
     told = [record.getMessage() for record in caplog.records if record.name == "streamscore"]
-    if job == "train_models":
+    if job is train_models:
         assert told == []
     else:
         assert len(told) == 1
@@ -217,7 +219,7 @@ def test_settings_of_a_cluster_that_stop_spark_are_named(tmp_path):
     """A machine that belongs to one has them in its environment."""
     (tmp_path / "spark-defaults.conf").write_text("spark.eventLog.enabled true\nspark.eventLog.dir file:///nowhere\n")
     program = (
-        "from streamscore import config, session\n"
+        "from streamscore import config\nfrom streamscore.spark import session\n"
         f"session.create(config.load('local', ['state_dir={tmp_path}']), 'score_stream')"
     )
     done = subprocess.run(
@@ -239,7 +241,7 @@ def test_settings_of_a_cluster_that_stop_spark_are_named(tmp_path):
 def log(spark, make_config, tmp_path):
     """Return a function that logs faults as a job does that starts, and the file to which they go."""
     jvm, config = spark._jvm, make_config(f"state_dir={tmp_path}/100%d new")
-    words = shlex.split(session.spark_settings(config, "seed_topic")["spark.driver.extraJavaOptions"])
+    words = shlex.split(spark_settings(config, "seed_topic")["spark.driver.extraJavaOptions"])
     told = dict(word.removeprefix("-D").split("=") for word in words if word.startswith("-Dstreamscore."))
     before = {name: jvm.System.setProperty(name, value) for name, value in told.items()}
 
@@ -251,7 +253,7 @@ def log(spark, make_config, tmp_path):
             context.getLogger("test").error(fault)
         context.stop()
 
-    yield start, session.log_file(config, "seed_topic")
+    yield start, log_file(config, "seed_topic")
     for name, value in before.items():
         jvm.System.setProperty(name, value)
 

@@ -27,8 +27,8 @@ def folder(tmp_path):
 def use(folder):
     """Return a function that lets a process use the folder as a job does; all are killed at the end."""
     program = (
-        "import pathlib, sys\nfrom streamscore import scratch\n"
-        "scratch.use(pathlib.Path(sys.argv[1]))\nprint(flush=True)\nsys.stdin.read()"
+        "import pathlib, sys\nfrom streamscore.spark import tmpdir\n"
+        "tmpdir.use(pathlib.Path(sys.argv[1]))\nprint(flush=True)\nsys.stdin.read()"
     )
     started = []
 

@@ -1,39 +1,17 @@
-"""The running totals: from what the stream observed to what people read."""
+"""What Spark reports of a query, as facts about batches."""
 
-import pytest
-from rich.console import Console
-
-from streamscore.config import Stream
-from streamscore.scoring import ServedModel
-from streamscore.stream.progress import Totals
-
-MODELS = [ServedModel("lr", "3", None, 2), ServedModel("svm", "4", None, 2)]
+from streamscore.stream.progress import ProgressReader
 
 
-def progress(batch, events=10, rejected=0, labelled=10, positive=3, correct=(8, 6), latest=25, end=20):
+def report(batch, has_run=True):
     """Return a batch's progress as Spark reports it, as far as it is used."""
-    observed = {
-        "events": events,
-        "rejected": rejected,
-        "labelled": labelled,
-        "label_0": labelled - positive,
-        "label_1": positive,
-        "correct_lr": correct[0],
-        "correct_svm": correct[1],
-    }
     return {
         "id": "q",
         "batchId": batch,
         "timestamp": "2026-11-24T08:00:00.000Z",
-        "numInputRows": events,
-        "processedRowsPerSecond": 50.0,
-        "durationMs": {"triggerExecution": 200},
-        "observedMetrics": {"quality": observed} if events else {},
+        "durationMs": {"triggerExecution": 200} | ({"addBatch": 150} if has_run else {}),
         "sources": [
-            {
-                "endOffset": f'{{"ml":{{"0":{end},"1":4}}}}',
-                "latestOffset": f'{{"ml":{{"0":{latest},"1":4}}}}',
-            }
+            {"endOffset": '{"ml":{"0":20,"1":4}}', "latestOffset": '{"ml":{"0":25,"1":4}}'},
         ],
     }
 
@@ -45,167 +23,32 @@ class Query:
         self.recentProgress = list(reports)
 
 
-@pytest.fixture
-def totals():
-    """Totals of two batches with labels."""
-    totals = Totals(MODELS, synthetic=False)
-    totals.take(Query(progress(0), progress(1, rejected=2, labelled=8, positive=2, correct=(4, 4), latest=20)))
-    return totals
+def numbers(batches):
+    """The numbers of some batches."""
+    return [batch.number for batch in batches]
 
 
-def test_batches_add_up(totals):
-    """Counts per run and per model, accuracy beside the majority rate."""
-    summary = totals.summary()
+def test_batch_is_read_once():
+    """The list of recent progress overlaps from look to look."""
+    reader = ProgressReader()
 
-    assert {name: summary[name] for name in ("events", "scored", "rejected", "labelled", "batches", "lag")} == {
-        "events": 20,
-        "scored": 18,
-        "rejected": 2,
-        "labelled": 18,
-        "batches": 2,
-        "lag": 0,
-    }
-    assert summary["majority_rate"] == 13 / 18
-    assert summary["models"]["lr"] == {
-        "version": "3",
-        "scored": 18,
-        "correct": 12,
-        "accuracy": 12 / 18,
-        "earlier_versions": [],
-    }
-    assert summary["models"]["svm"]["correct"] == 10
+    assert numbers(reader.take(Query(report(0), report(1)))) == [0, 1]
+    assert reader.take(Query(report(0), report(1))) == []
+    assert numbers(reader.take(Query(report(1), report(2)))) == [2]
 
 
-def test_versions_of_a_model_are_counted_apart(totals):
-    """A new version is not credited with what the one before it got right."""
-    totals.models = [MODELS[0], ServedModel("svm", "5", None, 2)]
-    totals.take(Query(progress(2, correct=(8, 9))))
-    models = totals.summary()["models"]
-
-    assert (models["lr"]["scored"], models["lr"]["correct"]) == (28, 20)
-    assert models["svm"] == {
-        "version": "5",
-        "scored": 10,
-        "correct": 9,
-        "accuracy": 0.9,
-        "earlier_versions": [{"version": "4", "scored": 18, "correct": 10, "accuracy": 10 / 18}],
-    }
-    assert "svm 90.00%" in totals.line()
-    assert totals.table().row_count == 3
-
-
-def test_a_batch_is_taken_once(totals):
-    """The list of recent progress overlaps from poll to poll."""
-    assert totals.take(Query(progress(0), progress(1))) == []
-    assert totals.take(Query(progress(1), progress(2)))[0]["batch"] == 2
-    assert totals.events == 30
-
-
-def test_idle_reports_count_nothing(totals):
+def test_idle_trigger_is_no_batch():
     """Spark reports a trigger without data under the next batch's number."""
-    idle = progress(2, events=0)
+    reader = ProgressReader()
 
-    assert totals.take(Query(idle)) == []
-    assert totals.take(Query(idle, progress(2))) != []
+    assert reader.take(Query(report(2, has_run=False))) == []
+    assert numbers(reader.take(Query(report(2, has_run=False), report(2)))) == [2]
 
 
-def test_lag_is_what_the_topic_holds_beyond_the_batch():
+def test_batch_tells_where_it_ended_and_what_is_left():
     """Over all partitions."""
-    totals = Totals(MODELS, synthetic=False)
-    totals.take(Query(progress(0, latest=27, end=20)))
+    (batch,) = ProgressReader().take(Query(report(0)))
 
-    assert totals.lag == 7
-
-
-def test_lag_stays_when_nobody_has_looked():
-    """A batch that is replayed is planned already: Spark does not ask what the topic holds."""
-    totals = Totals(MODELS, synthetic=False)
-    replayed = progress(1)
-    replayed["sources"][0]["latestOffset"] = None
-    totals.take(Query(progress(0, latest=27, end=20), replayed))
-
-    assert totals.lag == 7
-
-
-def test_batch_of_a_transactions_marks_alone_brings_the_lag_up_to_date():
-    """It has offsets of its own and no events."""
-    totals = Totals(MODELS, synthetic=False)
-    marks = progress(1, events=0, latest=25, end=25)
-    marks["observedMetrics"] = {"quality": dict.fromkeys(progress(0)["observedMetrics"]["quality"], 0)}
-    taken = totals.take(Query(progress(0), marks))
-
-    assert (totals.lag, totals.events, len(taken)) == (0, 10, 2)
-
-
-def test_status_document_tells_the_batch():
-    """What the live page reads."""
-    (status,) = Totals(MODELS, synthetic=True).take(Query(progress(5, rejected=1)))
-
-    assert status == {
-        "@timestamp": "2026-11-24T08:00:00.000Z",
-        "query": "q",
-        "batch": 5,
-        "events": 10,
-        "rejected": 1,
-        "lag": 5,
-        "batch_ms": 200,
-        "events_per_second": 50.0,
-        "models": ["lr:3", "svm:4"],
-        "refused": [],
-        "synthetic": True,
-    }
-
-
-def test_without_labels_there_is_no_accuracy():
-    """A dash, not zero and not a division by zero."""
-    totals = Totals(MODELS, synthetic=False)
-    totals.take(Query(progress(0, labelled=0, positive=0, correct=(0, 0))))
-
-    assert totals.summary()["models"]["lr"]["accuracy"] is None
-    assert totals.summary()["majority_rate"] is None
-    assert "lr -, svm -" in totals.line()
-
-
-def test_majority_rate_is_that_of_the_most_common_of_all_labels():
-    """With three classes too; a label that no model knows counts against it."""
-    several = progress(0, labelled=10)
-    several["observedMetrics"]["quality"] |= {"label_0": 2, "label_1": 3, "label_2": 4}
-    totals = Totals(MODELS, synthetic=False)
-    totals.take(Query(several))
-
-    assert totals.summary()["majority_rate"] == 0.4
-
-
-def test_labels_that_are_not_counted_have_no_majority_rate():
-    """A model of very many classes: a dash, not zero."""
-    uncounted = progress(0, labelled=10)
-    for label in ("label_0", "label_1"):
-        del uncounted["observedMetrics"]["quality"][label]
-    totals = Totals(MODELS, synthetic=False)
-    totals.take(Query(uncounted))
-
-    assert totals.summary()["majority_rate"] is None
-    assert totals.line().endswith("majority rate -")
-
-
-def test_line_and_table_say_the_same(totals):
-    """One for logs, one for terminals."""
-    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
-    console.print(totals.table())
-    table = console.export_text()
-
-    assert "accuracy lr 66.67%, svm 55.56%, majority rate 72.22%" in totals.line()
-    for text in ("20 events", "rejected 2", "lr", "66.67%", "55.56%", "72.22%"):
-        assert text in table
-
-
-@pytest.mark.parametrize("limit", [None, 0.5])
-def test_what_the_rejected_share_needs_no_more_is_forgotten(limit):
-    """A stream runs for years, with a limit or without one."""
-    totals = Totals(MODELS, synthetic=False)
-    settings = Stream.model_construct(max_rejected_share=limit, rejected_window=100)
-    for batch in range(50):
-        totals.take(Query(progress(batch)))
-        totals.too_many_rejected(settings)
-
-    assert len(totals._window) == 10
+    assert batch.ends == {("ml", 0): 20, ("ml", 1): 4}
+    assert batch.lag == 5
+    assert batch.observed == {}

@@ -1,16 +1,18 @@
 """Locations: what is on this machine, however it is written, and what Spark is given of it."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from streamscore import sinks, stream
 from streamscore.config import Delta
 from streamscore.schema import TABLE_ROW
+from streamscore.sinks import delta
+from streamscore.sinks.base import Sink
 from streamscore.spark import sources
-from streamscore.spark.session import StopRequest
-from streamscore.stream import Stream, checkpoint
+from streamscore.stream import checkpoint
+from streamscore.stream.query import QueryRunner
+from streamscore.stream.recovery import HeldCheckpoint
+from streamscore.stream.stop import StopRequest
 from streamscore.system import paths
 
 
@@ -51,7 +53,7 @@ def elsewhere(spark):
 def test_delta_table_without_a_scheme_is_on_this_machine(elsewhere, tmp_path):
     """As its checkpoint is."""
     settings = Delta(table=f"file://{tmp_path}/table")
-    sinks.append(elsewhere.createDataFrame([], TABLE_ROW), settings)
+    delta.append(elsewhere.createDataFrame([], TABLE_ROW), settings)
 
     table = sources.delta_table(elsewhere, settings)
 
@@ -61,20 +63,20 @@ def test_delta_table_without_a_scheme_is_on_this_machine(elsewhere, tmp_path):
     assert sources.data_set(elsewhere, f"file://{tmp_path}/table").columns == table.columns
 
 
-class Writer:
+class Nowhere(Sink):
     """Writes nothing."""
 
-    models = ()
+    name = "nowhere"
 
-    def rows(self, judged):
-        """Return what is written."""
-        return judged
+    def shape(self, rows):
+        """Return the rows as they are."""
+        return rows
 
-    def __call__(self, batch, batch_id):
+    def write(self, shaped, batch, replay):
         """Write one batch."""
 
 
-def test_checkpoint_without_a_scheme_is_on_this_machine(spark, elsewhere, make_config, tmp_path, monkeypatch):
+def test_checkpoint_without_a_scheme_is_on_this_machine(spark, elsewhere, make_config, tmp_path):
     """Spark's logs are beside our notes; one that Spark was once given as a plain path goes on."""
     location = str(tmp_path / "checkpoint")
     settings = make_config(f"stream.checkpoint={location}", "stream.available_now=true")
@@ -87,16 +89,17 @@ def test_checkpoint_without_a_scheme_is_on_this_machine(spark, elsewhere, make_c
 
     before = (
         texts(spark, 0)
-        .writeStream.foreachBatch(Writer())
+        .writeStream.foreachBatch(lambda *_: None)
         .option("checkpointLocation", location)
         .trigger(availableNow=True)
         .start()
     )
     before.awaitTermination()
-    monkeypatch.setattr(stream, "scored_events", lambda *_: texts(elsewhere, 1))
-    query = Stream(elsewhere, settings, StopRequest(), SimpleNamespace())._start(Writer())
-    query.awaitTermination()
+    stop = StopRequest()
+    files = checkpoint.folder(location)
+    held = HeldCheckpoint(files, location, checkpoint.inspect(files, location))
+    runner = QueryRunner("any", settings.stream, held, stop, [], tmp_path / "spark.log")
+    assert runner.run(texts(elsewhere, 1), [Nowhere()]) == 1
 
-    assert query.id == before.id
     state = checkpoint.inspect(checkpoint.folder(location), location)
-    assert (state.query, state.planned, state.committed) == (query.id, 1, 1)
+    assert (state.query, state.planned, state.committed) == (before.id, 1, 1)

@@ -1,0 +1,44 @@
+"""Who hears of each committed batch: a module per listener; this page lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from streamscore.config import Config
+from streamscore.listeners.base import BatchListener
+from streamscore.listeners.rejected_share import RejectedShare
+from streamscore.listeners.status import StatusDocuments
+from streamscore.listeners.terminal import LogLine, Terminal, Watcher
+from streamscore.listeners.totals import Totals
+from streamscore.system.console import terminal
+
+
+def configured(config: Config, totals: Totals, watch: Callable[[Totals], None] | None) -> list[BatchListener]:
+    """Return the listeners of the scoring job; the totals come first, for the others show them.
+
+    Args:
+        config: the configuration.
+        totals: the running totals of the job.
+        watch: a caller's own eyes, in the place of the terminal and the log.
+    """
+    console = terminal()
+    eyes: BatchListener
+    if watch is not None:
+        eyes = Watcher(totals, watch)
+    elif console is not None:
+        eyes = Terminal(totals, console)
+    else:
+        eyes = LogLine(totals, config.stream.report_seconds)
+    status = [StatusDocuments(config.elasticsearch, totals)] if config.elasticsearch.enabled else []
+    return [totals, *status, RejectedShare(config.stream, config.kafka.topics.rejected), eyes]
+
+
+@contextmanager
+def opened(listeners: Sequence[BatchListener]) -> Iterator[Sequence[BatchListener]]:
+    """Open listeners, and close each of them however the job ends."""
+    with ExitStack() as stack:
+        for listener in listeners:
+            listener.open()
+            stack.callback(listener.close)
+        yield listeners

@@ -1,0 +1,70 @@
+"""A document per batch in the status index: how the stream is, for the page, the report and `streamscore status`."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from streamscore.clients import elasticsearch
+from streamscore.config import Elasticsearch
+from streamscore.errors import RefusedError, ServerError
+from streamscore.listeners.base import BatchListener
+from streamscore.listeners.totals import Totals
+from streamscore.schema import TIME
+from streamscore.system.console import log
+
+if TYPE_CHECKING:
+    from streamscore.stream.progress import CommittedBatch
+
+STATUSES_KEPT: Final = 1_000
+"""Status documents that wait for an Elasticsearch that is away, at most."""
+
+
+class StatusDocuments(BatchListener):
+    """Writes each batch's status document; a failure is a warning, for the outcomes do not depend on it.
+
+    What Elasticsearch did not take is tried again with the next batch's.
+    """
+
+    def __init__(self, settings: Elasticsearch, totals: Totals) -> None:
+        self._settings = settings
+        self._totals = totals
+        self._client = elasticsearch.client(settings)
+        self._waiting: deque[dict[str, Any]] = deque(maxlen=STATUSES_KEPT)
+
+    def committed(self, batch: CommittedBatch) -> None:
+        """Write the batch's document."""
+        self._waiting.append(self.document(batch))
+        self._write()
+
+    def close(self) -> None:
+        """Try once more what is waiting, and close the connection."""
+        self._write()
+        self._client.close()
+
+    def document(self, batch: CommittedBatch) -> dict[str, Any]:
+        """Return a batch's document, with the fields of ``schema.STATUS_PROPERTIES``."""
+        observed, totals = batch.observed["quality"], self._totals
+        return {
+            TIME: batch.started,
+            "query": batch.query,
+            "batch": batch.number,
+            "events": observed["events"],
+            "rejected": observed["rejected"],
+            "lag": totals.lag,
+            "batch_ms": batch.milliseconds,
+            "events_per_second": batch.rows_per_second,
+            "models": [f"{model.name}:{model.version}" for model in totals.models],
+            "refused": [f"{version}: {reason}" for version, reason in totals.refused().items()],
+            "synthetic": totals.synthetic,
+        }
+
+    def _write(self) -> None:
+        while self._waiting:
+            try:
+                elasticsearch.put_status(self._client, self._settings, self._waiting[0])
+            except ServerError as error:
+                log.warning("a batch's status is not in %s: %s", self._settings.status_index, error)
+                if not isinstance(error, RefusedError):
+                    return
+            self._waiting.popleft()

@@ -1,0 +1,97 @@
+"""Decode and check messages: DataFrame in, DataFrame out; a bad message becomes a row with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from pyspark.ml.linalg import VectorUDT
+from pyspark.sql import functions as F
+from pyspark.sql.types import (
+    BooleanType,
+    DataType,
+    DoubleType,
+    IntegerType,
+    LongType,
+    StringType,
+    StructField,
+    StructType,
+)
+
+from streamscore.schema import DETAIL, FEATURES, LABEL, REASON
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from streamscore.config.fields import Field
+
+
+_TYPES: Final = {
+    "INT": IntegerType(),
+    "BIGINT": LongType(),
+    "DOUBLE": DoubleType(),
+    "BOOLEAN": BooleanType(),
+    "STRING": StringType(),
+}
+
+DECODER: Final = "streamscore_decode"
+"""Name under which the decoder is registered in SQL."""
+
+JSON_TEXT: Final = "streamscore_json_text"
+"""Name under which the way from text to JSON is registered in SQL."""
+
+MAX_KEY_BYTES: Final = 65_536
+"""Longest key of a message: twice in an outcome's record, once as JSON, it still fits into what any topic takes."""
+
+_ORIGIN: Final = ("topic", "partition", "offset")
+
+
+def features_type(fields: Sequence[Field]) -> DataType:
+    """Return the type of a message's features: the struct of its raw columns, or, where it has none, a vector."""
+    return StructType([StructField(field.name, _TYPES[field.type]) for field in fields]) if fields else VectorUDT()
+
+
+def decoded_type(fields: Sequence[Field] = ()) -> StructType:
+    """Return what the decoder makes of a message.
+
+    A bad one has a reason, and in the place of its features a zero vector, or raw columns that are all null.
+    """
+    return StructType(
+        [
+            StructField(LABEL, DoubleType()),
+            StructField(FEATURES, features_type(fields)),
+            StructField(REASON, StringType()),
+            StructField(DETAIL, StringType()),
+        ]
+    )
+
+
+def decode(events: DataFrame) -> DataFrame:
+    """Decode Kafka records.
+
+    Args:
+        events: ``topic``, ``partition``, ``offset``, ``timestamp``, ``key``, ``value`` and ``headers``, as Spark's
+            Kafka source has them.
+
+    Returns:
+        ``event_id``, ``event_time`` (epoch milliseconds), ``key``, ``label``, ``features``, ``reason``, ``detail``,
+        and, of a bad message only, its origin, ``value`` and ``headers``.
+    """
+    # Without this barrier the optimiser calls the decoder once per use of one of its fields.
+    decoded = F.when(F.spark_partition_id() >= 0, F.expr(f"{DECODER}(value)"))
+    # Who has such a key does not mean it: the message is rejected, for its outcomes might not fit into the topic.
+    long_key = F.octet_length("key") > MAX_KEY_BYTES
+    key_detail = F.concat(F.lit("the key has "), F.octet_length("key"), F.lit(f" bytes, more than {MAX_KEY_BYTES}"))
+    bad = long_key | F.col("decoded.reason").isNotNull()
+    return events.withColumn("decoded", decoded).select(
+        F.concat_ws("-", *_ORIGIN).alias("event_id"),
+        F.unix_millis("timestamp").alias("event_time"),
+        "key",
+        F.when(~F.coalesce(long_key, F.lit(False)), F.col(f"decoded.{LABEL}")).alias(LABEL),
+        f"decoded.{FEATURES}",
+        F.when(long_key, "too_large").otherwise(F.col(f"decoded.{REASON}")).alias(REASON),
+        F.when(long_key, key_detail).otherwise(F.col(f"decoded.{DETAIL}")).alias(DETAIL),
+        *(F.when(bad, F.col(name)).alias(name) for name in _ORIGIN),
+        F.when(bad, F.col("value")).alias("value"),
+        F.when(bad, F.col("headers")).alias("headers"),
+    )

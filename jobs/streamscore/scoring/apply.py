@@ -1,0 +1,88 @@
+"""Apply models side by side: DataFrame in, DataFrame out, each outcome the one that the model alone would give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from pyspark.sql import functions as F
+
+from streamscore.schema import FEATURES
+from streamscore.scoring.served import ServedModel, detail, is_one_vs_rest
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+
+_KEPT: Final = "streamscore_kept_"
+
+_MARGINS: Final = "streamscore_margins"
+
+
+def apply_models(data: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
+    """Add each model's prediction and score to rows that have ``features``: a vector, or a struct of raw columns."""
+    for model in models:
+        data = _with_outcome(data, model)
+    return data
+
+
+def _with_outcome(data: DataFrame, model: ServedModel) -> DataFrame:
+    """Add one model's two columns.
+
+    The pipeline sees the vector, or the raw columns, under the names that it was trained with, and no other column of
+    ours under its own name: so whatever its stages call their columns, nothing of the model has to be
+    changed and nothing collides.
+    """
+    classifier: Any = model.stages[-1]
+    kept = {name: f"{_KEPT}{position}" for position, name in enumerate(data.columns)}
+    raw = [F.col(f"{FEATURES}.{field.name}").alias(field.name) for field in model.fields]
+    scored = data.select(
+        *(F.col(name).alias(hidden) for name, hidden in kept.items()), *(raw or [F.col(FEATURES).alias(model.source)])
+    )
+    for stage in model.stages:
+        scored = _one_vs_rest(scored, stage) if is_one_vs_rest(stage) else stage.transform(scored)
+    prediction = F.col(f"`{classifier.getPredictionCol()}`")
+    return scored.select(
+        *(F.col(hidden).alias(name) for name, hidden in kept.items()),
+        prediction.alias(model.prediction),
+        _score(classifier, prediction, model.classes).alias(model.score),
+    )
+
+
+def _score(classifier: Any, prediction: Column, count: int) -> Column:
+    from pyspark.ml.functions import vector_to_array
+
+    vector = F.col(f"`{detail(classifier)}`")
+    # Spark's own classifiers make dense vectors (ProbabilisticClassificationModel takes no others): the number is read
+    # from where it is stored, without a copy of them all.
+    is_dense = type(classifier).__module__ == "pyspark.ml.classification"
+    per_class = F.unwrap_udt(vector)["values"] if is_dense else vector_to_array(vector)
+    return F.get(per_class, F.lit(1) if count == 2 else prediction.cast("int"))  # noqa: PLR2004 (class 0 and class 1)
+
+
+def _one_vs_rest(data: DataFrame, stage: Any) -> DataFrame:
+    """Do what ``OneVsRestModel.transform`` does, which in PySpark calls Python for every row and caches the rows."""
+    from pyspark.ml.functions import array_to_vector, vector_to_array
+
+    before = [F.col(f"`{name}`") for name in data.columns]
+    margins = []
+    for position, model in enumerate(stage.models):
+        margins.append(f"{_MARGINS}_{position}")
+        unwanted = {name: "" for name in ("predictionCol", "probabilityCol") if model.hasParam(name)}
+        columns = {"featuresCol": stage.getFeaturesCol(), "rawPredictionCol": margins[-1], **unwanted}
+        copied = model.copy()
+        for name, column in columns.items():
+            copied.set(copied.getParam(name), column)
+        data = copied.transform(data)
+    data = data.select(*before, F.array(*(vector_to_array(F.col(name))[1] for name in margins)).alias(_MARGINS))
+    # The first of equal ones, as the stage itself takes it, which looks for one that is greater than those before: NaN
+    # never is, and nothing is greater than it.
+    ranked = (
+        f"transform({_MARGINS}, (margin, at) -> "
+        "if(isnan(margin), if(at = 0, double('Infinity'), double('-Infinity')), margin))"
+    )
+    return data.select(
+        *before,
+        array_to_vector(F.col(_MARGINS)).alias(stage.getRawPredictionCol()),
+        F.expr(f"double(array_position({ranked}, array_max({ranked})) - 1)").alias(stage.getPredictionCol()),
+    )

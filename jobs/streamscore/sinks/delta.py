@@ -1,0 +1,89 @@
+"""Outcomes as rows of a Delta table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+from streamscore.config import Delta
+from streamscore.errors import ServerError
+from streamscore.schema import OUTCOME_FIELDS, TABLE_ROW
+from streamscore.scoring.outcomes import IDENTITY, outcomes
+from streamscore.sinks.base import Batch, OutcomeSink, Replay
+from streamscore.spark.errors import translate_spark_errors
+from streamscore.spark.sources import delta_table
+from streamscore.system import failpoints
+from streamscore.system.paths import as_spark_takes
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+class TableRows(OutcomeSink):
+    """One row per event and model, a batch in one transaction."""
+
+    @property
+    def name(self) -> str:
+        """The table."""
+        return f"the Delta table {self.config.delta.table}"
+
+    def prepare(self, spark: SparkSession) -> None:
+        """Make the table, or find out whether one that exists takes our rows, by appending none.
+
+        Raises:
+            ServerError: it cannot be written.
+        """
+        with translate_spark_errors(ServerError, f"{self.name} does not take the outcomes"):
+            append(spark.createDataFrame([], TABLE_ROW), self.config.delta)
+
+    def shape(self, rows: DataFrame) -> DataFrame:
+        """Return the outcomes as rows of the table."""
+        return table_rows(outcomes(rows, self.models))
+
+    def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
+        """Append the rows, unless the table has a batch of that number and of that query already."""
+        settings = self.config.delta
+        write_table(shaped, settings, batch.query(), batch.number)
+        if replay is not None:
+            # A batch that was planned anew, after a repair of the checkpoint, may hold more than the one of its number
+            # that the table has already.
+            missing = rows_without(shaped, delta_table(shaped.sparkSession, settings))
+            if not missing.isEmpty():
+                append(missing, settings)
+        failpoints.reach("delta")
+
+
+def write_table(rows: DataFrame, settings: Delta, query: str, batch: int) -> None:
+    """Append a batch's rows to the Delta table in one transaction, unless it has one of that query and that batch.
+
+    After a lost checkpoint batches count from 0 again: hence the query, whose identity is lost with it. If it raises,
+    either all of the rows are there or none.
+    """
+    append(rows, settings, {"txnAppId": query, "txnVersion": str(batch)})
+
+
+def append(rows: DataFrame, settings: Delta, options: Mapping[str, str] | None = None) -> None:
+    """Append rows to the Delta table in one transaction; make the table if it is missing."""
+    writer = rows.write.format("delta").mode("append").options(**(options or {}))
+    if settings.is_folder:
+        writer.save(as_spark_takes(str(settings.table)))
+    else:
+        writer.saveAsTable(str(settings.table))
+
+
+def table_rows(outcomes: DataFrame) -> DataFrame:
+    """Return outcomes as rows of the Delta table: the fields of a record, with ``event_time`` as a timestamp."""
+    typed = {"key": F.decode("key", "UTF-8"), "event_time": F.timestamp_millis("event_time")}
+    return outcomes.select(*(typed.get(name, F.col(name)).alias(name) for name in OUTCOME_FIELDS))
+
+
+def rows_without(rows: DataFrame, there: DataFrame) -> DataFrame:
+    """Return the rows for the Delta table that are not among those that it has."""
+    first = rows.agg(F.unix_micros(F.min("event_time"))).collect()[0][0]
+    if first is None:
+        return rows
+    # Delta's statistics let it pass over the files of earlier times.
+    later = there.filter(F.col("event_time") >= F.timestamp_micros(F.lit(first)))
+    return rows.join(later.select(*IDENTITY).distinct(), IDENTITY, "left_anti").select(*rows.columns)

@@ -1,0 +1,250 @@
+"""Outcomes and rejected messages as documents of Elasticsearch's indices, written by the Spark connector."""
+
+from __future__ import annotations
+
+import re
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain, repeat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamscore.clients import elasticsearch
+from streamscore.config import Elasticsearch
+from streamscore.errors import RefusedError, ServerError
+from streamscore.schema import DETAIL, DOCUMENT_ID, LABEL, REASON, TIME
+from streamscore.scoring.outcomes import is_finite, outcomes
+from streamscore.sinks.base import Batch, OutcomeSink, Replay
+from streamscore.spark.jvm import STORE_PASSWORD, trust_store
+from streamscore.system import failpoints
+from streamscore.system.console import log
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+# The connector passes on the error of Elasticsearch by its type, or, where the answer has none, the status.
+_OVERLOADED = re.compile(
+    r"returned \[(429|502|503)\||es_rejected_execution|unavailable_shards|circuit_breaking|"
+    "SERVICE_UNAVAILABLE|TOO_MANY_REQUESTS|BAD_GATEWAY"
+)
+_REFUSED = re.compile(r"returned \[40[13]\||security_exception")
+
+
+@dataclass
+class _IndexSink(OutcomeSink):
+    """Writes documents to one index, under ids that come from the rows: what is there already is replaced by itself."""
+
+    store: Path | None = None
+    """Store of Java's with the authorities that Elasticsearch's certificate may be signed by; None: Java's own."""
+
+    @property
+    def name(self) -> str:
+        """Where the index is."""
+        return f"Elasticsearch at {self.config.elasticsearch.url}"
+
+    @property
+    @abstractmethod
+    def index(self) -> str:
+        """Name of the index."""
+
+    @property
+    @abstractmethod
+    def failpoint(self) -> str:
+        """Name of the failpoint at its writes."""
+
+    def prepare(self, spark: SparkSession) -> None:
+        """Make the store of the authorities to trust.
+
+        Raises:
+            ConfigError: ``elasticsearch.ca_file`` cannot be read as PEM certificates.
+        """
+        self.store = trust_store(spark, self.config)
+
+    def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:  # noqa: ARG002 (a replay has the same ids)
+        """Write the documents; while Elasticsearch is away or overloaded, wait and write all of them again."""
+        settings = self.config.elasticsearch
+
+        def insist(part: DataFrame) -> None:
+            patiently(lambda: write_index(part, settings, self.index, self.store), settings, batch)
+
+        failpoints.write(self.failpoint, shaped, insist)
+
+
+class RejectedDocuments(_IndexSink):
+    """Which messages were rejected and why; the messages themselves are in Kafka."""
+
+    @property
+    def index(self) -> str:
+        """Index of the rejected messages."""
+        return self.config.elasticsearch.rejected_index
+
+    @property
+    def failpoint(self) -> str:
+        """Name of the failpoint at its writes."""
+        return "rejected"
+
+    def shape(self, rows: DataFrame) -> DataFrame:
+        """Return the bad messages as documents."""
+        return rejected_documents(rows)
+
+
+@dataclass
+class OutcomeDocuments(_IndexSink):
+    """One document per event and model."""
+
+    is_owned: bool = False
+    """Whether the index is known to bear the note that says which stream writes to it."""
+
+    @property
+    def index(self) -> str:
+        """Index of the outcomes."""
+        return self.config.elasticsearch.index
+
+    @property
+    def failpoint(self) -> str:
+        """Name of the failpoint at its writes."""
+        return "index"
+
+    def check(self) -> list[str]:
+        """Make all indices of the stream that are missing, and compare the mappings of the others.
+
+        Returns:
+            The names of the indices that were created.
+
+        Raises:
+            ServerError: the server cannot be reached, or an index cannot hold what is to be written.
+        """
+        return [f"the index {name}" for name in elasticsearch.ensure(self.config.elasticsearch)]
+
+    def shape(self, rows: DataFrame) -> DataFrame:
+        """Return the outcomes as documents."""
+        return documents(outcomes(rows, self.models))
+
+    def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
+        """Note in the index which stream writes to it, then write the documents, both with patience."""
+        if not self.is_owned:
+            settings, topic = self.config.elasticsearch, self.config.kafka.topics.input
+            patiently(lambda: elasticsearch.note_checkpoint(settings, topic, batch.query()), settings, batch)
+            self.is_owned = True
+        super().write(shaped, batch, replay)
+
+
+def patiently(write: Callable[[], None], settings: Elasticsearch, batch: Batch) -> None:
+    """Write; while Elasticsearch is away or overloaded, wait and write all again, under the same ids.
+
+    Once the job is asked to stop the next failure is the last: the batch is replayed at the next start.
+
+    Args:
+        write: writes, and may write again what it wrote before.
+        settings: where Elasticsearch is, and for how long it may be away.
+        batch: tells whether the job was asked to stop.
+    """
+    deadline = time.monotonic() + settings.retry_seconds
+    for delay in chain((1, 2, 4, 8, 16), repeat(30)):
+        try:
+            write()
+        except Exception as error:
+            if time.monotonic() + delay > deadline or batch.is_stopping() or not is_transient(error, settings):
+                raise
+            log.warning("Elasticsearch does not take the documents; trying again in %s s", delay)
+            batch.wait(delay)
+        else:
+            return
+
+
+def is_transient(error: Exception, settings: Elasticsearch) -> bool:
+    """Return whether a failed write may succeed later: the server is away, or says that it is overloaded.
+
+    Args:
+        error: what the connector or the client raised.
+        settings: where Elasticsearch is, to ask it whether it is there.
+    """
+    if isinstance(error, RefusedError) or _REFUSED.search(str(error)):
+        return False
+    if isinstance(error, ServerError) or _OVERLOADED.search(str(error)):
+        return True
+    try:
+        elasticsearch.health(settings, timeout=3.0)
+    except RefusedError:  # it is there, and this user may not ask for its health
+        pass
+    except ServerError:
+        return True
+    return "all nodes failed" in str(error)  # it was away a moment ago
+
+
+def documents(outcomes: DataFrame) -> DataFrame:
+    """Return outcomes as documents: the fields of the index, and ``document_id``, which is not one of them.
+
+    A score that is not finite, a margin that overflowed, is left out: Elasticsearch would refuse its document.
+    """
+    return outcomes.selectExpr(
+        f"concat_ws('-', event_id, model, model_version) AS {DOCUMENT_ID}",
+        f"event_time AS `{TIME}`",
+        "event_id",
+        "string(key) AS key",
+        *("model", "model_version", "prediction"),
+        f"CASE WHEN {is_finite('score')} THEN score END AS score",
+        *(LABEL, "correct"),
+    )
+
+
+def rejected_documents(evaluated: DataFrame) -> DataFrame:
+    """Return the bad messages as documents: which and why; ``document_id`` is not a field of theirs."""
+    return evaluated.filter(f"{REASON} IS NOT NULL").selectExpr(
+        f"event_id AS {DOCUMENT_ID}", f"event_time AS `{TIME}`", "event_id", REASON, DETAIL
+    )
+
+
+def write_index(documents: DataFrame, settings: Elasticsearch, index: str, trust_store: Path | None = None) -> None:
+    """Write documents under the ids in their column ``document_id``; one that is there already is replaced by itself.
+
+    If it raises, some of them may have been written.
+    """
+    options = {
+        "es.nodes": settings.host,
+        "es.port": str(settings.port),
+        "es.nodes.path.prefix": settings.path,
+        "es.nodes.wan.only": str(settings.wan_only).lower(),
+        "es.net.ssl": str(settings.url.startswith("https://")).lower(),
+        "es.mapping.id": DOCUMENT_ID,
+        "es.mapping.exclude": DOCUMENT_ID,
+        "es.write.operation": "index",  # `create` would fail on a replay
+        "es.index.auto.create": "false",  # the index has a mapping of ours
+        "es.batch.write.refresh": "false",  # the default refreshes the index after every task
+        "es.batch.size.entries": str(settings.bulk_documents),
+        "es.batch.size.bytes": "8mb",
+        "es.batch.write.retry.count": "3",
+        "es.batch.write.retry.wait": "5s",
+        "es.http.timeout": "30s",
+        "es.http.retries": "1",
+        # A proxy that the JVM was told of for the world outside; the connector heeds no exceptions from it.
+        "es.net.proxy.http.use.system.props": "false",
+        "es.net.proxy.https.use.system.props": "false",
+        "es.net.proxy.socks.use.system.props": "false",
+        **_trusted(trust_store),
+        **_credentials(settings),
+    }
+    documents.write.format("org.elasticsearch.spark.sql").options(**options).mode("append").save(index)
+
+
+def _trusted(store: Path | None) -> dict[str, str]:
+    """Return the options that name the authorities to trust."""
+    if store is None:
+        return {}
+    return {
+        "es.net.ssl.truststore.location": store.as_uri(),
+        "es.net.ssl.truststore.pass": STORE_PASSWORD,
+        "es.net.ssl.keystore.type": "PKCS12",  # of the trust store too, which has no option of its own
+    }
+
+
+def _credentials(settings: Elasticsearch) -> dict[str, str]:
+    """Return the options that hold secrets: writer options never show in the process list or in Spark's pages."""
+    options = {}
+    if settings.api_key is not None:
+        options["es.net.http.header.Authorization"] = f"ApiKey {settings.api_key.get_secret_value()}"
+    if settings.user is not None and settings.password is not None:
+        options["es.net.http.auth.user"] = settings.user
+        options["es.net.http.auth.pass"] = settings.password.get_secret_value()
+    return options

@@ -1,0 +1,219 @@
+"""Outcomes and rejected messages as records of Kafka's two output topics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pyspark.sql import functions as F
+
+from streamscore import __version__
+from streamscore.clients import kafka as client
+from streamscore.config import Kafka
+from streamscore.messages.decode import JSON_TEXT
+from streamscore.schema import DETAIL, EVENT_ID_HEADER, LABEL, NOT_KEPT, REASON, REJECTED_HEADERS
+from streamscore.scoring.outcomes import IDENTITY, MODEL_JSON, is_finite, literal, per_model
+from streamscore.sinks.base import Batch, OutcomeSink, Replay
+from streamscore.spark.sources import kafka_options, topics_since
+from streamscore.system import failpoints
+from streamscore.system.console import log
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+    from streamscore.scoring.served import ServedModel
+
+# Every record is acknowledged by all replicas, and the producer's own retries neither repeat nor reorder any. A broker
+# that is away for longer than these limits fails the batch. `kafka.options` may say otherwise of all but the first two.
+_DURABLE = {
+    "kafka.acks": "all",
+    "kafka.enable.idempotence": "true",
+    "kafka.compression.type": "lz4",
+    # Fewer, larger requests. The wait is over as soon as a task has no more records.
+    "kafka.linger.ms": "20",
+    "kafka.batch.size": "262144",
+    # The topic knows better than the client what it takes; by default a bad message with headers of ours may be larger.
+    "kafka.max.request.size": str(client.MAX_RECORD_BYTES),
+    "kafka.max.block.ms": "60000",
+    "kafka.request.timeout.ms": "30000",
+    "kafka.delivery.timeout.ms": "120000",
+}
+
+SKEW_MS = 60_000
+"""How far the clocks of the machines that plan a batch and that write its records may be apart, in milliseconds."""
+
+MAX_HEADERS_BYTES: Final = 4_096
+"""More than the headers of ours on a bad message's record, and what Kafka adds to any record, ever take."""
+
+_HEAD, _LABEL, _TAIL = "json_head", "json_label", "json_tail"
+"""Columns with the pieces of JSON that all outcomes of an event have in common."""
+
+
+@dataclass
+class Records(OutcomeSink):
+    """Of a good event one record per model in the predictions topic; of a bad message one in the rejected topic."""
+
+    max_record_bytes: int = client.MAX_MESSAGE_BYTES
+    """Largest record that the rejected topic takes."""
+
+    @property
+    def name(self) -> str:
+        """Both topics."""
+        names = self.config.kafka.topics
+        return f"the Kafka topics {names.predictions!r} and {names.rejected!r}"
+
+    def check(self) -> list[str]:
+        """Make the topics that are missing.
+
+        Returns:
+            The names of the topics that were created.
+
+        Raises:
+            ServerError: no broker answers, or a topic cannot be created.
+        """
+        names = self.config.kafka.topics
+        return [f"the topic {name}" for name in client.ensure(self.config.kafka, names.predictions, names.rejected)]
+
+    def prepare(self, spark: SparkSession) -> None:  # noqa: ARG002 (the broker is asked without Spark)
+        """Ask the broker for the size of the largest record that the rejected topic takes.
+
+        Raises:
+            ServerError: no broker answers.
+        """
+        self.max_record_bytes = client.max_message_bytes(self.config.kafka, self.config.kafka.topics.rejected)
+
+    def shape(self, rows: DataFrame) -> DataFrame:
+        """Return the records of both topics."""
+        names = self.config.kafka.topics
+        limit = min(self.max_record_bytes, client.MAX_RECORD_BYTES)
+        return records(rows, self.models, names.predictions, names.rejected, limit)
+
+    def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:  # noqa: ARG002 (the topics have no numbers of batches)
+        """Append the records; of a batch that may have been written before only those that are not there yet."""
+        kafka, names = self.config.kafka, self.config.kafka.topics
+        if replay is not None:
+            log.info("a batch that may have been written before: looking for what is there")
+            since = max(0, replay.since - SKEW_MS)
+            written = topics_since(shaped.sparkSession, kafka, [names.predictions, names.rejected], since)
+            shaped = records_without(shaped, written, names.rejected)
+        failpoints.write("records", shaped, lambda part: write_topic(part, kafka))
+
+
+def write_topic(records: DataFrame, kafka: Kafka) -> None:
+    """Append records (``topic``, ``key``, ``value`` and perhaps ``headers``) to their topics, at least once each.
+
+    If it raises, some of them may have been written.
+    """
+    options = {**_DURABLE, **kafka_options(kafka), "includeHeaders": "true"}
+    records.write.format("kafka").options(**options).save()
+
+
+def records(
+    evaluated: DataFrame, models: Sequence[ServedModel], predictions: str, rejected: str, max_bytes: int
+) -> DataFrame:
+    """Return evaluated rows as Kafka records: of a good event one per model, of a bad message one that says why.
+
+    The record of an outcome has the event's own key, or else its id, and a JSON value. That of a bad message has its
+    own key and value, and headers of ours behind its own; those whose names begin with ``__connect.errors.`` are named
+    as in Kafka Connect's dead letter queue, so that existing tools read them. Of a bad message that is larger than the
+    topic takes there are only headers of ours, which say where it is: it must not stop the stream.
+
+    Args:
+        evaluated: what ``with_correct`` returns, in a session that knows ``JSON_TEXT``.
+        models: the models that were applied.
+        predictions: topic of the outcomes.
+        rejected: topic of the bad messages.
+        max_bytes: largest record that it takes.
+
+    Returns:
+        ``topic``, ``key``, ``value`` and ``headers``, as Spark's Kafka sink takes them.
+    """
+    # One pass, so that a batch needs no place in memory if it goes to Kafka alone. What all records of an event have in
+    # common is put together once; then there is a row per model, with as few columns as can be.
+    of_event = {
+        "topic": f"if({REASON} IS NULL, {literal(predictions)}, {literal(rejected)})",
+        "key": f"if({REASON} IS NULL, coalesce(key, binary(event_id)), if({_fits(max_bytes)}, key, null))",
+        "value": f"if({REASON} IS NULL, null, if({_fits(max_bytes)}, value, null))",
+        "headers": f"if({REASON} IS NOT NULL, {_rejected_headers(max_bytes)}, null)",
+        **_event_json(),
+    }
+    of_models = [name for model in models for name in (model.prediction, model.score, model.correct)]
+    rows = evaluated.selectExpr(REASON, *of_models, *(f"{sql} AS {name}" for name, sql in of_event.items()))
+    rows = rows.selectExpr("*", f"inline_outer(if({REASON} IS NULL, {per_model(models)}, null))")
+    return rows.selectExpr(
+        "topic", "key", f"if({REASON} IS NULL, binary({_outcome_json()}), value) AS value", "headers"
+    )
+
+
+def _event_json() -> dict[str, str]:
+    """Return SQL for the pieces that all outcomes of an event have in common."""
+    return {
+        # Only a key is anybody's text; the others hold no character that JSON escapes.
+        _HEAD: f"""concat('{{"event_id":"', event_id, '","key":', string({JSON_TEXT}(key)))""",
+        _LABEL: f"""concat(',"label":', {_number(LABEL)}, ',"correct":')""",
+        _TAIL: """concat(',"event_time":', event_time, '}')""",
+    }
+
+
+def _outcome_json() -> str:
+    """Return SQL for the value of an outcome's record, of a row that ``per_model`` has made."""
+    # The usual numbers have their text ready.
+    prediction = f"CASE prediction WHEN 0D THEN '0.0' WHEN 1D THEN '1.0' ELSE {_number('prediction')} END"
+    correct = "CASE correct WHEN 1 THEN '1' WHEN 0 THEN '0' ELSE 'null' END"
+    score = f"""',"score":', {_number("score")}"""
+    return f"concat({_HEAD}, {MODEL_JSON}, {prediction}, {score}, {_LABEL}, {correct}, {_TAIL})"
+
+
+def _fits(max_bytes: int) -> str:
+    """Return SQL for whether a bad message, with headers of ours, is a record of at most that many bytes."""
+    parts = " + ".join(f"coalesce(octet_length({part}), 0)" for part in ("key", "value", "string(headers)"))
+    return f"{parts} <= {max_bytes - MAX_HEADERS_BYTES}"
+
+
+def _rejected_headers(max_bytes: int) -> str:
+    """Return SQL for the headers of a bad message's record."""
+    fits = _fits(max_bytes)
+    values = (
+        "topic",
+        "string(`partition`)",
+        "string(`offset`)",
+        "'DECODE'",
+        f"concat({DETAIL}, if({fits}, '', {literal(NOT_KEPT)}))",
+        REASON,
+        "event_id",
+        literal(__version__),
+    )
+    added = zip(REJECTED_HEADERS, values, strict=True)
+    headers = ", ".join(f"struct('{name}' AS key, binary({value}) AS value)" for name, value in added)
+    own = f"coalesce(if({fits}, headers, null), cast(array() AS array<struct<key:string,value:binary>>))"
+    return f"concat({own}, array({headers}))"
+
+
+def _number(name: str) -> str:
+    """Return SQL for a number as JSON; those that are not finite become text, as to_json makes them."""
+    return (
+        f"CASE WHEN {name} IS NULL THEN 'null' WHEN {is_finite(name)} THEN string({name}) "
+        f"""ELSE concat('"', string({name}), '"') END"""
+    )
+
+
+def records_without(records: DataFrame, written: DataFrame, rejected: str) -> DataFrame:
+    """Return the records that are not among those that were written.
+
+    Args:
+        records: what ``records`` returns.
+        written: records of the same topics, as Spark's Kafka source has them.
+        rejected: topic of the bad messages, whose records name their event in a header.
+    """
+    there = written.select("topic", _identity(rejected).alias("identity")).distinct()
+    told = records.withColumn("identity", _identity(rejected))
+    return told.join(there, ["topic", "identity"], "left_anti").select(*records.columns)
+
+
+def _identity(rejected: str) -> Column:
+    """Return what tells a record from all others of its topic, whatever else it says of the same outcome."""
+    value = F.from_json(F.col("value").cast("string"), ", ".join(f"{name} string" for name in IDENTITY))
+    # The last header of that name is ours: what came with the message stands before it.
+    ids = F.filter("headers", lambda header: header["key"] == EVENT_ID_HEADER)
+    return F.when(F.col("topic") == rejected, F.element_at(ids, -1)["value"].cast("string")).otherwise(F.to_json(value))

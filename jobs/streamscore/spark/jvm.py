@@ -1,0 +1,100 @@
+"""What only the session's JVM can tell or do: its process, its queries, its signals, its key stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from streamscore.config import Config
+from streamscore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+STORE_PASSWORD: Final = "changeit"  # noqa: S105 (Java wants one, though the store holds public certificates only)
+
+
+def jvm_pid(spark: SparkSession) -> int:
+    """Return the process id of the session's JVM, which may outlive this process."""
+    return int(spark.sparkContext._gateway.jvm.java.lang.ProcessHandle.current().pid())  # type: ignore[union-attr]  # noqa: SLF001
+
+
+def runs_query(spark: SparkSession, query: str) -> bool:
+    """Tell whether a streaming query runs in the session's JVM, in whatever session."""
+    from py4j.protocol import Py4JError
+
+    jvm: Any = spark._jvm  # noqa: SLF001 (a session itself knows only its own queries)
+    try:
+        active = spark._jsparkSession.sharedState().activeStreamingQueries()  # noqa: SLF001 (as above)
+        return bool(active.containsKey(jvm.java.util.UUID.fromString(query)))
+    except Py4JError:  # a platform's own Spark may lack it
+        return any(one.id == query for one in spark.streams.active)
+
+
+def java_version(spark: SparkSession) -> str:
+    """Return the version and the architecture of the session's Java; SQL would take a Spark job to say it."""
+    java: Any = spark._jvm.java.lang.System  # type: ignore[union-attr]  # noqa: SLF001
+    return f"{java.getProperty('java.version')} {java.getProperty('os.arch')}"
+
+
+def trust_store(spark: SparkSession, config: Config) -> Path | None:
+    """Make a store of Java's with the authorities of ``elasticsearch.ca_file`` and return its file; None without one.
+
+    It is below the state folder, which the executors read too. Whoever opens it needs ``STORE_PASSWORD``.
+
+    Raises:
+        ConfigError: the file is not there, or holds no certificates in the form PEM.
+    """
+    from py4j.protocol import Py4JJavaError
+
+    authorities = config.elasticsearch.ca_file
+    if authorities is None:
+        return None
+    path = config.state_dir / "elasticsearch-ca.p12"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    java: Any = spark._jvm.java  # type: ignore[union-attr]  # noqa: SLF001
+    store = java.security.KeyStore.getInstance("PKCS12")
+    store.load(None, None)
+    characters = java.io.CharArrayWriter()
+    characters.write(STORE_PASSWORD)
+    try:
+        source = java.io.FileInputStream(str(authorities))
+        certificates = java.security.cert.CertificateFactory.getInstance("X.509").generateCertificates(source)
+        source.close()
+    except Py4JJavaError as error:
+        raise ConfigError(
+            f"elasticsearch.ca_file: {authorities} cannot be read as PEM certificates: {error.java_exception}"
+        ) from None
+    for number, certificate in enumerate(certificates):
+        store.setCertificateEntry(f"ca-{number}", certificate)
+    target = java.io.FileOutputStream(str(path))
+    store.store(target, characters.toCharArray())
+    target.close()
+    return path
+
+
+@contextmanager
+def forward_signals(spark: SparkSession, receive: Callable[[str], None]) -> Iterator[None]:
+    """Pass the JVM's SIGINT and SIGTERM to a function, by name, until the context ends."""
+    from pyspark.java_gateway import ensure_callback_server_started
+
+    class Handler:
+        def handle(self, received: Any) -> None:
+            receive(f"SIG{received.getName()}")
+
+        class Java:
+            implements = ("sun.misc.SignalHandler",)
+
+    gateway: Any = spark.sparkContext._gateway  # noqa: SLF001 (Spark has no public way to the JVM's signals)
+    ensure_callback_server_started(gateway)  # type: ignore[no-untyped-call]
+    handler = Handler()  # py4j holds only a weak reference to it
+    signals = [gateway.jvm.sun.misc.Signal(name) for name in ("INT", "TERM")]
+    before = [gateway.jvm.sun.misc.Signal.handle(number, handler) for number in signals]
+    try:
+        yield
+    finally:
+        for number, old in zip(signals, before, strict=True):
+            gateway.jvm.sun.misc.Signal.handle(number, old)

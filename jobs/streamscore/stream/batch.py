@@ -1,0 +1,99 @@
+"""Write the batches of a query to its sinks, in their order, each row computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from streamscore.sinks.base import Batch, Replay, Sink
+from streamscore.system import failpoints
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from streamscore.stream.stop import StopRequest
+
+
+class BatchTurnedAway(Exception):  # noqa: N818 (it is a way to stop, not an error)
+    """Raised inside a batch that came up while the job was stopping: nothing of it was written."""
+
+
+class Phase(Enum):
+    """How far a writer is in its life; it only moves forward."""
+
+    OPEN = "takes batches"
+    CLOSED = "takes no further batch"
+    FINISHED = "has written its last batch"
+    TURNED_AWAY = "has turned a batch away, which ends the query"
+
+
+@dataclass
+class Progress:
+    """What a writer has done so far: what its query's end is judged by."""
+
+    phase: Phase = Phase.OPEN
+    begun: int = -1
+    """The last batch of which something may have been written."""
+    sink: Sink | None = None
+    """The sink that is being written to."""
+
+
+@dataclass
+class BatchWriter:
+    """Writes each batch of a query's rows to its sinks; hand it to ``foreachBatch``.
+
+    If it raises, the batch is not committed: it is replayed, in whole, when the stream starts again.
+    """
+
+    sinks: Sequence[Sink]
+    """In the order in which a batch is written."""
+    stop: StopRequest
+    query: Callable[[], str]
+    """Returns the identity of the query, once it runs."""
+    replay: Replay | None = None
+    """Which batches an earlier run may have written before."""
+    last_batch: int | None = None
+    """The last batch to write; None: there is no last one."""
+    progress: Progress = field(default_factory=Progress, init=False)
+
+    def __call__(self, rows: DataFrame, number: int) -> None:
+        """Write one batch of what ``shape`` returned.
+
+        Raises:
+            BatchTurnedAway: the job is stopping, or the last batch is written; nothing of this one was.
+        """
+        if self.stop or self.progress.phase is not Phase.OPEN:
+            self.progress.phase = Phase.TURNED_AWAY
+            raise BatchTurnedAway
+        self.progress.begun = number
+        failpoints.reach("entry")
+        if not self._shapes_stream:
+            # Sinks that read the batch one after the other would read Kafka, and compute every row, once each.
+            rows.persist()
+        try:
+            replay = self.replay if self.replay and number <= self.replay.last_batch else None
+            batch = Batch(number, self.query, lambda: bool(self.stop), self.stop.wait)
+            for sink in self.sinks:
+                self.progress.sink = sink
+                sink.write(rows if self._shapes_stream else sink.shape(rows), batch, replay)
+            self.progress.sink = None
+        finally:
+            if not self._shapes_stream:
+                rows.unpersist()
+        if number == self.last_batch:
+            self.progress.phase = Phase.FINISHED
+
+    def shape(self, rows: DataFrame) -> DataFrame:
+        """Return the stream to run: a single sink's shape is planned once with it, not anew for each batch."""
+        return self.sinks[0].shape(rows) if self._shapes_stream else rows
+
+    def close(self) -> None:
+        """Let no further batch begin."""
+        if self.progress.phase is Phase.OPEN:
+            self.progress.phase = Phase.CLOSED
+
+    @property
+    def _shapes_stream(self) -> bool:
+        return len(self.sinks) == 1

@@ -1,0 +1,93 @@
+"""The status documents: what they say, and that none is lost while Elasticsearch is away."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from streamscore.clients import elasticsearch
+from streamscore.errors import RefusedError, ServerError
+from streamscore.listeners.status import StatusDocuments
+from streamscore.listeners.totals import Totals
+from streamscore.schema import STATUS_PROPERTIES
+from streamscore.scoring.served import ServedModel
+from streamscore.stream.progress import CommittedBatch
+
+OBSERVED = {"events": 10, "rejected": 1, "labelled": 0, "correct_lr": 0, "correct_svm": 0}
+
+
+def batch(number):
+    """A committed batch."""
+    return CommittedBatch("q", number, "2026-11-24T08:00:00.000Z", {"quality": OBSERVED}, 5, 200, 50.0, {})
+
+
+@pytest.fixture
+def status(make_config):
+    """The listener of a stream with two models."""
+    totals = Totals([ServedModel("lr", "3", None, 2), ServedModel("svm", "4", None, 2)], synthetic=True)
+    listener = StatusDocuments(make_config("elasticsearch.url=http://127.0.0.1:1").elasticsearch, totals)
+    return SimpleNamespace(
+        totals=totals, listener=listener, hear=lambda one: (totals.committed(one), listener.committed(one))
+    )
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Numbers of the batches whose documents Elasticsearch took; ``fault`` is what it raises first, if anything."""
+    taken = SimpleNamespace(batches=[], fault=lambda _: None)
+
+    def put(_client, _settings, document):
+        error = taken.fault(document)
+        if error is not None:
+            raise error
+        taken.batches.append(document["batch"])
+
+    monkeypatch.setattr(elasticsearch, "put_status", put)
+    return taken
+
+
+def test_status_document_describes_the_batch(status, written):
+    """What the live page reads: the mapping has no other fields."""
+    status.hear(batch(5))
+    document = status.listener.document(batch(5))
+
+    assert document == {
+        "@timestamp": "2026-11-24T08:00:00.000Z",
+        "query": "q",
+        "batch": 5,
+        "events": 10,
+        "rejected": 1,
+        "lag": 5,
+        "batch_ms": 200,
+        "events_per_second": 50.0,
+        "models": ["lr:3", "svm:4"],
+        "refused": [],
+        "synthetic": True,
+    }
+    assert document.keys() <= STATUS_PROPERTIES.keys()
+    assert written.batches == [5]
+
+
+def test_status_that_was_not_taken_is_written_with_the_next(status, written):
+    """The page would show a gap, and Kibana too few events."""
+    written.fault = lambda _: ServerError("away")
+    status.hear(batch(1))
+    status.hear(batch(2))
+    assert written.batches == []
+    written.fault = lambda _: None
+    status.hear(batch(3))
+    assert written.batches == [1, 2, 3]
+    written.fault = lambda _: ServerError("away")
+    status.hear(batch(4))
+    written.fault = lambda _: None
+    status.listener.close()
+
+    assert written.batches == [1, 2, 3, 4]
+
+
+def test_status_that_is_refused_keeps_no_other_waiting(status, written):
+    """It would be refused again and again."""
+    written.fault = lambda document: RefusedError("not such a document") if document["batch"] == 1 else None
+    status.hear(batch(1))
+    status.hear(batch(2))
+
+    assert written.batches == [2]
