@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -26,9 +25,8 @@ def kibana_import(
     """Put the dashboard, its data views and the alert rule into Kibana; run it again to update them."""
     from streamscore.kibana import importer
 
-    chosen = [
-        f"kibana.{key}={json.dumps(value)}" for key, value in (("url", url), ("space", space)) if value is not None
-    ]
+    options = {"kibana.url": url, "kibana.space": space}
+    chosen = [configuration.as_override(key, value) for key, value in options.items() if value is not None]
     settings = configuration.load(config, [*overrides, *chosen])
     for change in importer.run(settings, with_alert=alert):
         typer.echo(str(change))

@@ -13,16 +13,25 @@ from pathlib import Path
 
 from rich.console import Console
 
+from streamscore.errors import mask_credentials
+
 TERMINAL_VARIABLE = "STREAMSCORE_TERMINAL"
 """Set by the command line to its terminal's device before it becomes spark-submit, which hides it from Python."""
 
 log = logging.getLogger("streamscore")
 
 
+class _MaskingFormatter(logging.Formatter):
+    """Masks the credentials of URLs in every line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mask_credentials(super().format(record))
+
+
 def set_up_logging() -> None:
     """Send the log of this program to standard error, one line per event; call it once, at the start."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_MaskingFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False

@@ -29,7 +29,7 @@ SLEEP_SECONDS = 3.0
 
 @dataclass
 class Failpoint:
-    """An armed failpoint: it strikes when ``left`` more visits to its point have been made."""
+    """An armed failpoint: it strikes the ``left``-th time that its point is reached from now on."""
 
     point: str
     action: str
@@ -41,7 +41,7 @@ class Failpoint:
         _ACTIONS[self.action](self)
 
 
-def _kill_jvm(failpoint: Failpoint) -> None:
+def _kill_java(failpoint: Failpoint) -> None:
     os.kill(failpoint.jvm, signal.SIGKILL)
     time.sleep(60)  # the JVM's end ends this process
 
@@ -52,7 +52,7 @@ def _raise(failpoint: Failpoint) -> None:
 
 _ACTIONS: Final[dict[str, Callable[[Failpoint], None]]] = {
     "kill-group": lambda _: os.killpg(os.getpgid(0), signal.SIGKILL),
-    "kill-jvm": _kill_jvm,
+    "kill-jvm": _kill_java,
     "kill-python": lambda _: os.kill(os.getpid(), signal.SIGKILL),
     "raise": _raise,
     "sleep": lambda _: time.sleep(SLEEP_SECONDS),
