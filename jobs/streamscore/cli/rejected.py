@@ -49,7 +49,7 @@ def rejected_show(
     """Show one rejected message in full."""
     from streamscore.clients import rejected as topic
 
-    message = topic.find(configuration.load(config, overrides).kafka, event_id)
+    (message,) = topic.select(configuration.load(config, overrides).kafka, [event_id])
     typer.echo(f"{'reason':<8} {message.reason}: {message.detail}")
     typer.echo(f"{'key':<8} {message.key!r}")
     for name, value in message.own_headers():
@@ -77,13 +77,12 @@ def rejected_replay(
         raise ConfigError("give ids or --reason, not both; --value goes with exactly one id")
     _require_known(reason)
     kafka = configuration.load(config, overrides).kafka
-    if ids:
-        wanted = [topic.find(kafka, event_id) for event_id in ids]
-    else:
-        found = [message for message in topic.read(kafka) if message.reason == reason]
-        wanted = [message for message in found if message.is_kept]
-        if len(found) > len(wanted):
-            typer.echo(f"{len(found) - len(wanted)} were too large to be kept: see `streamscore rejected list`")
+    wanted = topic.select(kafka, ids, reason)
+    if reason is not None:
+        there = topic.available(kafka, wanted)
+        if len(there) < len(wanted):
+            typer.echo(f"{len(wanted) - len(there)} were too large to be kept and have expired from the input topic")
+        wanted = there
     sent = topic.replay(kafka, wanted, None if value is None else value.read_bytes())
     others = "; the others were sent before" if sent < len(wanted) else ""
     typer.echo(f"sent {sent} of {len(wanted)}{others}")
