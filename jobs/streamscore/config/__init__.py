@@ -1,7 +1,7 @@
 """The configuration: frozen, typed, read once at the start.
 
 ``conf/base.yml`` holds every key with its default; an environment file and ``--set`` override it. Secrets come from the
-environment or from files and never show in a repr, a log line or a command line.
+environment or from files and never appear in a repr, a log line or a command line.
 """
 
 from streamscore.config.keys import (

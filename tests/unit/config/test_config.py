@@ -331,7 +331,7 @@ def test_secret_among_spark_settings_is_refused():
     [
         (["message.fields='a INT, label STRING'"], "label_field, 'label', is among the fields"),
         (["message.fields='a INT, Label STRING'"], "is among the fields: a model must not see the label"),
-        (["message.fields='a INT'", "message.size=3"], "size is the size of a vector: with fields there is none"),
+        (["message.fields='a INT'", "message.size=3"], "size is the size of a vector, and fields replace the vector"),
         (["message.fields='a ARRAY'"], "'a ARRAY' is not a column: expected a name and one of the types INT"),
     ],
 )
@@ -504,7 +504,7 @@ def test_secret_below_a_value_is_not_repeated():
 @pytest.mark.parametrize("key", ["state_dir", "local.artifacts_dir"])
 def test_folder_with_a_comma_is_refused(key):
     """Kafka and Elasticsearch take it for a list, and write to a part of the name."""
-    assert "/home/Doe, Jane has a comma in it" in refused(f"{key}=/home/Doe, Jane")
+    assert "/home/Doe, Jane contains a comma" in refused(f"{key}=/home/Doe, Jane")
 
 
 def test_option_is_taken_as_it_was_typed():
