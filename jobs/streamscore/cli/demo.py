@@ -73,7 +73,7 @@ def run(config: Config, argv: Sequence[str], keep: bool) -> None:
 
 
 def _open_page(config: Config, argv: Sequence[str]) -> str | None:
-    """Start the live page beside the servers, which stops with them, and return its address; None if it cannot start."""
+    """Start the live page beside the servers, to stop with them; return its address, or None if it cannot start."""
     running = {server.name: server for server in stack.running(config)}
     try:
         page = running.get(page_server.NAME) or stack.add(config, page_server.server(config, argv))
@@ -151,7 +151,7 @@ def _reset(config: Config) -> None:
 
 
 def _comes_up(config: Config, scorer: subprocess.Popen[bytes]) -> bool:
-    """Wait until the job's query has created its checkpoint and return whether it has; False if the job ended before."""
+    """Wait until the query has created its checkpoint and return whether it has; False if the job ended before."""
     # Two JVMs that start together take twice as long, so the seeder starts after the scorer.
     metadata = local_path(config.stream.checkpoint) / "metadata"
     while scorer.poll() is None:
