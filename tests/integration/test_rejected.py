@@ -166,7 +166,8 @@ def test_bad_message_that_has_expired_is_replayed_with_a_repaired_value_only(lar
     name = config.kafka.topics.input
     everything = [message for message in rejected.read(config.kafka) if not message.is_kept]
     ends = [TopicPartition(name, *entry) for entry in kafka.extent(config.kafka, name).end.items()]
-    for future in kafka.admin(config.kafka).delete_records(ends).values():
+    client = kafka.admin(config.kafka)
+    for future in client.delete_records(ends).values():
         future.result()
 
     assert rejected.available(config.kafka, everything) == []
@@ -270,7 +271,7 @@ def test_one_message_is_read_at_its_place(own, produce, monkeypatch):
 def test_replay_shows_where_it_is(command, config, caplog):
     """In a log by a line per step; on a terminal by a count."""
     with caplog.at_level("INFO", "streamscore"):
-        command("replay", "--reason", "bad_features")
+        command("replay", "--reason", "not_json")
 
     for topic in (config.kafka.topics.rejected, config.kafka.topics.input):
         assert re.search(rf"topic {topic}: done in ", caplog.text)

@@ -183,8 +183,8 @@ def score(context: typer.Context) -> None:
     _submit(score_stream, argv)
 
 
-@app.command()
-def demo(
+@app.command(name="demo")
+def run_demo(
     *,
     config: ConfigOption = "local",
     overrides: SetOption,
@@ -193,7 +193,7 @@ def demo(
     stop: Annotated[bool, typer.Option("--stop/--keep", help="stop the servers at the end")] = not sys.stdout.isatty(),
 ) -> None:
     """Run the whole flow on this machine: servers, training, a paced stream, live scores and a check of the counts."""
-    from streamscore.cli import demo as walkthrough
+    from streamscore.cli import demo
 
     argv = ["--config", config]
     # The demo's models stay local: MLFLOW_TRACKING_URI may name a registry that others score from.
@@ -201,26 +201,26 @@ def demo(
     overrides += [registry, "stream.synthetic=true", f"seed.rate={rate}", f"seed.limit={events}"]
     for override in overrides:
         argv += ["--set", override]
-    walkthrough.run(configuration.load(config, overrides), argv, keep=not stop)
+    demo.run(configuration.load(config, overrides), argv, keep=not stop)
 
 
-@app.command()
-def doctor(*, config: ConfigOption = "local", overrides: SetOption, as_json: JsonOption = False) -> None:
+@app.command(name="doctor")
+def check_all(*, config: ConfigOption = "local", overrides: SetOption, as_json: JsonOption = False) -> None:
     """Check everything that scoring depends on and say what to do; exit code 1 if something is wrong.
 
     With --json: ok (whether there is no fault); findings, each with subject, status (ok, note or fault) and text.
     """
-    from streamscore.cli import doctor as examiner
+    from streamscore.cli import doctor
 
     findings = []
 
     def rows() -> Iterator[tuple[str, str, str]]:
-        for finding in examiner.examine(configuration.load(config, overrides)):
+        for finding in doctor.examine(configuration.load(config, overrides)):
             findings.append(finding)
             yield "FAULT" if finding.status == "fault" else finding.status, finding.subject, finding.text
 
     if as_json:
-        findings += examiner.examine(configuration.load(config, overrides))
+        findings += doctor.examine(configuration.load(config, overrides))
     else:
         print_table({"status": 5, "subject": 14, "finding": 0}, rows())
     ok = all(finding.status != "fault" for finding in findings)

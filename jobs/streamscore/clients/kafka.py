@@ -365,8 +365,8 @@ def _offsets_since(kafka: Kafka, topic: str, held: Extent, since: int) -> dict[i
     from confluent_kafka import KafkaException, TopicPartition
     from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-    client = admin(kafka)  # its end would be the end of what it was asked
-    spec = OffsetSpec.for_timestamp(since)  # type: ignore[no-untyped-call]
+    client = admin(kafka)  # kept until the answers are there: they are lost with the client
+    spec = OffsetSpec.for_timestamp(since)
     wanted = {TopicPartition(topic, partition): spec for partition in held.end}
     try:
         offsets = {key.partition: future.result().offset for key, future in client.list_offsets(wanted).items()}
