@@ -1,15 +1,34 @@
 """Every error that people can meet, one exit code per kind of fault.
 
-A message names the offender and the way out; the command line prints it without a stack trace.
+A message names the offender and the way out, and masks credentials; the command line prints it without a stack trace.
 """
 
 from __future__ import annotations
+
+import re
+from typing import Final
+
+_MASK: Final = "********"
+# A password may contain slashes and at signs: its end is the last at sign of the word. Therefore a path with an at sign
+# behind a port is masked too: `//host:80/a@b` may be the user `host` with the password `80/a`.
+_USER_INFO: Final = re.compile(r"(?<=//)(?<!///)(?:[^\s@]*:\S*@|[^\s/]+@)|(?<![\w/])[\w.+-]+:(?!/)[^\s@]+@(?=[\w\[])")
+_SECRET_PARAMETER: Final = re.compile(
+    r"(?i)(?<=[?&;])([\w.-]*(?:password|passwd|pwd|secret|token|api_?key|signature|sig)[\w.-]*=)[^&;\s]+"
+)
+
+
+def mask_credentials(text: str) -> str:
+    """Return a text with the users, passwords and secret parameters of all URLs in it masked."""
+    return _SECRET_PARAMETER.sub(rf"\1{_MASK}", _USER_INFO.sub(f"{_MASK}@", text))
 
 
 class StreamscoreError(Exception):
     """Root of all errors raised on purpose."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return mask_credentials(super().__str__())
 
 
 class ConfigError(StreamscoreError):

@@ -177,7 +177,7 @@ def torn_earlier_offsets(config, _):
     folder = Path(config.stream.checkpoint) / "offsets"
     (folder / "1").write_text((folder / "0").read_text())
     (folder / "0").write_text("v1\n{}\n{")
-    return config, "past: cannot be looked at: "
+    return config, "past: cannot be read: "
 
 
 def other_checkpoint(config, tmp_path):
@@ -196,7 +196,7 @@ def topic_made_anew(config, _):
     """Fewer events than were scored already."""
     kafka.delete(config.kafka, config.kafka.topics.input)
     kafka.ensure(config.kafka, config.kafka.topics.input)
-    return config, r"past: partition \d ends at 0, but \d+ was scored already: the topic was made anew"
+    return config, r"past: partition \d ends at 0, but \d+ was scored already: the topic was recreated"
 
 
 def expired_events(config, _):
@@ -276,7 +276,7 @@ def test_running_job_and_unfinished_batch_are_told(config):
     files = checkpoint.folder(config.stream.checkpoint)
     (Path(config.stream.checkpoint) / "commits" / "0").unlink()
     texts = [finding.text for finding in doctor.examine(config)]
-    assert any("batch 0 was begun and not finished" in text for text in texts)
+    assert any("batch 0 was planned and not committed" in text for text in texts)
     birth = processes.birth(os.getpid())
     files.write(checkpoint.LEASE, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "birth": birth}))
     texts = [finding.text for finding in doctor.examine(config)]

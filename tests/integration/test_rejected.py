@@ -1,6 +1,7 @@
 """The rejected topic: looked at, shown, and sent again once."""
 
 import random
+import re
 import time
 
 import oracle
@@ -138,20 +139,42 @@ def test_bad_message_is_kept_however_large_it_is(large, outcomes):
     assert [outcome["key"] for outcome in outcomes(config)] == ["good"]
 
 
-def test_bad_message_that_the_topic_does_not_take_is_told_of(large, outcomes):
-    """The rejected topic was made by somebody else: what is too large for it stays where it is, and is named."""
+def test_bad_message_that_the_topic_does_not_take_is_replayed_from_the_input_topic(large, outcomes, consume):
+    """Somebody else created the rejected topic: a message that is too large for it is named, and read at its place."""
     config, sent = large(rejected_limit=1_048_588)
     told = {message.event_id: message for message in rejected.read(config.kafka) if not message.is_kept}
     kept = [message for message in rejected.read(config.kafka) if message.is_kept]
-    some = next(iter(told))
 
     assert [(message.key, message.value) for message in kept] == [sent[1][:2]]
     assert sorted(message.reason for message in told.values()) == ["bad_features", "too_large"]
     assert {(message.key, message.value, *message.own_headers()) for message in told.values()} == {(None, None)}
     assert [outcome["key"] for outcome in outcomes(config)] == ["good"]
-    with pytest.raises(InputError, match=f"did not take a record as large as {some}"):
-        rejected.replay(config.kafka, [told[some]])
-    assert rejected.replay(config.kafka, [told[some]], value=sent[3][1]) == 1
+    everything = rejected.select(config.kafka, told)
+    assert rejected.replay(config.kafka, everything) == 2
+    again = [record for record in consume(config.kafka, config.kafka.topics.input) if "replay-of" in dict(record[2])]
+    assert sorted((key, value, *headers[:-1]) for key, value, headers in again) == [
+        (key, value, *headers) for key, value, headers in (sent[2], sent[0])
+    ]
+    assert sorted(headers[-1][1].decode() for *_, headers in again) == sorted(told)
+
+
+def test_bad_message_that_has_expired_is_replayed_with_a_repaired_value_only(large):
+    """Neither of the two topics has its content; the message says so, and that nothing was sent."""
+    from confluent_kafka import TopicPartition
+
+    config, sent = large(rejected_limit=1_048_588)
+    name = config.kafka.topics.input
+    everything = [message for message in rejected.read(config.kafka) if not message.is_kept]
+    ends = [TopicPartition(name, *entry) for entry in kafka.extent(config.kafka, name).end.items()]
+    client = kafka.admin(config.kafka)
+    for future in client.delete_records(ends).values():
+        future.result()
+
+    assert rejected.available(config.kafka, everything) == []
+    with pytest.raises(InputError, match=f"as large as .*{everything[0].event_id}.* no longer holds it. --value sends"):
+        rejected.replay(config.kafka, everything)
+    assert kafka.extent(config.kafka, name).records == 0
+    assert rejected.replay(config.kafka, everything[:1], value=sent[3][1]) == 1
 
 
 def test_unknown_reason_is_refused(command):
@@ -171,7 +194,87 @@ def test_newest_of_one_id_is_shown(own, produce):
         produce(config.kafka, name, [(b"k", b"v", [*ours, ("event-id", b"ml-0-5")])])
         time.sleep(0.01)
 
-    assert rejected.find(config.kafka, "ml-0-5").reason == "bad_label"
+    (message,) = rejected.select(config.kafka, ["ml-0-5"])
+    assert message.reason == "bad_label"
+    assert message.first_timestamp < message.timestamp
+
+
+class Reads:
+    """A real consumer that notes what is read with it."""
+
+    def __init__(self, client, begun, read):
+        """Wrap a consumer; ``begun`` and ``read`` take the places that are assigned and the messages."""
+        self._client, self._begun, self._read = client, begun, read
+
+    def assign(self, places):
+        """Note the places."""
+        self._begun += [(place.topic, place.partition, place.offset) for place in places]
+        self._client.assign(places)
+
+    def poll(self, timeout):
+        """Note a message."""
+        message = self._client.poll(timeout)
+        if message is not None and message.error() is None:
+            self._read.append(message.topic())
+        return message
+
+    def close(self):
+        """Close the consumer."""
+        self._client.close()
+
+
+def test_replay_of_many_reads_each_topic_once_and_only_what_it_needs(own, produce, monkeypatch):
+    """The rejected topic from its beginning; the input topic from the time on at which the first one was rejected."""
+    config = own()
+    names = config.kafka.topics
+    kafka.ensure(config.kafka, names.input, names.rejected)
+    client = kafka.producer(config.kafka)
+    for number in range(500):
+        client.produce(names.input, b"old", str(number), timestamp=round((time.time() - 7_200) * 1_000))
+    assert client.flush(30) == 0
+    ids = [f"{names.input}-0-{number}" for number in range(20)]
+    for event_id in ids:
+        values = {"reason": b"not_json", "event-id": event_id.encode()}
+        ours = [(header, values.get(header, b"")) for header in rejected.REJECTED_HEADERS]
+        produce(config.kafka, names.rejected, [(event_id.encode(), b"v", ours)])
+    begun, read = [], []
+    consumer = kafka.consumer
+    monkeypatch.setattr(kafka, "consumer", lambda settings: Reads(consumer(settings), begun, read))
+
+    assert rejected.replay(config.kafka, rejected.select(config.kafka, ids)) == 20
+    assert (read.count(names.rejected), read.count(names.input)) == (20, 0)
+    assert len(begun) == len({(topic, partition) for topic, partition, _ in begun})
+    read.clear()
+    assert rejected.replay(config.kafka, rejected.select(config.kafka, ids)) == 0
+    assert (read.count(names.rejected), read.count(names.input)) == (20, 20)
+
+
+def test_one_message_is_read_at_its_place(own, produce, monkeypatch):
+    """Not from the beginning of its partition; one that is not there is left out."""
+    config = own("kafka.partitions=2")
+    name = config.kafka.topics.input
+    kafka.ensure(config.kafka, name)
+    produce(config.kafka, name, [(f"k{number}".encode(), f"v{number}", []) for number in range(100)])
+    held = kafka.extent(config.kafka, name)
+    expected = {(m.partition(), m.offset()): m.value() for m in kafka.read(config.kafka, name)}
+    places = [(0, 7), (0, 3), (1, held.end[1] - 1)]
+    begun, read = [], []
+    consumer = kafka.consumer
+    monkeypatch.setattr(kafka, "consumer", lambda settings: Reads(consumer(settings), begun, read))
+    messages = list(kafka.fetch(config.kafka, name, [*places, (1, held.end[1]), (9, 0)]))
+
+    assert [message.value() for message in messages] == [expected[place] for place in places]
+    assert begun == [(name, *place) for place in places]
+    assert len(read) == 3
+
+
+def test_replay_shows_where_it_is(command, config, caplog):
+    """In a log by a line per step; on a terminal by a count."""
+    with caplog.at_level("INFO", "streamscore"):
+        command("replay", "--reason", "not_json")
+
+    for topic in (config.kafka.topics.rejected, config.kafka.topics.input):
+        assert re.search(rf"topic {topic}: done in ", caplog.text)
 
 
 def test_absent_topic_is_not_one_to_seed(own):

@@ -1,10 +1,15 @@
 """What is told of an error that comes from a JVM: one line, the one that a reader can act on."""
 
+import io
+import logging
+
 import pytest
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
+from streamscore.errors import ServerError, mask_credentials
 from streamscore.spark.errors import reason, root_cause
+from streamscore.system import console
 
 
 @pytest.fixture
@@ -40,3 +45,49 @@ def test_error_of_a_task_is_told_without_the_task(failed):
 def test_cause_is_the_last_of_a_stack_trace(text, line):
     """And Elasticsearch's own words come before everything else."""
     assert root_cause(RuntimeError(text)) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("http://user:pa/ss@host", "http://********@host"),
+        ("at http://user:pa/ss@host:5000/x: gone", "at http://********@host:5000/x: gone"),
+        ("postgresql+psycopg2://me:p@ss/@db/mlflow", "postgresql+psycopg2://********@db/mlflow"),
+        ("s3a://KEY:sec/ret@bucket/dir", "s3a://********@bucket/dir"),
+        ("https://token@host/x and https://a:b@c", "https://********@host/x and https://********@c"),
+        ("elastic:hunter2@search:9200", "********@search:9200"),
+        ("wasbs://x?sig=a%2Fb&sv=1", "wasbs://x?sig=********&sv=1"),
+        (
+            "postgresql://db/x?user=me&password=p&sslmode=require",
+            "postgresql://db/x?user=me&password=********&sslmode=require",
+        ),
+    ],
+)
+def test_credentials_of_a_url_are_masked(text, masked):
+    """Whatever signs a password has, and wherever in the URL it stands."""
+    assert mask_credentials(text) == masked
+    assert mask_credentials(masked) == masked
+    assert str(ServerError(text)) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models:/streamscore-lr@champion: no such model in the registry at http://127.0.0.1:5000. See me@example.org",
+        "file:///data/a@b, /data/a@b, dbfs:/a@b, s3a://bucket/a@b, sqlite:////x/a@b.db",
+        "https://host/search?q=a&limit=3",
+    ],
+)
+def test_text_without_credentials_stays(text):
+    """An alias of a model and a path may have an at sign."""
+    assert mask_credentials(text) == text
+
+
+def test_log_masks_credentials(monkeypatch):
+    """Of a warning too, which is no error of ours."""
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    console.set_up_logging()
+    logging.getLogger("streamscore").warning("no answer: %s", RuntimeError("http://user:pa/ss@host"))
+
+    assert stream.getvalue().endswith("no answer: http://********@host\n")

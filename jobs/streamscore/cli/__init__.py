@@ -1,24 +1,23 @@
-"""The command ``streamscore``: one verb per job and per tool."""
+"""The command ``streamscore``: one subcommand per job and per tool."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from streamscore import __version__
 from streamscore import config as configuration
 from streamscore.cli import kibana, models, rejected
-from streamscore.cli.options import ConfigOption, SetOption
+from streamscore.cli.options import ConfigOption, JsonOption, SetOption
 from streamscore.config import TimeRange
-from streamscore.errors import RefusedError, ServerError, SetupError
+from streamscore.errors import RefusedError, ServerError
 from streamscore.launch.job import Job
 from streamscore.launch.runner import reported
-from streamscore.system.console import log, set_up_logging
+from streamscore.system.console import log, print_json, print_table, set_up_logging
 
 app = typer.Typer(
     name="streamscore",
@@ -42,9 +41,9 @@ def main() -> None:
 
 
 def _take_as_interrupts(*numbers: signal.Signals) -> None:
-    """Take signals that would end this process at once as Ctrl-C is taken, so that it stops what it has started."""
+    """Handle signals like Ctrl-C, so that this process stops what it has started before it ends."""
     for number in numbers:
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has SIGHUP ignored
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, signal.default_int_handler)
 
 
@@ -59,7 +58,7 @@ def up(*, config: ConfigOption = "local", overrides: SetOption) -> None:
 
 @app.command()
 def down(*, config: ConfigOption = "local", overrides: SetOption) -> None:
-    """Stop what `up` started."""
+    """Stop the servers that `up` started."""
     from streamscore.local import stack
 
     settings = configuration.load(config, overrides)
@@ -74,50 +73,34 @@ def create(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     from streamscore.clients import kafka as kafka_client
 
     settings = configuration.load(config, overrides)
-    named = settings.kafka.topics
-    # The input topic first: the one of rejected messages takes whatever that one does.
+    topics = settings.kafka.topics
+    # The input topic first: the size limit of the rejected topic is derived from it.
     names = [
-        *kafka_client.ensure(settings.kafka, named.input),
-        *kafka_client.ensure(settings.kafka, named.predictions, named.rejected),
+        *kafka_client.ensure(settings.kafka, topics.input),
+        *kafka_client.ensure(settings.kafka, topics.predictions, topics.rejected),
     ]
-    made = [f"topic {name}" for name in names]
+    created = [f"topic {name}" for name in names]
     if settings.elasticsearch.enabled:
-        made += [f"index {name}" for name in elasticsearch.ensure(settings.elasticsearch)]
-    typer.echo("\n".join(f"created {name}" for name in made) or "everything is there")
+        created += [f"index {name}" for name in elasticsearch.ensure(settings.elasticsearch)]
+    typer.echo("\n".join(f"created {name}" for name in created) or "everything is there")
 
 
 @app.command()
-def status(*, config: ConfigOption = "local", overrides: SetOption) -> None:
-    """Show the versions, whether the servers answer and a job scores; exit code 1 if a server does not answer."""
-    import pyspark
+def status(*, config: ConfigOption = "local", overrides: SetOption, as_json: JsonOption = False) -> None:
+    """Show the versions, whether the servers answer and a job scores; exit code 1 if a server does not answer.
 
-    from streamscore.clients import elasticsearch
-    from streamscore.clients import kafka as kafka_client
-    from streamscore.stream import checkpoint
-    from streamscore.system.paths import is_local
+    With --json: ok (whether all servers answer); version; state_dir; java (null if there is none); spark; servers, each
+    with name, address, ok and detail; job, with checkpoint, process (null if none runs on this machine) and error
+    (null unless the checkpoint cannot be read). job is null for a checkpoint that only Spark can read.
+    """
+    from streamscore.cli import overview
 
-    settings = configuration.load(config, overrides)
-
-    typer.echo(f"{'streamscore':<14} {__version__}, state in {settings.state_dir}")
-    typer.echo(f"{'java':<14} {_java()}")
-    typer.echo(f"{'spark':<14} {pyspark.__version__}")
-    kafka, search = settings.kafka, settings.elasticsearch
-    answers = [
-        _answers(
-            "kafka", kafka.bootstrap_servers, lambda: f"topics: {', '.join(kafka_client.names(kafka, 3.0)) or 'none'}"
-        ),
-    ]
-    if search.enabled:
-        answers += [_answers("elasticsearch", search.url, lambda: f"version {elasticsearch.health(search, 3.0)}")]
-    location = settings.stream.checkpoint
-    if is_local(location):
-        try:
-            holder = checkpoint.holder(checkpoint.folder(location))
-            job = "no process of this machine" if holder is None else f"process {holder}"
-        except OSError as error:
-            job = f"cannot be looked at: {error}"
-        typer.echo(f"{'score_stream':<14} {job}, checkpoint {location}")
-    raise typer.Exit(0 if all(answers) else 1)
+    state = overview.inspect(configuration.load(config, overrides))
+    if as_json:
+        print_json(state.as_json())
+    else:
+        print_table({"part": 14, "state": 0}, state.rows())
+    raise typer.Exit(0 if state.ok else 1)
 
 
 @app.command()
@@ -135,8 +118,8 @@ def jars(
         typer.echo(submit.cluster_command())
         return
     settings = configuration.load(config, overrides)
-    found = artifacts.spark_jars(settings.local.artifacts_dir, java.find())
-    typer.echo(",".join(map(str, found)))
+    paths = artifacts.spark_jars(settings.local.artifacts_dir, java.find())
+    typer.echo(",".join(map(str, paths)))
 
 
 @app.command(name="config")
@@ -165,7 +148,7 @@ def report(
         TimeRange, typer.Option("--range", help="how far back to go: the last minutes, hours, days, or all")
     ] = "all",
 ) -> None:
-    """Write a page about a run to a single file that needs no network: it can be mailed and opened from disk."""
+    """Write a report of a run to a single file that needs no network: it can be mailed and opened from disk."""
     from streamscore.dashboard import report as writer
 
     size = writer.write(configuration.load(config, overrides), time_range, out)
@@ -200,8 +183,8 @@ def score(context: typer.Context) -> None:
     _submit(score_stream.JOB, argv)
 
 
-@app.command()
-def demo(
+@app.command(name="demo")
+def run_demo(
     *,
     config: ConfigOption = "local",
     overrides: SetOption,
@@ -210,32 +193,44 @@ def demo(
     stop: Annotated[bool, typer.Option("--stop/--keep", help="stop the servers at the end")] = not sys.stdout.isatty(),
 ) -> None:
     """Run the whole flow on this machine: servers, training, a paced stream, live scores and a check of the counts."""
-    from streamscore.cli import demo as show
+    from streamscore.cli import demo
 
     argv = ["--config", config]
-    # Its models are for show: an address in the environment may be that of a registry that others score from.
+    # The demo's models stay local: MLFLOW_TRACKING_URI may name a registry that others score from.
     registry = "mlflow.tracking_uri=sqlite:///{state_dir}/mlflow/mlflow.db"
     overrides += [registry, "stream.synthetic=true", f"seed.rate={rate}", f"seed.limit={events}"]
     for override in overrides:
         argv += ["--set", override]
-    show.run(configuration.load(config, overrides), argv, keep=not stop)
+    demo.run(configuration.load(config, overrides), argv, keep=not stop)
 
 
-@app.command()
-def doctor(*, config: ConfigOption = "local", overrides: SetOption) -> None:
-    """Check everything that scoring depends on and say what to do; exit code 1 if something is wrong."""
-    from streamscore.cli import doctor as examiner
+@app.command(name="doctor")
+def check_all(*, config: ConfigOption = "local", overrides: SetOption, as_json: JsonOption = False) -> None:
+    """Check everything that scoring depends on and say what to do; exit code 1 if something is wrong.
 
-    marks = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
-    faults = 0
-    for finding in examiner.examine(configuration.load(config, overrides)):
-        faults += finding.status == "fault"
-        typer.echo(f"{marks[finding.status]} {finding.subject:<14} {finding.text}")
-    raise typer.Exit(1 if faults else 0)
+    With --json: ok (whether there is no fault); findings, each with subject, status (ok, note or fault) and text.
+    """
+    from streamscore.cli import doctor
+
+    findings = []
+
+    def rows() -> Iterator[tuple[str, str, str]]:
+        for finding in doctor.examine(configuration.load(config, overrides)):
+            findings.append(finding)
+            yield "FAULT" if finding.status == "fault" else finding.status, finding.subject, finding.text
+
+    if as_json:
+        findings += doctor.examine(configuration.load(config, overrides))
+    else:
+        print_table({"status": 5, "subject": 14, "finding": 0}, rows())
+    ok = all(finding.status != "fault" for finding in findings)
+    if as_json:
+        print_json({"ok": ok, "findings": [finding._asdict() for finding in findings]})
+    raise typer.Exit(0 if ok else 1)
 
 
 def _submit(job: Job, argv: list[str]) -> None:
-    """Check a job's arguments and data here, then become its spark-submit; with --dry-run print that line instead."""
+    """Check a job's arguments and data, then become its spark-submit; with --dry-run, only print that line."""
     from streamscore.launch import submit
 
     dry = "--dry-run" in argv
@@ -249,7 +244,7 @@ def _submit(job: Job, argv: list[str]) -> None:
 
 
 def _supervise(job: Job, argv: list[str]) -> int:
-    """Run a job's spark-submit as a child and start it again when it dies of a fault that may pass."""
+    """Run a job's spark-submit as a child process and restart it after a transient fault; return its exit code."""
     from streamscore.launch import submit, supervisor
 
     settings = job.parse(argv).config
@@ -257,27 +252,7 @@ def _supervise(job: Job, argv: list[str]) -> int:
         job.check(settings)
     except RefusedError:
         raise
-    except ServerError as error:  # it may be starting too; the job looks again
+    except ServerError as error:  # the server may be starting too; the job checks again
         log.warning("%s", error)
     environment = submit.prepare(settings)
     return supervisor.supervise(lambda: submit.start(job, settings, argv, environment), settings.stream.max_restarts)
-
-
-def _java() -> str:
-    from streamscore.local import java
-
-    try:
-        return str(java.find())
-    except SetupError as error:
-        return f"none: {error}"
-
-
-def _answers(name: str, address: str, ask: Callable[[], str]) -> bool:
-    """Print what a server says of itself, or why it does not, and tell whether it did."""
-    try:
-        said = ask()
-    except ServerError as error:
-        typer.echo(f"{name:<14} {error}")
-        return False
-    typer.echo(f"{name:<14} answers at {address}, {said}")
-    return True

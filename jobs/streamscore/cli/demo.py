@@ -1,4 +1,4 @@
-"""The whole flow on this machine: servers, rows, models, a paced stream, live scores, and a check of every count."""
+"""The demo: servers, rows, models, a paced stream, live scores and a check of every count, on this machine."""
 
 from __future__ import annotations
 
@@ -26,52 +26,57 @@ from streamscore.system.console import log, terminal
 from streamscore.system.paths import local_path
 
 PATIENCE = 180.0
-"""Seconds that the last outcomes may take to arrive after the last event was sent."""
+"""Longest time, in seconds, from the last event sent to the last outcome, and from a request to stop to its end."""
 
 
 def run(config: Config, argv: Sequence[str], keep: bool) -> None:
     """Run the demo.
 
-    It begins with empty topics and an empty index, on the servers of ``streamscore up`` only; models of an earlier run
+    It empties the topics and the index first, and uses only the servers of ``streamscore up``. Models of an earlier run
     with the same settings are used again.
 
     Args:
         config: the configuration.
-        argv: the arguments that made it, for the jobs.
+        argv: the arguments that the configuration was loaded from, for the jobs.
         keep: leave the servers running at the end.
 
     Raises:
-        CheckError: at the end the counts do not agree.
-        CheckpointError: the checkpoint is that of another topic's stream.
+        CheckError: the counts do not agree at the end.
+        CheckpointError: the checkpoint belongs to another topic, or a job uses it.
+        ConfigError: the demo needs a rate and Elasticsearch.
+        ModelError: a model is absent from the registry.
+        ServerError: a server does not answer.
+        SetupError: Java, a jar or a server is missing.
         StreamError: a job failed.
-        StreamscoreError: anything else that went wrong while preparing.
     """
     if config.seed.rate is None:
         raise ConfigError("seed.rate: the demo needs a rate, in rows per second")
     if not config.elasticsearch.enabled:
-        raise ConfigError("elasticsearch.enabled: the demo compares what is in both sinks, so it needs Elasticsearch")
+        raise ConfigError("elasticsearch.enabled: the demo compares both sinks, so it needs Elasticsearch")
     registry.import_ahead(config)
-    before = {server.name for server in stack.running(config)}
+    were_running = bool(stack.running(config))
     page = None
     try:
         stack.up(config)
         page = _open_page(config, argv)
         _play(config, argv)
     finally:
-        if not keep and not before:
+        if not keep and not were_running:
             page = None
             log.info("stopped %s", " and ".join(stack.down(config)) or "nothing")
     if keep:
-        log.info("the servers go on: Kafka %s, Elasticsearch %s; `streamscore down` stops them", *_addresses(config))
+        log.info(
+            "the servers keep running: Kafka %s, Elasticsearch %s; `streamscore down` stops them", *_addresses(config)
+        )
     if page is not None:
         log.info("the live page: %s", page)
 
 
 def _open_page(config: Config, argv: Sequence[str]) -> str | None:
-    """Start the live page beside the servers, to be stopped with them, and return its address; None without one."""
-    known = {running.name: running for running in stack.running(config)}
+    """Start the live page beside the servers, to stop with them; return its address, or None if it cannot start."""
+    running = {server.name: server for server in stack.running(config)}
     try:
-        page = known.get(page_server.NAME) or stack.add(config, page_server.server(config, argv))
+        page = running.get(page_server.NAME) or stack.add(config, page_server.server(config, argv))
     except SetupError as error:
         log.warning("no live page: %s", error)
         return None
@@ -104,7 +109,7 @@ def _play(config: Config, argv: Sequence[str]) -> None:
     except KeyboardInterrupt:
         interrupted = True
     finally:
-        # At once: Ctrl-C has reached the scorer already, and a signal that comes later is the wish to break off.
+        # At once: Ctrl-C has reached the scorer already, and a later signal makes it stop without finishing its batch.
         _stop(*(job for job in (scorer, seeder) if job is not None))
     if interrupted and not summary_file.exists():
         raise KeyboardInterrupt
@@ -114,14 +119,14 @@ def _play(config: Config, argv: Sequence[str]) -> None:
 
 
 def _trained(config: Config) -> bool:
-    """Tell whether an earlier run with the same settings left models and a test set."""
+    """Return whether an earlier run with the same settings left models and a test set."""
     folder = Path(config.train.output)
     try:
         figures = json.loads((folder / train_models.METRICS).read_text())
     except (OSError, ValueError):
         return False
     return (
-        # Of another place nobody knows whether the rows have changed.
+        # Elsewhere than on this machine, the rows may have changed unnoticed.
         (config.train.path is None or local_path(config.train.path).is_file())
         and figures.get("fingerprint") == train_models.fingerprint(config)
         and (folder / train_models.TEST_SET).is_file()
@@ -130,14 +135,14 @@ def _trained(config: Config) -> bool:
 
 
 def _reset(config: Config) -> None:
-    """Begin with empty topics, an empty index and a new checkpoint, so that at the end every record counts."""
+    """Delete the topics, the index and the checkpoint, so that the counts at the end are those of this run."""
     names, location = config.kafka.topics, config.stream.checkpoint
     files = checkpoint.folder(location)
     checkpoint.require_topic(files, location, names.input)
     holder = checkpoint.holder(files)
     if holder is not None:
         raise CheckpointError(
-            f"process {holder} scores from {location}, and the demo begins with an empty one: stop that job first"
+            f"process {holder} uses the checkpoint {location}, which the demo deletes: stop that job first"
         )
     kafka.delete(config.kafka, names.input, names.predictions, names.rejected)
     elasticsearch.delete(config.elasticsearch)
@@ -146,18 +151,18 @@ def _reset(config: Config) -> None:
 
 
 def _comes_up(config: Config, scorer: subprocess.Popen[bytes]) -> bool:
-    """Wait until the job's query has made its checkpoint; False if the job ends before."""
-    # Two JVMs that start together take twice as long: the seeder's comes after.
-    made = local_path(config.stream.checkpoint) / "metadata"
+    """Wait until the query has created its checkpoint and return whether it has; False if the job ended before."""
+    # Two JVMs that start together take twice as long, so the seeder starts after the scorer.
+    metadata = local_path(config.stream.checkpoint) / "metadata"
     while scorer.poll() is None:
-        if made.exists():
+        if metadata.exists():
             return True
         time.sleep(0.2)
     return False
 
 
 def _follow(config: Config, scorer: subprocess.Popen[bytes], seeder: subprocess.Popen[bytes], seed_log: Path) -> bool:
-    """Wait until all events are sent and every outcome has arrived; False if the scorer was stopped before."""
+    """Wait until all events are sent and all outcomes have arrived; return False if the scorer ended before."""
     deadline = None
     while scorer.poll() is None:
         if seeder.poll() is not None:
@@ -170,7 +175,7 @@ def _follow(config: Config, scorer: subprocess.Popen[bytes], seeder: subprocess.
             if outcomes == (events - rejected) * len(config.models):
                 return True
             if time.monotonic() > deadline:
-                return True  # the check will say what is missing
+                return True  # the final check names what is missing
         time.sleep(0.5)
     return False
 
@@ -185,7 +190,7 @@ def _counts(config: Config) -> tuple[int, int, int]:
 
 
 def _conclude(config: Config, summary: dict[str, Any], complete: bool) -> None:
-    """Compare what went in with what came out, in both sinks."""
+    """Compare the number of events with the number of outcomes in both sinks."""
     models = len(config.models)
     events, outcomes, rejected = _counts(config)
     documents = elasticsearch.count(config.elasticsearch)
@@ -218,10 +223,10 @@ def _wait_for(job: subprocess.Popen[bytes], name: str) -> None:
 
 
 def _stop(*jobs: subprocess.Popen[bytes]) -> None:
-    """Ask jobs to end and wait for them."""
+    """Send SIGTERM to jobs and wait for them; kill those that do not end."""
     for job in jobs:
         if job.poll() is None:
-            # One that is apart has a group of its own, with its Python in it, which would go on for a while.
+            # A job in the background leads a process group of its own, with its Python, which would outlive it.
             kill = os.killpg if os.getpgid(job.pid) == job.pid else os.kill
             kill(job.pid, signal.SIGTERM)
     for job in jobs:

@@ -1,4 +1,4 @@
-"""Look at everything that score_stream depends on and say what is wrong and what to do about it; change nothing."""
+"""Check everything that score_stream depends on; report each fault with its remedy; change nothing."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ from streamscore.system.paths import is_local
 
 GIB: Final = 1 << 30
 CLOCK_SECONDS: Final = 30.0
-"""A clock that is further off makes `event_time`, and the look for what a crashed batch has written, unreliable."""
+"""Largest difference of two clocks: above it, `event_time` and the recovery of a crashed batch are unreliable."""
 
-
-_BEGIN_ANEW: Final = "To accept that, start with a new --checkpoint and --new-checkpoint"
+_ACCEPT: Final = "To accept that, start with a new --checkpoint and --new-checkpoint"
 
 
 class Finding(NamedTuple):
-    """What a check found; a remedy unless all is well."""
+    """The result of a check; the text of a fault ends with its remedy."""
 
     subject: str
     status: Literal["ok", "note", "fault"]
@@ -35,21 +34,21 @@ class Finding(NamedTuple):
 
 
 def examine(config: Config) -> Iterator[Finding]:
-    """Run every check and yield what each found; a check that cannot be done is a fault of its own."""
+    """Run every check and yield its findings; a check that cannot be run is a fault."""
     for subject, check in _CHECKS.items():
         try:
             for status, text in check(config):
                 yield Finding(subject, status, text)
         except StreamscoreError as error:
             yield Finding(subject, "fault", str(error))
-        except (OSError, ValueError) as error:  # a folder that must not be read, a file that is damaged
-            yield Finding(subject, "fault", f"cannot be looked at: {error}")
+        except (OSError, ValueError) as error:  # a folder without permission, a damaged file
+            yield Finding(subject, "fault", f"cannot be read: {error}")
 
 
-Found = Iterator[tuple[Literal["ok", "note", "fault"], str]]
+Findings = Iterator[tuple[Literal["ok", "note", "fault"], str]]
 
 
-def _python(_config: Config) -> Found:
+def _python(_config: Config) -> Findings:
     import pyspark
 
     version = ".".join(map(str, sys.version_info[:3]))
@@ -64,21 +63,21 @@ def _python(_config: Config) -> Found:
         yield "ok", f"{version}, pyspark {pyspark.__version__}"
 
 
-def _java(_config: Config) -> Found:
+def _java(_config: Config) -> Findings:
     yield "ok", str(java.find())
 
 
-def _jars(config: Config) -> Found:
+def _jars(config: Config) -> Findings:
     missing = [path.name for path in artifacts.spark_jar_paths(config.local.artifacts_dir) if not path.is_file()]
     if missing:
-        yield "note", f"{len(missing)} jars are not here yet ({missing[0]} …): `streamscore jars` fetches them"
+        yield "note", f"{len(missing)} jars are missing ({missing[0]} …): `streamscore jars` fetches them"
         return
     locked = artifacts.locked_hashes()
     artifacts.verify(config.local.artifacts_dir, [name for name in locked if name.startswith("spark/")], locked)
     yield "ok", f"{len(artifacts.spark_jar_paths(config.local.artifacts_dir))}, verified"
 
 
-def _disk(config: Config) -> Found:
+def _disk(config: Config) -> Findings:
     existing = next(path for path in (config.state_dir, *config.state_dir.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     text = f"{free / GIB:.1f} GiB free at {config.state_dir}"
@@ -88,14 +87,14 @@ def _disk(config: Config) -> Found:
         yield ("note" if free < 5 * GIB else "ok"), text
 
 
-def _kafka(config: Config) -> Found:
+def _kafka(config: Config) -> Findings:
     kafka = config.kafka
     existing = kafka_client.names(kafka)
     yield "ok", f"answers at {kafka.bootstrap_servers}"
     if kafka.topics.input not in existing:
-        there = ", ".join(existing) or "none"
-        text = f"no topic {kafka.topics.input!r}, or this user may not see it (ACL Describe); there are {there}"
-        yield "fault", f"{text}. Correct kafka.topics, or let `streamscore seed` or `create` make it"
+        names = ", ".join(existing) or "none"
+        text = f"no topic {kafka.topics.input!r}, or this user may not see it (ACL Describe); there are {names}"
+        yield "fault", f"{text}. Correct kafka.topics, or create it with `streamscore seed` or `create`"
         return
     held = kafka_client.extent(kafka, kafka.topics.input)
     yield "ok", f"topic {kafka.topics.input}: {len(held.end)} partitions, {held.records:,} events"
@@ -104,25 +103,25 @@ def _kafka(config: Config) -> Found:
         yield "note", f"the topics {', '.join(missing)} will be created by the first run"
 
 
-def _elasticsearch(config: Config) -> Found:
+def _elasticsearch(config: Config) -> Findings:
     settings = config.elasticsearch
     if not settings.enabled:
-        yield "ok", "left out by elasticsearch.enabled"
+        yield "ok", "switched off by elasticsearch.enabled"
         return
     version = elasticsearch.health(settings)
     yield "ok", f"{version} answers at {settings.url}"
     absent = elasticsearch.compare(settings)
     if absent:
         yield "note", f"the indices {', '.join(absent)} will be created by the first run"
-    off = elasticsearch.clock(settings) - time.time()
-    if abs(off) > CLOCK_SECONDS:
-        yield "fault", f"its clock is {off:+.0f} s off this machine's: synchronise them (NTP)"
+    difference = elasticsearch.clock(settings) - time.time()
+    if abs(difference) > CLOCK_SECONDS:
+        yield "fault", f"its clock is {difference:+.0f} s off this machine's: synchronise them (NTP)"
 
 
-def _checkpoint(config: Config) -> Found:
+def _checkpoint(config: Config) -> Findings:
     location = config.stream.checkpoint
     if not is_local(location):
-        yield "note", f"{location} is on a file system that only Spark reaches; the job looks at it when it starts"
+        yield "note", f"{location} is on a file system that only Spark reaches; the job checks it when it starts"
         return
     files = checkpoint.folder(location)
     past = checkpoint.inspect(files, location)
@@ -134,11 +133,14 @@ def _checkpoint(config: Config) -> Found:
         return
     yield "ok", f"{location}: batch {past.committed} is committed"
     if past.planned > past.committed and holder is None:
-        yield "note", f"batch {past.planned} was begun and not finished: the next start repeats it without doubles"
+        yield (
+            "note",
+            f"batch {past.planned} was planned and not committed: the next start replays it without duplicates",
+        )
 
 
-def _past(config: Config) -> Found:
-    """Compare the checkpoint with the topic and the index, as the job does at its start."""
+def _past(config: Config) -> Findings:
+    """Compare the checkpoint with the topic and the index, as the job does when it starts."""
     location = config.stream.checkpoint
     if not is_local(location):
         return
@@ -151,30 +153,30 @@ def _past(config: Config) -> Found:
     for partition, offset in scored.items():
         begin, end = held.begin.get(partition, 0), held.end.get(partition, 0)
         if offset > end:
-            text = f"partition {partition} ends at {end}, but {offset} was scored already: the topic was made anew"
-            yield "fault", f"{text}. {_BEGIN_ANEW}"
+            text = f"partition {partition} ends at {end}, but {offset} was scored already: the topic was recreated"
+            yield "fault", f"{text}. {_ACCEPT}"
         elif offset < begin:
             text = (
                 f"partition {partition} begins at {begin}, but {offset} is next: {begin - offset:,} events have expired"
             )
-            yield "fault", f"{text}. {_BEGIN_ANEW}"
+            yield "fault", f"{text}. {_ACCEPT}"
 
 
-def _models(config: Config) -> Found:
+def _models(config: Config) -> Findings:
     for model in config.models:
         if not models.is_within_reach(model):
             yield "note", f"{model.name}: {model.uri} is on a file system that only Spark reaches"
             continue
         try:
-            version, found = models.look(config, model)
+            version, inspected = models.look(config, model)
         except StreamscoreError as error:
             yield "fault", str(error)
         else:
-            signed = "with a manifest" if found.manifest is not None else "without a manifest, as its entry allows"
+            signed = "with a manifest" if inspected.manifest is not None else "without a manifest, as its entry allows"
             yield "ok", f"{model.name}: {model.uri} is version {version}, {signed}"
 
 
-_CHECKS: Final[dict[str, Callable[[Config], Found]]] = {
+_CHECKS: Final[dict[str, Callable[[Config], Findings]]] = {
     "python": _python,
     "java": _java,
     "jars": _jars,

@@ -1,10 +1,10 @@
-"""The configured models as people look at them: which there are, whether the gate lets them pass, and their aliases."""
+"""The inventory of models: list and check those that are configured, and move their aliases."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamscore import models
 from streamscore.config import Config, Model
@@ -20,94 +20,127 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """A configured model; without a version, ``note`` says why there is none."""
+    """A configured model; if it has no version, ``note`` says why."""
 
     model: Model
     version: str | None
     metrics: dict[str, float]
     note: str
-    is_fault: bool = False
+    refused: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what --json prints of it; the help of the command describes it."""
+        return {
+            "name": self.model.name,
+            "uri": self.model.uri,
+            "version": self.version,
+            "metrics": self.metrics,
+            "refused": self.refused,
+            "note": self.note,
+        }
+
+    def row(self) -> tuple[str, str, str]:
+        """Return its name, its address, and its version, metrics and note in one text."""
+        version = f"version {self.version}" if self.version else ""
+        texts = (version, described(self.metrics), self.note)
+        return self.model.name, f"{self.model.uri} ", ", ".join(text for text in texts if text)
 
 
 def entries(config: Config) -> Iterator[Entry]:
-    """Yield every configured model with what its manifest says; no JVM is started."""
+    """Yield every configured model with its version and the metrics of its manifest; no JVM is started."""
     for model in config.models:
         if not models.is_within_reach(model):
             yield Entry(model, None, {}, "on a file system that only Spark reaches")
             continue
         try:
-            version, found = models.look(config, model)
+            version, inspected = models.look(config, model)
         except StreamscoreError as error:
-            yield Entry(model, None, {}, str(error), is_fault=True)
+            yield Entry(model, None, {}, str(error), refused=True)
         else:
-            manifest = found.manifest
+            manifest = inspected.manifest
             yield Entry(model, version, manifest.metrics if manifest else {}, "" if manifest else "no manifest")
 
 
 def chosen(config: Config, target: str, *, unsigned: bool) -> Model:
-    """Return the configured model of a name or an address, or, for another address, an entry as it would be.
+    """Return the configured model with a name or an address; for any other address, a new entry.
 
     Args:
         config: the configuration.
         target: the name or the address.
-        unsigned: whether to accept it without a manifest, whatever its entry says.
+        unsigned: accept the model without a manifest, whatever its entry says.
     """
-    found = next((model for model in config.models if target in {model.name, model.uri}), None)
-    model = found or Model(name="model", uri=target)
+    configured = next((model for model in config.models if target in {model.name, model.uri}), None)
+    model = configured or Model(name="model", uri=target)
     return model.model_copy(update={"trust": "unsigned"}) if unsigned else model
 
 
 def check(config: Config, model: Model, *, files_only: bool) -> Iterator[tuple[str, str]]:
-    """Take a model through the gate and yield what is found, a subject and a text at a time.
+    """Take a model through the gate and yield the findings, each as a subject and a text.
+
+    Unless ``files_only`` is set, this starts a Spark session and runs Spark jobs.
 
     Args:
         config: the configuration.
         model: the model.
-        files_only: stop where a JVM would be needed.
+        files_only: check the files only, without a JVM if the files can be read without Spark.
 
     Raises:
-        ModelError: it is refused.
+        ModelError: the model is refused.
+        ServerError: the registry does not answer.
+        SetupError: there is no Java, or a jar is missing.
     """
     spark = None if files_only and models.is_within_reach(model) else _session(config)
     try:
-        version, found = models.look(config, model, spark)
+        version, inspected = models.look(config, model, spark)
         yield "version", version
-        yield from _described(found)
+        yield from _findings(inspected)
         if files_only or spark is None:
             return
         served = models.load_one(spark, config, model)
         yield "loads", f"{served.size:,} features, {served.classes} classes"
-        if found.manifest is None:
+        if inspected.manifest is None:
             yield "predicts", "it runs; without golden rows nothing says what it should predict"
         else:
-            yield "predicts", f"{len(found.manifest.golden)} golden rows reproduce"
+            yield "predicts", f"{len(inspected.manifest.golden)} golden rows reproduce"
     finally:
         if spark is not None:
             spark.stop()
 
 
 def promote(config: Config, name: str, version: str) -> str:
-    """Move a configured model's alias to a version that the first part of the gate lets pass, and say so.
+    """Move a configured model's alias to a version whose files pass the gate.
+
+    Args:
+        config: the configuration.
+        name: the model's name in the configuration.
+        version: the version in the registry.
+
+    Returns:
+        A line of text with the version before and after.
 
     Raises:
+        ConfigError: no configured model has this name.
         ModelError: the version is refused or absent, or the model's address has no alias.
+        ServerError: the registry does not answer.
     """
     model = _configured(config, name)
     candidate = registry.version_of(model.uri, version)
     models.look(config, model.model_copy(update={"uri": candidate}))
-    before, now = registry.promote(config, model.uri, version)
-    return f"{model.uri}: version {before or 'none'} -> {now}"
+    before, after = registry.promote(config, model.uri, version)
+    return f"{model.uri}: version {before or 'none'} -> {after}"
 
 
 def rollback(config: Config, name: str) -> str:
-    """Move a configured model's alias back to the version before, and say so.
+    """Move a configured model's alias back to the previous version and return a line of text with both.
 
     Raises:
-        ModelError: there is none, or the model's address has no alias.
+        ConfigError: no configured model has this name.
+        ModelError: there is no previous version, or the model's address has no alias.
+        ServerError: the registry does not answer.
     """
     model = _configured(config, name)
-    before, now = registry.rollback(config, model.uri)
-    return f"{model.uri}: version {before} -> {now}"
+    before, after = registry.rollback(config, model.uri)
+    return f"{model.uri}: version {before} -> {after}"
 
 
 def _configured(config: Config, name: str) -> Model:
@@ -117,27 +150,29 @@ def _configured(config: Config, name: str) -> Model:
     raise ConfigError(f"no model {name!r} in the configuration; there are {', '.join(m.name for m in config.models)}")
 
 
-def _described(found: Inspected) -> Iterator[tuple[str, str]]:
-    manifest = found.manifest
-    yield "files", f"{len(found.hashes)}, {found.size:,} bytes, {'as in the manifest' if manifest else 'no manifest'}"
-    yield "stages", ", ".join(stage.class_name.rpartition(".")[2] for stage in found.stages)
-    yield "reads", ", ".join(found.inputs)
+def _findings(inspected: Inspected) -> Iterator[tuple[str, str]]:
+    """Yield what the files and the manifest of a model say of it."""
+    manifest = inspected.manifest
+    signed = "as in the manifest" if manifest else "no manifest"
+    yield "files", f"{len(inspected.hashes)}, {inspected.size:,} bytes, {signed}"
+    yield "stages", ", ".join(stage.class_name.rpartition(".")[2] for stage in inspected.stages)
+    yield "reads", ", ".join(inspected.inputs)
     if manifest is None:
         return
     versions = manifest.versions
     yield "trained", f"streamscore {versions.streamscore}, Spark {versions.spark}, Java {versions.java}"
-    for subject, told in (("metrics", manifest.metrics), ("origin", manifest.origin)):
-        if told:
-            yield subject, described(told)
+    for subject, values in (("metrics", manifest.metrics), ("origin", manifest.origin)):
+        if values:
+            yield subject, described(values)
 
 
 def described(values: dict[str, float] | dict[str, str]) -> str:
-    """Return names with their values, numbers to four digits, in one line."""
+    """Return names and values in one line, numbers with four decimal places."""
     return ", ".join(f"{name} {value if isinstance(value, str) else f'{value:.4f}'}" for name, value in values.items())
 
 
 def _session(config: Config) -> SparkSession:
-    """Return a session of this process, of the same Spark as the jobs': checking one model takes no cluster."""
+    """Return a local Spark session with the jobs' jars: to check one model takes no cluster."""
     os.environ.update(submit.prepare(config))
     if config.spark.master is None:
         config = config.model_copy(update={"spark": config.spark.model_copy(update={"master": "local[*]"})})

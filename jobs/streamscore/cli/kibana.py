@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -23,12 +22,11 @@ def kibana_import(
     space: Annotated[str | None, typer.Option(help="the space to import into (kibana.space)")] = None,
     alert: Annotated[bool, typer.Option("--alert/--no-alert", help="import the alert rule too")] = True,
 ) -> None:
-    """Put the dashboard, its data views and the alert rule into Kibana; run it again to update them."""
+    """Import the dashboard, its data views and the alert rule into Kibana; a second run updates them."""
     from streamscore.kibana import importer
 
-    chosen = [
-        f"kibana.{key}={json.dumps(value)}" for key, value in (("url", url), ("space", space)) if value is not None
-    ]
+    options = {"kibana.url": url, "kibana.space": space}
+    chosen = [configuration.as_override(key, value) for key, value in options.items() if value is not None]
     settings = configuration.load(config, [*overrides, *chosen])
     for change in importer.run(settings, with_alert=alert):
         typer.echo(str(change))
@@ -41,7 +39,7 @@ def kibana_export(
     config: ConfigOption = "local",
     overrides: SetOption,
 ) -> None:
-    """Write what `import` would send to files, for a Kibana that cannot be reached from here."""
+    """Write the files that `import` would send, for a Kibana that this machine cannot reach."""
     from streamscore.kibana import export
 
     for path in export.write(configuration.load(config, overrides), folder):

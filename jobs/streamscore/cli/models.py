@@ -1,4 +1,4 @@
-"""``streamscore models``: what the configured models are, whether they pass the gate, and their aliases."""
+"""``streamscore models``: list and check the configured models, and move their aliases."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ from typing import Annotated
 import typer
 
 from streamscore import config as configuration
-from streamscore.cli.options import ConfigOption, SetOption
+from streamscore.cli.options import ConfigOption, JsonOption, SetOption
+from streamscore.system.console import print_json, print_table
 
 app = typer.Typer(name="models", help="The configured models.", no_args_is_help=True)
 
 
 @app.command(name="list")
-def models_list(*, config: ConfigOption = "local", overrides: SetOption) -> None:
-    """List the configured models with their versions and metrics; exit code 1 if one is refused."""
+def models_list(*, config: ConfigOption = "local", overrides: SetOption, as_json: JsonOption = False) -> None:
+    """List the configured models with their versions and metrics; exit code 1 if one is refused.
+
+    With --json: ok (whether none is refused); models, each with name, uri, version (null if it is refused or out of
+    reach), metrics (numbers by name), refused (true or false) and note (why it is refused, or what it lacks).
+    """
     from streamscore.cli import inventory
 
-    faults = 0
-    for entry in inventory.entries(configuration.load(config, overrides)):
-        faults += entry.is_fault
-        told = [f"version {entry.version}"] if entry.version else []
-        told += [text for text in (inventory.described(entry.metrics), entry.note) if text]
-        typer.echo(f"{entry.model.name:<14} {entry.model.uri}  {', '.join(told)}")
-    raise typer.Exit(1 if faults else 0)
+    entries = list(inventory.entries(configuration.load(config, overrides)))
+    ok = not any(entry.refused for entry in entries)
+    if as_json:
+        print_json({"ok": ok, "models": [entry.as_json() for entry in entries]})
+    else:
+        print_table({"model": 14, "uri": 0, "state": 0}, (entry.row() for entry in entries))
+    raise typer.Exit(0 if ok else 1)
 
 
 @app.command(name="check")

@@ -1,4 +1,4 @@
-"""The options that every verb has."""
+"""The options that several commands share."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ ConfigOption = Annotated[
         "--config", envvar="STREAMSCORE_CONFIG", metavar="NAME|FILE", help="local, docker, databricks, or a YAML file"
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON document, described above, and no table")]
 SetOption = Annotated[
     list[str],
     typer.Option(

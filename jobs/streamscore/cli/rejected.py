@@ -1,4 +1,4 @@
-"""``streamscore rejected``: look at what could not be scored, and send it again."""
+"""``streamscore rejected``: list and show the messages that could not be scored, and send them again."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def rejected_list(
     from streamscore.clients import rejected as topic
 
     _require_known(reason)
-    found = [
+    messages = [
         message
         for message in topic.read(configuration.load(config, overrides).kafka)
         if reason in {None, message.reason}
     ]
-    for name, count in sorted(Counter(message.reason for message in found).items()):
+    for name, count in sorted(Counter(message.reason for message in messages).items()):
         typer.echo(f"{count:>8,} {name}")
-    for message in sorted(found, key=lambda message: message.timestamp)[-limit:]:
+    for message in sorted(messages, key=lambda message: message.timestamp)[-limit:]:
         typer.echo(f"{message.event_id}  {message.reason}: {message.detail}")
 
 
@@ -49,7 +49,7 @@ def rejected_show(
     """Show one rejected message in full."""
     from streamscore.clients import rejected as topic
 
-    message = topic.find(configuration.load(config, overrides).kafka, event_id)
+    (message,) = topic.select(configuration.load(config, overrides).kafka, [event_id])
     typer.echo(f"{'reason':<8} {message.reason}: {message.detail}")
     typer.echo(f"{'key':<8} {message.key!r}")
     for name, value in message.own_headers():
@@ -77,19 +77,20 @@ def rejected_replay(
         raise ConfigError("give ids or --reason, not both; --value goes with exactly one id")
     _require_known(reason)
     kafka = configuration.load(config, overrides).kafka
-    if ids:
-        wanted = [topic.find(kafka, event_id) for event_id in ids]
-    else:
-        found = [message for message in topic.read(kafka) if message.reason == reason]
-        wanted = [message for message in found if message.is_kept]
-        if len(found) > len(wanted):
-            typer.echo(f"{len(found) - len(wanted)} were too large to be kept: see `streamscore rejected list`")
-    sent = topic.replay(kafka, wanted, None if value is None else value.read_bytes())
-    others = "; the others were sent before" if sent < len(wanted) else ""
-    typer.echo(f"sent {sent} of {len(wanted)}{others}")
+    messages = topic.select(kafka, ids, reason)
+    if reason is not None:
+        available = topic.available(kafka, messages)
+        if len(available) < len(messages):
+            typer.echo(
+                f"{len(messages) - len(available)} were too large to be kept and have expired from the input topic"
+            )
+        messages = available
+    sent = topic.replay(kafka, messages, None if value is None else value.read_bytes())
+    others = "; the others were sent before" if sent < len(messages) else ""
+    typer.echo(f"sent {sent} of {len(messages)}{others}")
 
 
 def _require_known(reason: str | None) -> None:
-    """Refuse a reason for which no message is ever rejected."""
+    """Raise an error for a reason that does not exist."""
     if reason is not None and reason not in REASONS:
         raise ConfigError(f"--reason {reason}: there is no such reason; there are {', '.join(REASONS)}")

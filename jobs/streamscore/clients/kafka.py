@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from streamscore.config import Kafka, is_loopback
@@ -71,6 +71,10 @@ class Extent(NamedTuple):
     def records(self) -> int:
         """Number of records."""
         return sum(self.end.values()) - sum(self.begin.values())
+
+    def holds(self, partition: int, offset: int) -> bool:
+        """Return whether an offset lies between the first and the last one of its partition."""
+        return self.begin.get(partition, 0) <= offset < self.end.get(partition, 0)
 
 
 def client_settings(kafka: Kafka) -> dict[str, str | int]:
@@ -303,8 +307,40 @@ def extent(kafka: Kafka, topic: str) -> Extent:
     return Extent(*ends)
 
 
-def read(kafka: Kafka, topic: str, last: int | None = None) -> Iterator[Message]:
-    """Yield all messages that a topic holds now, or only so many at the end of each partition.
+def read(kafka: Kafka, topic: str, last: int | None = None, since: int | None = None) -> Iterator[Message]:
+    """Yield the messages that a topic holds now.
+
+    Args:
+        kafka: the brokers.
+        topic: the topic.
+        last: only so many at the end of each partition.
+        since: only from the first one of each partition whose timestamp is this or later, in epoch milliseconds.
+
+    Raises:
+        ServerError: no broker answers, or the topic does not exist.
+    """
+    from confluent_kafka import TopicPartition
+
+    held = extent(kafka, topic)
+    begins = held.begin if since is None else _offsets_since(kafka, topic, held, since)
+    client = consumer(kafka)
+    try:
+        for partition, end in held.end.items():
+            begin = max(begins[partition], 0 if last is None else end - last)
+            if begin < end:
+                client.assign([TopicPartition(topic, partition, begin)])
+                yield from _until(client, end, topic)
+    finally:
+        client.close()
+
+
+def fetch(kafka: Kafka, topic: str, positions: Iterable[tuple[int, int]]) -> Iterator[Message]:
+    """Yield single messages; each is read at its place, and those that the topic no longer holds are left out.
+
+    Args:
+        kafka: the brokers.
+        topic: the topic.
+        positions: partition and offset of each message.
 
     Raises:
         ServerError: no broker answers, or the topic does not exist.
@@ -314,28 +350,51 @@ def read(kafka: Kafka, topic: str, last: int | None = None) -> Iterator[Message]
     held = extent(kafka, topic)
     client = consumer(kafka)
     try:
-        for partition, end in held.end.items():
-            begin = max(held.begin[partition], 0 if last is None else end - last)
-            if begin < end:
-                client.assign([TopicPartition(topic, partition, begin)])
-                yield from _until(client, end, topic)
+        for partition, offset in positions:
+            if held.holds(partition, offset):
+                client.assign([TopicPartition(topic, partition, offset)])
+                message = _next(client, topic)
+                if message is not None and message.offset() == offset:
+                    yield message
     finally:
         client.close()
 
 
-def _until(client: Consumer, end: int, topic: str) -> Iterator[Message]:
-    from confluent_kafka import KafkaError
+def _offsets_since(kafka: Kafka, topic: str, held: Extent, since: int) -> dict[int, int]:
+    """Return the offset of the first message of each partition whose timestamp is not before a time."""
+    from confluent_kafka import KafkaException, TopicPartition
+    from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-    while True:
-        message = client.poll(30.0)
-        error = message.error() if message is not None else None
-        if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 (its public name)
-            return  # the last offsets are those of a transaction's marks, which nobody gets to see
-        if message is None or error is not None:
-            raise ServerError(f"the topic {topic!r} cannot be read: {error.str() if error else 'timed out'}")
+    client = admin(kafka)  # kept until the answers are there: they are lost with the client
+    spec = OffsetSpec.for_timestamp(since)
+    wanted = {TopicPartition(topic, partition): spec for partition in held.end}
+    try:
+        offsets = {key.partition: future.result().offset for key, future in client.list_offsets(wanted).items()}
+    except KafkaException as error:
+        raise ServerError(f"the offsets of the topic {topic!r} cannot be read: {error.args[0].str()}") from None
+    # A negative offset: there is no such message.
+    return {partition: held.end[partition] if offset < 0 else offset for partition, offset in offsets.items()}
+
+
+def _until(client: Consumer, end: int, topic: str) -> Iterator[Message]:
+    """Yield the messages of the assigned partition up to, not including, an offset."""
+    while (message := _next(client, topic)) is not None:
         yield message
         if (message.offset() or 0) >= end - 1:
             return
+
+
+def _next(client: Consumer, topic: str) -> Message | None:
+    """Return the next message of the assigned partition; None at its end, which the markers of a transaction may be."""
+    from confluent_kafka import KafkaError
+
+    message = client.poll(30.0)
+    error = message.error() if message is not None else None
+    if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 (its public name)
+        return None
+    if message is None or error is not None:
+        raise ServerError(f"the topic {topic!r} cannot be read: {error.str() if error else 'timed out'}")
+    return message
 
 
 def _credentials(jaas: str) -> dict[str, str]:

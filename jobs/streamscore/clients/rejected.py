@@ -1,16 +1,17 @@
-"""Look at the rejected topic and send what is in it to the input topic again."""
+"""Read the rejected topic and send its messages to the input topic again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from streamscore.clients import kafka as kafka_client
 from streamscore.clients.producer import Outbox
 from streamscore.config import Kafka
 from streamscore.errors import InputError
 from streamscore.schema import DETAIL_HEADER, EVENT_ID_HEADER, NOT_KEPT, REASON_HEADER, REJECTED_HEADERS
+from streamscore.system.console import step
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -18,27 +19,38 @@ if TYPE_CHECKING:
 REPLAY_OF: Final = "replay-of"
 """Header of a message that was sent again: the event id under which it was rejected."""
 
+CLOCK_MARGIN_MS: Final = 600_000
+"""How far the clocks of the machines that reject and replay may differ, in milliseconds: ten minutes."""
+
 _OURS: Final = frozenset(REJECTED_HEADERS)
 
 Header = tuple[str, bytes | None]
+Each = TypeVar("Each")
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A rejected message as it came, and what was found wrong with it."""
+    """A rejected message as it came, and why it was rejected; timestamps are those of the rejected topic, in ms."""
 
     key: bytes | None
     value: bytes | None
     headers: tuple[Header, ...]
     timestamp: int
+    first_timestamp: int
     event_id: str
     reason: str
     detail: str
 
     @property
     def is_kept(self) -> bool:
-        """Whether its content is here: of a message that was too large for the topic there are only headers of ours."""
+        """Whether the rejected topic holds its content: of a message that is too large it has only our headers."""
         return not self.detail.endswith(NOT_KEPT)
+
+    @property
+    def origin(self) -> tuple[str, int, int]:
+        """Topic, partition and offset that the message came from."""
+        topic, partition, offset = self.event_id.rsplit("-", 2)
+        return topic, int(partition), int(offset)
 
     def own_headers(self) -> list[Header]:
         """Return the headers that the message came with."""
@@ -46,7 +58,7 @@ class Rejected:
 
 
 def read(kafka: Kafka) -> Iterator[Rejected]:
-    """Yield all that the rejected topic holds now.
+    """Yield every message that the rejected topic holds now.
 
     Raises:
         ServerError: no broker answers, or the topic does not exist.
@@ -62,63 +74,143 @@ def read(kafka: Kafka) -> Iterator[Rejected]:
             message.value(),
             headers,
             message.timestamp()[1],
+            message.timestamp()[1],
             ours[EVENT_ID_HEADER],
             ours[REASON_HEADER],
             ours[DETAIL_HEADER],
         )
 
 
-def find(kafka: Kafka, event_id: str) -> Rejected:
-    """Return one rejected message; of several of its id, after a new beginning, the newest.
+def select(kafka: Kafka, event_ids: Collection[str] = (), reason: str | None = None) -> list[Rejected]:
+    """Return rejected messages, read in one pass; of several of one id, after a new checkpoint, the newest.
+
+    Args:
+        kafka: the brokers and topics.
+        event_ids: ids of messages to return.
+        reason: also every message that was rejected for this reason.
 
     Raises:
-        InputError: the topic holds no message of that id.
+        InputError: the topic holds no message of one of the ids.
         ServerError: no broker answers, or the topic does not exist.
     """
-    found = [message for message in read(kafka) if message.event_id == event_id]
-    if found:
-        return max(found, key=lambda message: message.timestamp)
-    raise InputError(f"no rejected message has the id {event_id}: `streamscore rejected list` shows those there are")
+    first: dict[str, int] = {}
+    newest: dict[str, Rejected] = {}
+    ids = set(event_ids)
+    with step(f"Reading the topic {kafka.topics.rejected}") as progress:
+        for message in _counted(read(kafka), progress):
+            event_id = message.event_id
+            first[event_id] = min(message.timestamp, first.get(event_id, message.timestamp))
+            is_wanted = event_id in ids or message.reason == reason
+            if is_wanted and (event_id not in newest or message.timestamp >= newest[event_id].timestamp):
+                newest[event_id] = message
+    absent = [event_id for event_id in event_ids if event_id not in newest]
+    if absent:
+        raise InputError(
+            f"no rejected message has the id {', '.join(absent)}: `streamscore rejected list` shows those there are"
+        )
+    return [replace(message, first_timestamp=first[event_id]) for event_id, message in newest.items()]
 
 
-def replay(kafka: Kafka, wanted: list[Rejected], value: bytes | None = None) -> int:
+def available(kafka: Kafka, messages: Sequence[Rejected]) -> list[Rejected]:
+    """Return the messages whose content is there: in the rejected topic, or where it came from in the input topic.
+
+    Raises:
+        ServerError: no broker answers, or the input topic does not exist.
+    """
+    if all(message.is_kept for message in messages):
+        return list(messages)
+    held = kafka_client.extent(kafka, kafka.topics.input)
+    return [
+        message
+        for message in messages
+        if message.is_kept or (message.origin[0] == kafka.topics.input and held.holds(*message.origin[1:]))
+    ]
+
+
+def replay(kafka: Kafka, wanted: Sequence[Rejected], value: bytes | None = None) -> int:
     """Send rejected messages to the input topic again, each at most once, however often this is done.
+
+    A message that was too large for the rejected topic is read from the input topic, at its partition and offset. An
+    earlier replay is looked for in the input topic from the time on at which the first of the messages was rejected.
 
     Args:
         kafka: the brokers and topics.
         wanted: what to send.
-        value: a repaired value to send in place of the message's own.
+        value: a repaired value to send instead of the message's own.
 
     Returns:
         The number of messages sent; those that were sent before are passed over.
 
     Raises:
-        InputError: the content of a message is not there to be sent; none is sent.
-        ServerError: the broker did not take a message.
+        InputError: the content of a message has expired; none is sent.
+        ServerError: no broker answers, or the broker did not take a message.
     """
-    absent = [message.event_id for message in wanted if value is None and not message.is_kept]
-    if absent:
-        raise InputError(
-            f"the topic {kafka.topics.rejected!r} did not take a record as large as {', '.join(absent)}: its content "
-            "is where it was, at the topic, partition and offset that make its id. --value sends a repaired one"
-        )
-    done = {
-        (told or b"").decode()
-        for message in kafka_client.read(kafka, kafka.topics.input)
-        for name, told in _headers(message)
-        if name == REPLAY_OF
-    }
+    if value is None:
+        there = {message.event_id for message in available(kafka, wanted)}
+        _refuse(kafka, [message.event_id for message in wanted if message.event_id not in there])
+    done = _replayed(kafka, wanted)
+    left = [message for message in wanted if message.event_id not in done]
     outbox = Outbox(kafka, kafka.topics.input)
-    sent = 0
-    for message in wanted:
-        if message.event_id in done:
-            continue
-        done.add(message.event_id)
-        headers: list[Header] = [*message.own_headers(), (REPLAY_OF, message.event_id.encode())]
-        outbox.send(message.event_id, message.key, message.value if value is None else value, headers)
-        sent += 1
-    outbox.flush()
-    return sent
+    sent = set()
+    with step(f"Sending to the topic {kafka.topics.input}") as progress:
+        for message in _with_content(kafka, left):
+            if message.event_id in sent:
+                continue
+            if value is None and not message.is_kept:  # it has expired just now
+                _refuse(kafka, [message.event_id])
+            headers: list[Header] = [*message.own_headers(), (REPLAY_OF, message.event_id.encode())]
+            outbox.send(message.event_id, message.key, message.value if value is None else value, headers)
+            sent.add(message.event_id)
+            progress(f"{len(sent):,} of {len(left):,}")
+        outbox.flush()
+    return len(sent)
+
+
+def _replayed(kafka: Kafka, wanted: Sequence[Rejected]) -> set[str]:
+    """Return the ids of the messages that were replayed since the first of some messages was rejected."""
+    if not wanted:
+        return set()
+    since = min(message.first_timestamp for message in wanted) - CLOCK_MARGIN_MS
+    with step(f"Looking for earlier replays in the topic {kafka.topics.input}") as progress:
+        return {
+            (value or b"").decode()
+            for message in _counted(kafka_client.read(kafka, kafka.topics.input, since=max(0, since)), progress)
+            for name, value in _headers(message)
+            if name == REPLAY_OF
+        }
+
+
+def _refuse(kafka: Kafka, event_ids: Sequence[str]) -> None:
+    """Raise an error if there is a message without content."""
+    if event_ids:
+        raise InputError(
+            f"the topic {kafka.topics.rejected!r} did not take a record as large as {', '.join(event_ids)}, and the "
+            f"topic {kafka.topics.input!r} no longer holds it. --value sends a repaired one"
+        )
+
+
+def _with_content(kafka: Kafka, messages: Sequence[Rejected]) -> Iterator[Rejected]:
+    """Yield messages, those that are not kept with the content that the input topic has; else as they are."""
+    yield from (message for message in messages if message.is_kept)
+    moved = {message.origin[1:]: message for message in messages if not message.is_kept}
+    for original in kafka_client.fetch(kafka, kafka.topics.input, sorted(moved)) if moved else ():
+        message = moved.pop((original.partition() or 0, original.offset() or 0))
+        yield replace(
+            message,
+            key=original.key(),
+            value=original.value(),
+            headers=(*_headers(original), *message.headers),
+            detail=message.detail.removesuffix(NOT_KEPT),
+        )
+    yield from moved.values()
+
+
+def _counted(messages: Iterable[Each], progress: Callable[[str], None]) -> Iterator[Each]:
+    """Yield messages and show how many there were so far."""
+    for number, message in enumerate(messages, 1):
+        if number % 1_000 == 0:
+            progress(f"{number:,} messages")
+        yield message
 
 
 def _headers(message: Message) -> tuple[Header, ...]:

@@ -1,7 +1,7 @@
 """The configuration: frozen, typed, read once at the start.
 
 ``conf/base.yml`` holds every key with its default; an environment file and ``--set`` override it. Secrets come from the
-environment or from files and never show in a repr, a log line or a command line.
+environment or from files and never appear in a repr, a log line or a command line.
 """
 
 from streamscore.config.keys import (
@@ -18,7 +18,7 @@ from streamscore.config.keys import (
     Train,
     is_loopback,
 )
-from streamscore.config.loading import CONF_DIR, load, shown, without_passwords
+from streamscore.config.loading import CONF_DIR, as_override, load, shown
 from streamscore.config.types import TimeRange
 
 __all__ = [
@@ -35,8 +35,8 @@ __all__ = [
     "Stream",
     "TimeRange",
     "Train",
+    "as_override",
     "is_loopback",
     "load",
     "shown",
-    "without_passwords",
 ]

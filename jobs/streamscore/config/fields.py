@@ -16,7 +16,7 @@ _TYPES: Final = {
     "BOOLEAN": "BOOLEAN",
     "STRING": "STRING",
 }
-"""What a JSON value can be told to be without a conversion, with the other names that Spark has for it."""
+"""Types that a JSON value can have without a conversion, by each of their names in Spark."""
 
 
 class Field(NamedTuple):
@@ -27,12 +27,12 @@ class Field(NamedTuple):
 
 
 def parse(ddl: str) -> tuple[Field, ...]:
-    """Read columns from their DDL.
+    """Return the columns of a DDL text.
 
     Raises:
-        ValueError: it is not the DDL of such columns; the message names the first part that is not.
+        ValueError: the text is not such a DDL; the message names the first column that is wrong.
     """
-    found: list[Field] = []
+    columns: list[Field] = []
     for part in ddl.split(","):
         match = _COLUMN.fullmatch(part)
         if match is None or match["type"].upper() not in _TYPES:
@@ -40,12 +40,12 @@ def parse(ddl: str) -> tuple[Field, ...]:
                 f"{part.strip()!r} is not a column: expected a name and one of the types INT, BIGINT, DOUBLE, BOOLEAN, "
                 "STRING"
             )
-        if match["name"].lower() in {field.name.lower() for field in found}:  # Spark takes no notice of the case
-            raise ValueError(f"the column {match['name']!r} is there twice")
-        found.append(Field(match["name"], _TYPES[match["type"].upper()]))
-    return tuple(found)
+        if match["name"].lower() in {field.name.lower() for field in columns}:  # to Spark, case makes no difference
+            raise ValueError(f"the column {match['name']!r} occurs twice")
+        columns.append(Field(match["name"], _TYPES[match["type"].upper()]))
+    return tuple(columns)
 
 
 def ddl(fields: Iterable[Field]) -> str:
-    """Return columns as their DDL, always the same for the same columns."""
+    """Return the DDL text of columns; equal columns have equal texts."""
     return ",".join(f"{field.name} {field.type}" for field in fields)

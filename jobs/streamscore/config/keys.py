@@ -1,4 +1,4 @@
-"""Every key of the configuration, with its type and its rules; the meaning of each is in ``conf/base.yml``."""
+"""Every key of the configuration, with its type and its rules; ``conf/base.yml`` says what each key means."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from streamscore.config.types import (
 )
 
 SECRET_KEY = re.compile(r"(?i)password|secret|jaas|api_key|token|\.key$|keystore\.key|account\.key|basic\.auth")
-"""Names of keys whose values are secrets: only references are accepted for them."""
+"""Pattern of keys that hold secrets: their values must be references."""
 
 _PLAIN_OPTIONS = frozenset(
     {
@@ -51,7 +51,7 @@ class _Section(BaseModel):
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address stays on this machine."""
+    """Return whether a host name or address is this machine's loopback."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -99,11 +99,11 @@ class Kafka(_Section):
 
     @model_validator(mode="after")
     def _encrypted_off_loopback(self) -> Kafka:
-        protocol = self.client_options().get("security.protocol", "PLAINTEXT").upper()  # to the clients it is the same
-        far = [host for host, _ in self.addresses() if not is_loopback(host)]
-        if far and protocol.endswith("PLAINTEXT") and not self.insecure:
+        protocol = self.client_options().get("security.protocol", "PLAINTEXT").upper()  # the clients ignore case
+        remote = [host for host, _ in self.addresses() if not is_loopback(host)]
+        if remote and protocol.endswith("PLAINTEXT") and not self.insecure:
             raise ValueError(
-                f"{far[0]} would be reached without encryption (security.protocol {protocol}): set "
+                f"{remote[0]} would be reached without encryption (security.protocol {protocol}): set "
                 "kafka.options.security.protocol to SSL or SASL_SSL, or kafka.insecure to true"
             )
         return self
@@ -113,11 +113,11 @@ class Kafka(_Section):
         return [_split_address(address) for address in self.bootstrap_servers.split(",")]
 
     def client_options(self) -> dict[str, str]:
-        """Return the client's further settings in plain text; hand them to a client, never to a log."""
+        """Return the client's options, secrets included: for a client, never for a log."""
         return {name: value.get_secret_value() for name, value in self.options.items()}
 
     def options_without_secrets(self) -> dict[str, str]:
-        """Return those of the client's further settings that are known to be no secret."""
+        """Return those of the client's options that are known not to be secrets."""
         return {
             name: value
             for name, value in self.client_options().items()
@@ -138,7 +138,7 @@ class Message(_Section):
 
     @property
     def columns(self) -> tuple[raw.Field, ...]:
-        """The fields that are raw columns; none where a message has a vector."""
+        """The raw columns of a message; empty if it has a vector."""
         return () if self.fields is None else raw.parse(self.fields)
 
     @model_validator(mode="after")
@@ -149,14 +149,14 @@ class Message(_Section):
                 "pipeline without the stages that read it"
             )
         if self.fields is not None and self.size is not None:
-            raise ValueError("size is the size of a vector: with fields there is none")
+            raise ValueError("size is the size of a vector, and fields replace the vector")
         if self.label_field == self.features_field:
             raise ValueError(f"label_field and features_field are both {self.label_field!r}")
         return self
 
 
 class Model(_Section):
-    """A model to score with: its name in the outcomes and where it is."""
+    """A model to score with: its name in the outcomes, and its address."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
     uri: str
@@ -203,7 +203,7 @@ class Elasticsearch(_Section):
 
     @property
     def path(self) -> str:
-        """Where the server is behind its address; empty for a server that stands alone."""
+        """Path of the server's URL behind a gateway; empty without a gateway."""
         return urlsplit(self.url).path.rstrip("/")
 
 
@@ -214,12 +214,12 @@ class Delta(_Section):
 
     @property
     def is_folder(self) -> bool:
-        """Whether the table is known by its folder, and not by its name in the catalog."""
+        """Whether the table is named by its folder, not by its name in a catalog."""
         return self.table is not None and "/" in self.table
 
 
 class Alert(_Section):
-    """When Kibana's alert rule calls a model worse than guessing."""
+    """When Kibana's alert rule reports a model as worse than the baseline."""
 
     window_minutes: Positive
     min_labelled: Positive
@@ -311,7 +311,7 @@ class Train(_Section):
         if self.data == "criteo" and self.path is None:
             raise ValueError("data: criteo needs path, the file that you downloaded")
         if self.data == "synthetic" and self.path is not None:
-            raise ValueError("path goes with data: criteo")
+            raise ValueError("path goes with data: criteo only")
         if self.data == "synthetic" and self.test_rows >= self.rows:
             raise ValueError(f"test_rows ({self.test_rows}) must be fewer than rows ({self.rows})")
         return self
@@ -375,12 +375,12 @@ class Local(_Section):
 
 
 def _check_server(settings: Elasticsearch | Kibana, section: str) -> None:
-    """Check a server's address and the way to sign in."""
-    # The address is not repeated: somebody may have put a password into it.
+    """Check a server's address and its credentials."""
+    # The messages do not repeat the address: it may contain a password.
     try:
         parts = urlsplit(settings.url)
         is_complete = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:  # a port that is none
+    except ValueError:  # the port is not a number
         is_complete = False
     if not is_complete or not parts.hostname:
         raise ValueError("url is not http://host:port or https://host:port")
@@ -399,7 +399,7 @@ def _check_server(settings: Elasticsearch | Kibana, section: str) -> None:
 
 
 class Config(_Section):
-    """Everything that streamscore can be told; see ``conf/base.yml`` for the meaning of each key."""
+    """The whole configuration; ``conf/base.yml`` says what each key means."""
 
     state_dir: StateFolder
     kafka: Kafka
@@ -420,7 +420,7 @@ class Config(_Section):
     @classmethod
     def _names_unique(cls, value: tuple[Model, ...]) -> tuple[Model, ...]:
         names = [model.name for model in value]
-        double = sorted({name for name in names if names.count(name) > 1})
-        if double:
-            raise ValueError(f"the name {double[0]!r} is used more than once")
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        if duplicates:
+            raise ValueError(f"the name {duplicates[0]!r} is used more than once")
         return value

@@ -1,28 +1,28 @@
-"""Read, merge and check the configuration files; turn every fault into one readable line."""
+"""Read, merge and check the configuration files; every fault becomes one line that names its key."""
 
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.abc import Traversable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
-from streamscore.config.keys import SECRET_KEY, Config, Model
-from streamscore.errors import ConfigError
+from streamscore.config.keys import SECRET_KEY, Config
+from streamscore.errors import ConfigError, mask_credentials
 
 CONF_DIR = files("streamscore") / "conf"  # in a zip too, as --py-files ships it
 
-_USER_INFO = re.compile(r"(?<=//)[^/\s]+@")
-"""A user and a password in an address."""
 _REFERENCE = re.compile(r"\$\{(env|file):([^}]+)\}")
-# A login module's line may have a reference for the user's name only.
+# In a login module's line only the user's name may be a reference, and the password be plain text.
 _PLAIN_PASSWORD = re.compile(r"""(?i)password\s*=\s*["'](?!\$\{(env|file):)""")
 
 
@@ -31,7 +31,9 @@ def load(environment: str = "local", overrides: Sequence[str] = ()) -> Config:
 
     Args:
         environment: ``local``, ``docker``, ``databricks``, or the path of a YAML file.
-        overrides: ``key=value`` texts, the key dotted (``models.0.uri`` for an entry of a list), the value as YAML.
+        overrides: ``key=value`` texts, the key dotted (``models.0.uri`` for an entry of a list). The value of a key
+            that holds text is taken as it is typed; quotes around it are removed, and ``null`` unsets a key that may
+            be null. Every other value is YAML.
 
     Returns:
         The checked configuration.
@@ -55,9 +57,14 @@ def load(environment: str = "local", overrides: Sequence[str] = ()) -> Config:
 
 def shown(config: Config) -> str:
     """Return the configuration as YAML with every secret masked."""
-    tree = config.model_dump(mode="json")  # in which a secret is a row of asterisks
+    tree = config.model_dump(mode="json")  # it masks every SecretStr
     tree["kafka"]["options"] |= config.kafka.options_without_secrets()
-    return yaml.safe_dump(_without_passwords(tree), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(_masked(tree), sort_keys=False, allow_unicode=True)
+
+
+def as_override(key: str, value: str) -> str:
+    """Return an override for :func:`load` that sets a key to exactly this text; ``null`` unsets the key."""
+    return f"{key}={value if value == 'null' else json.dumps(value, ensure_ascii=False)}"
 
 
 def _environment_file(environment: str) -> Traversable:
@@ -101,27 +108,69 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {override}: expected key=value, for instance --set kafka.partitions=8")
-    text = text.strip()
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # the latter of what looks like a date, 2026-02-30
-        value = text
-    if isinstance(value, str) and " #" in text and text[0] not in "'\"":  # what YAML takes for a comment is meant here
-        value = text
+    names = _split_key(key)
+    value = _override_value(_type_of(names), text.strip())
     node: Any = tree
-    *parents, last = _split_key(key)
+    *parents, last = names
     for position, name in enumerate(parents):
         node = _child(node, name, ".".join(parents[: position + 1]))
     if isinstance(node, list):
         node[_list_index(node, last, key)] = value
     elif isinstance(node, dict):
         node[last] = value
-    else:
-        raise ConfigError(f"--set {override}: {'.'.join(parents)} holds a value, not keys")
+    else:  # the value is not repeated: it may be a secret
+        raise ConfigError(f"--set {key}: {'.'.join(parents)} holds a value, not keys")
+
+
+def _override_value(kind: Any, text: str) -> Any:
+    """Return the value of an override's text for a key of this type."""
+    members = _members(kind)
+    if members and all(map(_is_text, members)):
+        if text in {"", "null"} and type(None) in get_args(kind):
+            return None
+        if text[:1] not in {"'", '"'}:
+            return text
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):  # the latter for what looks like a date, 2026-02-30
+        return text
+    return value
+
+
+def _type_of(names: Sequence[str | int]) -> Any:
+    """Return the type of a key, or of the section, list or mapping that it names; None if there is no such key."""
+    kind: Any = Config
+    for name in names:
+        if _is_section(kind):
+            field = kind.model_fields.get(str(name))
+            kind = None if field is None else field.annotation
+        elif get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        elif get_origin(kind) is tuple:
+            kind = get_args(kind)[0]
+        else:
+            return None
+    return kind
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and get_origin(kind) is None and issubclass(kind, BaseModel)
+
+
+def _members(kind: Any) -> list[Any]:
+    """Return the types that a value may have, None not among them."""
+    kinds = get_args(kind) if get_origin(kind) in {Union, UnionType} else (kind,)
+    bare = (get_args(each)[0] if get_origin(each) is Annotated else each for each in kinds)
+    return [each for each in bare if each not in {None, type(None)}]
+
+
+def _is_text(kind: Any) -> bool:
+    """Return whether values of a type are written as text."""
+    return kind in {str, Path, SecretStr} or get_origin(kind) is Literal
 
 
 def _split_key(key: str) -> list[str]:
-    """Split a dotted key; what follows ``kafka.options.`` or ``spark.conf.`` is one name with dots in it."""
+    """Split a dotted key; the rest after ``kafka.options.`` or ``spark.conf.`` is one name that contains dots."""
     for prefix in ("kafka.options.", "spark.conf."):
         if key.startswith(prefix):
             return [*prefix.rstrip(".").split("."), key.removeprefix(prefix)]
@@ -186,17 +235,13 @@ def _lookup(match: re.Match[str], path: str) -> str:
         raise ConfigError(f"{path}: the file {name} is not UTF-8") from None
 
 
-def without_passwords(text: str) -> str:
-    """Return a text without the users and passwords that addresses in it may carry."""
-    return _USER_INFO.sub("********@", text)
-
-
-def _without_passwords(node: Any) -> Any:
+def _masked(node: Any) -> Any:
+    """Return a tree with the credentials of every URL masked."""
     if isinstance(node, Mapping):
-        return {key: _without_passwords(value) for key, value in node.items()}
+        return {key: _masked(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [_without_passwords(value) for value in node]
-    return without_passwords(node) if isinstance(node, str) else node
+        return [_masked(value) for value in node]
+    return mask_credentials(node) if isinstance(node, str) else node
 
 
 def _explain(error: ValidationError, tree: Mapping[str, Any]) -> str:
@@ -208,12 +253,14 @@ def _explain(error: ValidationError, tree: Mapping[str, Any]) -> str:
         else:
             message = fault["msg"].removeprefix("Value error, ")
             message = message[:1].lower() + message[1:]
-            found = "" if SECRET_KEY.search(path) else _found(tree, fault["loc"])
-            lines.append(f"{path}: {message}{found}")
+            value = "" if SECRET_KEY.search(path) else _refused_value(tree, fault["loc"])
+            hint = "; put it in quotes" if value and fault["type"] == "string_type" else ""
+            lines.append(f"{path}: {message}{value}{hint}")
     return "\n".join(lines)
 
 
-def _found(tree: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
+def _refused_value(tree: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
+    """Return the end of a message that repeats a refused value; empty for a section or a list."""
     node: Any = tree
     for part in location:
         try:
@@ -224,13 +271,8 @@ def _found(tree: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
 
 
 def _siblings(location: tuple[int | str, ...]) -> dict[str, Any]:
-    model: Any = Config
-    for part in location[:-1]:
-        if isinstance(part, int):
-            continue
-        field = model.model_fields[part]
-        model = Model if part == "models" else field.annotation
-    return dict(model.model_fields)
+    """Return the keys that the section of an unknown key has."""
+    return dict(_type_of(location[:-1]).model_fields)
 
 
 def _suggestion(name: str, known: Any) -> str:

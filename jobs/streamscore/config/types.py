@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from streamscore.system.paths import is_local, local_path
 
 
-def _whole_heap(text: str) -> str:
+def _memory_size(text: str) -> str:
     if not re.fullmatch(r"\d+[mg]", text):
         raise ValueError(f"{text!r} is not a size such as 512m or 2g")
     return text
@@ -21,10 +21,10 @@ def _absolute(path: Path) -> Path:
     return path.expanduser().resolve()
 
 
-def _in_one_piece(path: Path) -> Path:
+def _without_comma(path: Path) -> Path:
     absolute = _absolute(path)
     if "," in str(absolute):
-        raise ValueError(f"{absolute} has a comma in it, at which Kafka, Elasticsearch and Spark would split it")
+        raise ValueError(f"{absolute} contains a comma, at which Kafka, Elasticsearch and Spark would split it")
     return absolute
 
 
@@ -39,7 +39,7 @@ def _absolute_of_this_machine(location: str) -> str:
 
 
 def as_text(value: object) -> object:
-    """Return a number or a truth value as YAML has it as the text that Spark and Kafka expect, all else as it is."""
+    """Return a number or a truth value as the text that Spark and Kafka expect, any other value unchanged."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int | float) else value
@@ -50,15 +50,15 @@ def _absolute_if_folder(table: str) -> str:
 
 
 Location = Annotated[str, AfterValidator(_absolute_if_local)]
-"""A path of this machine, made absolute, or an address of another file system."""
+"""A path of this machine, which is made absolute, or an address of another file system."""
 
 LocalFolder = Annotated[str, AfterValidator(_absolute_of_this_machine)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-StateFolder = Annotated[Path, AfterValidator(_in_one_piece)]
-MemorySize = Annotated[str, AfterValidator(_whole_heap)]
+StateFolder = Annotated[Path, AfterValidator(_without_comma)]
+MemorySize = Annotated[str, AfterValidator(_memory_size)]
 Positive = Annotated[int, Field(gt=0)]
 TimeRange = Literal["5m", "15m", "1h", "6h", "24h", "7d", "all"]
 TableName = Annotated[str, AfterValidator(_absolute_if_folder)]
-"""The name of a table in a catalog, or, with a slash in it, its folder as above."""
+"""The name of a table in a catalog; if it contains a slash, the location of its folder."""
 
 IndexName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,11 +35,6 @@ class Arguments:
     extra: argparse.Namespace
 
 
-def _as_yaml(value: str | bool) -> str:
-    """Return an option's value as --set takes it: a text as it was typed, whatever YAML would make of it."""
-    return value if value == "null" else json.dumps(value)
-
-
 def parse(job: str, description: str, options: Sequence[Option], argv: Sequence[str]) -> Arguments:
     """Read a job's command line and the configuration that it names.
 
@@ -71,5 +65,9 @@ def parse(job: str, description: str, options: Sequence[Option], argv: Sequence[
     if arguments.json and not Path(arguments.json).parent.is_dir():  # found now, not when the job has ended
         parser.error(f"--json: there is no folder {Path(arguments.json).parent}")
     chosen = {option.key: getattr(arguments, option.key) for option in options}
-    overrides = [f"{key}={_as_yaml(value)}" for key, value in chosen.items() if value is not None]
+    overrides = [
+        f"{key}=true" if value is True else config.as_override(key, value)
+        for key, value in chosen.items()
+        if value is not None
+    ]
     return Arguments(config.load(arguments.config, [*arguments.set, *overrides]), arguments)

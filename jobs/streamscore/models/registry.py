@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from streamscore.config import Config, without_passwords
+from streamscore.config import Config
 from streamscore.errors import ModelError, ServerError
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ def _mlflow(config: Config) -> Iterator[Any]:
         try:
             yield mlflow
         except faults as error:
-            raise ServerError(without_passwords(f"MLflow at {uri}: {str(error).splitlines()[0]}")) from None
+            raise ServerError(f"MLflow at {uri}: {str(error).splitlines()[0]}") from None
         finally:
             # It writes the environment too, where the next configuration would find it. None is its own default again.
             mlflow.set_tracking_uri(before[_TRACKING_URI])
@@ -298,7 +298,7 @@ def _absent_is_model_error(config: Config, uri: str) -> Iterator[None]:
         if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
             raise
         raise ModelError(
-            f"{uri}: no such model in the registry at {without_passwords(tracking_uri(config))}. `streamscore train` "
+            f"{uri}: no such model in the registry at {tracking_uri(config)}. `streamscore train` "
             "makes the two default ones; models.N.uri takes another address or a plain path"
         ) from None
 

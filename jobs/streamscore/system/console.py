@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any, Final
 
 from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from streamscore.errors import mask_credentials
 
 TERMINAL_VARIABLE = "STREAMSCORE_TERMINAL"
 """Set by the command line to its terminal's device before it becomes spark-submit, which hides it from Python."""
 
+_STYLES: Final = {"ok": "green", "note": "yellow", "FAULT": "bold red"}
+
 log = logging.getLogger("streamscore")
+
+
+class _MaskingFormatter(logging.Formatter):
+    """Masks the credentials of URLs in every line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mask_credentials(super().format(record))
 
 
 def set_up_logging() -> None:
     """Send the log of this program to standard error, one line per event; call it once, at the start."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_MaskingFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False
@@ -82,3 +98,35 @@ def step(title: str) -> Iterator[Callable[[str], None]]:
     with console.status(title) as status:
         yield lambda detail: status.update(f"{title}  [dim]{detail}[/dim]")
     console.print(f"[green]✓[/green] {title} [dim]{time.monotonic() - started:.1f} s[/dim]")
+
+
+def print_table(columns: Mapping[str, int], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows as they come, with credentials masked: a table on a terminal, else plain lines.
+
+    Args:
+        columns: names of the columns, with the width that each has in a plain line.
+        rows: the cells of each row.
+    """
+    masked = ([mask_credentials(cell) for cell in row] for row in rows)
+    if not sys.stdout.isatty():
+        for row in masked:
+            cells = zip(row, columns.values(), strict=True)
+            print(" ".join(f"{cell:<{width}}" for cell, width in cells).rstrip(), flush=True)  # noqa: T201 (output)
+        return
+    table = Table(*columns)
+    with Live(table, console=Console(), vertical_overflow="visible"):
+        for row in masked:
+            table.add_row(*(Text(cell, style=_STYLES.get(cell.strip(), "")) for cell in row))
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one JSON document, with credentials masked."""
+    print(json.dumps(_masked(value), indent=2, ensure_ascii=False))  # noqa: T201 (output)
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _masked(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_masked(item) for item in value]
+    return mask_credentials(value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Faults on purpose, for the tests that kill the job: inert unless the environment arms them.
+"""Failpoints: faults on purpose, for the tests that kill the job. They are inert unless the environment arms one.
 
 ``STREAMSCORE_FAULT=<point>:<action>:<nth>`` strikes when a point is reached for the nth time, and only if
 ``STREAMSCORE_TEST_FAULTS=1`` is set as well.
@@ -12,11 +12,14 @@ Actions: ``kill-group``, ``kill-python``, ``kill-jvm``, ``raise``, ``stop`` (SIG
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from streamscore.errors import ConfigError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -25,8 +28,8 @@ SLEEP_SECONDS = 3.0
 
 
 @dataclass
-class Fault:
-    """A fault that waits for its moment."""
+class Failpoint:
+    """An armed failpoint: it strikes the ``left``-th time that its point is reached from now on."""
 
     point: str
     action: str
@@ -34,46 +37,70 @@ class Fault:
     jvm: int
 
     def strike(self) -> None:
-        """Do what was asked for."""
-        group = os.getpgid(0)
-        if self.action == "sleep":
-            time.sleep(SLEEP_SECONDS)
-        elif self.action == "raise":
-            raise RuntimeError(f"a fault on purpose at {self.point}")
-        elif self.action == "stop":
-            os.killpg(group, signal.SIGSTOP)
-        elif self.action == "kill-jvm":
-            os.kill(self.jvm, signal.SIGKILL)
-            time.sleep(60)  # the JVM's end ends this process
-        elif self.action == "kill-python":
-            os.kill(os.getpid(), signal.SIGKILL)
-        else:
-            os.killpg(group, signal.SIGKILL)
+        """Carry out the action."""
+        _ACTIONS[self.action](self)
 
 
-_armed: list[Fault] = []
+def _kill_java(failpoint: Failpoint) -> None:
+    os.kill(failpoint.jvm, signal.SIGKILL)
+    time.sleep(60)  # the JVM's end ends this process
+
+
+def _raise(failpoint: Failpoint) -> None:
+    raise RuntimeError(f"a fault on purpose at {failpoint.point}")
+
+
+_ACTIONS: Final[dict[str, Callable[[Failpoint], None]]] = {
+    "kill-group": lambda _: os.killpg(os.getpgid(0), signal.SIGKILL),
+    "kill-jvm": _kill_java,
+    "kill-python": lambda _: os.kill(os.getpid(), signal.SIGKILL),
+    "raise": _raise,
+    "sleep": lambda _: time.sleep(SLEEP_SECONDS),
+    "stop": lambda _: os.killpg(os.getpgid(0), signal.SIGSTOP),
+}
+
+_armed: list[Failpoint] = []
 
 
 def arm(jvm: int) -> None:
-    """Read the environment, once, at the start of the job; ``jvm`` is the process id of its JVM."""
+    """Read the environment, once, at the start of the job; ``jvm`` is the process id of its JVM.
+
+    Raises:
+        ConfigError: ``STREAMSCORE_FAULT`` has another form, or names an unknown action.
+    """
     _armed.clear()
     if os.environ.get("STREAMSCORE_TEST_FAULTS") == "1" and "STREAMSCORE_FAULT" in os.environ:
-        point, action, nth = os.environ["STREAMSCORE_FAULT"].split(":")
-        _armed.append(Fault(point, action, int(nth), jvm))
+        _armed.append(_parse(os.environ["STREAMSCORE_FAULT"], jvm))
+
+
+def _parse(text: str, jvm: int) -> Failpoint:
+    match = re.fullmatch(r"([^:]+):([^:]+):([1-9][0-9]*)", text)
+    if match is None:
+        raise ConfigError(f"STREAMSCORE_FAULT={text}: expected <point>:<action>:<nth>, nth from 1")
+    point, action, nth = match.groups()
+    if action not in _ACTIONS:
+        raise ConfigError(f"STREAMSCORE_FAULT={text}: unknown action {action!r}; there are {', '.join(_ACTIONS)}")
+    return Failpoint(point, action, int(nth), jvm)
 
 
 def reach(point: str) -> None:
-    """Say that a point is reached."""
-    for fault in _armed:
-        if fault.point == point:
-            fault.left -= 1
-            if fault.left == 0:
-                fault.strike()
+    """Report that a point is reached; an armed failpoint may strike."""
+    for failpoint in _armed:
+        if failpoint.point == point:
+            failpoint.left -= 1
+            if failpoint.left == 0:
+                failpoint.strike()
 
 
 def write(point: str, frame: DataFrame, sink: Callable[[DataFrame], None]) -> None:
-    """Write a frame to a sink; if a fault waits at its half, half of the rows first."""
-    if any(fault.point == f"{point}-half" for fault in _armed):
+    """Write a frame to a sink; if a failpoint is armed at its half, write half of the rows first.
+
+    Args:
+        point: the sink's point.
+        frame: the rows.
+        sink: writes a frame.
+    """
+    if any(failpoint.point == f"{point}-half" for failpoint in _armed):
         from pyspark.sql import functions as F
 
         sink(frame.filter(F.pmod(F.xxhash64(*frame.columns), F.lit(2)) == 0))

@@ -222,6 +222,18 @@ def test_secret_in_an_address_is_not_shown(monkeypatch):
     assert "hunter2" not in shown
 
 
+@pytest.mark.parametrize("password", ["hunt/er2", "/hunter2", "hunt@er/2@", "12/34", "hunt?er#2", "hunt:er/2"])
+def test_password_with_any_sign_in_an_address_is_not_shown(monkeypatch, password):
+    """Nor in the message about a key that refuses it."""
+    monkeypatch.setenv("SECRET", password)
+    shown = yaml.safe_load(config.shown(config.load("local", ["mlflow.tracking_uri=http://user:${env:SECRET}@host"])))
+    message = refused(f"train.output=s3a://key:{password}@bucket/x")
+
+    assert shown["mlflow"]["tracking_uri"] == "http://********@host"
+    assert "s3a://********@bucket/x" in message
+    assert password not in message
+
+
 def test_key_of_an_azure_account_is_a_secret():
     """Its setting is named after the account."""
     key = "spark.hadoop.fs.azure.account.key.mine.dfs.core.windows.net"
@@ -319,7 +331,7 @@ def test_secret_among_spark_settings_is_refused():
     [
         (["message.fields='a INT, label STRING'"], "label_field, 'label', is among the fields"),
         (["message.fields='a INT, Label STRING'"], "is among the fields: a model must not see the label"),
-        (["message.fields='a INT'", "message.size=3"], "size is the size of a vector: with fields there is none"),
+        (["message.fields='a INT'", "message.size=3"], "size is the size of a vector, and fields replace the vector"),
         (["message.fields='a ARRAY'"], "'a ARRAY' is not a column: expected a name and one of the types INT"),
     ],
 )
@@ -370,7 +382,6 @@ def test_password_in_an_address_without_a_scheme_is_not_repeated(monkeypatch):
     monkeypatch.setenv("ES_URL", "elastic:hunter2@search:9200")
 
     assert "hunter2" not in refused("elasticsearch.url=${env:ES_URL}")
-    assert config.without_passwords("postgresql://u:p@ss@host/db") == "postgresql://********@host/db"
 
 
 def test_numbers_and_truth_values_are_texts_to_spark_and_kafka():
@@ -424,24 +435,83 @@ def test_longest_message_is_one_that_java_can_hold():
     assert "message.max_bytes" in refused(f"message.max_bytes={2**31}")
 
 
-def test_override_keeps_what_yaml_takes_for_a_comment():
-    """The rest of a path would be dropped without a word."""
-    assert config.load("local", ["state_dir=/data/run #3/x"]).state_dir == Path("/data/run #3/x")
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("state_dir", "/data/run #3/x"),
+        ("stream.checkpoint", "s3a://bucket/run #3"),
+        ("dashboard.title", "# My title"),
+        ("dashboard.title", "# My title\n\n- one: two\n- [three]"),
+        ("elasticsearch.refresh_interval", "-1"),
+        ("elasticsearch.index", "123"),
+        ("kafka.topics.input", "123"),
+        ("kafka.topics.predictions", "0123"),
+        ("kafka.topics.rejected", "on"),
+        ("kafka.options.client.id", "1_0"),
+        ("spark.conf.spark.app.tag", "1e3"),
+        ("mlflow.experiment", "2026-02-30"),
+        ("mlflow.experiment", "null"),
+        ("mlflow.registered_names.lr", "{lr}"),
+        ("message.label_field", "y"),
+        ("models.0.uri", "/models/#1"),
+        ("seed.label_column", "~"),
+        ("kibana.alert", "{window_minutes: 3, min_labelled: 1, margin: 0}"),
+    ],
+)
+def test_text_of_a_key_that_holds_text_is_taken_as_it_is_typed(key, text):
+    """Not as YAML has it: a comment, a number, a truth value, a date, a list. A section is YAML still."""
+    loaded = config.load("local", [f"{key}={text}"])
+    node = loaded.model_dump(mode="json") | {"options": loaded.kafka.client_options()}
+    names = ["options", "client.id"] if key.startswith("kafka.options") else key.split(".", 2 if "conf" in key else -1)
+    for name in names:
+        node = node[int(name) if name.isdigit() else name]
+
+    assert node == text or (key == "kibana.alert" and node["window_minutes"] == 3)
+
+
+def test_quotes_around_an_override_and_blanks_are_removed():
+    """As a shell's user expects who quotes twice."""
     assert config.load("local", ['dashboard.title="a" # b']).dashboard.title == "a"
+    assert config.load("local", ["dashboard.title='# a'"]).dashboard.title == "# a"
     assert config.load("local", ["state_dir= /data/x "]).state_dir == Path("/data/x")
+    assert config.load("local", ["dashboard.title="]).dashboard.title == ""
+
+
+def test_null_unsets_a_key_that_may_be_null():
+    """As a text it would be the name of a column or a file."""
+    for text in ("null", ""):
+        loaded = config.load("local", [f"seed.label_column={text}", f"elasticsearch.ca_file={text}"])
+        assert (loaded.seed.label_column, loaded.elasticsearch.ca_file) == (None, None)
+
+
+def test_number_in_a_file_where_text_belongs_is_refused_with_the_way_out(tmp_path):
+    """YAML reads 0123 as 83, so that it cannot be guessed what was typed."""
+    file = tmp_path / "my.yml"
+    file.write_text("kafka: {topics: {input: 0123}}")
+
+    assert refused(environment=str(file)) == (
+        "kafka.topics.input: input should be a valid string, found 83; put it in quotes"
+    )
+
+
+def test_secret_below_a_value_is_not_repeated():
+    """The message would be in a log."""
+    assert refused("elasticsearch.password.x=hunter2") == (
+        "--set elasticsearch.password.x: elasticsearch.password holds a value, not keys"
+    )
 
 
 @pytest.mark.parametrize("key", ["state_dir", "local.artifacts_dir"])
 def test_folder_with_a_comma_is_refused(key):
     """Kafka and Elasticsearch take it for a list, and write to a part of the name."""
-    assert "/home/Doe, Jane has a comma in it" in refused(f"{key}=/home/Doe, Jane")
+    assert "/home/Doe, Jane contains a comma" in refused(f"{key}=/home/Doe, Jane")
 
 
 def test_option_is_taken_as_it_was_typed():
     """Not as YAML has it: a comment, a date, a number, a list."""
-    for text in ("/data/run #3", "/data/a: b", "/data/[x]", "/data/é"):
+    for text in ("/data/run #3", "/data/a: b", "/data/[x]", "/data/é", '/data/"x" \\n', "/data/😀", "/data/x "):
         assert score_stream.JOB.parse(["--checkpoint", text]).config.stream.checkpoint == text
-    for text in ("2024-01-15", "2024-02-30", "0", "on"):
+    for text in ("2024-01-15", "2024-02-30", "0", "on", "'x'", '"x"'):
         assert seed_topic.JOB.parse(["--label-column", text]).config.seed.label_column == text
     told = seed_topic.JOB.parse(["--limit", "5", "--rate", "2.5", "--label-column", "null", "--resume"]).config.seed
 
