@@ -154,7 +154,7 @@ def parses(verb, rest):
     assert verb in COMMANDS
     assert rest[rest.index("--config") + 1] == "docker"
     if verb in JOBS:
-        JOBS[verb].parse([word for word in rest if word != "--restart"])  # that is the command's, not the job's
+        JOBS[verb].JOB.parse([word for word in rest if word != "--restart"])  # that is the command's, not the job's
         return
     command = COMMANDS[verb]
     if isinstance(command, typer.core.TyperGroup):
