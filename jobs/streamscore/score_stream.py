@@ -123,7 +123,8 @@ def run(
         if earlier:
             names = ", ".join(f"{model['name']} {model['version']}" for model in earlier)
             log.info("batch %s was begun with %s: finishing it with them", past.planned, names)
-            run_query(writer(models.load_noted(spark, config, earlier), last_batch=past.planned))
+            begun = models.load_noted(spark, config, earlier, f"{location}/{checkpoint.MODELS}")
+            run_query(writer(begun, last_batch=past.planned))
         log.info("scoring the topic %s, checkpoint %s", config.kafka.topics.input, location)
         begun_with = None
         next_batch = (past.committed if past.clean else past.planned) + 1

@@ -25,7 +25,6 @@ from streamscore.models.gate.manifest import MANIFEST
 from streamscore.models.gate.remote import HadoopFiles
 from streamscore.schema import FEATURES
 from streamscore.scoring import ServedModel
-from streamscore.stream.checkpoint import MODELS
 from streamscore.system.console import log
 from streamscore.system.paths import as_spark_takes, is_local, local_path
 
@@ -132,19 +131,25 @@ def load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
     return served
 
 
-def load_noted(spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]]) -> list[ServedModel]:
-    """Load the models that a record of earlier ones describes.
+def load_noted(
+    spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]], record: str
+) -> list[ServedModel]:
+    """Load the models with which an unfinished batch was begun.
+
+    Args:
+        spark: the session.
+        config: the configuration.
+        noted: the models, as ``ServedModel.described`` describes each.
+        record: the file that they were read from, for the message that says what to do if one is gone.
 
     Raises:
-        ModelError: one is gone or has changed since.
+        ModelError: a model is gone or has changed since.
         ServerError: the registry cannot be reached.
     """
     found = []
     for entry in noted:
         begun = f"a batch was begun with version {entry['version']} of the model {entry['name']!r}"
-        way_out = (
-            f"put it back, or delete {config.stream.checkpoint}/{MODELS} to finish the batch with the present models"
-        )
+        way_out = f"put it back, or delete {record} to finish the batch with the present models"
         told = {key: entry[key] for key in ("name", "uri", "trust")}
         try:
             model = load_one(spark, config, Model.model_validate(told))

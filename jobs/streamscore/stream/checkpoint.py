@@ -101,22 +101,17 @@ class HadoopFolder(HadoopRoot):
 
     def read(self, name: str) -> str | None:
         """Return a file's text; None if it does not exist."""
-        if not self._files.exists(self._path(name)):
-            return None
-        return self._content(name).decode(errors="replace")
+        content = self._content_if_any(name)
+        return None if content is None else content.decode(errors="replace")
 
     def write(self, name: str, text: str) -> None:
-        """Write a file, whole or not at all, as far as the file system has a rename of that kind."""
-        partial, path = self._path(f"{name}.partial"), self._path(name)
-        stream = self._files.create(partial, True)
-        try:
-            stream.write(bytearray(text, "utf-8"))
-        finally:
-            stream.close()
-        self._files.delete(path, False)
-        if not self._files.rename(partial, path):  # Hadoop's way to say that it failed
-            place = f"{self.location}/{name}"
-            raise CheckpointError(f"{place} cannot be written: {place}.partial is not renamed")
+        """Write a file, whole or not at all.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        with told_in_one_line(CheckpointError, f"{self.location}/{name} cannot be written"):
+            self._replace(name, text.encode())
 
     def alone(self) -> AbstractContextManager[None]:
         """Let nobody wait: Hadoop's file systems have no locks."""

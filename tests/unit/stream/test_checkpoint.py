@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -54,6 +55,57 @@ def test_files_are_read_and_written(files):
 
     assert {name for name in files.names("x") if not name.startswith(".")} == {"a", "b"}
     assert files.read("x/a") == "zwei ü"
+
+
+class DyingFileSystem:
+    """A file system that does so many more steps of a write, and then no more: its process has died."""
+
+    def __init__(self, files, steps):
+        self._files = files
+        self._steps = steps
+
+    def __getattr__(self, name):
+        """Count what changes something."""
+        if name in {"create", "delete", "rename"}:
+            self._steps -= 1
+            if self._steps < 0:
+                raise RuntimeError("dead")
+        return getattr(self._files, name)
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_job_that_dies_while_it_writes_a_file_leaves_the_old_or_the_new(spark, location, steps):
+    """Whichever step it dies before; the file can be written again, and nothing is left over."""
+    for old, new in ((None, "one"), ("one", "two"), ("two", "three")):
+        dying = checkpoint.HadoopFolder(spark, f"file:{location}")
+        dying._files = DyingFileSystem(dying._files, steps)
+        with suppress(RuntimeError):
+            dying.write("x/a", new)
+        assert checkpoint.HadoopFolder(spark, f"file:{location}").read("x/a") in {old, new}
+
+        checkpoint.HadoopFolder(spark, f"file:{location}").write("x/a", new)
+        assert checkpoint.HadoopFolder(spark, f"file:{location}").read("x/a") == new
+        assert {entry.name for entry in (Path(location) / "x").iterdir()} - {".a.crc"} == {"a"}
+
+
+def test_death_of_one_job_after_another_loses_no_file(spark, location):
+    """Each dies one step later than the one before, and none gets to the end."""
+    folder = checkpoint.HadoopFolder(spark, f"file:{location}")
+    folder.write("x/a", "0")
+    for number in range(1, 25):
+        dying = checkpoint.HadoopFolder(spark, f"file:{location}")
+        dying._files = DyingFileSystem(dying._files, number % 5)
+        with suppress(RuntimeError):
+            dying.write("x/a", str(number))
+        assert folder.read("x/a") is not None
+
+
+def test_file_that_cannot_be_written_is_named(files):
+    """A folder that is not empty is in its place."""
+    files.write("x/a/b", "in the way")
+
+    with pytest.raises((CheckpointError, OSError), match="x/a"):
+        files.write("x/a", "new")
 
 
 @pytest.mark.parametrize(("address", "reason"), [("nosuch://bucket/a", "nosuch"), ("har:///file.har/a", "IOException")])
