@@ -6,14 +6,15 @@ second is run again (Spark's MicroBatchExecution). Notes of ours are in the fold
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
 from streamscore.errors import CheckpointError, ServerError, told_in_one_line
 from streamscore.spark.hadoop_fs import HadoopRoot
@@ -49,8 +50,8 @@ class Folder(Protocol):
         """Write a file, whole or not at all."""
         ...
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Let others who want the same folder alone wait meanwhile, as far as the file system can."""
+    def locked(self, wait: Callable[[], None]) -> AbstractContextManager[None]:
+        """Hold the folder's lock, if its file system has locks; call ``wait`` again and again until it is free."""
         ...
 
 
@@ -77,13 +78,13 @@ class LocalFolder:
         write_atomically(path, text.encode())
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Let others who want the same folder alone wait meanwhile, as far as the file system can."""
+    def locked(self, wait: Callable[[], None]) -> Iterator[None]:
+        """Hold the folder's lock, if its file system has locks; call ``wait`` again and again until it is free."""
         path = self._root / LOCK
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w") as file:
-            with suppress(OSError):  # some that are mounted from elsewhere have no locks
-                fcntl.flock(file, fcntl.LOCK_EX)
+            while not _is_locked_by(file):
+                wait()
             yield
 
 
@@ -113,8 +114,8 @@ class HadoopFolder(HadoopRoot):
         with told_in_one_line(CheckpointError, f"{self.location}/{name} cannot be written"):
             self._replace(name, text.encode())
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Let nobody wait: Hadoop's file systems have no locks."""
+    def locked(self, _wait: Callable[[], None]) -> AbstractContextManager[None]:
+        """Do nothing: Hadoop's file systems have no locks."""
         return nullcontext()
 
 
@@ -217,19 +218,20 @@ def hold(files: Folder, location: str, jvm: int, runs: Callable[[str], bool] = l
         runs: tells whether the query of an id runs in that JVM; a notebook's may be that of others too.
 
     Raises:
-        CheckpointError: another job on this machine holds it and does not end, or it is damaged.
+        CheckpointError: another job holds it and does not end, or it is damaged.
     """
-    with files.alone():
-        _await_holder(files, location, jvm, runs)
+    wait = _Patience(files, location, jvm)
+    with files.locked(wait):
+        _await_holder(files, location, jvm, runs, wait)
         past = inspect(files, location)
         suspect = {"since": past.since, "until": past.last_replayed} if past.last_replayed >= 0 else {}
         first = {"since": round(time.time() * 1_000)} if past.planned < 0 else {}
         lease = {"host": socket.gethostname(), "pid": jvm, "birth": processes.birth(jvm), **first, **suspect}
         files.write(LEASE, json.dumps(lease))
-    yield past
-    committed = _highest(files, "commits")
-    settled = committed >= past.last_replayed
-    files.write(LEASE, json.dumps(_ended(_highest(files, "offsets"), committed) if settled else suspect))
+        yield past
+        committed = _highest(files, "commits")
+        settled = committed >= past.last_replayed
+        files.write(LEASE, json.dumps(_ended(_highest(files, "offsets"), committed) if settled else suspect))
 
 
 def holder(files: Folder) -> int | None:
@@ -351,25 +353,66 @@ def _damaged(location: str, batch: int) -> str:
     )
 
 
-def _await_holder(files: Folder, location: str, own: int, runs: Callable[[str], bool]) -> None:
-    """Wait until the job that holds a checkpoint is gone; one of this very JVM is, unless its query runs."""
+class _Patience:
+    """Waits for the job that holds a checkpoint, a moment with each call, and gives up after a while."""
+
+    def __init__(self, files: Folder, location: str, jvm: int) -> None:
+        self._files = files
+        self._location = location
+        self._jvm = jvm
+        self._deadline = time.monotonic() + PATIENCE
+        self._has_waited = False
+
+    def __call__(self) -> None:
+        """Wait a moment.
+
+        Raises:
+            CheckpointError: this has been going on for too long.
+        """
+        holder = self._holder()
+        if time.monotonic() > self._deadline:
+            raise CheckpointError(
+                f"{self._location} is in use by {holder}: stop that job, or choose another --checkpoint"
+            )
+        if not self._has_waited:
+            log.info("waiting for the job that holds the checkpoint, %s, to end", holder)
+            self._has_waited = True
+        time.sleep(0.2)
+
+    def _holder(self) -> str:
+        lease = _lease(self._files) or {}
+        if "pid" not in lease:
+            return "another job"  # which has the lock, and has not written its lease yet
+        if lease.get("host") != socket.gethostname():
+            return f"process {lease['pid']} on {lease.get('host')!r}"
+        if lease["pid"] == self._jvm:
+            return "another session of this Spark application"
+        return f"process {lease['pid']} on this machine"
+
+
+def _await_holder(
+    files: Folder, location: str, own: int, runs: Callable[[str], bool], wait: Callable[[], None]
+) -> None:
+    """Wait until the JVM that holds a checkpoint is gone; this job's own is, unless its query runs.
+
+    The lock of a job whose Python was killed is free, but its JVM lives on for a moment and writes.
+    """
 
     def is_gone(process: int | None) -> bool:
         query = _query(files, location, planned=-1) if process == own else None
         return process is None or (process == own and not (query and runs(query)))
 
-    deadline = time.monotonic() + PATIENCE
-    waited = False
-    while not is_gone(process := holder(files)):
-        if time.monotonic() > deadline:
-            place = "another session of this Spark application" if process == own else f"process {process}"
-            raise CheckpointError(
-                f"{location} is in use by {place} on this machine: stop that job, or choose another --checkpoint"
-            )
-        if not waited:
-            log.info("waiting for the job that holds the checkpoint, process %s, to end", process)
-            waited = True
-        time.sleep(0.2)
+    while not is_gone(holder(files)):
+        wait()
+
+
+def _is_locked_by(file: IO[str]) -> bool:
+    """Return whether an open file has its lock now, or is on a file system that has no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:  # some file systems that are mounted from elsewhere have no locks
+        return error.errno not in {errno.EWOULDBLOCK, errno.EACCES, errno.EINTR}
+    return True
 
 
 def _is_alive(holder: dict[str, Any]) -> bool:
