@@ -25,6 +25,7 @@ from streamscore.spark import session
 from streamscore.spark.session import StopRequest
 from streamscore.stream import NAME, Stream, checkpoint, ownership
 from streamscore.stream.checkpoint import Folder, State
+from streamscore.stream.ownership import TopicWatch
 from streamscore.stream.progress import Totals
 from streamscore.system import failpoints
 from streamscore.system.console import log, step, terminal
@@ -99,6 +100,7 @@ def run(
     runs = partial(session.runs_query, spark)
     with stop.listening(spark), checkpoint.hold(files, location, jvm, runs) as past:
         checkpoint.require_topic(files, location, config.kafka.topics.input)
+        topic = TopicWatch(config, files, past)
         ownership.require_known(config, past)
         with step("Loading the models"):
             noted = checkpoint.noted_models(files, past.planned + 1)
@@ -131,7 +133,9 @@ def run(
         while begun_with is not aliases.served and not stop:
             begun_with = aliases.served
             checkpoint.note_models(files, next_batch, [model.described() for model in begun_with])
-            next_batch = run_query(writer(begun_with), partial(_replaced, aliases, begun_with, past, totals)) + 1
+            interrupted = partial(_interrupted, topic, aliases, begun_with, past, totals)
+            with topic.required():
+                next_batch = run_query(writer(begun_with), interrupted) + 1
     _print(totals)
     return totals.summary()
 
@@ -150,6 +154,13 @@ def _earlier_models(files: Folder, past: State, served: Sequence[ServedModel]) -
         return None
     noted = checkpoint.noted_models(files, past.planned)
     return None if noted == [model.described() for model in served] else noted
+
+
+def _interrupted(
+    topic: TopicWatch, aliases: ModelWatch, begun_with: Sequence[ServedModel], past: State, totals: Totals
+) -> bool:
+    """Return whether the query has to stop: the topic was created again, or new models take over."""
+    return topic.has_changed() or _replaced(aliases, begun_with, past, totals)
 
 
 def _replaced(aliases: ModelWatch, begun_with: Sequence[ServedModel], past: State, totals: Totals) -> bool:

@@ -158,6 +158,7 @@ def _past(config: Config) -> Found:
                 f"partition {partition} begins at {begin}, but {offset} is next: {begin - offset:,} events have expired"
             )
             yield "fault", f"{text}. {_BEGIN_ANEW}"
+    ownership.require_same_topic(config, files)
 
 
 def _models(config: Config) -> Found:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NOTES: Final = "streamscore"
 LEASE: Final = f"{NOTES}/lease.json"
 LOCK: Final = f"{NOTES}/lock"
+TOPIC: Final = f"{NOTES}/topic.json"
 MODELS: Final = f"{NOTES}/models.json"
 
 PATIENCE: Final = 30.0
@@ -277,6 +278,36 @@ def require_topic(files: Folder, location: str, topic: str) -> None:
         )
 
 
+def require_same_topic(files: Folder, location: str, topic: str, topic_id: str | None) -> None:
+    """Refuse a topic that was deleted and created again since its events were scored from a checkpoint.
+
+    Its new events are at offsets that count as scored, and would be left out.
+
+    Args:
+        files: the checkpoint.
+        location: its name, for the message.
+        topic: the input topic.
+        topic_id: Kafka's id of the topic now; None if the brokers have no ids.
+
+    Raises:
+        CheckpointError: the checkpoint has another id of this topic on record.
+    """
+    noted = _noted_topic_id(files, topic)
+    if None not in {noted, topic_id} and noted != topic_id:
+        raise CheckpointError(
+            f"the topic {topic!r} was deleted and created again since its events were scored from the checkpoint "
+            f"{location} (its id was {noted}, now it is {topic_id}): events at offsets that were scored before would "
+            "be left out. To score the new topic from its beginning, start with a new --checkpoint and "
+            "--new-checkpoint"
+        )
+
+
+def note_topic(files: Folder, topic: str, topic_id: str | None) -> None:
+    """Record Kafka's id of the topic that is scored from a checkpoint, unless it is on record or there is none."""
+    if topic_id is not None and topic_id != _noted_topic_id(files, topic):
+        files.write(TOPIC, json.dumps({"name": topic, "id": topic_id}))
+
+
 def note_models(files: Folder, first_batch: int, models: Sequence[dict[str, str]]) -> None:
     """Record which models are in force from a batch on; an entry for that or a later batch is replaced."""
     earlier = [entry for entry in _noted(files) if entry["first_batch"] < first_batch]
@@ -314,6 +345,17 @@ def _noted(files: Folder) -> list[dict[str, Any]]:
         raise CheckpointError(
             f"{MODELS} in the checkpoint is damaged: delete it, and a batch that has begun is finished with the "
             "present models"
+        ) from None
+
+
+def _noted_topic_id(files: Folder, topic: str) -> str | None:
+    try:
+        noted = json.loads(files.read(TOPIC) or "{}")
+        return str(noted["id"]) if noted.get("name") == topic else None
+    except (ValueError, KeyError, AttributeError):
+        raise CheckpointError(
+            f"{TOPIC} in the checkpoint is damaged: delete it, if the topic {topic!r} was not created again since its "
+            "events were scored"
         ) from None
 
 
