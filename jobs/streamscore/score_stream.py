@@ -132,7 +132,7 @@ def run(
         next_batch = (past.committed if past.clean else past.planned) + 1
         while begun_with is not aliases.served and not stop:
             begun_with = aliases.served
-            checkpoint.note_models(files, next_batch, [model.described() for model in begun_with])
+            checkpoint.note_models(files, next_batch, [model.identity() for model in begun_with])
             interrupted = partial(_interrupted, topic, aliases, begun_with, past, totals)
             with topic.required():
                 next_batch = run_query(writer(begun_with), interrupted) + 1
@@ -153,7 +153,7 @@ def _earlier_models(files: Folder, past: State, served: Sequence[ServedModel]) -
     if not past.is_unfinished:
         return None
     noted = checkpoint.noted_models(files, past.planned)
-    return None if noted == [model.described() for model in served] else noted
+    return None if noted == [model.identity() for model in served] else noted
 
 
 def _interrupted(

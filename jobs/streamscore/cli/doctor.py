@@ -163,11 +163,11 @@ def _past(config: Config) -> Found:
 
 def _models(config: Config) -> Found:
     for model in config.models:
-        if not models.is_within_reach(model):
+        if not models.readable_without_spark(model):
             yield "note", f"{model.name}: {model.uri} is on a file system that only Spark reaches"
             continue
         try:
-            version, found = models.look(config, model)
+            version, found = models.inspect(config, model)
         except StreamscoreError as error:
             yield "fault", str(error)
         else:

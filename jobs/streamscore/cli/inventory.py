@@ -32,11 +32,11 @@ class Entry(NamedTuple):
 def entries(config: Config) -> Iterator[Entry]:
     """Yield every configured model with what its manifest says; no JVM is started."""
     for model in config.models:
-        if not models.is_within_reach(model):
+        if not models.readable_without_spark(model):
             yield Entry(model, None, {}, "on a file system that only Spark reaches")
             continue
         try:
-            version, found = models.look(config, model)
+            version, found = models.inspect(config, model)
         except StreamscoreError as error:
             yield Entry(model, None, {}, str(error), is_fault=True)
         else:
@@ -68,9 +68,9 @@ def check(config: Config, model: Model, *, files_only: bool) -> Iterator[tuple[s
     Raises:
         ModelError: it is refused.
     """
-    spark = None if files_only and models.is_within_reach(model) else _session(config)
+    spark = None if files_only and models.readable_without_spark(model) else _session(config)
     try:
-        version, found = models.look(config, model, spark)
+        version, found = models.inspect(config, model, spark)
         yield "version", version
         yield from _described(found)
         if files_only or spark is None:
@@ -94,7 +94,7 @@ def promote(config: Config, name: str, version: str) -> str:
     """
     model = _configured(config, name)
     candidate = registry.version_of(model.uri, version)
-    models.look(config, model.model_copy(update={"uri": candidate}))
+    models.inspect(config, model.model_copy(update={"uri": candidate}))
     before, now = registry.promote(config, model.uri, version)
     return f"{model.uri}: version {before or 'none'} -> {now}"
 

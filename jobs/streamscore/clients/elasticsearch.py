@@ -1,4 +1,4 @@
-"""The Elasticsearch indices: their mappings, their making, their counts."""
+"""The Elasticsearch indices: create them, compare their mappings, search and count."""
 
 from __future__ import annotations
 
@@ -194,8 +194,8 @@ def _mapping(server: Client, name: str, url: str) -> dict[str, Any]:
     found = server.indices.get_mapping(index=name).body
     if len(found) != 1:
         raise ServerError(
-            f"{name!r} at {url} stands for {len(found)} indices, {', '.join(sorted(found))}: what is written again "
-            "after a fault would be there twice, once in each of two. Name one index, or an alias of one"
+            f"{name!r} at {url} is an alias of {len(found)} indices ({', '.join(sorted(found))}): a replayed batch "
+            "could write a document to two of them. Name one index, or an alias of one"
         )
     (entry,) = found.values()
     return dict(entry["mappings"])

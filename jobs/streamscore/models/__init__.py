@@ -1,4 +1,4 @@
-"""The models of a stream: find them, let them through the gate, load them, check that they fit."""
+"""From a model's address to a model that may score: find it, inspect it, load it, check that it fits."""
 
 from __future__ import annotations
 
@@ -111,7 +111,12 @@ def require_alike(config: Config, models: Sequence[ServedModel]) -> None:
 
 
 def load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
-    """Find one model, let it through the gate, load it, and check that it predicts what it should.
+    """Find one model, run the gate on it, load it, and check its predictions.
+
+    Args:
+        spark: the session.
+        config: the configuration.
+        model: the model's entry in it.
 
     Raises:
         ModelError: it is absent, refused, or does not fit ``message.size`` or ``message.fields``.
@@ -139,7 +144,7 @@ def load_noted(
     Args:
         spark: the session.
         config: the configuration.
-        noted: the models, as ``ServedModel.described`` describes each.
+        noted: the models, as ``ServedModel.identity`` describes each.
         record: the file that they were read from, for the message that says what to do if one is gone.
 
     Raises:
@@ -161,13 +166,18 @@ def load_noted(
     return found
 
 
-def is_within_reach(model: Model) -> bool:
-    """Tell whether a model's files can be had without Spark."""
+def readable_without_spark(model: Model) -> bool:
+    """Return whether a model's files can be read without Spark."""
     return model.uri.startswith(registry.SCHEMES) or is_local(model.uri)
 
 
-def look(config: Config, model: Model, spark: SparkSession | None = None) -> tuple[str, Inspected]:
-    """Let a model through that part of the gate that needs no JVM, and return its version and what was found.
+def inspect(config: Config, model: Model, spark: SparkSession | None = None) -> tuple[str, Inspected]:
+    """Run the part of the gate that needs no JVM; return the model's version and what the gate found.
+
+    Args:
+        config: the configuration.
+        model: the model's entry in it.
+        spark: a session, for a model on a file system that only Spark reaches.
 
     Raises:
         ModelError: it is absent or refused, or is on a file system that only Spark reaches and there is no session.
@@ -186,7 +196,7 @@ def sign(
     origin: Mapping[str, str],
     fields: Sequence[Field] = (),
 ) -> Path:
-    """Write the manifest of a model that was just trained into its folder.
+    """Write the manifest of a newly trained model into its folder, so that the gate can verify it at every load.
 
     Args:
         spark: the session.
@@ -240,7 +250,7 @@ def _found(config: Config, model: Model, spark: SparkSession | None) -> Iterator
                 registered.manifest_sha256,
             )
         return
-    if not is_within_reach(model):
+    if not readable_without_spark(model):
         if spark is None:
             raise ModelError(f"the model {model.name!r}: {model.uri} is on a file system that only Spark reaches")
         with _named(model):
@@ -287,7 +297,7 @@ def _load(found: _Found, inspected: Inspected) -> PipelineModel:
 
 @contextmanager
 def _named(model: Model) -> Iterator[None]:
-    """Put the model's name before any fault of its, whoever finds it."""
+    """Prefix every error about a model with the model's name."""
     try:
         yield
     except ModelError as error:

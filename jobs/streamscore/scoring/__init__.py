@@ -57,7 +57,7 @@ class ServedModel:
     fields: tuple[Field, ...] = ()
     """The raw columns that the pipeline reads; none if it reads a vector."""
 
-    def described(self) -> dict[str, str]:
+    def identity(self) -> dict[str, str]:
         """Return what it takes to find this very version again."""
         return {"name": self.name, "uri": self.origin, "version": self.version, "trust": self.trust}
 

@@ -1,4 +1,4 @@
-"""A folder on any file system of Spark's, reached as Spark reaches it."""
+"""A folder on any file system that Spark reaches, through Hadoop's client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class HadoopRoot:
-    """A folder, for classes that do something with the files in it; their names are relative, with ``/``."""
+    """A folder, for subclasses that work with its files; file names are relative, with ``/``."""
 
     def __init__(self, spark: SparkSession, location: str) -> None:
         self.location = location.rstrip("/")

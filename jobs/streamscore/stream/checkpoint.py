@@ -37,7 +37,7 @@ PATIENCE: Final = 30.0
 
 
 class Folder(Protocol):
-    """The few things that are done with a checkpoint's files."""
+    """The operations on a checkpoint's files."""
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder; none if it does not exist."""
@@ -205,7 +205,7 @@ def inspect(files: Folder, location: str) -> State:
 
 @contextmanager
 def hold(files: Folder, location: str, jvm: int, runs: Callable[[str], bool] = lambda _: False) -> Iterator[State]:
-    """Hold a checkpoint against other jobs and tell its state; an end in order is noted in the place of the holder.
+    """Acquire the checkpoint's lock and lease and yield its state; a clean shutdown replaces the lease with batch numbers.
 
     After a fault the holder's note stays. If a batch that an earlier job may have written has not been committed
     since, the end is no end in order either. Until it is, every note tells since when it may have been written: the

@@ -124,7 +124,7 @@ class TopicWatch:
 
 
 def _has_outcomes(config: Config) -> bool:
-    """Tell whether the last record of a partition is an outcome of the input topic, as its event's id says."""
+    """Return whether the last record of a partition is an outcome of the input topic, as its event's id says."""
     if config.kafka.topics.predictions not in kafka.names(config.kafka):
         return False
     event = re.compile(re.escape(config.kafka.topics.input) + r"-\d+-\d+")
