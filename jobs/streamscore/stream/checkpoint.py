@@ -205,7 +205,7 @@ def inspect(files: Folder, location: str) -> State:
 
 @contextmanager
 def hold(files: Folder, location: str, jvm: int, runs: Callable[[str], bool] = lambda _: False) -> Iterator[State]:
-    """Acquire a checkpoint's lock and lease and yield its state; a clean shutdown replaces the lease with batch numbers.
+    """Acquire a checkpoint's lock and lease and yield its state; a clean shutdown replaces the lease.
 
     After a fault the holder's note stays. If a batch that an earlier job may have written has not been committed
     since, the end is no end in order either. Until it is, every note tells since when it may have been written: the
