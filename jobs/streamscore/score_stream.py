@@ -29,6 +29,7 @@ from streamscore.sinks.base import OutcomeSink
 from streamscore.spark import sources
 from streamscore.spark.settings import log_file, streaming
 from streamscore.stream import checkpoint, ownership, recovery
+from streamscore.stream.ownership import TopicWatch
 from streamscore.stream.query import QueryRunner
 from streamscore.stream.recovery import HeldCheckpoint
 from streamscore.stream.stop import StopRequest
@@ -93,6 +94,7 @@ def run(
     """
     stop = StopRequest() if stop is None else stop
     with recovery.held(spark, config.stream, config.kafka.topics.input, stop) as held:
+        topic = TopicWatch(config, held.files, held.past)
         ownership.require_known(config, held.past)
         aliases = _load_models(spark, config, held)
         outputs = sinks.configured(config)
@@ -100,7 +102,7 @@ def run(
             sink.prepare(spark)
         totals = Totals(aliases.served, config.stream.synthetic, aliases.refused)
         with listeners.opened(listeners.configured(config, totals, watch)) as hearing:
-            scoring = _Scoring(spark, config, held, outputs, totals, hearing, stop)
+            scoring = _Scoring(spark, config, held, topic, outputs, totals, hearing, stop)
             scoring.finish_batch_of_other_models(aliases.served)
             log.info("scoring the topic %s, checkpoint %s", config.kafka.topics.input, config.stream.checkpoint)
             scoring.run_until_stopped(aliases)
@@ -131,6 +133,7 @@ class _Scoring:
         spark: SparkSession,
         config: Config,
         held: HeldCheckpoint,
+        topic: TopicWatch,
         outputs: Sequence[OutcomeSink],
         totals: Totals,
         hearing: Sequence[BatchListener],
@@ -139,6 +142,7 @@ class _Scoring:
         self._spark = spark
         self._config = config
         self._held = held
+        self._topic = topic
         self._sinks = outputs
         self._totals = totals
         self._stop = stop
@@ -154,7 +158,7 @@ class _Scoring:
             return
         names = ", ".join(f"{model['name']} {model['version']}" for model in noted)
         log.info("batch %s was begun with %s: finishing it with them", held.past.planned, names)
-        earlier = models.load_noted(self._spark, self._config, noted)
+        earlier = models.load_noted(self._spark, self._config, noted, f"{held.location}/{checkpoint.MODELS}")
         self._run(earlier, last_batch=held.past.planned)
 
     def run_until_stopped(self, aliases: ModelWatch) -> None:
@@ -164,7 +168,11 @@ class _Scoring:
         while served is not aliases.served and not self._stop:
             served = aliases.served
             checkpoint.note_models(self._held.files, next_batch, [model.identity() for model in served])
-            next_batch = self._run(served, interrupted=partial(self._are_replaced, aliases, served)) + 1
+            next_batch = self._run(served, interrupted=partial(self._is_over, aliases, served)) + 1
+
+    def _is_over(self, aliases: ModelWatch, served: Sequence[ServedModel]) -> bool:
+        """Return whether the query has to end: the topic was created again, or new models take over."""
+        return self._topic.has_changed() or self._are_replaced(aliases, served)
 
     def _are_replaced(self, aliases: ModelWatch, served: Sequence[ServedModel]) -> bool:
         """Return whether new models take over: never before the batch left unfinished is committed."""
@@ -174,7 +182,8 @@ class _Scoring:
         """Run one query and return the number of its last committed batch."""
         self._totals.models = served
         rows = scored_events(self._spark, self._config, served)
-        return self._runner.run(rows, [sink.with_models(served) for sink in self._sinks], **how)
+        with self._topic.required():
+            return self._runner.run(rows, [sink.with_models(served) for sink in self._sinks], **how)
 
 
 def _load_models(spark: SparkSession, config: Config, held: HeldCheckpoint) -> ModelWatch:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from streamscore.schema import FEATURES, LABEL
 from streamscore.spark import sources
 from streamscore.spark.errors import translate_spark_errors
 from streamscore.system.console import log, step
+from streamscore.system.files import replacing
 from streamscore.system.paths import as_spark_takes, is_local, local_path
 
 if TYPE_CHECKING:
@@ -220,16 +220,15 @@ def _export(test: DataFrame, target: Path, *columns: str) -> Path:
     """Write the label and columns as one parquet file, in row order, in the place of an older one all at once."""
     from pyspark.sql import functions as F
 
-    partial = target.with_name(f".{target.name}.partial")
     target.parent.mkdir(parents=True, exist_ok=True)
     # Rows of a table may share their place, and each file of the same rows must have them in the same order.
     tie = F.xxhash64(LABEL, *COLUMNS).alias("tie")
     # Not coalesce, with which one task would compute them all.
     whole = test.select(criteo.ROW, tie, LABEL, *columns).repartition(1).sortWithinPartitions(criteo.ROW, "tie")
-    whole.select(LABEL, *columns).write.mode("overwrite").parquet(as_spark_takes(partial))
-    (part,) = partial.glob("part-*.parquet")
-    part.replace(target)
-    shutil.rmtree(partial)
+    with replacing(target) as partial:
+        whole.select(LABEL, *columns).write.parquet(as_spark_takes(partial))
+        (part,) = partial.glob("part-*.parquet")
+        part.replace(target)
     # Spark's checksum of a file that this one replaced would make it look damaged.
     target.with_name(f".{target.name}.crc").unlink(missing_ok=True)
     return target

@@ -145,7 +145,9 @@ def alias_of_two(config, _):
     with elasticsearch.client(config.elasticsearch) as client:
         for number in (1, 2):
             client.indices.create(index=f"{alias}-{number}", aliases={alias: {}})
-    return changed(config, "elasticsearch", index=alias), "elasticsearch: .* stands for 2 indices, .*: what is written"
+    return changed(
+        config, "elasticsearch", index=alias
+    ), "elasticsearch: .* is an alias of 2 indices .*: a replayed batch"
 
 
 def absent_model(config, _):

@@ -86,7 +86,7 @@ def test_version_is_refused_alone_and_judged_again_when_another_alias_moves(watc
     client = mlflow.MlflowClient(registry.tracking_uri(watch.config))
     first = watch.watch.served
     client.delete_registered_model_alias(watch.names["svm"], "champion")
-    watch.until(lambda: "the models in use go on" in caplog.text)
+    watch.until(lambda: "keeping the current models" in caplog.text)
     client.set_registered_model_alias(watch.names["svm"], "champion", "1")
     assert not watch.watch.replaces(first)
 
@@ -110,7 +110,7 @@ def test_version_is_refused_alone_and_judged_again_when_another_alias_moves(watc
 def test_version_in_use_goes_on_over_a_restart(spark, watch, register, caplog):
     """The job fell over a broker after somebody had promoted a bad version: it comes back with what it had."""
     client = mlflow.MlflowClient(registry.tracking_uri(watch.config))
-    noted = [model.described() for model in watch.watch.served]
+    noted = [model.identity() for model in watch.watch.served]
     register(watch.config, seed=2)
     client.set_model_version_tag(watch.names["lr"], "2", "manifest_sha256", "of another one")
 
@@ -186,7 +186,7 @@ def test_registry_that_does_not_answer_holds_up_nothing(spark, watch, caplog):
         silent.accept()[0].close()
         assert time.monotonic() - began < 5
     deadline = time.monotonic() + 90
-    while "the models in use go on: MLflow at http://127.0.0.1" not in caplog.text:
+    while "keeping the current models: MLflow at http://127.0.0.1" not in caplog.text:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert unanswered.refused() == {}

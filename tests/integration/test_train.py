@@ -87,7 +87,7 @@ def test_registered_models_pass_the_gate_with_a_manifest(spark, trained):
     settings, figures = trained
     data = next((settings.state_dir / "data").glob("synthetic-62000-*.tsv"))
     served = models.load(spark, settings)
-    _, found = models.look(settings, settings.models[0])
+    _, found = models.inspect(settings, settings.models[0])
 
     assert [(model.name, model.size, model.classes) for model in served] == [("lr", 16_384, 2), ("svm", 16_384, 2)]
     assert found.inner == "sparkml/"
@@ -102,7 +102,7 @@ def test_version_tells_where_it_comes_from(trained, root, mlflow):
     settings, figures = trained
     client = mlflow.MlflowClient()
     version = client.get_model_version("streamscore-svm", figures["registered"]["streamscore-svm"])
-    _, found = models.look(settings, settings.models[1])
+    _, found = models.inspect(settings, settings.models[1])
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
 
     assert version.tags["git_commit"] == head.stdout.strip()

@@ -160,15 +160,16 @@ def _past(config: Config) -> Findings:
                 f"partition {partition} begins at {begin}, but {offset} is next: {begin - offset:,} events have expired"
             )
             yield "fault", f"{text}. {_ACCEPT}"
+    ownership.require_same_topic(config, files)
 
 
 def _models(config: Config) -> Findings:
     for model in config.models:
-        if not models.is_within_reach(model):
+        if not models.readable_without_spark(model):
             yield "note", f"{model.name}: {model.uri} is on a file system that only Spark reaches"
             continue
         try:
-            version, inspected = models.look(config, model)
+            version, inspected = models.inspect(config, model)
         except StreamscoreError as error:
             yield "fault", str(error)
         else:

@@ -49,11 +49,11 @@ class Entry(NamedTuple):
 def entries(config: Config) -> Iterator[Entry]:
     """Yield every configured model with its version and the metrics of its manifest; no JVM is started."""
     for model in config.models:
-        if not models.is_within_reach(model):
+        if not models.readable_without_spark(model):
             yield Entry(model, None, {}, "on a file system that only Spark reaches")
             continue
         try:
-            version, inspected = models.look(config, model)
+            version, inspected = models.inspect(config, model)
         except StreamscoreError as error:
             yield Entry(model, None, {}, str(error), refused=True)
         else:
@@ -89,9 +89,9 @@ def check(config: Config, model: Model, *, files_only: bool) -> Iterator[tuple[s
         ServerError: the registry does not answer.
         SetupError: there is no Java, or a jar is missing.
     """
-    spark = None if files_only and models.is_within_reach(model) else _session(config)
+    spark = None if files_only and models.readable_without_spark(model) else _session(config)
     try:
-        version, inspected = models.look(config, model, spark)
+        version, inspected = models.inspect(config, model, spark)
         yield "version", version
         yield from _findings(inspected)
         if files_only or spark is None:
@@ -125,7 +125,7 @@ def promote(config: Config, name: str, version: str) -> str:
     """
     model = _configured(config, name)
     candidate = registry.version_of(model.uri, version)
-    models.look(config, model.model_copy(update={"uri": candidate}))
+    models.inspect(config, model.model_copy(update={"uri": candidate}))
     before, after = registry.promote(config, model.uri, version)
     return f"{model.uri}: version {before or 'none'} -> {after}"
 

@@ -1,4 +1,4 @@
-"""The Elasticsearch indices: their mappings, their making, their counts."""
+"""The Elasticsearch indices: create them, compare their mappings, search and count."""
 
 from __future__ import annotations
 
@@ -14,12 +14,20 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
 
 _TOO_MANY: Final = "too_many_buckets_exception"
+_EXISTS: Final = "resource_already_exists_exception"
 
 _WRITTEN_TO: Final = "8"
 """Major version of the servers that the connector and the client both know."""
 
 _TOO_OLD: Final = "media_type_header_exception"
 """What an older one makes of the headers of the client."""
+
+
+_STREAMS: Final = "streams"
+"""Object in the mapping of the index of outcomes, never in a document: a field per topic names its stream."""
+
+_STREAM: Final = "stream"
+"""Key of the stream's id in such a field's metadata."""
 
 
 def client(settings: Elasticsearch, timeout: float = 10.0) -> Client:
@@ -61,19 +69,38 @@ def ensure(settings: Elasticsearch) -> list[str]:
         ServerError: the server cannot be reached or is of a version that cannot be written to, or the mapping of an
             index cannot hold what is to be written.
     """
+    created, late = [], False
     missing = compare(settings)
     with _reporting(settings), client(settings) as server:
         for name in missing:
-            server.indices.create(
-                index=name,
-                settings={
-                    "number_of_shards": 1,
-                    "auto_expand_replicas": "0-1",
-                    "refresh_interval": settings.refresh_interval,
-                },
-                mappings={"dynamic": "strict", "properties": _mappings(settings)[name]},
-            )
-    return missing
+            if _create(server, settings, name):
+                created.append(name)
+            else:
+                late = True
+    if late:
+        compare(settings)
+    return created
+
+
+def _create(server: Client, settings: Elasticsearch, name: str) -> bool:
+    """Create an index; return False if another job has created it in the meantime."""
+    from elasticsearch import BadRequestError
+
+    try:
+        server.indices.create(
+            index=name,
+            settings={
+                "number_of_shards": 1,
+                "auto_expand_replicas": "0-1",
+                "refresh_interval": settings.refresh_interval,
+            },
+            mappings={"dynamic": "strict", "properties": _mappings(settings)[name]},
+        )
+    except BadRequestError as error:
+        if error.error != _EXISTS:
+            raise
+        return False
+    return True
 
 
 def compare(settings: Elasticsearch) -> list[str]:
@@ -127,25 +154,39 @@ def checkpoint_of(settings: Elasticsearch, topic: str) -> str | None:
     with _reporting(settings), client(settings) as server:
         if not server.indices.exists(index=settings.index):
             return None
-        found = _meta(server, settings).get("streams", {}).get(topic)
-        return str(found) if found else None
+        mapping = _mapping(server, settings.index, settings.url)
+    noted = mapping.get("properties", {}).get(_STREAMS, {}).get("properties", {}).get(_stream_field(topic), {})
+    earlier_release = mapping.get("_meta", {}).get("streams", {})
+    stream = noted.get("meta", {}).get(_STREAM) or earlier_release.get(topic)
+    return str(stream) if stream else None
 
 
 def note_checkpoint(settings: Elasticsearch, topic: str, stream: str) -> None:
-    """Note in the index's metadata that a stream writes the outcomes of a topic.
+    """Note in the index's mapping that a stream writes the outcomes of a topic.
+
+    The note is the metadata of a field named after the topic, which no document has. Elasticsearch merges the fields
+    of a mapping one by one and in one step, so concurrent notes of several topics are all kept; ``_meta``, where
+    earlier releases kept the notes of all topics, is replaced as a whole.
+
+    Args:
+        settings: the server and the index.
+        topic: the input topic.
+        stream: id of the streaming query.
 
     Raises:
         ServerError: the server or the index cannot be reached.
     """
+    note = {"type": "keyword", "index": False, "doc_values": False, "meta": {_STREAM: stream}}
     with _reporting(settings), client(settings) as server:
-        meta = _meta(server, settings)
+        _mapping(server, settings.index, settings.url)  # refuses an alias of several indices
         server.indices.put_mapping(
-            index=settings.index, meta={**meta, "streams": {**meta.get("streams", {}), topic: stream}}
+            index=settings.index, properties={_STREAMS: {"properties": {_stream_field(topic): note}}}
         )
 
 
-def _meta(server: Client, settings: Elasticsearch) -> dict[str, Any]:
-    return dict(_mapping(server, settings.index, settings.url).get("_meta", {}))
+def _stream_field(topic: str) -> str:
+    """Return the field's name for a topic: a dot would make an object of it, and a topic's name has no slash."""
+    return topic.replace(".", "/")
 
 
 def _mapping(server: Client, name: str, url: str) -> dict[str, Any]:
@@ -153,8 +194,8 @@ def _mapping(server: Client, name: str, url: str) -> dict[str, Any]:
     found = server.indices.get_mapping(index=name).body
     if len(found) != 1:
         raise ServerError(
-            f"{name!r} at {url} stands for {len(found)} indices, {', '.join(sorted(found))}: what is written again "
-            "after a fault would be there twice, once in each of two. Name one index, or an alias of one"
+            f"{name!r} at {url} is an alias of {len(found)} indices ({', '.join(sorted(found))}): a replayed batch "
+            "could write a document to two of them. Name one index, or an alias of one"
         )
     (entry,) = found.values()
     return dict(entry["mappings"])

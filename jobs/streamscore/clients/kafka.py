@@ -49,6 +49,9 @@ MAX_RECORD_BYTES = 32 * 1024 * 1024
 MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's default for the largest batch of records that a topic takes, in bytes."""
 
+_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+"""The id that a client takes a topic to have if the broker does not tell: all zeros, in base64."""
+
 _NO_AUTHENTICATION = "_AUTHENTICATION"
 _BROKEN_OFF = re.compile("(?i)transport failure|timed out|disconnected")
 """What librdkafka calls a fault of the authentication, too, if it comes in the middle of one."""
@@ -247,6 +250,27 @@ def ensure(kafka: Kafka, *wanted: str) -> list[str]:
                     "and .partitions, or let an administrator make it"
                 ) from None
     return missing
+
+
+def topic_id(kafka: Kafka, topic: str, client: AdminClient | None = None) -> str | None:
+    """Return the id that Kafka gave a topic when it was created; None if the brokers are too old to have ids (2.8).
+
+    Args:
+        kafka: the brokers.
+        topic: the topic's name.
+        client: a client to ask with, for a caller who asks again and again.
+
+    Raises:
+        ServerError: no broker answers, or the topic does not exist.
+    """
+    from confluent_kafka import KafkaException, TopicCollection
+
+    asking = admin(kafka) if client is None else client  # which must live until the answer is there
+    try:
+        found = str(asking.describe_topics(TopicCollection([topic]), request_timeout=10.0)[topic].result().topic_id)
+    except KafkaException as error:
+        raise ServerError(f"the topic {topic!r} cannot be described: {error.args[0].str()}") from None
+    return None if found == _NO_ID else found
 
 
 def max_message_bytes(kafka: Kafka, topic: str) -> int:

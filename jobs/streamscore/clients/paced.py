@@ -1,4 +1,4 @@
-"""Send messages at a steady pace, in order, so that a topic fills like a live one."""
+"""Send messages in order at a constant rate, so that a topic fills like a live one."""
 
 from __future__ import annotations
 

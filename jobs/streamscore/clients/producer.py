@@ -1,4 +1,4 @@
-"""Records that this process itself sends to a topic: what the broker did not take is told."""
+"""A Kafka producer that reports every record that the broker did not accept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamscore.errors import ServerError
 
 
 class Outbox:
-    """Records on their way to a topic; that the broker did not take one shows at a later call."""
+    """A producer for one topic. A failed delivery is raised by a later ``poll()`` or ``flush()``."""
 
     def __init__(self, kafka: Kafka, topic: str, way_out: str = "") -> None:
         """Connect on the first use.
@@ -48,7 +48,7 @@ class Outbox:
                 ) from None
 
     def poll(self) -> None:
-        """Hear what became of the records so far.
+        """Handle the delivery reports that have arrived so far.
 
         Raises:
             ServerError: the broker did not take one.

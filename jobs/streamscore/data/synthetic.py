@@ -21,6 +21,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from streamscore.data.criteo import CATEGORIES, INTEGERS, MISSING
+from streamscore.system.files import replacing
 
 Floats = npt.NDArray[np.float64]
 
@@ -120,12 +121,13 @@ def write(path: Path, rows: int, seed: int, bayes_auc: float) -> Iterator[int]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     logit = Logit.calibrated(seed, bayes_auc)
-    partial = path.with_suffix(".partial")
     options = pyarrow.csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
     truth_schema = pa.schema([("p", pa.float64())])
     with (
-        partial.open("wb") as sink,
-        pyarrow.parquet.ParquetWriter(truth_path(path), truth_schema) as truth,
+        replacing(path) as partial_path,
+        replacing(truth_path(path)) as partial_truth,
+        partial_path.open("wb") as sink,
+        pyarrow.parquet.ParquetWriter(partial_truth, truth_schema) as truth,
     ):
         for number, start in enumerate(range(0, rows, CHUNK)):
             generator = np.random.default_rng([seed, number])
@@ -136,7 +138,6 @@ def write(path: Path, rows: int, seed: int, bayes_auc: float) -> Iterator[int]:
             pyarrow.csv.write_csv(_table(chunk, clicks, seed).slice(0, count), sink, options)
             truth.write_table(pa.table({"p": probability[:count]}, schema=truth_schema))
             yield start + count
-    partial.replace(path)
 
 
 def examples(count: int, seed: int) -> list[dict[str, int | str | None]]:

@@ -1,4 +1,4 @@
-"""The models of a stream: find them, let them through the gate, load them, check that they fit."""
+"""From a model's address to a model that may score: find it, inspect it, load it, check that it fits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from streamscore.schema import FEATURES
 from streamscore.scoring import served
 from streamscore.scoring.served import ServedModel, flattened
 from streamscore.spark.errors import reason
-from streamscore.stream.checkpoint import MODELS
 from streamscore.system.console import log
 from streamscore.system.paths import as_spark_takes, is_local, local_path
 
@@ -113,7 +112,12 @@ def require_alike(config: Config, models: Sequence[ServedModel]) -> None:
 
 
 def load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
-    """Find one model, let it through the gate, load it, and check that it predicts what it should.
+    """Find one model, run the gate on it, load it, and check its predictions.
+
+    Args:
+        spark: the session.
+        config: the configuration.
+        model: the model's entry in it.
 
     Raises:
         ModelError: it is absent, refused, or does not fit ``message.size`` or ``message.fields``.
@@ -133,19 +137,25 @@ def load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
     return served
 
 
-def load_noted(spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]]) -> list[ServedModel]:
-    """Load the models that a record of earlier ones describes.
+def load_noted(
+    spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]], record: str
+) -> list[ServedModel]:
+    """Load the models with which an unfinished batch was begun.
+
+    Args:
+        spark: the session.
+        config: the configuration.
+        noted: the models, as ``ServedModel.identity`` describes each.
+        record: the file that they were read from, for the message that says what to do if one is gone.
 
     Raises:
-        ModelError: one is gone or has changed since.
+        ModelError: a model is gone or has changed since.
         ServerError: the registry cannot be reached.
     """
     found = []
     for entry in noted:
         begun = f"a batch was begun with version {entry['version']} of the model {entry['name']!r}"
-        way_out = (
-            f"put it back, or delete {config.stream.checkpoint}/{MODELS} to finish the batch with the present models"
-        )
+        way_out = f"put it back, or delete {record} to finish the batch with the present models"
         told = {key: entry[key] for key in ("name", "uri", "trust")}
         try:
             model = load_one(spark, config, Model.model_validate(told))
@@ -157,13 +167,18 @@ def load_noted(spark: SparkSession, config: Config, noted: Sequence[Mapping[str,
     return found
 
 
-def is_within_reach(model: Model) -> bool:
-    """Tell whether a model's files can be had without Spark."""
+def readable_without_spark(model: Model) -> bool:
+    """Return whether a model's files can be read without Spark."""
     return model.uri.startswith(registry.SCHEMES) or is_local(model.uri)
 
 
-def look(config: Config, model: Model, spark: SparkSession | None = None) -> tuple[str, Inspected]:
-    """Let a model through that part of the gate that needs no JVM, and return its version and what was found.
+def inspect(config: Config, model: Model, spark: SparkSession | None = None) -> tuple[str, Inspected]:
+    """Run the part of the gate that needs no JVM; return the model's version and what the gate found.
+
+    Args:
+        config: the configuration.
+        model: the model's entry in it.
+        spark: a session, for a model on a file system that only Spark reaches.
 
     Raises:
         ModelError: it is absent or refused, or is on a file system that only Spark reaches and there is no session.
@@ -182,7 +197,7 @@ def sign(
     origin: Mapping[str, str],
     fields: Sequence[Field] = (),
 ) -> Path:
-    """Write the manifest of a model that was just trained into its folder.
+    """Write the manifest of a newly trained model into its folder, so that the gate can verify it at every load.
 
     Args:
         spark: the session.
@@ -236,7 +251,7 @@ def _found(config: Config, model: Model, spark: SparkSession | None) -> Iterator
                 registered.manifest_sha256,
             )
         return
-    if not is_within_reach(model):
+    if not readable_without_spark(model):
         if spark is None:
             raise ModelError(f"the model {model.name!r}: {model.uri} is on a file system that only Spark reaches")
         with _named(model):
@@ -283,7 +298,7 @@ def _load(found: _Found, inspected: Inspected) -> PipelineModel:
 
 @contextmanager
 def _named(model: Model) -> Iterator[None]:
-    """Put the model's name before any fault of its, whoever finds it."""
+    """Prefix every error about a model with the model's name."""
     try:
         yield
     except ModelError as error:

@@ -127,7 +127,7 @@ def require_same(spark: SparkSession, model: ServedModel, manifest: Manifest) ->
 
 
 def _is_near(score: float | None, wanted: float, tolerance: float) -> bool:
-    """Tell whether a score is the wanted one; neither no score nor NaN ever is."""
+    """Return whether a score is the wanted one; neither no score nor NaN ever is."""
     return score is not None and abs(score - wanted) <= tolerance * abs(wanted)
 
 

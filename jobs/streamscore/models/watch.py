@@ -1,4 +1,4 @@
-"""Notice a new version of a model while the stream runs, and judge it before it takes over."""
+"""Notice new versions of the served models while the stream runs, and check them before they take over."""
 
 from __future__ import annotations
 
@@ -39,8 +39,7 @@ class _Judgement:
 class ModelWatch:
     """Watches the aliases of the served models; a rollback is a move of an alias like any other.
 
-    It looks in a thread of its own: neither a registry that does not answer nor a model that takes long to load holds
-    up the stream.
+    It polls in a background thread, so that a slow registry or model never delays the stream.
     """
 
     def __init__(self, spark: SparkSession, config: Config, served: Sequence[ServedModel]) -> None:
@@ -63,7 +62,7 @@ class ModelWatch:
         return self._judgement.refused
 
     def replaces(self, models_in_use: Sequence[ServedModel]) -> bool:
-        """Begin to look for new versions, if it is time to, and tell whether others than these are to be used now."""
+        """Start a poll for new versions if one is due; return whether other models than these are to be used now."""
         if self._aliases and not self._looking.is_alive() and time.monotonic() >= self._next_look:
             self._looking = threading.Thread(target=self._look, name="model-watch", daemon=True)
             self._looking.start()
@@ -128,7 +127,7 @@ class ModelWatch:
 
 
 def _warn(error: Exception) -> str:
-    """Tell of a fault that leaves the models in use as they are, and return its reason."""
+    """Log an error after which the current models are kept, and return its reason."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    log.warning("the models in use go on: %s", reason)
+    log.warning("keeping the current models: %s", reason)
     return reason

@@ -1,4 +1,4 @@
-"""A folder on any file system of Spark's, reached as Spark reaches it."""
+"""A folder on any file system that Spark reaches, through Hadoop's client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class HadoopRoot:
-    """A folder, for classes that do something with the files in it; their names are relative, with ``/``."""
+    """A folder, for subclasses that work with its files; file names are relative, with ``/``."""
 
     def __init__(self, spark: SparkSession, location: str) -> None:
         self.location = location.rstrip("/")
@@ -27,6 +27,44 @@ class HadoopRoot:
     def _content(self, name: str) -> bytes:
         with self._opened(name) as stream:
             return bytes(self._jvm.org.apache.commons.io.IOUtils.toByteArray(stream))
+
+    def _replace(self, name: str, content: bytes) -> None:
+        """Write a file so that ``_content_if_any`` returns the old content or the new, whenever the process dies.
+
+        Not every file system has a rename that replaces, and of those that do only HDFS does it in one step. So the
+        complete new file is kept as ``<name>.new`` while it takes the old one's place.
+
+        Raises:
+            OSError: the file system reports that a step failed.
+        """
+        self._recover(name)
+        partial, new = f"{name}.partial", f"{name}.new"
+        stream = self._files.create(self._path(partial), True)
+        try:
+            stream.write(bytearray(content))
+        finally:
+            stream.close()
+        self._move(partial, new)
+        self._files.delete(self._path(name), False)
+        self._move(new, name)
+
+    def _content_if_any(self, name: str) -> bytes | None:
+        """Return the content that the last ``_replace`` has written; None if there is no such file."""
+        found = next((one for one in (name, f"{name}.new") if self._files.exists(self._path(one))), None)
+        return None if found is None else self._content(found)
+
+    def _recover(self, name: str) -> None:
+        """Finish a ``_replace`` that broke off between its last two steps; remove what another one left over."""
+        new = f"{name}.new"
+        if self._files.exists(self._path(new)):
+            if self._files.exists(self._path(name)):
+                self._files.delete(self._path(new), False)
+            else:
+                self._move(new, name)
+
+    def _move(self, source: str, target: str) -> None:
+        if not self._files.rename(self._path(source), self._path(target)):  # Hadoop's way to report a failure
+            raise OSError(f"{self.location}/{source} cannot be renamed to {target}")
 
     def _path(self, name: str) -> Any:
         return self._jvm.org.apache.hadoop.fs.Path(f"{self.location}/{name}".rstrip("/"))

@@ -6,14 +6,15 @@ second is run again (Spark's MicroBatchExecution). Notes of ours are in the fold
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
 from streamscore.errors import CheckpointError, ServerError
 from streamscore.spark.errors import translate_spark_errors
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 NOTES: Final = "streamscore"
 LEASE: Final = f"{NOTES}/lease.json"
 LOCK: Final = f"{NOTES}/lock"
+TOPIC: Final = f"{NOTES}/topic.json"
 MODELS: Final = f"{NOTES}/models.json"
 
 PATIENCE: Final = 30.0
@@ -36,7 +38,7 @@ PATIENCE: Final = 30.0
 
 
 class Folder(Protocol):
-    """The few things that are done with a checkpoint's files."""
+    """The operations on a checkpoint's files."""
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder; none if it does not exist."""
@@ -50,8 +52,8 @@ class Folder(Protocol):
         """Write a file, whole or not at all."""
         ...
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Let others who want the same folder alone wait meanwhile, as far as the file system can."""
+    def locked(self, wait: Callable[[], None]) -> AbstractContextManager[None]:
+        """Hold the folder's lock, if its file system has locks; call ``wait`` again and again until it is free."""
         ...
 
 
@@ -78,13 +80,13 @@ class LocalFolder:
         write_atomically(path, text.encode())
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Let others who want the same folder alone wait meanwhile, as far as the file system can."""
+    def locked(self, wait: Callable[[], None]) -> Iterator[None]:
+        """Hold the folder's lock, if its file system has locks; call ``wait`` again and again until it is free."""
         path = self._root / LOCK
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w") as file:
-            with suppress(OSError):  # some that are mounted from elsewhere have no locks
-                fcntl.flock(file, fcntl.LOCK_EX)
+            while not _is_locked_by(file):
+                wait()
             yield
 
 
@@ -102,25 +104,20 @@ class HadoopFolder(HadoopRoot):
 
     def read(self, name: str) -> str | None:
         """Return a file's text; None if it does not exist."""
-        if not self._files.exists(self._path(name)):
-            return None
-        return self._content(name).decode(errors="replace")
+        content = self._content_if_any(name)
+        return None if content is None else content.decode(errors="replace")
 
     def write(self, name: str, text: str) -> None:
-        """Write a file, whole or not at all, as far as the file system has a rename of that kind."""
-        partial, path = self._path(f"{name}.partial"), self._path(name)
-        stream = self._files.create(partial, True)
-        try:
-            stream.write(bytearray(text, "utf-8"))
-        finally:
-            stream.close()
-        self._files.delete(path, False)
-        if not self._files.rename(partial, path):  # Hadoop's way to say that it failed
-            place = f"{self.location}/{name}"
-            raise CheckpointError(f"{place} cannot be written: {place}.partial is not renamed")
+        """Write a file, whole or not at all.
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Let nobody wait: Hadoop's file systems have no locks."""
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        with translate_spark_errors(CheckpointError, f"{self.location}/{name} cannot be written"):
+            self._replace(name, text.encode())
+
+    def locked(self, _wait: Callable[[], None]) -> AbstractContextManager[None]:
+        """Do nothing: Hadoop's file systems have no locks."""
         return nullcontext()
 
 
@@ -209,7 +206,7 @@ def inspect(files: Folder, location: str) -> State:
 
 @contextmanager
 def hold(files: Folder, location: str, jvm: int, runs: Callable[[str], bool] = lambda _: False) -> Iterator[State]:
-    """Hold a checkpoint against other jobs and tell its state; an end in order is noted in the place of the holder.
+    """Acquire a checkpoint's lock and lease and yield its state; a clean shutdown replaces the lease.
 
     After a fault the holder's note stays. If a batch that an earlier job may have written has not been committed
     since, the end is no end in order either. Until it is, every note tells since when it may have been written: the
@@ -223,19 +220,20 @@ def hold(files: Folder, location: str, jvm: int, runs: Callable[[str], bool] = l
         runs: tells whether the query of an id runs in that JVM; a notebook's may be that of others too.
 
     Raises:
-        CheckpointError: another job on this machine holds it and does not end, or it is damaged.
+        CheckpointError: another job holds it and does not end, or it is damaged.
     """
-    with files.alone():
-        _await_holder(files, location, jvm, runs)
+    wait = _Patience(files, location, jvm)
+    with files.locked(wait):
+        _await_holder(files, location, jvm, runs, wait)
         past = inspect(files, location)
         suspect = {"since": past.since, "until": past.last_replayed} if past.last_replayed >= 0 else {}
         first = {"since": round(time.time() * 1_000)} if past.planned < 0 else {}
         lease = {"host": socket.gethostname(), "pid": jvm, "birth": processes.birth(jvm), **first, **suspect}
         files.write(LEASE, json.dumps(lease))
-    yield past
-    committed = _highest(files, "commits")
-    settled = committed >= past.last_replayed
-    files.write(LEASE, json.dumps(_ended(_highest(files, "offsets"), committed) if settled else suspect))
+        yield past
+        committed = _highest(files, "commits")
+        settled = committed >= past.last_replayed
+        files.write(LEASE, json.dumps(_ended(_highest(files, "offsets"), committed) if settled else suspect))
 
 
 def holder(files: Folder) -> int | None:
@@ -281,6 +279,36 @@ def require_topic(files: Folder, location: str, topic: str) -> None:
         )
 
 
+def require_same_topic(files: Folder, location: str, topic: str, topic_id: str | None) -> None:
+    """Refuse a topic that was deleted and created again since its events were scored from a checkpoint.
+
+    Its new events are at offsets that count as scored, and would be left out.
+
+    Args:
+        files: the checkpoint.
+        location: its name, for the message.
+        topic: the input topic.
+        topic_id: Kafka's id of the topic now; None if the brokers have no ids.
+
+    Raises:
+        CheckpointError: the checkpoint has another id of this topic on record.
+    """
+    noted = _noted_topic_id(files, topic)
+    if None not in {noted, topic_id} and noted != topic_id:
+        raise CheckpointError(
+            f"the topic {topic!r} was deleted and created again since its events were scored from the checkpoint "
+            f"{location} (its id was {noted}, now it is {topic_id}): events at offsets that were scored before would "
+            "be left out. To score the new topic from its beginning, start with a new --checkpoint and "
+            "--new-checkpoint"
+        )
+
+
+def note_topic(files: Folder, topic: str, topic_id: str | None) -> None:
+    """Record Kafka's id of the topic that is scored from a checkpoint, unless it is on record or there is none."""
+    if topic_id is not None and topic_id != _noted_topic_id(files, topic):
+        files.write(TOPIC, json.dumps({"name": topic, "id": topic_id}))
+
+
 def note_models(files: Folder, first_batch: int, models: Sequence[dict[str, str]]) -> None:
     """Record which models are in force from a batch on; an entry for that or a later batch is replaced."""
     earlier = [entry for entry in _noted(files) if entry["first_batch"] < first_batch]
@@ -321,6 +349,17 @@ def _noted(files: Folder) -> list[dict[str, Any]]:
         ) from None
 
 
+def _noted_topic_id(files: Folder, topic: str) -> str | None:
+    try:
+        noted = json.loads(files.read(TOPIC) or "{}")
+        return str(noted["id"]) if noted.get("name") == topic else None
+    except (ValueError, KeyError, AttributeError):
+        raise CheckpointError(
+            f"{TOPIC} in the checkpoint is damaged: delete it, if the topic {topic!r} was not created again since its "
+            "events were scored"
+        ) from None
+
+
 def _highest(files: Folder, log_name: str) -> int:
     return max((int(name) for name in files.names(log_name) if name.isdigit()), default=-1)
 
@@ -357,25 +396,66 @@ def _damaged(location: str, batch: int) -> str:
     )
 
 
-def _await_holder(files: Folder, location: str, own: int, runs: Callable[[str], bool]) -> None:
-    """Wait until the job that holds a checkpoint is gone; one of this very JVM is, unless its query runs."""
+class _Patience:
+    """Waits for the job that holds a checkpoint, a moment with each call, and gives up after a while."""
+
+    def __init__(self, files: Folder, location: str, jvm: int) -> None:
+        self._files = files
+        self._location = location
+        self._jvm = jvm
+        self._deadline = time.monotonic() + PATIENCE
+        self._has_waited = False
+
+    def __call__(self) -> None:
+        """Wait a moment.
+
+        Raises:
+            CheckpointError: this has been going on for too long.
+        """
+        holder = self._holder()
+        if time.monotonic() > self._deadline:
+            raise CheckpointError(
+                f"{self._location} is in use by {holder}: stop that job, or choose another --checkpoint"
+            )
+        if not self._has_waited:
+            log.info("waiting for the job that holds the checkpoint, %s, to end", holder)
+            self._has_waited = True
+        time.sleep(0.2)
+
+    def _holder(self) -> str:
+        lease = _lease(self._files) or {}
+        if "pid" not in lease:
+            return "another job"  # which has the lock, and has not written its lease yet
+        if lease.get("host") != socket.gethostname():
+            return f"process {lease['pid']} on {lease.get('host')!r}"
+        if lease["pid"] == self._jvm:
+            return "another session of this Spark application"
+        return f"process {lease['pid']} on this machine"
+
+
+def _await_holder(
+    files: Folder, location: str, own: int, runs: Callable[[str], bool], wait: Callable[[], None]
+) -> None:
+    """Wait until the JVM that holds a checkpoint is gone; this job's own is, unless its query runs.
+
+    The lock of a job whose Python was killed is free, but its JVM lives on for a moment and writes.
+    """
 
     def is_gone(process: int | None) -> bool:
         query = _query(files, location, planned=-1) if process == own else None
         return process is None or (process == own and not (query and runs(query)))
 
-    deadline = time.monotonic() + PATIENCE
-    waited = False
-    while not is_gone(process := holder(files)):
-        if time.monotonic() > deadline:
-            place = "another session of this Spark application" if process == own else f"process {process}"
-            raise CheckpointError(
-                f"{location} is in use by {place} on this machine: stop that job, or choose another --checkpoint"
-            )
-        if not waited:
-            log.info("waiting for the job that holds the checkpoint, process %s, to end", process)
-            waited = True
-        time.sleep(0.2)
+    while not is_gone(holder(files)):
+        wait()
+
+
+def _is_locked_by(file: IO[str]) -> bool:
+    """Return whether an open file has its lock now, or is on a file system that has no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:  # some file systems that are mounted from elsewhere have no locks
+        return error.errno not in {errno.EWOULDBLOCK, errno.EACCES, errno.EINTR}
+    return True
 
 
 def _is_alive(holder: dict[str, Any]) -> bool:

@@ -1,17 +1,28 @@
-"""What the outputs remember: whether the topic was scored from another checkpoint than the one at hand.
+"""Which checkpoint belongs to which topic and outputs.
 
-From a new one the whole topic would be scored again, or, with ``starting_offsets: latest``, a part of it never.
+The outputs remember the stream that has written to them: from another checkpoint the whole topic would be scored
+again, or, with ``starting_offsets: latest``, a part of it never. The checkpoint remembers Kafka's id of the topic: of
+one that was deleted and created again, the events at offsets that were scored before would be left out.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 
 from streamscore.clients import elasticsearch, kafka
 from streamscore.config import Config
-from streamscore.errors import CheckpointError
-from streamscore.stream.checkpoint import State
+from streamscore.errors import CheckpointError, ServerError, StreamError
+from streamscore.stream import checkpoint
+from streamscore.stream.checkpoint import Folder, State
+
+TOPIC_POLL_SECONDS: Final = 5.0
+"""How often a running job asks for the id of its input topic."""
 
 
 def require_known(config: Config, past: State) -> None:
@@ -34,8 +45,86 @@ def require_known(config: Config, past: State) -> None:
         raise _refusal(config, past, f"topic {config.kafka.topics.predictions!r}", "an earlier stream")
 
 
+def require_same_topic(config: Config, files: Folder) -> None:
+    """Refuse an input topic that was deleted and created again since its events were scored from the checkpoint.
+
+    Raises:
+        CheckpointError: it was.
+        ServerError: no broker answers, or the topic does not exist.
+    """
+    topic = config.kafka.topics.input
+    checkpoint.require_same_topic(files, config.stream.checkpoint, topic, kafka.topic_id(config.kafka, topic))
+
+
+class TopicWatch:
+    """Notices that the input topic is deleted and created again, at the start and while the stream runs.
+
+    It asks in a background thread, so that a broker that does not answer never delays the stream.
+    """
+
+    def __init__(self, config: Config, files: Folder, past: State) -> None:
+        """Compare the topic's id with the one in the checkpoint, and record it there if the checkpoint is new.
+
+        Args:
+            config: the configuration.
+            files: the checkpoint, whose lease this job holds.
+            past: the state of the checkpoint.
+
+        Raises:
+            CheckpointError: the topic was created again since its events were scored.
+            ServerError: no broker answers, or the topic does not exist.
+        """
+        self._config = config
+        self._files = files
+        self._client = kafka.admin(config.kafka)
+        self._first = self._latest = self._ask()
+        if not past.is_new:
+            self._require_same()
+        checkpoint.note_topic(files, config.kafka.topics.input, self._first)
+        self._next_look = time.monotonic() + TOPIC_POLL_SECONDS
+        self._looking = threading.Thread()
+
+    def has_changed(self) -> bool:
+        """Return whether the topic is known to be another one than at the start; ask for its id if it is time to."""
+        if not self._looking.is_alive() and time.monotonic() >= self._next_look:
+            self._looking = threading.Thread(target=self._look, name="topic-watch", daemon=True)
+            self._looking.start()
+        return self._latest != self._first
+
+    @contextmanager
+    def required(self) -> Iterator[None]:
+        """Run a query, and refuse the topic if it turns out to be another one when the query has ended.
+
+        Raises:
+            CheckpointError: it is; that is also why the query stopped on a fault, if it did.
+        """
+        try:
+            yield
+        except StreamError:
+            self._look()
+            self._require_same()
+            raise
+        self._look()
+        self._require_same()
+
+    def _require_same(self) -> None:
+        topic = self._config.kafka.topics.input
+        checkpoint.require_same_topic(self._files, self._config.stream.checkpoint, topic, self._latest)
+
+    def _look(self) -> None:
+        try:
+            self._latest = self._ask() or self._first
+        except ServerError:  # the query itself reports a broker that is away and a topic that is gone
+            pass
+        finally:
+            self._next_look = time.monotonic() + TOPIC_POLL_SECONDS
+
+    def _ask(self) -> str | None:
+        return kafka.topic_id(self._config.kafka, self._config.kafka.topics.input, self._client)
+
+
 def _has_outcomes(config: Config) -> bool:
-    """Tell whether the last record of a partition is an outcome of the input topic, as its event's id says."""
+    """Return whether the last record of a partition is an outcome of the input topic, as its event's id says."""
     if config.kafka.topics.predictions not in kafka.names(config.kafka):
         return False
     event = re.compile(re.escape(config.kafka.topics.input) + r"-\d+-\d+")

@@ -10,7 +10,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
 def is_local(location: str) -> bool:
-    """Tell whether a location is on a file system that this machine has mounted: a path, or one after ``file:``."""
+    """Return whether a location is on a file system that this machine has mounted: a path, or one after ``file:``."""
     return _LOCAL.match(location) is not None or _SCHEME.match(location) is None
 
 

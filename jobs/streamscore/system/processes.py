@@ -1,4 +1,4 @@
-"""Know a process again later, whatever has become of its number and of the clock; take this one's signals."""
+"""Identify a process across PID reuse, and handle this process's signals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def birth(pid: int) -> str | None:
-    """Return what tells a living process from every other that has, had or will have its number; None if there is none.
+    """Return an identity of a live process that survives PID reuse; None if there is no such process.
 
     On Linux that is the boot and the kernel's count of ticks since (proc(5), field 22 of ``stat``): the wall-clock time
     that psutil makes of it moves whenever the clock is set. Elsewhere it is that time.
@@ -33,7 +33,7 @@ def birth(pid: int) -> str | None:
 
 @contextmanager
 def handled(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Give this process's signals to a handler for a while; only its main thread can."""
+    """Handle this process's signals while the context lasts; only its main thread can."""
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

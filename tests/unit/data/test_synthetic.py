@@ -22,6 +22,26 @@ def test_same_seed_same_rows_and_a_prefix_of_a_longer_file(tmp_path):
     assert write(tmp_path / "c.tsv", 1000, seed=8) != short
 
 
+def test_two_trainings_may_write_the_same_file_at_the_same_time(tmp_path):
+    """Each writes to files of its own, and each leaves a complete one."""
+    path = tmp_path / "a.tsv"
+    first, second = (synthetic.write(path, 60_000, 7, 0.8) for _ in range(2))
+    for _ in zip(first, second, strict=True):
+        pass
+
+    assert len(path.read_text().splitlines()) == pq.read_table(synthetic.truth_path(path)).num_rows == 60_000
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_broken_off_generation_leaves_nothing_behind(tmp_path):
+    """Ctrl-C, a full disk: no half file is taken for a data set later."""
+    rows = synthetic.write(tmp_path / "a.tsv", 60_000, 7, 0.8)
+    next(rows)
+    rows.close()
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_lines_are_of_criteo_s_format(tmp_path):
     """40 columns: a label, 13 whole numbers or nothing, 26 tokens of eight hexadecimal digits or nothing."""
     for line in write(tmp_path / "a.tsv", 500):

@@ -98,7 +98,7 @@ def test_version_of_a_plain_folder_changes_with_its_content(spark, make_config, 
 
     assert served[0].version == served[1].version
     assert served[0].version != served[2].version
-    assert served[0].described() == {
+    assert served[0].identity() == {
         "name": "a", "uri": str(folder / "lr"), "version": served[0].version, "trust": "unsigned",
     }  # fmt: skip
 
@@ -159,7 +159,7 @@ def test_pipeline_that_goes_on_after_its_classifier_is_refused(spark, make_confi
     words = IndexToString(inputCol="prediction", outputCol="word", labels=["no", "yes"])
     save(data, tmp_path / "words", LogisticRegression(maxIter=2), words)
     config = make_config(f"models=[{{name: words, uri: '{tmp_path / 'words'}', trust: unsigned}}]")
-    for judge in (partial(models.load, spark), lambda config: models.look(config, config.models[0])):
+    for judge in (partial(models.load, spark), lambda config: models.inspect(config, config.models[0])):
         with pytest.raises(ModelError, match=r"ends in IndexToString, which is not .*, PipelineModel\(model.stages\[:"):
             judge(config)
 

@@ -1,5 +1,6 @@
 """The checkpoint: what a restart will do again, who holds it, and what to do about damage."""
 
+import errno
 import json
 import os
 import socket
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -54,6 +56,57 @@ def test_files_are_read_and_written(files):
 
     assert {name for name in files.names("x") if not name.startswith(".")} == {"a", "b"}
     assert files.read("x/a") == "zwei ü"
+
+
+class DyingFileSystem:
+    """A file system that does so many more steps of a write, and then no more: its process has died."""
+
+    def __init__(self, files, steps):
+        self._files = files
+        self._steps = steps
+
+    def __getattr__(self, name):
+        """Count what changes something."""
+        if name in {"create", "delete", "rename"}:
+            self._steps -= 1
+            if self._steps < 0:
+                raise RuntimeError("dead")
+        return getattr(self._files, name)
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_job_that_dies_while_it_writes_a_file_leaves_the_old_or_the_new(spark, location, steps):
+    """Whichever step it dies before; the file can be written again, and nothing is left over."""
+    for old, new in ((None, "one"), ("one", "two"), ("two", "three")):
+        dying = checkpoint.HadoopFolder(spark, f"file:{location}")
+        dying._files = DyingFileSystem(dying._files, steps)
+        with suppress(RuntimeError):
+            dying.write("x/a", new)
+        assert checkpoint.HadoopFolder(spark, f"file:{location}").read("x/a") in {old, new}
+
+        checkpoint.HadoopFolder(spark, f"file:{location}").write("x/a", new)
+        assert checkpoint.HadoopFolder(spark, f"file:{location}").read("x/a") == new
+        assert {entry.name for entry in (Path(location) / "x").iterdir()} - {".a.crc"} == {"a"}
+
+
+def test_death_of_one_job_after_another_loses_no_file(spark, location):
+    """Each dies one step later than the one before, and none gets to the end."""
+    folder = checkpoint.HadoopFolder(spark, f"file:{location}")
+    folder.write("x/a", "0")
+    for number in range(1, 25):
+        dying = checkpoint.HadoopFolder(spark, f"file:{location}")
+        dying._files = DyingFileSystem(dying._files, number % 5)
+        with suppress(RuntimeError):
+            dying.write("x/a", str(number))
+        assert folder.read("x/a") is not None
+
+
+def test_file_that_cannot_be_written_is_named(files):
+    """A folder that is not empty is in its place."""
+    files.write("x/a/b", "in the way")
+
+    with pytest.raises((CheckpointError, OSError), match="x/a"):
+        files.write("x/a", "new")
 
 
 @pytest.mark.parametrize(("address", "reason"), [("nosuch://bucket/a", "nosuch"), ("har:///file.har/a", "IOException")])
@@ -317,6 +370,87 @@ def test_of_two_that_start_in_the_same_moment_one_is_refused(location, monkeypat
         one.join()
 
     assert sorted(outcomes) == ["refused", "runs"]
+
+
+@pytest.fixture
+def other_job(location):
+    """A process that holds the lock of a checkpoint; it says that it has it, and lets go when it is killed."""
+    code = """
+import sys, time
+from streamscore.stream.checkpoint import LocalFolder
+with LocalFolder(sys.argv[1]).locked(lambda: sys.exit("not free")):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code, location], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_job_under_another_host_name_is_seen_by_its_lock(location, other_job, monkeypatch):
+    """A renamed host, or another container on the same volume: the lease's process cannot be looked at."""
+    monkeypatch.setattr(checkpoint, "PATIENCE", 0.3)
+    files = checkpoint.LocalFolder(location)
+    lease = json.dumps({"host": "elsewhere", "pid": 7, "birth": "b"})
+    files.write(checkpoint.LEASE, lease)
+
+    with (
+        pytest.raises(CheckpointError, match=r"is in use by process 7 on 'elsewhere': stop that job, or choose"),
+        checkpoint.hold(files, location, os.getpid()),
+    ):
+        pass
+    assert files.read(checkpoint.LEASE) == lease
+    other_job.kill()
+    with checkpoint.hold(files, location, os.getpid()):
+        assert checkpoint.holder(files) == os.getpid()
+
+
+def test_lock_is_held_until_the_job_ends(location):
+    """Not only while it starts; and it is free again after an end of any kind."""
+    files = checkpoint.LocalFolder(location)
+
+    def held():
+        with files.locked(lambda: pytest.fail("held")):
+            pass
+
+    with suppress(RuntimeError), checkpoint.hold(files, location, os.getpid()):
+        with pytest.raises(pytest.fail.Exception):
+            held()
+        raise RuntimeError
+    held()
+
+
+def test_job_that_has_not_noted_itself_yet_is_waited_for(location, other_job, monkeypatch):
+    """It has the lock and nothing else; nobody knows its process."""
+    monkeypatch.setattr(checkpoint, "PATIENCE", 0.3)
+
+    with (
+        pytest.raises(CheckpointError, match=r"is in use by another job: stop that job, or choose"),
+        checkpoint.hold(checkpoint.LocalFolder(location), location, os.getpid()),
+    ):
+        pass
+    assert other_job.poll() is None
+
+
+def test_file_system_without_locks_is_used_without_them(location, monkeypatch):
+    """The lease of this machine's processes still counts."""
+
+    def flock(*_):
+        raise OSError(errno.ENOTSUP, "not supported")
+
+    monkeypatch.setattr(checkpoint.fcntl, "flock", flock)
+    monkeypatch.setattr(checkpoint, "PATIENCE", 0.3)
+    files = checkpoint.LocalFolder(location)
+
+    with (
+        checkpoint.hold(files, location, os.getpid()),
+        pytest.raises(CheckpointError, match=f"in use by process {os.getpid()} on this machine"),
+        checkpoint.hold(files, location, os.getppid()),
+    ):
+        pass
 
 
 def test_start_waits_for_a_dying_holder(files, location):

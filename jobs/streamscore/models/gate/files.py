@@ -39,11 +39,11 @@ class Files(Protocol):
     """The folder, for messages."""
 
     def is_folder(self, name: str) -> bool:
-        """Tell whether there is a folder of that name."""
+        """Return whether there is a folder of that name."""
         ...
 
     def has(self, name: str) -> bool:
-        """Tell whether there is something else than a folder of that name."""
+        """Return whether there is something else than a folder of that name."""
         ...
 
     def walk(self, folder: str) -> dict[str, int]:
@@ -67,7 +67,7 @@ class LocalFiles:
         self.location = str(root)
 
     def is_folder(self, name: str) -> bool:
-        """Tell whether there is a folder of that name.
+        """Return whether there is a folder of that name.
 
         Raises:
             ModelError: it is a link.
@@ -78,7 +78,7 @@ class LocalFiles:
         return stat.S_ISDIR(mode)
 
     def has(self, name: str) -> bool:
-        """Tell whether there is something else than a folder of that name, of whatever kind."""
+        """Return whether there is something else than a folder of that name, of whatever kind."""
         mode = self._mode(name)
         return mode != 0 and not stat.S_ISDIR(mode)
 

@@ -10,12 +10,12 @@ class HadoopFiles(HadoopRoot):
     """A model's folder on any file system of Spark's. Object stores have no links, and HDFS has them switched off."""
 
     def is_folder(self, name: str) -> bool:
-        """Tell whether there is a folder of that name."""
+        """Return whether there is a folder of that name."""
         path = self._path(name)
         return bool(self._files.exists(path) and self._files.getFileStatus(path).isDirectory())
 
     def has(self, name: str) -> bool:
-        """Tell whether there is something else than a folder of that name."""
+        """Return whether there is something else than a folder of that name."""
         return bool(self._files.exists(self._path(name))) and not self.is_folder(name)
 
     def walk(self, folder: str) -> dict[str, int]:
