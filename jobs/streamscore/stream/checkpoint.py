@@ -402,7 +402,7 @@ class _Patience:
     def __init__(self, files: Folder, location: str, jvm: int) -> None:
         self._files = files
         self._location = location
-        self._jvm = jvm
+        self._process = jvm
         self._deadline = time.monotonic() + PATIENCE
         self._has_waited = False
 
@@ -428,7 +428,7 @@ class _Patience:
             return "another job"  # which has the lock, and has not written its lease yet
         if lease.get("host") != socket.gethostname():
             return f"process {lease['pid']} on {lease.get('host')!r}"
-        if lease["pid"] == self._jvm:
+        if lease["pid"] == self._process:
             return "another session of this Spark application"
         return f"process {lease['pid']} on this machine"
 
