@@ -139,7 +139,7 @@ def lacks_args(function):
 
 
 def lacks_raises(function):
-    """Return whether a function raises an error that its docstring does not name, or one made elsewhere and names none."""
+    """Return whether a function raises an error that its docstring does not name, or made elsewhere and names none."""
     documented = set(re.findall(r"^ +(\w+): ", section(function, "Raises"), re.MULTILINE))
     classes = {name for name in raised(function) if name[0].isupper()}
     return not classes <= documented or (raised(function) > classes and not documented)
