@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 # Half of its time a test waits: for a server, a JVM, a page. A file of tests stays together, and with what it has set up.
 PYTEST := $(BIN)/python -Im pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := setup.py pyproject.toml $(shell find jobs conf -type f -not -path '*/__pycache__/*' -not -path '*.egg-info/*')
+SOURCES := setup.py pyproject.toml README.md $(shell find jobs conf -type f -not -path '*/__pycache__/*' -not -path '*.egg-info/*')
 
 .PHONY: help
 help: ## print this help
@@ -26,8 +26,12 @@ demo: install ## set everything up and run the whole flow on real servers
 install: $(VENV)/.java ## virtual environment, locked dependencies, the package
 
 .PHONY: test
-test: lint types ## install, lint, types, and every test on real servers
-	$(PYTEST)
+test: lint types ## install, lint, types, and every test on real servers, with the coverage of each file
+	$(PYTEST) --cov --cov-report=term --cov-report=json:.coverage/report.json
+
+.PHONY: coverage
+coverage: ## check that the last `make test` covered each file well enough
+	$(BIN)/python tools/coverage_floor.py
 
 .PHONY: unit
 unit: install-dev ## the tests that need no server
@@ -59,9 +63,10 @@ bench-doc: install-bench ## put the last result into docs/performance.md
 	$(BIN)/python benchmarks/bench.py --write-doc
 
 .PHONY: lint
-lint: install-dev ## ruff
+lint: install-dev ## ruff, codespell
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/codespell
 
 .PHONY: types
 types: install-dev ## mypy
@@ -75,6 +80,12 @@ format: install-dev ## let ruff format and mend what it can
 .PHONY: wheel
 wheel: $(VENV)/.wheel ## build the wheel into dist/
 
+.PHONY: release
+# A dry run needs no virtual environment. SKIP_TESTS=1 leaves out the tests, for a commit that CI has already tested.
+release: $(if $(DRY_RUN),,install-dev) ## release VERSION=x.y.z: test, changelog, commit, tag, dist/; DRY_RUN=1 shows it
+	$(if $(DRY_RUN),$(PYTHON),$(BIN)/python) tools/release.py '$(VERSION)' \
+		$(if $(DRY_RUN),--dry-run) $(if $(SKIP_TESTS),--skip-tests)
+
 .PHONY: lock
 lock: ## resolve the Python requirements again; the one command that needs uv
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header setup.py --extra dev -o requirements/dev.lock
@@ -86,7 +97,7 @@ lock: ## resolve the Python requirements again; the one command that needs uv
 .PHONY: clean
 clean: ## stop the servers and remove what was built; the state folder .streamscore stays
 	if [ -x $(BIN)/streamscore ]; then $(BIN)/streamscore down || echo 'the servers could not be stopped' >&2; fi
-	rm -rf $(VENV) build dist jobs/*.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist jobs/*.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: install-dev
 install-dev: $(VENV)/.dev $(VENV)/.wheel

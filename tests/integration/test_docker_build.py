@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-BUILD_FILES = ("LICENSE", "pyproject.toml", "setup.py", "conf", "jobs", "requirements")
+BUILD_FILES = ("LICENSE", "README.md", "pyproject.toml", "setup.py", "conf", "jobs", "requirements")
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from streamscore import __version__
 from streamscore.errors import ModelError
 from streamscore.models import gate
 from streamscore.models.gate import manifest as manifests
@@ -73,7 +74,7 @@ def write_manifest(folder: Path, **changes: Any) -> dict[str, Any]:
     """Write a manifest that fits a folder as it is, but for some changes; return what it says."""
     found = gate.inspect(LocalFiles(folder), "unsigned")
     made = manifests.Manifest(
-        versions=manifests.Versions(streamscore="0.1.0", spark="3.5.7", python="3.11.0", java="17 amd64"),
+        versions=manifests.Versions(streamscore=__version__, spark="3.5.7", python="3.11.0", java="17 amd64"),
         stages=tuple(stage.class_name for stage in found.stages),
         inputs=found.inputs,
         num_features=4,

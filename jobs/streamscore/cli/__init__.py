@@ -47,6 +47,23 @@ def _take_as_interrupts(*numbers: signal.Signals) -> None:
             signal.signal(number, signal.default_int_handler)
 
 
+def _print_version(*, wanted: bool) -> None:
+    """Print the version and end, if that is wanted."""
+    if wanted:
+        typer.echo(f"streamscore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Take the options that stand before a verb."""
+
+
 @app.command()
 def up(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     """Start Kafka and Elasticsearch on this machine."""

@@ -12,7 +12,7 @@ import pytest
 import typer
 import yaml
 
-from streamscore import __version__, cli, score_stream, seed_topic, train_models
+from streamscore import cli, score_stream, seed_topic, train_models
 from streamscore import config as configuration
 from streamscore.spark import maven
 
@@ -76,19 +76,19 @@ def test_the_compose_file_follows_the_specification(root):
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_images_are_pinned_and_named_without_a_host(name):
-    """A tag that moves would be another program next month."""
-    assert re.fullmatch(r"([a-z]+/)?[a-z]+:\d+\.\d+\.\d+", SERVICES[name]["image"])
+    """A tag that moves would be another program next month; our image is built here, of the version that is here."""
+    assert name in OURS or re.fullmatch(r"([a-z]+/)?[a-z]+:\d+\.\d+\.\d+", SERVICES[name]["image"])
 
 
 def test_versions_are_those_of_the_rest_of_the_house():
-    """The connector, Elasticsearch and Kibana are released together; the broker and the wheel are ours."""
+    """The connector, Elasticsearch and Kibana are released together; the broker is the one that runs without Docker."""
     (connector,) = (jar for jar in maven.SPARK_JARS if jar.name.startswith("elasticsearch-spark"))
 
     assert {service["image"] for service in SERVICES.values()} == {
         f"apache/kafka:{maven.KAFKA_BROKER.version}",
         f"elasticsearch:{connector.version}",
         f"kibana:{connector.version}",
-        f"streamscore:{__version__}",
+        "streamscore",
     }
 
 

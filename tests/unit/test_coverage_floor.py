@@ -1,0 +1,78 @@
+"""`make coverage` names the files that `make test` covered too little."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import coverage_floor
+
+
+@pytest.fixture
+def check(monkeypatch, tmp_path):
+    """Return a function that compares percentages with the floor and returns the message, None if there is none."""
+    monkeypatch.setattr(coverage_floor, "REPORT", tmp_path / "report.json")
+
+    def run(percentages, reasons):
+        monkeypatch.setattr(coverage_floor, "REASONS", reasons)
+        files = {name: {"summary": {"percent_covered": percent}} for name, percent in percentages.items()}
+        coverage_floor.REPORT.write_text(json.dumps({"files": files}))
+        try:
+            coverage_floor.main()
+        except SystemExit as ended:
+            return ended.code
+        return None
+
+    return run
+
+
+def test_files_at_or_above_the_floor_pass(check):
+    """Each by itself."""
+    assert check({"a.py": 100, "b.py": 85}, {}) is None
+
+
+def test_file_below_the_floor_is_named(check):
+    """With what it has and what it needs."""
+    message = check({"a.py": 100, "b.py": 84.4}, {})
+
+    assert message.startswith("b.py: 84 % of its lines are covered, less than 85 %")
+    assert "a.py" not in message
+
+
+def test_reason_excuses_a_file(check):
+    """As long as it is needed."""
+    assert check({"a.py": 12}, {"a.py": "runs on Databricks"}) is None
+    assert check({"a.py": 99}, {"a.py": "runs on Databricks"}) == "a.py: is not below 85 %, so its reason can go"
+
+
+def test_missing_report_is_explained(monkeypatch, tmp_path):
+    """It is made by another target."""
+    monkeypatch.setattr(coverage_floor, "REPORT", tmp_path / "report.json")
+
+    with pytest.raises(SystemExit, match="`make test` writes it"):
+        coverage_floor.main()
+
+
+def test_make_test_measures_each_file_and_commands_too(root, tmp_path):
+    """With the project's own settings: a command that a test starts counts for the file that it runs."""
+    makefile = (root / "Makefile").read_text()
+    options = next(line for line in makefile.splitlines() if line.startswith("\t$(PYTEST) --cov")).split()[1:]
+    assert f"--cov-report=json:{coverage_floor.REPORT.relative_to(root)}" in options
+    (tmp_path / "pyproject.toml").write_text((root / "pyproject.toml").read_text())
+    (tmp_path / "test_one.py").write_text(
+        "import subprocess, sys\n"
+        "def test_one():\n"
+        "    subprocess.run([sys.executable, '-c', 'from streamscore.system import processes'], check=True)\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "pyproject.toml", *options]
+    outer = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "PYTEST"))}
+    done = subprocess.run(
+        [*command, "test_one.py"], cwd=tmp_path, env=outer, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = json.loads((tmp_path / ".coverage" / "report.json").read_text())["files"]
+    (covered,) = (file for name, file in files.items() if name.endswith("system/processes.py"))
+    assert covered["summary"]["covered_lines"] > 0
