@@ -66,10 +66,21 @@ def test_make_test_measures_each_file_and_commands_too(root, tmp_path):
         "def test_one():\n"
         "    subprocess.run([sys.executable, '-c', 'from streamscore.system import processes'], check=True)\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "pyproject.toml", *options]
-    outer = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "PYTEST"))}
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        "pyproject.toml",
+        *options,
+        "test_one.py",
+    ]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "PYTEST"))}
     done = subprocess.run(
-        [*command, "test_one.py"], cwd=tmp_path, env=outer, capture_output=True, text=True, check=False
+        [*command, "test_one.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
