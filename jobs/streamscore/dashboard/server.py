@@ -17,7 +17,7 @@ from streamscore.local.ports import require_free
 from streamscore.local.process import Server
 
 NAME = "page"
-APP = Path(__file__).parent / "app.py"
+ASGI = Path(__file__).parent / "asgi.py"
 INSTALL = 'pip install "$(ls dist/streamscore-*.whl)[dashboard]", in the repository after `make wheel`'
 
 
@@ -55,7 +55,7 @@ def command(config: Config, argv: Sequence[str]) -> list[str]:
         "client.showErrorDetails": "none",
     }
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    return [sys.executable, "-m", "streamlit", "run", str(APP), *words, "--", *argv]
+    return [sys.executable, "-m", "streamlit", "run", str(ASGI), *words, "--", *argv]
 
 
 def server(config: Config, argv: Sequence[str]) -> Server:
