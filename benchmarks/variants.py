@@ -34,6 +34,7 @@ from streamscore.scoring.outcomes import outcomes
 from streamscore.scoring.served import ServedModel
 from streamscore.sinks import elasticsearch, kafka
 from streamscore.sinks.base import Sink
+from streamscore.sinks.topics import write_topic
 from streamscore.spark import jvm, sources
 from streamscore.spark.settings import log_file
 from streamscore.stream import recovery
@@ -159,9 +160,7 @@ def _copied(config: Config) -> Written:
     """Return a stream that copies each event as it is, with the same settings of source and sink."""
 
     def write(batch: DataFrame, _: int) -> None:
-        kafka.write_topic(
-            batch.selectExpr(f"'{config.kafka.topics.predictions}' AS topic", "key", "value"), config.kafka
-        )
+        write_topic(batch.selectExpr(f"'{config.kafka.topics.predictions}' AS topic", "key", "value"), config.kafka)
 
     return _events(config), write
 
@@ -192,7 +191,7 @@ def _common(config: Config) -> Written:
         if config.elasticsearch.enabled:
             documents = elasticsearch.documents(outcomes(batch, served))
             elasticsearch.write_index(documents, config.elasticsearch, config.elasticsearch.index)
-        kafka.write_topic(_records(batch, config, served), config.kafka)
+        write_topic(_records(batch, config, served), config.kafka)
 
     return judged, write
 
