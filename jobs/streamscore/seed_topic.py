@@ -20,7 +20,7 @@ from streamscore.errors import ServerError
 from streamscore.launch.arguments import Option
 from streamscore.launch.job import Job
 from streamscore.launch.runner import run_job
-from streamscore.sinks.kafka import write_topic
+from streamscore.sinks.topics import write_topic
 from streamscore.spark import sources
 from streamscore.spark.errors import translate_spark_errors
 from streamscore.spark.settings import ONE_ATTEMPT
