@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from streamscore.config import Config, Seed
 from streamscore.errors import InputError
+from streamscore.messages.formats import format_of
+from streamscore.messages.formats.base import PARTS
 from streamscore.spark import sources
 from streamscore.spark.errors import translate_spark_errors
 from streamscore.system.paths import is_local, local_path
@@ -35,11 +36,10 @@ _RAW_TYPES: Final[Mapping[str, frozenset[str]]] = {
 """The types, Spark's and Arrow's names, that a raw column may have in a data set: those that become it without loss."""
 
 _VECTOR_FIELDS: Final = ("type", "size", "indices", "values")
-_PARTS: Final = "type: tinyint, size: int, indices: array<{}>, values: array<double>"
 
 
 @dataclass(frozen=True)
-class Rows:
+class NumberedRows:
     """The rows of a data set: ``number``, ``label`` (double or null) and ``features``.
 
     Features are a vector, or its parts, or a struct of raw columns.
@@ -87,7 +87,7 @@ def check_footer(settings: Seed, fields: Sequence[Field] = ()) -> None:
         raise InputError(f"{source}: has the columns {', '.join(found.schema.names)}, but no rows")
 
 
-def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) -> Rows:
+def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) -> NumberedRows:
     """Read a data set and number its rows in the order of its files' names and of the rows within.
 
     Args:
@@ -151,10 +151,10 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
     if settings.limit is not None and settings.limit < count:
         count = settings.limit
         data = data.filter(F.col(NUMBER) < count)
-    return Rows(data, count, before, hashlib.sha256(told.encode()).hexdigest()[:12])
+    return NumberedRows(data, count, before, hashlib.sha256(told.encode()).hexdigest()[:12])
 
 
-def records(rows: Rows, config: Config, rounds: range) -> DataFrame:
+def records(rows: NumberedRows, config: Config, rounds: range) -> DataFrame:
     """Return the rows, once in each of these rounds, as messages: ``number``, ``key``, ``value``, ``headers``."""
     from pyspark.sql import functions as F
 
@@ -162,7 +162,7 @@ def records(rows: Rows, config: Config, rounds: range) -> DataFrame:
     repeated = rows.data.select("*", its.alias("round"))
     number = F.col(NUMBER) + F.col("round") * F.lit(rows.total).cast("long")  # the same, however many are wanted
     key = F.encode(F.concat_ws("-", F.lit(rows.digest), number.cast("string")), "UTF-8")
-    value = _message(F.col("label"), F.col("features"), config)
+    value = format_of(config.message).encode(F.col("label"), F.col("features"), config.message)
     header = F.struct(F.lit("id").alias("key"), F.col("key").alias("value"))
     encoded = repeated.select(number.alias(NUMBER), key.alias("key"), value.alias("value"))
     return encoded.withColumn("headers", F.array(header))
@@ -191,7 +191,7 @@ def _parsed(text: Column) -> Column:
         text.rlike(sparse), F.regexp_replace(text, sparse, r'{"type":0,"size":$1,"indices":[$2],"values":[$3]}')
     ).when(text.rlike(dense), F.regexp_replace(text, dense, r'{"type":1,"values":[$1]}'))
     # As numbers of any kind, since a fraction among whole numbers would be cut off or lost.
-    parts = F.from_json(as_json, f"struct<{_PARTS.format('double')}>")
+    parts = F.from_json(as_json, f"struct<{PARTS.format('double')}>")
     size, indices, values = parts["size"], parts["indices"], parts["values"]
     ascending = F.array_sort(F.array_distinct(indices)) == indices
     fitting = F.forall(indices, lambda index: (index == F.floor(index)) & index.between(0, size - 1))
@@ -200,39 +200,6 @@ def _parsed(text: Column) -> Column:
     finite = F.forall(values, lambda value: F.abs(value) < float("inf"))
     whole = F.struct(parts["type"], size, indices.cast("array<int>").alias("indices"), values)
     return F.when((is_sparse | is_dense) & finite, whole)
-
-
-def _message(label: Column, features: Column, config: Config) -> Column:
-    """Return the JSON text of a message; without a label its field is left out, but a raw column's never is."""
-    from pyspark.sql import functions as F
-
-    shape = config.message
-    if shape.columns:
-        cells = [features[column.name].alias(column.name) for column in shape.columns]
-        # Text and braces, since to_json leaves out either all nulls or none.
-        rest = F.to_json(F.struct(*cells), {"ignoreNullFields": "false"})
-        known = F.concat(
-            F.lit("{" + json.dumps(shape.label_field) + ":"), label, F.lit(","), F.substring(rest, 2, 1 << 30)
-        )
-        return F.coalesce(known, rest)
-    if shape.vector_form == "spark":
-        return F.to_json(F.struct(label.alias(shape.label_field), features.alias(shape.features_field)))
-    parts = F.from_json(F.to_json(F.struct(features.alias("v"))), f"struct<v: struct<{_PARTS.format('int')}>>")["v"]
-    values = parts["values"]
-    size = F.coalesce(parts["size"], F.size(values))  # a dense vector has neither size nor indices
-    places = F.sequence(F.lit(0), size - 1)
-    indices = F.coalesce(parts["indices"], places)
-    if shape.vector_form == "triple":
-        vector = F.concat(F.lit("["), size, F.lit(","), F.to_json(indices), F.lit(","), F.to_json(values), F.lit("]"))
-    else:
-        at = F.map_from_arrays(indices, values)
-        vector = F.to_json(F.transform(places, lambda place: F.coalesce(at[place], F.lit(0.0))))
-    fields = F.concat_ws(
-        ",",
-        F.concat(F.lit(f"{json.dumps(shape.label_field)}:"), label),
-        F.concat(F.lit(f"{json.dumps(shape.features_field)}:"), vector),
-    )
-    return F.concat(F.lit("{"), fields, F.lit("}"))
 
 
 def _require_columns(kinds: Mapping[str, str], settings: Seed, fields: Sequence[Field]) -> None:

@@ -10,24 +10,32 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamscore.config.fields import ddl
 from streamscore.errors import SetupError
+from streamscore.messages import formats
 from streamscore.spark.spark_home import spark_home
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.types import DataType
 
-    from streamscore.config import Message
+    from streamscore.messages.formats import MessageShape
 
-SOURCES = ("PlainReader.java", "RawColumns.java", "MessageDecoder.java", "JsonText.java")
-"""In the order of their compilation: each after those that it uses."""
+SOURCES = (
+    "PlainReader.java",
+    "RawColumns.java",
+    "Reading.java",
+    "VectorForm.java",
+    "MessageDecoder.java",
+    "JsonText.java",
+)
+"""The files, in the order of their compilation: each after those that it uses. The vector formats come last."""
 
 
 @cache
 def sources() -> tuple[str, ...]:
-    """Return the Java sources."""
-    return tuple(files(__package__).joinpath(name).read_text(encoding="utf-8") for name in SOURCES)
+    """Return the Java sources: the files, then those of the message formats."""
+    own = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in SOURCES)
+    return (*own, *(vector_format.JAVA for vector_format in formats.VECTORS.values()))
 
 
 def jar_name() -> str:
@@ -72,24 +80,22 @@ def compile_jar(jar: Path, java: Path) -> None:
     _write_jar(jar, classes)
 
 
-def register(spark: SparkSession, name: str, message: Message, size: int) -> None:
+def register(spark: SparkSession, name: str, message: MessageShape, size: int) -> None:
     """Make the decoder callable in SQL under a name: message bytes in, ``messages.decoded_type`` out.
 
     Args:
         spark: a classic session (not Spark Connect) that was started with the decoder's jar.
         name: name of the SQL function.
-        message: the shape of a message.
-        size: number of features that a vector must have; of raw columns it says nothing.
+        message: the shape of a message, which decides the format.
+        size: number of features that a vector must have; raw columns have no size.
 
     Raises:
         SetupError: the session lacks the jar.
     """
     from streamscore.messages.decode import decoded_type
 
-    columns = message.columns
-    shape = (ddl(columns),) if columns else (message.features_field, message.vector_form, size)
-    decoded = decoded_type(columns)
-    _register(spark, name, decoded, "MessageDecoder", message.label_field, *shape, message.max_bytes)
+    arguments = formats.format_of(message).decoder_arguments(message, size)
+    _register(spark, name, decoded_type(message.columns), "MessageDecoder", *arguments)
 
 
 def register_text(spark: SparkSession, name: str) -> None:
