@@ -1,4 +1,4 @@
-"""A data set of labels and features as Kafka messages: checked before any JVM starts, numbered, encoded."""
+"""Turn a data set of labels and features into Kafka messages: check it before any JVM starts, number it, encode it."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class NumberedRows:
     data: DataFrame
     count: int
     total: int
-    """Rows of the whole data set; ``count`` of them, the first ones, are wanted."""
+    """Rows of the whole data set; the first ``count`` of them are wanted."""
     digest: str
-    """12 hexadecimal digits that stand for the rows and their order, whatever the files are called."""
+    """12 hexadecimal digits: a hash of the rows and their order, independent of the files' names."""
 
 
 def check_footer(settings: Seed, fields: Sequence[Field] = ()) -> None:
@@ -58,14 +58,14 @@ def check_footer(settings: Seed, fields: Sequence[Field] = ()) -> None:
 
     Args:
         settings: the data set and its columns.
-        fields: raw columns, in the place of a vector, that it must have.
+        fields: raw columns that it must have instead of a vector; empty if it has a vector.
 
     Raises:
         InputError: it is absent, not parquet or empty, or has other columns or types than needed.
     """
     source = settings.source
     if not is_local(source) or sources.is_delta(source):
-        return  # Spark looks at these
+        return  # Spark checks these
     import pyarrow as pa
     import pyarrow.dataset as pads
 
@@ -75,16 +75,16 @@ def check_footer(settings: Seed, fields: Sequence[Field] = ()) -> None:
             f"{source}: no such file or folder. `streamscore train` writes a test set; --source names another"
         )
     try:
-        found = pads.dataset(path, format="parquet")
-        count = found.count_rows()
+        dataset = pads.dataset(path, format="parquet")
+        count = dataset.count_rows()
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{source}: not parquet ({str(error).splitlines()[0]})") from None
-    if not found.files:
+    if not dataset.files:
         raise InputError(f"{source}: no parquet file in this folder")
     kind = str if fields else _arrow_kind
-    _require_columns({field.name: kind(field.type) for field in found.schema}, settings, fields)
+    _require_columns({field.name: kind(field.type) for field in dataset.schema}, settings, fields)
     if count == 0:
-        raise InputError(f"{source}: has the columns {', '.join(found.schema.names)}, but no rows")
+        raise InputError(f"{source}: has the columns {', '.join(dataset.schema.names)}, but no rows")
 
 
 def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) -> NumberedRows:
@@ -93,15 +93,15 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
     Args:
         spark: the session.
         settings: the data set and its columns.
-        fields: raw columns, in the place of a vector, that it must have.
+        fields: raw columns that it must have instead of a vector; empty if it has a vector.
 
     Raises:
         InputError: it cannot be read, is empty, has other columns or types than needed, or a row that makes no message.
     """
     from pyspark.sql import functions as F
 
-    found = sources.data_set(spark, settings.source)
-    types = {field.name: field.dataType for field in found.schema}
+    dataset = sources.data_set(spark, settings.source)
+    types = {field.name: field.dataType for field in dataset.schema}
     kinds = {name: kind.simpleString() if fields else _spark_kind(kind) for name, kind in types.items()}
     _require_columns(kinds, settings, fields)
     label = F.lit(None) if settings.label_column is None else F.col(f"`{settings.label_column}`")
@@ -109,9 +109,9 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
         features = F.struct(*(F.col(field.name).cast(field.type.lower()).alias(field.name) for field in fields))
     else:
         features = F.col(f"`{settings.features_column}`")
-        if _spark_kind(found.schema[settings.features_column].dataType) == "text":
+        if _spark_kind(dataset.schema[settings.features_column].dataType) == "text":
             features = _parsed(features)
-    placed = found.select(
+    placed = dataset.select(
         label.cast("double").alias("label"),
         features.alias("features"),
         F.col("_metadata.file_path").alias("file"),
@@ -141,8 +141,8 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
         starts.append((row["file"], before))
         before += row["count"]
     if before == 0:
-        raise InputError(f"{settings.source}: has the columns {', '.join(found.columns)}, but no rows")
-    told = ";".join(f"{row['count']},{row['hash']}" for row in files)
+        raise InputError(f"{settings.source}: has the columns {', '.join(dataset.columns)}, but no rows")
+    counts_and_hashes = ";".join(f"{row['count']},{row['hash']}" for row in files)
     offsets = spark.createDataFrame(starts, "file string, start long")
     data = placed.join(F.broadcast(offsets), "file").select(
         (F.col("start") + F.col("index")).alias(NUMBER), "label", "features"
@@ -151,15 +151,21 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
     if settings.limit is not None and settings.limit < count:
         count = settings.limit
         data = data.filter(F.col(NUMBER) < count)
-    return NumberedRows(data, count, before, hashlib.sha256(told.encode()).hexdigest()[:12])
+    return NumberedRows(data, count, before, hashlib.sha256(counts_and_hashes.encode()).hexdigest()[:12])
 
 
 def records(rows: NumberedRows, config: Config, rounds: range) -> DataFrame:
-    """Return the rows, once in each of these rounds, as messages: ``number``, ``key``, ``value``, ``headers``."""
+    """Return the rows as messages, once per round: ``number``, ``key``, ``value``, ``headers``.
+
+    Args:
+        rows: the rows of a data set.
+        config: the configuration; its section ``message`` decides the format.
+        rounds: the rounds; a row's number and key differ from round to round.
+    """
     from pyspark.sql import functions as F
 
-    its = F.lit(rounds[0]) if len(rounds) == 1 else F.explode(F.sequence(F.lit(rounds[0]), F.lit(rounds[-1])))
-    repeated = rows.data.select("*", its.alias("round"))
+    round_number = F.lit(rounds[0]) if len(rounds) == 1 else F.explode(F.sequence(F.lit(rounds[0]), F.lit(rounds[-1])))
+    repeated = rows.data.select("*", round_number.alias("round"))
     number = F.col(NUMBER) + F.col("round") * F.lit(rows.total).cast("long")  # the same, however many are wanted
     key = F.encode(F.concat_ws("-", F.lit(rows.digest), number.cast("string")), "UTF-8")
     value = format_of(config.message).encode(F.col("label"), F.col("features"), config.message)
@@ -175,13 +181,13 @@ def _row_index(source: str) -> Column:
 
     if not sources.is_delta(source):
         return F.col("_metadata.row_index")
-    # Delta's reader does not tell, and its files must not be read without it: some of their rows may be deleted.
+    # Delta's reader has no such column, and reading the files without Delta would return deleted rows.
     in_file = Window.partitionBy("_metadata.file_path").orderBy(F.monotonically_increasing_id())
     return F.row_number().over(in_file) - 1
 
 
 def _parsed(text: Column) -> Column:
-    """Return the parts of a vector from its printed text, or null where it is not one that a message may have."""
+    """Return the parts of a vector from its printed text, or null if no message may have such a vector."""
     from pyspark.sql import functions as F
 
     numbers = r"\[([-+.,\s\w]*)\]"
@@ -203,25 +209,34 @@ def _parsed(text: Column) -> Column:
 
 
 def _require_columns(kinds: Mapping[str, str], settings: Seed, fields: Sequence[Field]) -> None:
-    """Compare a data set's columns, told by kind or, if raw columns are needed, by type, with those that are needed."""
-    wanted: list[tuple[str, Collection[str]]]
+    """Check that a data set has the columns that the settings name.
+
+    Args:
+        kinds: each column's kind (vector, text, number) or, if raw columns are needed, its type, by name.
+        settings: the data set and its columns.
+        fields: the raw columns that are needed; empty for a vector.
+
+    Raises:
+        InputError: a column is missing or has another kind or type.
+    """
+    required: list[tuple[str, Collection[str]]]
     if fields:
-        wanted = [(field.name, _RAW_TYPES[field.type]) for field in fields]
+        required = [(field.name, _RAW_TYPES[field.type]) for field in fields]
         label: Collection[str] = _RAW_TYPES["DOUBLE"] | {"bigint", "int64"}
         way_out = "message.fields says which are needed, --label-column which is the label"
     else:
-        wanted = [(settings.features_column, ("vector", "text"))]
+        required = [(settings.features_column, ("vector", "text"))]
         label = ("number",)
         way_out = "Name others with --label-column and --features-column"
     if settings.label_column is not None:
-        wanted.append((settings.label_column, label))
-    for name, allowed in wanted:
+        required.append((settings.label_column, label))
+    for name, allowed in required:
         if kinds.get(name) not in allowed:
-            found = ", ".join(f"{column} ({kind})" for column, kind in kinds.items()) or "none"
+            there = ", ".join(f"{column} ({kind})" for column, kind in kinds.items()) or "none"
             problem = "no column" if name not in kinds else f"the wrong type, {kinds[name]}, for"
             needed = f"one of {', '.join(sorted(allowed))}" if fields else f"a {' or a '.join(allowed)}"
             raise InputError(
-                f"{settings.source}: {problem} {name!r}, which must be {needed}. The columns found: {found}. {way_out}"
+                f"{settings.source}: {problem} {name!r}, which must be {needed}. The columns found: {there}. {way_out}"
             )
 
 

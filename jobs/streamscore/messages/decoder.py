@@ -1,4 +1,4 @@
-"""The door to the only Java of this project: the strict message decoder, its helpers, and the way back to JSON."""
+"""Compile and register the only Java of this project: the strict message decoder and the conversion of text to JSON."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def sources() -> tuple[str, ...]:
 
 
 def jar_name() -> str:
-    """Return the name of the jar, which changes with the source."""
+    """Return the name of the decoder's jar, which contains a hash of its sources."""
     return f"streamscore-decoder-{hashlib.sha256(''.join(sources()).encode()).hexdigest()[:12]}.jar"
 
 
@@ -81,7 +81,7 @@ def compile_jar(jar: Path, java: Path) -> None:
 
 
 def register(spark: SparkSession, name: str, message: MessageShape, size: int) -> None:
-    """Make the decoder callable in SQL under a name: message bytes in, ``messages.decoded_type`` out.
+    """Register the decoder as a SQL function: message bytes in, ``decode.decoded_type`` out.
 
     Args:
         spark: a classic session (not Spark Connect) that was started with the decoder's jar.
@@ -99,7 +99,7 @@ def register(spark: SparkSession, name: str, message: MessageShape, size: int) -
 
 
 def register_text(spark: SparkSession, name: str) -> None:
-    """Make text to JSON callable in SQL under a name: bytes of UTF-8 in, bytes of JSON out, of null the word null.
+    """Register the conversion of text to JSON as a SQL function: UTF-8 bytes in, JSON bytes out; null becomes ``null``.
 
     Args:
         spark: a classic session (not Spark Connect) that was started with the decoder's jar.
@@ -116,7 +116,7 @@ def register_text(spark: SparkSession, name: str) -> None:
 def _register(spark: SparkSession, name: str, result: DataType, java_class: str, *arguments: Any) -> None:
     from py4j.protocol import Py4JError
 
-    # Spark's public way takes only classes with generics, which Janino leaves out.
+    # Spark's public method takes only classes with generics, which Janino does not compile.
     jvm: Any = spark._jvm  # noqa: SLF001
     try:
         function = getattr(jvm.streamscore, java_class)(*arguments)
@@ -130,7 +130,7 @@ def _register(spark: SparkSession, name: str, result: DataType, java_class: str,
 
 
 def _write_jar(jar: Path, classes: dict[str, bytes]) -> None:
-    """Write classes as a jar, the same bytes for the same classes, in one step that cannot be half done."""
+    """Write classes as a jar atomically; equal classes give equal bytes."""
     jar.parent.mkdir(parents=True, exist_ok=True)
     partial = jar.with_suffix(f".{os.getpid()}")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:

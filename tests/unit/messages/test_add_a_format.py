@@ -127,7 +127,7 @@ def test_raw_columns_win_over_the_vector_form(make_config):
 
 
 def test_format_is_added_as_the_page_says(root, tree, tmp_path_factory):
-    """Only the files that the page names are touched, at most four; then seed writes the form and the decoder reads it."""
+    """It touches only the files that the page names, at most four; then the form is written and read back."""
     page = (root / "docs" / "add-a-message-format.md").read_text(encoding="utf-8")
     named = {path.replace("NAME", "short") for path in re.findall(r"^\d\. `([^`]+)`", page, re.MULTILINE)}
     package = tree / "jobs" / "streamscore"
@@ -136,9 +136,8 @@ def test_format_is_added_as_the_page_says(root, tree, tmp_path_factory):
     before = files(tree)
 
     def run(code, *arguments):
-        done = subprocess.run(
-            [sys.executable, "-B", "-c", code, *arguments], capture_output=True, text=True, env=environment, cwd=tree
-        )
+        command = [sys.executable, "-B", "-c", code, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tree, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()[-1]
 
@@ -146,10 +145,10 @@ def test_format_is_added_as_the_page_says(root, tree, tmp_path_factory):
     edit(table, "dense, spark, triple\n", "dense, short, spark, triple\n")
     edit(table, '    "dense": dense,\n', '    "dense": dense,\n    "short": short,\n')
     edit(package / "config" / "keys.py", '"triple", "dense"]', '"triple", "dense", "short"]')
-    (command,) = re.findall(r"python -c '(.+)'", page)
+    (new_name,) = re.findall(r"python -c '(.+)'", page)
     jobs = tree / "resources" / "jobs.yml"
     (old_jar,) = re.findall(r"streamscore-decoder-\w+\.jar", jobs.read_text(encoding="utf-8"))
-    edit(jobs, old_jar, run(command))
+    edit(jobs, old_jar, run(new_name))
     after = files(tree)
 
     touched = {path for path in after if after[path] != before.get(path)}
