@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.types import DataType
 
-    from streamscore.messages.formats import MessageShape
+    from streamscore.messages.formats.base import MessageShape
 
 SOURCES = (
     "PlainReader.java",
