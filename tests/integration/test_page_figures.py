@@ -11,6 +11,7 @@ from streamscore.clients import elasticsearch
 from streamscore.dashboard import markup, report
 from streamscore.dashboard.reader import Reader, View
 from streamscore.errors import InputError, ServerError
+from streamscore.quality.figures import BASELINE
 
 
 def now():
@@ -73,7 +74,7 @@ def test_events_and_rejected_messages_are_counted_once(filled, read, documents):
 
 
 def test_points_of_the_accuracy_chart_are_those_of_their_stretch_of_time(filled, read, documents):
-    """The models' and the majority rate's."""
+    """The models' and the baseline's."""
     found = [document for document in documents(filled).values() if "label" in document]
     shown = read(filled)
     points = {(point.at, point.line): point for point in shown.lines(1, ["lr", "svm", "gbt"])}
@@ -84,8 +85,8 @@ def test_points_of_the_accuracy_chart_are_those_of_their_stretch_of_time(filled,
 
     assert len({at for at, _ in points}) >= 45
     for (at, line), point in points.items():
-        own = within.get((at, "lr" if line == "majority rate" else line), [])
-        right = [document["label"] == 0.0 if line == "majority rate" else document["correct"] == 1 for document in own]
+        own = within.get((at, "lr" if line == BASELINE else line), [])
+        right = [document["label"] == 0.0 if line == BASELINE else document["correct"] == 1 for document in own]
 
         assert point.labelled == len(own)
         assert point.accuracy == (sum(right) / len(own) if own else None)

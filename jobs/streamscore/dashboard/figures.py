@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -12,9 +12,9 @@ from statistics import median_low
 from typing import Final
 
 from streamscore.dashboard.windows import Extent, Window
-
-MAJORITY: Final = "majority rate"
-"""Name of the line to beat: always guessing the label that is more common in the window."""
+from streamscore.quality import confusion, figures
+from streamscore.quality.confusion import Confusion
+from streamscore.quality.figures import BASELINE
 
 QUIET_MS: Final = 30_000
 """After so many milliseconds without a new event or batch the stream counts as quiet."""
@@ -29,8 +29,7 @@ class Tally:
     model: str
     version: str
     events: int
-    confusion: Mapping[tuple[float, float], int]
-    """The events with a label, by label and prediction."""
+    confusion: Confusion
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,10 @@ class Bucket:
 
     def labels(self) -> Counter[float]:
         """Return how many events have which label, by the model that saw the most labels."""
-        seen: dict[str, Counter[float]] = {}
+        per_model: defaultdict[str, Counter[float]] = defaultdict(Counter)
         for tally in self.tallies:
-            for (label, _), events in tally.confusion.items():
-                seen.setdefault(tally.model, Counter())[label] += events
-        return max(seen.values(), key=lambda labels: labels.total(), default=Counter())
+            per_model[tally.model] += confusion.label_counts(tally.confusion)
+        return max(per_model.values(), key=lambda labels: labels.total(), default=Counter())
 
     def _per_model(self) -> Counter[str]:
         events: Counter[str] = Counter()
@@ -67,15 +65,23 @@ class ModelFigures:
 
     name: str
     events: int
-    correct: int
-    incorrect: int
-    confusion: dict[tuple[float, float], int]
-    """Events by label and prediction."""
+    """Events that it scored."""
+    confusion: Confusion
+
+    @property
+    def correct(self) -> int:
+        """Events whose prediction equals the label."""
+        return confusion.correct(self.confusion)
+
+    @property
+    def incorrect(self) -> int:
+        """Events whose prediction differs from the label."""
+        return confusion.incorrect(self.confusion)
 
     @property
     def labelled(self) -> int:
-        """Events whose label is known."""
-        return self.correct + self.incorrect
+        """Events with a label."""
+        return confusion.labelled(self.confusion)
 
     @property
     def unlabelled(self) -> int:
@@ -84,21 +90,18 @@ class ModelFigures:
 
     @property
     def accuracy(self) -> float | None:
-        """Share of the labelled events that were right; None without any."""
-        return self.correct / self.labelled if self.labelled else None
+        """Accuracy on the labelled events; None without any."""
+        return figures.accuracy(self.correct, self.labelled)
 
     @property
-    def majority(self) -> float | None:
-        """What always guessing the more common label would have got right of the events that this model scored."""
-        labels: Counter[float] = Counter()
-        for (label, _), events in self.confusion.items():
-            labels[label] += events
-        return _share_of_majority(labels)
+    def baseline(self) -> float | None:
+        """Majority-class baseline of the events that this model scored; None without a label."""
+        return figures.baseline(confusion.label_counts(self.confusion).values())
 
     @property
     def classes(self) -> list[float]:
-        """The labels and predictions that occur, in order."""
-        return sorted({value for pair in self.confusion for value in pair})
+        """The labels and predictions that occur, in ascending order."""
+        return confusion.classes(self.confusion)
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class Point:
 
     at: int
     line: str
-    """A model, or the majority rate."""
+    """A model, or the majority-class baseline."""
     accuracy: float | None
     """None: too few labelled events to say."""
     labelled: int
@@ -216,7 +219,7 @@ class Snapshot:
     def models(self) -> tuple[ModelFigures, ...]:
         """The models that scored in this window, by name."""
         names = sorted({tally.model for bucket in self.buckets for tally in bucket.tallies})
-        return tuple(_figures(name, self.buckets) for name in names)
+        return tuple(_of_model(name, self.buckets) for name in names)
 
     @cached_property
     def rejected_total(self) -> int:
@@ -255,12 +258,12 @@ class Snapshot:
         return sum((bucket.labels() for bucket in self.buckets), Counter())
 
     @property
-    def majority(self) -> float | None:
-        """Share of the most common label, which always guessing it would have got right; None without labels."""
-        return _share_of_majority(self.labels)
+    def baseline(self) -> float | None:
+        """Majority-class baseline of all scored events; None without a label."""
+        return figures.baseline(self.labels.values())
 
     def lines(self, min_labelled: int, models: Sequence[str]) -> list[Point]:
-        """Return the points of the accuracy chart: the majority rate and some models, bucket by bucket.
+        """Return the points of the accuracy chart: the majority-class baseline and some models, bucket by bucket.
 
         The bucket that is still filling is left out: one that is not over, or, while the stream runs, one that the
         scored events have only just reached. With few of its events it would be the wildest point of the chart.
@@ -275,16 +278,16 @@ class Snapshot:
         interval = self.window.interval
         reached = self.read_at if self.quiet or self.extent is None else min(self.read_at, self.extent.last)
         ends = min(reached - interval, self.buckets[-1].start)
-        common = max(self.labels, key=lambda label: self.labels[label], default=None)
+        most_frequent = max(self.labels, key=lambda label: self.labels[label], default=None)
         points = []
         for start in range(self.buckets[0].start, ends + 1, interval):
             bucket = by_start.get(start, Bucket(start, 0, ()))
             labels = bucket.labels()
-            guessed = labels[common] if common is not None else 0
-            points.append(_point(start, MAJORITY, guessed, labels.total(), min_labelled))
+            guessed = labels[most_frequent] if most_frequent is not None else 0
+            points.append(_point(start, BASELINE, guessed, labels.total(), min_labelled))
             for name in models:
-                figures = _figures(name, [bucket])
-                points.append(_point(start, name, figures.correct, figures.labelled, min_labelled))
+                model = _of_model(name, [bucket])
+                points.append(_point(start, name, model.correct, model.labelled, min_labelled))
         return points
 
     def events_per_second(self) -> list[tuple[int, float]]:
@@ -350,22 +353,11 @@ def in_order(models: Iterable[ModelFigures], first: Sequence[str]) -> list[Model
     return sorted(models, key=lambda model: (rank.get(model.name, len(rank)), model.name))
 
 
-def _share_of_majority(labels: Counter[float]) -> float | None:
-    total = labels.total()
-    return max(labels.values()) / total if total else None
+def _of_model(name: str, buckets: Iterable[Bucket]) -> ModelFigures:
+    tallies = [tally for bucket in buckets for tally in bucket.tallies if tally.model == name]
+    events = sum(tally.events for tally in tallies)
+    return ModelFigures(name, events, confusion.total(tally.confusion for tally in tallies))
 
 
-def _figures(name: str, buckets: Iterable[Bucket]) -> ModelFigures:
-    events = 0
-    confusion: Counter[tuple[float, float]] = Counter()
-    for bucket in buckets:
-        for tally in bucket.tallies:
-            if tally.model == name:
-                events += tally.events
-                confusion.update(tally.confusion)
-    correct = sum(count for (label, prediction), count in confusion.items() if label == prediction)
-    return ModelFigures(name, events, correct, confusion.total() - correct, dict(confusion))
-
-
-def _point(at: int, line: str, right: int, labelled: int, min_labelled: int) -> Point:
-    return Point(at, line, right / labelled if labelled >= min_labelled else None, labelled)
+def _point(at: int, line: str, correct: int, labelled: int, min_labelled: int) -> Point:
+    return Point(at, line, figures.accuracy(correct, labelled) if labelled >= min_labelled else None, labelled)

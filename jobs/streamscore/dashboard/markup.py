@@ -11,6 +11,7 @@ from streamscore.dashboard.figures import ModelFigures, Snapshot
 from streamscore.dashboard.palette import MODELS
 from streamscore.dashboard.queries import moment
 from streamscore.dashboard.reader import View
+from streamscore.quality import figures
 
 
 def count(number: float) -> str:
@@ -134,14 +135,14 @@ def kpi_rejected(snapshot: Snapshot) -> str:
 
 
 def kpi_accuracies(models: Sequence[ModelFigures], dots: Mapping[str, str]) -> list[str]:
-    """Return the accuracy of each model, against the majority rate of the events that it scored."""
+    """Return the accuracy of each model, against the majority-class baseline of the same events."""
     return [
         kpi(
             f"accuracy-{escape(model.name)}",
             f"{_dot(dots[model.name])}accuracy of {escape(model.name)}",
             percent(model.accuracy),
             model.accuracy,
-            _against(model.accuracy, model.majority),
+            _against(model.accuracy, model.baseline),
         )
         for model in models
     ]
@@ -296,9 +297,9 @@ def _dot(colour: str) -> str:
     return f'<span class="ss-dot" style="--dot:{colour}"></span>'
 
 
-def _against(accuracy: float | None, majority: float | None) -> str:
-    if accuracy is None or majority is None:
+def _against(accuracy: float | None, baseline: float | None) -> str:
+    points = figures.above_baseline(accuracy, baseline)
+    if points is None:
         return "no label yet"
-    points = 100 * (accuracy - majority)
     tone = "above" if points > 0 else "below"
-    return f'majority {percent(majority)} <span class="ss-{tone}">{points:+.1f}</span>'
+    return f'{figures.BASELINE_SHORT} {percent(baseline)} <span class="ss-{tone}">{points:+.1f}</span>'

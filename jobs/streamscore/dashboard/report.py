@@ -16,12 +16,13 @@ from streamscore import __version__
 from streamscore.clients import elasticsearch
 from streamscore.config import Config, Elasticsearch, TimeRange
 from streamscore.dashboard import markup, scores, svg
-from streamscore.dashboard.figures import MAJORITY, ModelFigures, Snapshot, accuracy_span, in_order
+from streamscore.dashboard.figures import ModelFigures, Snapshot, accuracy_span, in_order
 from streamscore.dashboard.palette import stylesheet
 from streamscore.dashboard.queries import moment
 from streamscore.dashboard.reader import Reader
 from streamscore.dashboard.scores import Curves
 from streamscore.errors import ConfigError, InputError
+from streamscore.quality.figures import BASELINE
 from streamscore.system.files import write_atomically
 
 TIMEOUT: Final = 120.0
@@ -143,11 +144,11 @@ def _accuracy(config: Config, snapshot: Snapshot, models: Sequence[ModelFigures]
         svg.Line(
             name,
             [(point.at, point.accuracy) for point in points if point.line == name],
-            dots.get(name, "var(--majority)"),
-            dashed=name == MAJORITY,
-            dots=name != MAJORITY,
+            dots.get(name, "var(--baseline)"),
+            dashed=name == BASELINE,
+            dots=name != BASELINE,
         )
-        for name in (MAJORITY, *dots)
+        for name in (BASELINE, *dots)
     ]
     marks = [(text, float(at)) for at, text in snapshot.marks(list(dots))]
     low, high = accuracy_span(points)
@@ -160,14 +161,14 @@ def _accuracy(config: Config, snapshot: Snapshot, models: Sequence[ModelFigures]
 def _curves(curves: Sequence[Curves], dots: dict[str, str]) -> str:
     if not curves:
         return ""
-    diagonal = svg.Line("guessing", [(0.0, 0.0), (1.0, 1.0)], "var(--majority)", dashed=True)
+    diagonal = svg.Line("guessing", [(0.0, 0.0), (1.0, 1.0)], "var(--baseline)", dashed=True)
     lines = [svg.Line(f"{found.model}: area {found.auc:.3f}", found.roc, dots[found.model]) for found in curves]
     false = svg.linear(0.0, 1.0, ".0%", "share of the events of other classes that are taken for class 1")
     roc = svg.plot([diagonal, *lines], false, svg.linear(0.0, 1.0, ".0%"), label="ROC curves", size=_SQUARE)
     cards = [_card("ROC: share of class 1 that is found", roc)]
     calibrated = [found for found in curves if found.calibration]
     if calibrated:
-        ideal = svg.Line("ideal", [(0.0, 0.0), (1.0, 1.0)], "var(--majority)", dashed=True)
+        ideal = svg.Line("ideal", [(0.0, 0.0), (1.0, 1.0)], "var(--baseline)", dashed=True)
         lines = [
             svg.Line(
                 found.model,
@@ -197,8 +198,8 @@ def _throughput(snapshot: Snapshot) -> str:
 def _footer(settings: Elasticsearch) -> str:
     return (
         f'<footer class="ss-muted ss-small">Written by streamscore {__version__} from the index '
-        f"{escape(settings.index)} at {escape(settings.url)}. All times are UTC. The majority rate is what always "
-        "guessing the more common label would get right.</footer>"
+        f"{escape(settings.index)} at {escape(settings.url)}. All times are UTC. The {BASELINE} is the "
+        "accuracy of always predicting the most frequent label.</footer>"
     )
 
 

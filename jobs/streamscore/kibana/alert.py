@@ -7,6 +7,7 @@ import uuid
 from typing import Any, Final
 
 from streamscore.config import Config
+from streamscore.kibana import panels
 from streamscore.schema import TIME
 
 NAME: Final = "streamscore: a model is worse than guessing"
@@ -56,16 +57,16 @@ def changeable(config: Config) -> dict[str, Any]:
 
 
 def query(config: Config) -> str:
-    """Return the question, in ES|QL: one row per model that is too bad; the rule adds the time window.
+    """Return the query in ES|QL: one row per model below the baseline; the rule adds the time window.
 
-    Only of the labels 0 and 1 does their mean tell what guessing the more common one would score.
+    The baseline follows from the mean of the labels only if these are 0 and 1.
     """
     settings = config.kibana.alert
     steps = [
         f"FROM {config.elasticsearch.index}",
         "STATS accuracy = AVG(correct), positive = AVG(label), top = MAX(label), labelled = COUNT(correct) BY model",
-        "EVAL majority = GREATEST(positive, 1 - positive)",
-        f"WHERE top <= 1 AND labelled >= {settings.min_labelled} AND accuracy < majority - {settings.margin}",
-        "KEEP model, accuracy, majority, labelled",
+        f"EVAL baseline = {panels.baseline('positive')}",
+        f"WHERE top <= 1 AND labelled >= {settings.min_labelled} AND accuracy < baseline - {settings.margin}",
+        "KEEP model, accuracy, baseline, labelled",
     ]
     return "\n| ".join(steps)

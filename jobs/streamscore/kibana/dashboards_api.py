@@ -40,13 +40,13 @@ def query(layer: Layer, panel: Panel) -> str:
         steps += [f"SORT {TIME} DESC", "LIMIT 1", f"EVAL {metric.name} = {metric.field}", f"KEEP {metric.name}"]
         return "\n| ".join(steps)
     computed = ", ".join(f"{metric.name} = {_function(metric)}" for metric in layer.metrics)
-    if metric.operation == "majority":
+    if metric.operation == "baseline":
         computed += f", largest = MAX({metric.field})"
     groups = ", ".join(_by(group) for group in layer.groups)
     steps.append(f"STATS {computed} BY {groups}" if groups else f"STATS {computed}")
-    if metric.operation == "majority":
+    if metric.operation == "baseline":
         steps.append("WHERE largest <= 1")  # the mean of more labels than 0 and 1 says nothing
-        steps.append(f"EVAL {metric.name} = GREATEST({metric.name}, 1 - {metric.name})")
+        steps.append(f"EVAL {metric.name} = {panels.baseline(metric.name)}")
         steps.append("DROP largest")
     if layer.groups:
         steps.append(f"LIMIT {_ROWS}")  # by default Elasticsearch leaves out all after the first thousand
@@ -54,7 +54,7 @@ def query(layer: Layer, panel: Panel) -> str:
 
 
 def _function(metric: Metric) -> str:
-    functions = {"count": "COUNT(*)", "average": "AVG({0})", "majority": "AVG({0})"}
+    functions = {"count": "COUNT(*)", "average": "AVG({0})", "baseline": "AVG({0})"}
     return functions.get(metric.operation, f"{metric.operation.upper()}({{0}})").format(metric.field)
 
 

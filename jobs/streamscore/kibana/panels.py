@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from streamscore.config import Config
+from streamscore.quality.figures import ACCURACY, BASELINE
 from streamscore.schema import TIME
 
 TITLE: Final = "streamscore: how good are the models right now?"
@@ -16,13 +17,13 @@ REFRESH_MS: Final = 5000
 COLUMNS: Final = 48
 """Width of Kibana's dashboard grid."""
 
-TEXT: Final = """\
+TEXT: Final = f"""\
 # How good are the models right now?
 
 Each message of the input topic is scored by every model and compared with the label that came with it.
 
 - **Correct** and **incorrect** count labelled messages; **unlabelled** ones cannot be judged.
-- **Majority rate**: what always guessing the more common label, 0 or 1, would score. A model below it is worth nothing.
+- **{BASELINE.capitalize()}**: the accuracy of always predicting the more frequent label, 0 or 1.
 - **Models** says which version scored since when, and whether the messages are synthetic (made up) or real.
 """
 
@@ -33,12 +34,12 @@ Number = Literal["number", "percent", "date"]
 class Metric:
     """A number per group: how it is computed, and how it is written.
 
-    ``last`` is the field's value in the newest document; ``majority`` is the share of the more common of two labels.
+    ``last`` is the field's value in the newest document; ``baseline`` is the share of the more frequent of two labels.
     """
 
     name: str
     label: str
-    operation: Literal["count", "sum", "average", "min", "max", "last", "majority"]
+    operation: Literal["count", "sum", "average", "min", "max", "last", "baseline"]
     field: str = ""
     number: Number = "number"
 
@@ -115,8 +116,8 @@ OUTCOMES: Final = (
 _MODEL: Final = Group("model", "Model", "terms")
 _OVER_TIME: Final = Group("time", "Time", "time")
 _OUTCOME: Final = Group("outcome", "Outcome", "outcome")
-_ACCURACY: Final = Metric("accuracy", "Accuracy", "average", "correct", "percent")
-_MAJORITY: Final = Metric("majority", "Majority rate", "majority", "label", "percent")
+_ACCURACY: Final = Metric("accuracy", ACCURACY.capitalize(), "average", "correct", "percent")
+_BASELINE: Final = Metric("baseline", BASELINE.capitalize(), "baseline", "label", "percent")
 
 TEXT_GRID: Final = Grid(0, 0, COLUMNS, 7)
 
@@ -133,11 +134,11 @@ def panels(config: Config) -> list[Panel]:
     shown.append(
         Panel(
             "accuracy-over-time",
-            "Accuracy over time, with the majority rate",
+            f"{_ACCURACY.label} over time, with the {BASELINE}",
             "lines",
             (
                 Layer("models", indices.index, (_ACCURACY,), (_OVER_TIME, _MODEL)),
-                Layer("majority", indices.index, (_MAJORITY,), (_OVER_TIME,)),
+                Layer("baseline", indices.index, (_BASELINE,), (_OVER_TIME,)),
             ),
             Grid(0, top, COLUMNS, 12),
         )
@@ -174,6 +175,11 @@ def panels(config: Config) -> list[Panel]:
     return shown
 
 
+def baseline(positive: str) -> str:
+    """Return the majority-class baseline of labels 0 and 1 in ES|QL, from an expression for the share of label 1."""
+    return f"GREATEST({positive}, 1 - {positive})"
+
+
 _VERSIONS: Final = (
     Metric("since", "First batch", "min", TIME, "date"),
     Metric("until", "Newest batch", "max", TIME, "date"),
@@ -192,14 +198,14 @@ def _row_of_numbers(config: Config, top: int) -> Iterator[Panel]:
         ("rate", indices.status_index, Metric("rate", "Events per second of work", "last", "events_per_second"), 7),
         ("lag", indices.status_index, Metric("behind", "Lag", "last", "lag"), 7),
         ("rejected", indices.rejected_index, Metric("rejected", "Rejected", "count"), 7),
-        ("majority", indices.index, _MAJORITY, 7),
+        ("baseline", indices.index, _BASELINE, 7),
     )
     left = 0
     for name, index, metric, width in numbers:
         yield Panel(name, metric.label, "metric", (Layer("number", index, (metric,)),), Grid(left, top, width, 5))
         left += width
     layer = Layer("number", indices.index, (_ACCURACY,), (_MODEL,))
-    yield Panel("accuracy", "Accuracy by model", "metric", (layer,), Grid(left, top, COLUMNS - left, 5))
+    yield Panel("accuracy", f"{_ACCURACY.label} by model", "metric", (layer,), Grid(left, top, COLUMNS - left, 5))
 
 
 def _donuts(models: Sequence[str], index: str, top: int) -> Iterator[Panel]:

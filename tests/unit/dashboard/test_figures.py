@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from streamscore.dashboard.figures import (
-    MAJORITY,
     Batch,
     Bucket,
     Point,
@@ -18,6 +17,7 @@ from streamscore.dashboard.figures import (
     in_order,
 )
 from streamscore.dashboard.windows import Extent, Window
+from streamscore.quality.figures import BASELINE
 
 MODELS = ["lr", "svm"]
 
@@ -85,7 +85,7 @@ def test_events_count_once_however_many_models_score_them():
     assert shown.events == 25
 
 
-def test_majority_rate_is_what_the_more_common_label_would_get_right():
+def test_baseline_is_the_accuracy_of_predicting_the_most_frequent_label():
     """Over the whole window, each event counted once."""
     shown = snapshot(
         bucket(0, tally("lr", 3, 0, clicks=1), tally("svm", 2, 1, clicks=1)),
@@ -93,26 +93,26 @@ def test_majority_rate_is_what_the_more_common_label_would_get_right():
     )
 
     assert shown.labels == {0.0: 7, 1.0: 3}
-    assert shown.majority == 0.7
+    assert shown.baseline == 0.7
 
 
-def test_no_label_no_majority_rate():
-    """Nothing can be guessed."""
-    assert snapshot(bucket(0, tally("lr", 0, 0, unlabelled=3))).majority is None
+def test_no_label_no_baseline():
+    """Without labels no label is the most frequent one."""
+    assert snapshot(bucket(0, tally("lr", 0, 0, unlabelled=3))).baseline is None
 
 
 def test_lines_follow_the_buckets():
-    """The majority line guesses the label that is more common overall, even where it is not."""
+    """The baseline predicts the label that is most frequent overall, even where it is not."""
     shown = snapshot(
         bucket(0, tally("lr", 8, 2), tally("svm", 6, 4)),
         bucket(1_000, tally("lr", 1, 1, clicks=8), tally("svm", 2, 0, clicks=8)),
     )
 
     assert shown.lines(1, MODELS) == [
-        Point(0, MAJORITY, 1.0, 10),
+        Point(0, BASELINE, 1.0, 10),
         Point(0, "lr", 0.8, 10),
         Point(0, "svm", 0.6, 10),
-        Point(1_000, MAJORITY, 0.2, 10),
+        Point(1_000, BASELINE, 0.2, 10),
         Point(1_000, "lr", 0.9, 10),
         Point(1_000, "svm", 1.0, 10),
     ]
@@ -161,8 +161,8 @@ def test_model_is_measured_by_the_events_that_it_scored():
         bucket(0, tally("lr", 9, 0)), bucket(1_000, tally("lr", 0, 0, clicks=3), tally("gbt", 1, 0, clicks=3))
     )
 
-    assert {model.name: model.majority for model in shown.models} == {"gbt": 3 / 4, "lr": 9 / 12}
-    assert snapshot(bucket(0, tally("lr", 0, 0, unlabelled=5))).models[0].majority is None
+    assert {model.name: model.baseline for model in shown.models} == {"gbt": 3 / 4, "lr": 9 / 12}
+    assert snapshot(bucket(0, tally("lr", 0, 0, unlabelled=5))).models[0].baseline is None
 
 
 def test_event_that_is_dated_ahead_does_not_keep_a_stream_alive():

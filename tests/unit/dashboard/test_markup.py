@@ -107,7 +107,7 @@ def test_key_figures_carry_the_exact_numbers():
         "kpi-accuracy-lr": 2 / 3,
     }
     assert "33.33% of the events" in text.text
-    assert "66.67%majority 66.67%" in text.text
+    assert "66.67%baseline 66.67%" in text.text
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_slow_stream_has_a_rate(per_second, text):
 
 def test_unknown_is_a_dash():
     """Not zero."""
-    nothing = ModelFigures("lr", 0, 0, 0, {})
+    nothing = ModelFigures("lr", 0, {})
 
     assert markup.percent(nothing.accuracy) == "–"
     assert "No event with a label" in markup.confusion(nothing)
@@ -129,7 +129,7 @@ def test_unknown_is_a_dash():
 
 def test_confusion_has_a_row_per_label_and_a_column_per_prediction():
     """Classes that one side never has are shown with zeros; shares are of the row."""
-    text = Text(markup.confusion(ModelFigures("lr", 8, 6, 2, {(0.0, 0.0): 6, (0.0, 2.0): 2})))
+    text = Text(markup.confusion(ModelFigures("lr", 8, {(0.0, 0.0): 6, (0.0, 2.0): 2})))
 
     assert text.values == {"lr-0-0": "6", "lr-0-2": "2", "lr-2-0": "0", "lr-2-2": "0"}
     assert "label 0675.0%225.0%" in text.text

@@ -288,7 +288,7 @@ def test_quality_counts(judged):
 
 
 def test_every_label_of_the_largest_model_is_counted(judged):
-    """For the majority rate; a label that no model knows is counted as labelled only."""
+    """For the baseline; a label that no model knows is counted as labelled only."""
     several = ServedModel("lr", "3", None, 2, classes=4)
     frame = judged(event(1, label=3.0), event(2, label=3.0), event(3, label=0.0), event(4, label=7.0))
     counted = frame.agg(*evaluate.counts([several, SVM])).first().asDict()
