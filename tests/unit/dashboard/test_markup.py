@@ -22,17 +22,19 @@ class Text(HTMLParser):
 
     def __init__(self, html):
         super().__init__()
-        self.text, self.tags, self.values = "", [], {}
-        self.feed(html)
+        self.text, self.tags, self.values, self.names, self.all_values = "", [], {}, [], []
+        self.feed(str(html))
 
     def handle_data(self, data):
         """Collect text."""
-        self.text += data
+        self.text += re.sub(r"\s*\n\s*", "", data)  # without the layout of the templates
 
     def handle_starttag(self, tag, attrs):
         """Collect a tag and what it holds."""
         self.tags.append(tag)
         given = dict(attrs)
+        self.names += given
+        self.all_values += given.values()
         if "data-testid" in given:
             self.values[given["data-testid"]] = given.get("data-value")
 
@@ -97,7 +99,7 @@ def test_made_up_events_are_named_as_such():
 def test_key_figures_carry_the_exact_numbers():
     """Rounded for people, exact for tests."""
     shown = snapshot()
-    text = Text(markup.kpis(shown, shown.models, {"lr": "blue"}))
+    text = Text(markup.kpis(markup.page_kpis(shown, shown.models, {"lr": "blue"})))
 
     assert {key: float(value) for key, value in text.values.items() if value} == {
         "kpi-events": 6,
@@ -177,26 +179,38 @@ def test_ago(milliseconds, words):
     assert markup.ago(milliseconds) == words
 
 
-def test_nothing_from_outside_becomes_markup():
-    """Names, versions, reasons and faults come from documents that anybody may have written."""
-    shown = snapshot(model=EVIL, version=EVIL, reason=EVIL, refused=(EVIL,))
-    (model,) = shown.models
-    dots = {EVIL: "blue"}
-    settings = config.load("local", [f"elasticsearch.url=http://127.0.0.1:9200/{EVIL}"]).elasticsearch
-    parts = [
-        markup.status(View(shown, Fault(NOW, EVIL, False)), timezone.utc, NOW),
-        markup.kpis(shown, [model], dots),
-        markup.heading(EVIL, EVIL, "blue"),
-        markup.outcomes(model),
-        markup.confusion(model),
-        markup.reasons(shown.rejected),
-        markup.versions(shown, [EVIL], dots, timezone.utc),
-        markup.next_steps(settings),
-        markup.origin(settings, shown),
-    ]
+HOSTILE = [EVIL, '"><img src=x onerror=alert(1)>', "' onmouseover='alert(1)", "</style></table>&lt;"]
 
-    assert all("script" not in Text(part).tags for part in parts)
-    assert sum(EVIL in Text(part).text for part in parts) == 7
+
+def hostile_parts(evil):
+    """Every part with a text from outside, the text being ``evil``, by what the text is."""
+    shown, dots = snapshot(model=evil, version=evil, reason=evil, refused=(evil,)), {evil: "blue"}
+    (model,) = shown.models
+    settings = config.load().elasticsearch.model_copy(update={"url": evil, "index": evil})
+    return {
+        "reason of a fault": markup.status(View(shown, Fault(NOW, evil, False)), timezone.utc, NOW),
+        "model in the key figures": markup.kpis(markup.page_kpis(shown, [model], dots)),
+        "model and version in a heading": markup.heading(evil, evil, "blue"),
+        "model beside the donut": markup.outcomes(model),
+        "model in the confusion table": markup.confusion(model),
+        "reason of a rejected message": markup.reasons(shown.rejected),
+        "model, version and refusal": markup.versions(shown, [evil], dots, timezone.utc),
+        "index and address in the next steps": markup.next_steps(settings),
+        "index and address of the origin": markup.origin(settings, shown),
+    }
+
+
+@pytest.mark.parametrize("evil", HOSTILE)
+@pytest.mark.parametrize("part", hostile_parts(""))
+def test_nothing_from_outside_becomes_markup(part, evil):
+    """Names, versions, reasons and faults come from documents that anybody may have written."""
+    html, harmless = Text(hostile_parts(evil)[part]), Text(hostile_parts("harmless")[part])
+
+    assert html.tags == harmless.tags
+    assert html.names == harmless.names
+    assert html.text + "".join(map(str, html.all_values)) == "".join(
+        [harmless.text, *map(str, harmless.all_values)]
+    ).replace("harmless", evil)
 
 
 def test_next_steps_are_commands_that_exist():

@@ -1,6 +1,7 @@
 """The report as a file."""
 
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,10 @@ START = 1_795_514_400_000  # 2026-11-24 10:00:00 UTC
 CONFIG = config.load("local", ["dashboard.min_labelled=1"])
 
 
-def snapshot(models=("lr", "svm"), seconds=3, synthetic=True):
+def snapshot(models=("lr", "svm"), seconds=3, synthetic=True, versions=("1", "1"), rejected=None, refused=()):
     """Return a snapshot of a few seconds, in each of which every model scored ten events, eight of them rightly."""
     confusion = {(0.0, 0.0): 5, (0.0, 1.0): 2, (1.0, 1.0): 3}
-    tallies = tuple(Tally(model, "1", 10, confusion) for model in models)
+    tallies = tuple(Tally(model, versions[0], 10, confusion) for model in models)
     starts = [START + 1_000 * second for second in range(seconds)]
     return Snapshot(
         read_at=START + 60_000,
@@ -28,12 +29,29 @@ def snapshot(models=("lr", "svm"), seconds=3, synthetic=True):
         batch_window=Window(START, 1_000, whole=False),
         buckets=tuple(Bucket(start, 10 * len(models), tallies) for start in starts),
         pending=0,
-        rejected={"not_json": 2},
-        stream=Stream((Batch(starts[-1], 1_000, 12, 0),), synthetic),
-        versions=tuple(Version(model, "1", START, starts[-1]) for model in models),
+        rejected=rejected or {"not_json": 2},
+        stream=Stream((Batch(starts[-1], 1_000, 12, 0),), synthetic, refused),
+        versions=tuple(Version(model, versions[-1], START, starts[-1]) for model in models),
         throughput=tuple(Throughput(start, 12, 900) for start in starts),
         took=1,
     )
+
+
+class Page(HTMLParser):
+    """The tags of a page, with the names of their attributes, and its text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        """Collect a tag."""
+        self.tags.append((tag, [name for name, _ in attrs]))
+
+    def handle_data(self, data):
+        """Collect text."""
+        self.text += data
 
 
 CURVES = [
@@ -98,6 +116,23 @@ def test_title_is_markdown_but_not_markup():
     html = report.compose(titled, snapshot(), [])
 
     assert "<h1>My <em>clicks</em> &lt;script&gt;</h1>" in html
+
+
+@pytest.mark.parametrize("evil", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</title></style>"])
+def test_nothing_from_outside_becomes_markup(evil):
+    """Models, versions, reasons, refusals and the index stand in the report as text, in its charts too."""
+    pages = []
+    for name in (evil, "harmless"):
+        shown = snapshot((name,), versions=(name, name), rejected={name: 2}, refused=(name,))
+        curve = curves(Span(name, 0.0, 1.0), [Bin(1, 9, 2.0), Bin(8, 2, 7.0)])
+        settings = CONFIG.elasticsearch.model_copy(update={"index": name, "url": name})
+        page = Page(report.compose(CONFIG.model_copy(update={"elasticsearch": settings}), shown, [curve]))
+        pages.append((page.tags, page.text))
+    (tags, text), (harmless_tags, harmless_text) = pages
+
+    assert tags == harmless_tags
+    assert text == harmless_text.replace("harmless", evil)
+    assert text.count(evil) >= 8
 
 
 def test_file_is_replaced_at_once(tmp_path):
