@@ -30,6 +30,8 @@ class Tally:
     version: str
     events: int
     confusion: Confusion
+    topic: str = ""
+    """The input topic; empty in documents of earlier versions, which do not have it."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +44,18 @@ class Bucket:
 
     @property
     def events(self) -> int:
-        """Events that were scored, by the model that scored the most of them."""
-        return max(self._per_model().values(), default=0)
+        """Events that were scored: of each topic as many as the model scored that scored the most of them."""
+        per_model: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for tally in self.tallies:
+            per_model[tally.topic][tally.model] += tally.events
+        return sum(max(models.values()) for models in per_model.values())
 
     def labels(self) -> Counter[float]:
-        """Return how many events have which label, by the model that saw the most labels."""
-        per_model: defaultdict[str, Counter[float]] = defaultdict(Counter)
+        """Return the number of events of each label: of each topic by the model that saw the most labels."""
+        per_model: defaultdict[str, defaultdict[str, Counter[float]]] = defaultdict(lambda: defaultdict(Counter))
         for tally in self.tallies:
-            per_model[tally.model] += confusion.label_counts(tally.confusion)
-        return max(per_model.values(), key=lambda labels: labels.total(), default=Counter())
-
-    def _per_model(self) -> Counter[str]:
-        events: Counter[str] = Counter()
-        for tally in self.tallies:
-            events[tally.model] += tally.events
-        return events
+            per_model[tally.topic][tally.model] += confusion.label_counts(tally.confusion)
+        return sum((max(models.values(), key=Counter.total) for models in per_model.values()), Counter())
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,8 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What the job said of a batch."""
+class BatchReport:
+    """What a job reported of a batch."""
 
     at: int
     """Its start, in epoch milliseconds."""
@@ -126,6 +125,10 @@ class Batch:
     events: int
     lag: int
     """Events in the topic that were not scored yet."""
+    topic: str = ""
+    """The input topic; empty in reports of earlier versions, which do not have it."""
+    refused: tuple[str, ...] = ()
+    """New versions that were not let in while the old ones serve, as ``name:version: reason``."""
 
 
 @dataclass(frozen=True)
@@ -142,23 +145,46 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Stream:
-    """What the job itself says about how it runs."""
+class StreamReport:
+    """What the jobs report about how they run; there is one job per input topic."""
 
-    batches: tuple[Batch, ...]
-    """The last ones, in order of time."""
+    batches: tuple[BatchReport, ...]
+    """The last batches of each topic, all in order of time."""
     synthetic: bool
-    """Whether the events were made up."""
-    refused: tuple[str, ...] = ()
-    """New versions that were not let in while the old ones serve, as ``name:version: reason``."""
+    """Whether the events are synthetic."""
 
     @property
-    def latest(self) -> Batch | None:
-        """The last batch; None if none was ever reported."""
+    def latest(self) -> BatchReport | None:
+        """The last batch of all topics; None if none was ever reported."""
         return self.batches[-1] if self.batches else None
 
+    def running(self, now: int) -> list[BatchReport]:
+        """Return the last batch of each topic whose stream runs, or, if none does, the last batch of all.
+
+        Args:
+            now: this moment, in epoch milliseconds.
+        """
+        running = [batches[-1] for batches in self._per_topic() if not _is_paused(batches, now)]
+        return running or list(self.batches[-1:])
+
+    def lag(self, now: int) -> int | None:
+        """Return the events that are not scored yet, of all topics; None if no batch was ever reported.
+
+        Args:
+            now: this moment, in epoch milliseconds.
+        """
+        return sum(batch.lag for batch in self.running(now)) if self.batches else None
+
+    def refused(self, now: int) -> list[str]:
+        """Return the new versions that were not let in, as ``name:version: reason``.
+
+        Args:
+            now: this moment, in epoch milliseconds.
+        """
+        return sorted({version for batch in self.running(now) for version in batch.refused})
+
     def rate(self, now: int) -> float | None:
-        """Return the events per second of the last batches; None if none was ever reported.
+        """Return the events per second of the last batches, of all topics; None if none was ever reported.
 
         A batch holds what has come since the start of the one before. So the events of all but the first are divided by
         the time between the first start and the last, which is right for long batches and for rare ones. Batches from
@@ -167,17 +193,13 @@ class Stream:
         Args:
             now: this moment, in epoch milliseconds.
         """
-        if self.latest is None:
-            return None
-        starts = [batch.at for batch in self.batches]
-        usual = median_low(after - before for before, after in pairwise(starts)) if len(starts) > 1 else 0
-        pause = max(QUIET_MS, 3 * usual)
-        if now - self.latest.at - self.latest.milliseconds > pause:
-            return 0.0
-        first, *others = (batch for batch in self.batches if self.latest.at - batch.at <= pause)
-        if not others:
-            return first.events * 1_000 / max(1_000, first.milliseconds)
-        return sum(batch.events for batch in others) * 1_000 / max(1, self.latest.at - first.at)
+        return sum(_rate(batches, now) for batches in self._per_topic()) if self.batches else None
+
+    def _per_topic(self) -> list[list[BatchReport]]:
+        topics: defaultdict[str, list[BatchReport]] = defaultdict(list)
+        for batch in self.batches:
+            topics[batch.topic].append(batch)
+        return list(topics.values())
 
 
 @dataclass(frozen=True)
@@ -207,7 +229,7 @@ class Snapshot:
     """Documents of the window that are not counted yet."""
     rejected: dict[str, int]
     """Messages that could not be scored, by reason, the most common first."""
-    stream: Stream
+    stream: StreamReport
     versions: tuple[Version, ...]
     """By model, and then in order of time; one that was replaced and came back is there twice."""
     throughput: tuple[Throughput, ...]
@@ -228,7 +250,7 @@ class Snapshot:
 
     @cached_property
     def scored(self) -> int:
-        """Events that were scored: of each bucket as many as its busiest model scored.
+        """Events that were scored: of each bucket and topic as many as the busiest model scored.
 
         Dividing the number of documents by the number of models would be wrong as soon as one of them was added,
         removed or renamed in the window.
@@ -351,6 +373,28 @@ def in_order(models: Iterable[ModelFigures], first: Sequence[str]) -> list[Model
     """Return models in the order of the configuration, those that it does not know by name after them."""
     rank = {name: position for position, name in enumerate(first)}
     return sorted(models, key=lambda model: (rank.get(model.name, len(rank)), model.name))
+
+
+def _pause(batches: Sequence[BatchReport]) -> int:
+    """Return the milliseconds without a batch after which a stream counts as paused: three usual intervals at least."""
+    starts = [batch.at for batch in batches]
+    usual = median_low(after - before for before, after in pairwise(starts)) if len(starts) > 1 else 0
+    return max(QUIET_MS, 3 * usual)
+
+
+def _is_paused(batches: Sequence[BatchReport], now: int) -> bool:
+    return now - batches[-1].at - batches[-1].milliseconds > _pause(batches)
+
+
+def _rate(batches: Sequence[BatchReport], now: int) -> float:
+    """Return the events per second of the batches of one topic."""
+    if _is_paused(batches, now):
+        return 0.0
+    latest, pause = batches[-1], _pause(batches)
+    first, *others = (batch for batch in batches if latest.at - batch.at <= pause)
+    if not others:
+        return first.events * 1_000 / max(1_000, first.milliseconds)
+    return sum(batch.events for batch in others) * 1_000 / max(1, latest.at - first.at)
 
 
 def _of_model(name: str, buckets: Iterable[Bucket]) -> ModelFigures:

@@ -125,19 +125,20 @@ def page_kpis(snapshot: Snapshot, models: Sequence[ModelFigures], dots: Mapping[
         models: the models to show.
         dots: the CSS colour of each model.
     """
-    latest, per_second = snapshot.stream.latest, snapshot.stream.rate(snapshot.read_at)
+    stream, now = snapshot.stream, snapshot.read_at
+    latest, per_second, waiting = stream.latest, stream.rate(now), stream.lag(now)
     pace = KeyFigure(
         "rate",
         "events per second",
         "–" if per_second is None else rate(per_second),
         per_second,
-        "no batch was reported" if latest is None else f"last batch {ago(snapshot.read_at - latest.at)}",
+        "no batch was reported" if latest is None else f"last batch {ago(now - latest.at)}",
     )
     lag = KeyFigure(
         "lag",
         "lag",
-        "–" if latest is None else count(latest.lag),
-        None if latest is None else latest.lag,
+        "–" if waiting is None else count(waiting),
+        waiting,
         "waiting in Kafka after the last batch",
     )
     return [kpi_events(snapshot), pace, lag, kpi_rejected(snapshot), *kpi_accuracies(models, dots)]
@@ -248,7 +249,7 @@ def versions(snapshot: Snapshot, names: Sequence[str], dots: Mapping[str, str], 
         for version in sorted(shown, key=lambda version: rank[version.model])
     ]
     nothing = "No event was scored." if snapshot.versions else "No batch was reported."
-    return _part("versions", rows, snapshot.stream.refused, nothing)
+    return _part("versions", rows, snapshot.stream.refused(snapshot.read_at), nothing)
 
 
 def next_steps(settings: Elasticsearch) -> Markup:

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple
 
 from streamscore.config import Elasticsearch
-from streamscore.dashboard.figures import Batch, Bucket, Stream, Tally, Throughput, Version
+from streamscore.dashboard.figures import BatchReport, Bucket, StreamReport, Tally, Throughput, Version
 from streamscore.dashboard.windows import Extent, Window
 from streamscore.schema import TIME
 
@@ -52,24 +52,28 @@ def stream(settings: Elasticsearch) -> Search:
         {
             **_ENDS,
             "synthetic": {"filter": {"term": {"synthetic": True}}},
-            "latest": {"top_hits": {"size": LAST_BATCHES, "sort": [{TIME: "desc"}]}},
+            "topics": _by_topic(latest={"top_hits": {"size": LAST_BATCHES, "sort": [{TIME: "desc"}]}}),
         },
     )
 
 
-def read_stream(answer: Mapping[str, Any]) -> Stream:
+def read_stream(answer: Mapping[str, Any]) -> StreamReport:
     """Return what the job says about how it runs."""
-    found = aggregations_of(answer)
-    hits = found.get("latest", {}).get("hits", {}).get("hits", [])
-    if not hits:
-        return Stream((), synthetic=False)
-    batches = (
-        Batch(int(hit["sort"][0]), hit["_source"]["batch_ms"], hit["_source"]["events"], hit["_source"]["lag"])
-        for hit in reversed(hits)
-    )
-    synthetic = found["synthetic"]["doc_count"] > 0
-    refused = hits[0]["_source"].get("refused", [])  # a job of an earlier version does not say
-    return Stream(tuple(batches), synthetic, tuple(refused))
+    aggregations = aggregations_of(answer)
+    batches = [
+        BatchReport(
+            int(hit["sort"][0]),
+            hit["_source"]["batch_ms"],
+            hit["_source"]["events"],
+            hit["_source"]["lag"],
+            topic["key"],
+            tuple(hit["_source"].get("refused", ())),  # a job of an earlier version does not say
+        )
+        for topic in buckets_of(aggregations, "topics")
+        for hit in topic["latest"]["hits"]["hits"]
+    ]
+    synthetic = aggregations.get("synthetic", {}).get("doc_count", 0) > 0
+    return StreamReport(tuple(sorted(batches, key=lambda batch: batch.at)), synthetic)
 
 
 def counts(settings: Elasticsearch, window: Window) -> Search:
@@ -83,7 +87,7 @@ def read_counts(answer: Mapping[str, Any]) -> dict[int, int]:
 
 
 def tallies(settings: Elasticsearch, window: Window, starts: Sequence[int]) -> Search:
-    """Ask for the outcomes of some buckets, by model, version, label and prediction.
+    """Ask for the outcomes of some buckets, by topic, model, version, label and prediction.
 
     This is the one request that reads every document, so it is made only for buckets whose number of documents changed.
     """
@@ -94,7 +98,7 @@ def tallies(settings: Elasticsearch, window: Window, starts: Sequence[int]) -> S
     ranges = [{"range": {TIME: {"gte": first, "lt": last + window.interval}}} for first, last in runs]
     return aggregate(
         settings.index,
-        {"buckets": _over_time(window, models=terms("model", versions=versions))},
+        {"buckets": _over_time(window, topics=_by_topic(models=terms("model", versions=versions)))},
         {"bool": {"filter": [{"bool": {"should": ranges}}]}},
     )
 
@@ -104,8 +108,9 @@ def read_tallies(answer: Mapping[str, Any]) -> dict[int, Bucket]:
     found = {}
     for bucket in buckets_of(aggregations_of(answer), "buckets"):
         tallied = [
-            Tally(model["key"], version["key"], version["doc_count"], _confusion(version))
-            for model in buckets_of(bucket, "models")
+            Tally(model["key"], version["key"], version["doc_count"], _confusion(version), topic["key"])
+            for topic in buckets_of(bucket, "topics")
+            for model in buckets_of(topic, "models")
             for version in buckets_of(model, "versions")
         ]
         start = int(bucket["key"])
@@ -126,7 +131,8 @@ def read_rejected(answer: Mapping[str, Any]) -> dict[str, int]:
 def batches(settings: Elasticsearch, window: Window) -> Search:
     """Ask for the events of the window's batches over time, and for the model versions that scored them."""
     versions = terms("models", **_ENDS)
-    over_time = _over_time(window, **_FIRST, events=_sum("events"), busy=_sum("batch_ms"), versions=versions)
+    topics = _by_topic(**_FIRST, events=_sum("events"), busy=_sum("batch_ms"))
+    over_time = _over_time(window, topics=topics, versions=versions)
     return aggregate(settings.status_index, {"batches": over_time}, since(window))
 
 
@@ -148,9 +154,12 @@ def read_versions(answer: Mapping[str, Any]) -> tuple[Version, ...]:
 
 
 def read_throughput(answer: Mapping[str, Any]) -> tuple[Throughput, ...]:
-    """Return the events of the batches that started in each bucket, and how long these took."""
-    found = buckets_of(aggregations_of(answer), "batches")
-    return tuple(Throughput(*(int(bucket[name]["value"]) for name in ("first", "events", "busy"))) for bucket in found)
+    """Return the events of the batches of each topic that started in each bucket, and how long these took."""
+    return tuple(
+        Throughput(*(int(topic[name]["value"]) for name in ("first", "events", "busy")))
+        for bucket in buckets_of(aggregations_of(answer), "batches")
+        for topic in buckets_of(bucket, "topics")
+    )
 
 
 def moment(at: int) -> datetime:
@@ -192,6 +201,11 @@ def _over_time(window: Window, **aggregations: Any) -> dict[str, Any]:
         "date_histogram": {"field": TIME, "fixed_interval": f"{window.interval}ms", "min_doc_count": 1},
     }
     return {**histogram, "aggs": aggregations} if aggregations else histogram
+
+
+def _by_topic(**aggregations: Any) -> dict[str, Any]:
+    """Return an aggregation by input topic; documents of earlier versions, which have none, count as one stream."""
+    return {"terms": {"field": "topic", "missing": "", "size": _ALL}, "aggs": aggregations}
 
 
 def _sum(field: str) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import timezone
 from pathlib import Path
 from typing import Final
@@ -23,12 +24,18 @@ from streamscore.dashboard.reader import Reader
 from streamscore.dashboard.scores import Curves
 from streamscore.errors import ConfigError, InputError
 from streamscore.quality.figures import BASELINE
+from streamscore.schema import ScoreKind
 from streamscore.system.files import write_atomically
 
 TIMEOUT: Final = 120.0
 """Seconds that Elasticsearch may take for one request."""
 
 _ZONE: Final = timezone.utc  # a file travels; the times in it must mean the same everywhere
+_KINDS: Final[Mapping[ScoreKind | None, str]] = {
+    "probability": "probabilities",
+    "margin": "margins",
+    None: "no batch reports whether its scores are probabilities",
+}
 _SQUARE: Final = (440, 380)
 _LOW: Final = (440, 260)
 
@@ -56,6 +63,11 @@ def write(config: Config, time_range: TimeRange, out: Path) -> int:
 def read(settings: Elasticsearch, time_range: TimeRange, now: int) -> tuple[Snapshot, list[Curves]]:
     """Read the figures and, of the models whose scores allow it, the curves.
 
+    Args:
+        settings: the server and the indices.
+        time_range: how far back it goes.
+        now: this moment, in epoch milliseconds.
+
     Raises:
         InputError: there is no event in the time range.
         ServerError: Elasticsearch cannot be reached, or refuses.
@@ -69,14 +81,35 @@ def read(settings: Elasticsearch, time_range: TimeRange, now: int) -> tuple[Snap
             "`streamscore score` writes them; --range all goes back to the first one"
         )
     with elasticsearch.client(settings, TIMEOUT) as client:
-        (answer,), _ = elasticsearch.search(client, settings, [scores.spans(settings, snapshot.window)])
+        searches = [scores.edges(settings, snapshot.window), scores.kinds(settings)]
+        (edges_answer, kinds_answer), _ = elasticsearch.search(client, settings, searches)
         # With more classes a score is that of whichever was predicted: it puts the events in no order.
         binary = {model.name for model in snapshot.models if set(model.classes) <= {0.0, 1.0}}
-        spans = [span for span in scores.read_spans(answer) if span.model in binary]
-        searches = [scores.bins(settings, snapshot.window, span) for span in spans]
+        models = [model for model in scores.read_edges(edges_answer) if model.model in binary]
+        searches = [scores.bins(settings, snapshot.window, model) for model in models]
         answers = elasticsearch.search(client, settings, searches)[0] if searches else []
-    found = [scores.curves(span, scores.read_bins(answer)) for span, answer in zip(spans, answers, strict=True)]
-    return snapshot, [curves for curves in found if curves is not None]
+    kinds = score_kinds(snapshot, scores.read_kinds(kinds_answer))
+    drawn = [
+        scores.curves(model.model, kinds[model.model], scores.read_bins(answer))
+        for model, answer in zip(models, answers, strict=True)
+    ]
+    return snapshot, [curves for curves in drawn if curves is not None]
+
+
+def score_kinds(
+    snapshot: Snapshot, reported: Mapping[tuple[str, str], ScoreKind | None]
+) -> dict[str, ScoreKind | None]:
+    """Return what the scores of each model are: of all versions that scored; None if one is unknown or they differ.
+
+    Args:
+        snapshot: the figures.
+        reported: what the scores of each model and version are, as the jobs reported it.
+    """
+    kinds: defaultdict[str, set[ScoreKind | None]] = defaultdict(set)
+    for bucket in snapshot.buckets:
+        for tally in bucket.tallies:
+            kinds[tally.model].add(reported.get((tally.model, tally.version)))
+    return {model: next(iter(of_model)) if len(of_model) == 1 else None for model, of_model in kinds.items()}
 
 
 def compose(config: Config, snapshot: Snapshot, curves: Sequence[Curves]) -> str:
@@ -92,7 +125,7 @@ def compose(config: Config, snapshot: Snapshot, curves: Sequence[Curves]) -> str
     first, last = snapshot.window.start, snapshot.read_at
     if snapshot.extent is not None:
         first, last = max(first, snapshot.extent.first), snapshot.extent.last
-    ordered = sorted(curves, key=lambda found: list(dots).index(found.model))
+    ordered = sorted(curves, key=lambda model: list(dots).index(model.model))
     html = markup.render(
         "report.html",
         read_at=_utc(snapshot.read_at),
@@ -105,7 +138,8 @@ def compose(config: Config, snapshot: Snapshot, curves: Sequence[Curves]) -> str
         models=[_model(model, snapshot, dots[model.name]) for model in models],
         accuracy=_accuracy(config, snapshot, models, dots),
         roc=_roc(ordered, dots),
-        calibration=_calibration([found for found in ordered if found.calibration], dots),
+        calibration=_calibration([model for model in ordered if model.calibration], dots),
+        uncalibrated=[f"{model.model} ({_KINDS[model.kind]})" for model in ordered if not model.calibration],
         throughput=_throughput(snapshot),
         reasons=markup.reasons(snapshot.rejected),
         versions=markup.versions(snapshot, list(dots), dots, _ZONE),
@@ -166,7 +200,7 @@ def _roc(curves: Sequence[Curves], dots: dict[str, str]) -> Markup | None:
     if not curves:
         return None
     diagonal = svg.Line("guessing", [(0.0, 0.0), (1.0, 1.0)], "var(--baseline)", dashed=True)
-    lines = [svg.Line(f"{found.model}: area {found.auc:.3f}", found.roc, dots[found.model]) for found in curves]
+    lines = [svg.Line(f"{model.model}: area {model.auc:.3f}", model.roc, dots[model.model]) for model in curves]
     false = svg.linear(0.0, 1.0, ".0%", "share of the events of other classes that are taken for class 1")
     return svg.plot([diagonal, *lines], false, svg.linear(0.0, 1.0, ".0%"), label="ROC curves", size=_SQUARE)
 
@@ -177,12 +211,12 @@ def _calibration(curves: Sequence[Curves], dots: dict[str, str]) -> Markup | Non
     ideal = svg.Line("ideal", [(0.0, 0.0), (1.0, 1.0)], "var(--baseline)", dashed=True)
     lines = [
         svg.Line(
-            found.model,
-            [(group.score, group.share) for group in found.calibration],
-            dots[found.model],
+            model.model,
+            [(point.score, point.share) for point in model.calibration],
+            dots[model.model],
             dots=True,
         )
-        for found in curves
+        for model in curves
     ]
     score = svg.linear(0.0, 1.0, ".0%", "mean probability that the model gives")
     return svg.plot([ideal, *lines], score, svg.linear(0.0, 1.0, ".0%"), label="calibration", size=_SQUARE)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from streamscore.dashboard.figures import (
-    Batch,
+    BatchReport,
     Bucket,
     Point,
     Snapshot,
-    Stream,
+    StreamReport,
     Tally,
     Throughput,
     Version,
@@ -44,7 +44,7 @@ def snapshot(*buckets, rejected=None, versions=(), read_at=100_000, last=10_000)
         buckets=buckets,
         pending=0,
         rejected=rejected or {},
-        stream=Stream((), synthetic=False),
+        stream=StreamReport((), synthetic=False),
         versions=versions,
         throughput=(),
         took=1,
@@ -83,6 +83,17 @@ def test_events_count_once_however_many_models_score_them():
 
     assert shown.scored == 23
     assert shown.events == 25
+
+
+def test_events_of_several_topics_are_summed():
+    """Two streams with models of other names write to one index; documents without a topic are one stream more."""
+    topics = [("lr", "ads", 1_000), ("svm", "ads", 1_000), ("gbt", "mails", 600), ("old", "", 7)]
+    tallies = [replace(tally(model, events - 5, 3, clicks=2), topic=topic) for model, topic, events in topics]
+    shown = snapshot(bucket(0, *tallies), bucket(1_000, *tallies[:3]))
+
+    assert [one.events for one in shown.buckets] == [1_607, 1_600]
+    assert shown.scored == 3_207
+    assert shown.labels == {0.0: 3_207 - 10, 1.0: 10}
 
 
 def test_baseline_is_the_accuracy_of_predicting_the_most_frequent_label():
@@ -210,7 +221,7 @@ def test_axis_ends_at_round_numbers_around_the_points(accuracies, span):
 
 def batches(*starts, milliseconds=400, events=100):
     """Return a stream whose batches started at these seconds."""
-    return Stream(tuple(Batch(at * 1_000, milliseconds, events, 0) for at in starts), synthetic=True)
+    return StreamReport(tuple(BatchReport(at * 1_000, milliseconds, events, 0) for at in starts), synthetic=True)
 
 
 @pytest.mark.parametrize(
@@ -224,12 +235,26 @@ def batches(*starts, milliseconds=400, events=100):
         (batches(95, milliseconds=5_000), 20.0),  # the first of all
         (batches(60, 61, 62), 0.0),  # it has stopped
         (batches(-300, -240, -180), 0.0),  # so has one with a batch a minute
-        (Stream((), synthetic=True), None),  # unknown, not zero
+        (StreamReport((), synthetic=True), None),  # unknown, not zero
     ],
 )
 def test_rate_is_that_of_the_last_batches(stream, rate):
     """However long they take and however rare they are."""
     assert stream.rate(100_000) == (rate if rate is None else pytest.approx(rate))
+
+
+def test_lag_and_rate_are_summed_over_the_topics_that_run():
+    """What a stream that has stopped left behind is no longer known, unless no other runs."""
+    ads = [BatchReport(at * 1_000, 400, 100, 5, "ads") for at in (97, 98, 99)]
+    mails = [BatchReport(at * 1_000, 400, 20, 7, "mails", ("lr:4: damaged",)) for at in (95, 97, 99)]
+    stopped = [BatchReport(at * 1_000, 400, 100, 1_000, "", ("lr:1: old",)) for at in (1, 2, 3)]
+    report = StreamReport((*stopped, *sorted([*ads, *mails], key=lambda batch: batch.at)), synthetic=False)
+
+    assert report.lag(100_000) == 5 + 7
+    assert report.rate(100_000) == pytest.approx(100 + 10)
+    assert report.refused(100_000) == ["lr:4: damaged"]
+    assert StreamReport(tuple(stopped), synthetic=False).lag(100_000) == 1_000
+    assert StreamReport((), synthetic=False).lag(100_000) is None
 
 
 def test_long_batches_are_spread_over_the_time_they_took():

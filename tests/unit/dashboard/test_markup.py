@@ -9,7 +9,7 @@ import pytest
 
 from streamscore import config
 from streamscore.dashboard import markup, palette
-from streamscore.dashboard.figures import Batch, Bucket, ModelFigures, Snapshot, Stream, Tally, Version
+from streamscore.dashboard.figures import BatchReport, Bucket, ModelFigures, Snapshot, StreamReport, Tally, Version
 from streamscore.dashboard.reader import Fault, View
 from streamscore.dashboard.windows import Extent, Window
 
@@ -59,7 +59,9 @@ def snapshot(
         buckets=(Bucket(NOW - 90_000, 4, (Tally(model, version, 4, confusion),)),),
         pending=pending,
         rejected={reason: 2},
-        stream=Stream((Batch(batch - 10_000, 400, 90, 0), Batch(batch, 400, 124, 17)), synthetic, refused),
+        stream=StreamReport(
+            (BatchReport(batch - 10_000, 400, 90, 0), BatchReport(batch, 400, 124, 17, refused=refused)), synthetic
+        ),
         versions=(Version(model, "2", NOW - 90_000, NOW - 50_000), Version(model, version, NOW - 50_000, NOW)),
         throughput=(),
         took=7,

@@ -1,6 +1,7 @@
 """The report as a file."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import pytest
 
 from streamscore import config
 from streamscore.dashboard import report
-from streamscore.dashboard.figures import Batch, Bucket, Snapshot, Stream, Tally, Throughput, Version
-from streamscore.dashboard.scores import Bin, Span, curves
+from streamscore.dashboard.figures import BatchReport, Bucket, Snapshot, StreamReport, Tally, Throughput, Version
+from streamscore.dashboard.scores import Bin, curves
 from streamscore.dashboard.windows import Extent, Window
 from streamscore.errors import ConfigError
 
@@ -30,7 +31,7 @@ def snapshot(models=("lr", "svm"), seconds=3, synthetic=True, versions=("1", "1"
         buckets=tuple(Bucket(start, 10 * len(models), tallies) for start in starts),
         pending=0,
         rejected=rejected or {"not_json": 2},
-        stream=Stream((Batch(starts[-1], 1_000, 12, 0),), synthetic, refused),
+        stream=StreamReport((BatchReport(starts[-1], 1_000, 12, 0, refused=refused),), synthetic),
         versions=tuple(Version(model, versions[-1], START, starts[-1]) for model in models),
         throughput=tuple(Throughput(start, 12, 900) for start in starts),
         took=1,
@@ -55,8 +56,8 @@ class Page(HTMLParser):
 
 
 CURVES = [
-    curves(Span("lr", 0.0, 1.0), [Bin(1, 9, 2.0), Bin(8, 2, 7.0)]),
-    curves(Span("svm", -1.0, 2.0), [Bin(1, 9, -2.0), Bin(8, 2, 7.0)]),
+    curves("lr", "probability", [Bin(1, 9, 2.0), Bin(8, 2, 7.0)]),
+    curves("svm", "margin", [Bin(1, 9, -2.0), Bin(8, 2, 7.0)]),
 ]
 
 
@@ -89,6 +90,34 @@ def test_curves_are_those_that_the_scores_allow():
     assert ">lr<" in calibration
     assert ">svm<" not in calibration
     assert "ROC" not in report.compose(CONFIG, snapshot(), [])
+
+
+def test_scores_that_are_not_known_to_be_probabilities_have_no_calibration_curve():
+    """Though they all lie between 0 and 1; the report says why."""
+    between = [Bin(1, 9, 2.0), Bin(8, 2, 7.0)]
+    html = report.compose(CONFIG, snapshot(), [curves("lr", None, between), curves("svm", "margin", between)])
+
+    assert "Calibration" not in html
+    assert (
+        "Without a calibration curve: lr (no batch reports whether its scores are probabilities); svm (margins)."
+        in html
+    )
+    assert html.count(": area 0.854") == 2
+
+
+def test_kind_of_the_scores_is_that_of_all_versions_that_scored():
+    """Unknown if one of them is not reported, or if a margin took the place of a probability."""
+    reported = {("lr", "1"): "probability", ("lr", "2"): "probability", ("svm", "1"): "margin", ("gbt", "2"): None}
+    tallies = [("lr", "1"), ("lr", "2"), ("svm", "1"), ("gbt", "1"), ("nb", "1"), ("nb", "2")]
+    buckets = tuple(Bucket(START, 1, (Tally(model, version, 1, {}),)) for model, version in tallies)
+    shown = replace(snapshot(), buckets=buckets)
+
+    assert report.score_kinds(shown, reported | {("nb", "1"): "probability", ("nb", "2"): "margin"}) == {
+        "lr": "probability",
+        "svm": "margin",
+        "gbt": None,
+        "nb": None,
+    }
 
 
 def test_throughput_is_the_mean_over_the_batches():
@@ -124,7 +153,7 @@ def test_nothing_from_outside_becomes_markup(evil):
     pages = []
     for name in (evil, "harmless"):
         shown = snapshot((name,), versions=(name, name), rejected={name: 2}, refused=(name,))
-        curve = curves(Span(name, 0.0, 1.0), [Bin(1, 9, 2.0), Bin(8, 2, 7.0)])
+        curve = curves(name, "probability", [Bin(1, 9, 2.0), Bin(8, 2, 7.0)])
         settings = CONFIG.elasticsearch.model_copy(update={"index": name, "url": name})
         page = Page(report.compose(CONFIG.model_copy(update={"elasticsearch": settings}), shown, [curve]))
         pages.append((page.tags, page.text))

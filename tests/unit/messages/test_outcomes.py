@@ -184,17 +184,18 @@ def test_score_survives_json_to_the_last_bit(judged):
 
 def test_documents_have_the_fields_of_the_mapping_and_an_id(judged):
     """The strict mapping refuses any other field."""
-    frame = elasticsearch.documents(outcomes(judged(event()), [LR, SVM]))
+    frame = elasticsearch.documents(outcomes(judged(event()), [LR, SVM]), "it's")
 
     assert set(frame.columns) == {*OUTCOME_PROPERTIES, "document_id"}
     assert [row["document_id"] for row in frame.collect()] == ["ml-0-7-lr-3", "ml-0-7-svm-12"]
+    assert {row["topic"] for row in frame.collect()} == {"it's"}
 
 
 @pytest.mark.parametrize("version", ["it's", "a\\b", "\\'", "$name"])
 def test_version_is_taken_literally(judged, version):
     """Whatever a registry calls it, it is text and no part of an expression."""
     odd = ServedModel("lr", version, None, 2)
-    (row,) = elasticsearch.documents(outcomes(judged(event()), [odd])).collect()
+    (row,) = elasticsearch.documents(outcomes(judged(event()), [odd]), "ml").collect()
 
     assert row["model_version"] == version
 
