@@ -265,14 +265,14 @@ def _class_balance(test: DataFrame) -> dict[str, float | None]:
     }
 
 
-def _evaluate(model: PipelineModel, test: DataFrame) -> dict[str, float | None]:
+def _evaluate(model: PipelineModel, test: DataFrame) -> dict[str, Any]:
     from pyspark.ml.evaluation import BinaryClassificationEvaluator, MulticlassClassificationEvaluator
 
     scored = model.transform(test).persist()
     exact = BinaryClassificationEvaluator(labelCol=LABEL, rawPredictionCol="rawPrediction", numBins=0)
     cells = scored.groupBy(LABEL, "prediction").count().collect()
     counts = {(row[LABEL], row["prediction"]): row["count"] for row in cells}
-    figures: dict[str, float | None] = {
+    figures: dict[str, Any] = {
         "auc": exact.evaluate(scored),
         "accuracy": quality.accuracy(confusion.correct(counts), confusion.labelled(counts)),
     }

@@ -68,7 +68,7 @@ def test_events_and_rejected_messages_are_counted_once(filled, read, documents):
     assert shown.rejected == Counter(document["reason"] for document in bad)
     assert list(shown.rejected.values()) == sorted(shown.rejected.values(), reverse=True)
     assert shown.events == shown.scored + len(bad) == 3_000
-    assert (shown.extent.first, shown.extent.last) == (
+    assert (shown.period.first, shown.period.last) == (
         min(document["@timestamp"] for document in (*found, *bad)),
         max(document["@timestamp"] for document in (*found, *bad)),
     )
@@ -153,14 +153,18 @@ def test_field_of_another_type_is_refused(own):
         elasticsearch.ensure(config.elasticsearch)
 
 
-def test_margin_between_0_and_1_is_not_taken_for_a_probability(own, fill):
+def test_margin_between_0_and_1_is_not_taken_for_a_probability(own, fill, documents):
     """What a score is, the status documents say; nobody guesses it from the range."""
     config = own()
     fill(config, events=600, seconds=30)
+    between = [
+        line
+        for name, entry in documents(config).items()
+        for line in ({"update": {"_id": name}}, {"doc": {"score": entry["score"] / 6 + 0.5}})
+        if entry["model"] == "svm"
+    ]
     with elasticsearch.client(config.elasticsearch) as client:
-        half = {"source": "ctx._source.score = ctx._source.score / 6 + 0.5", "lang": "painless"}
-        svm = {"term": {"model": "svm"}}
-        client.update_by_query(index=config.elasticsearch.index, query=svm, script=half, refresh=True)
+        assert not client.bulk(index=config.elasticsearch.index, operations=between, refresh=True)["errors"]
     _, curves = report.read(config.elasticsearch, "all", now())
 
     assert {found.model: (found.kind, bool(found.calibration)) for found in curves} == {
@@ -287,7 +291,7 @@ def test_index_may_be_empty_or_absent(own, read):
     empty = read(config)
 
     for shown in (absent, empty):
-        assert shown.extent is None
+        assert shown.period is None
         assert shown.models == ()
         assert shown.events == 0
         assert shown.stream.rate(shown.read_at) is None

@@ -1,4 +1,4 @@
-"""What was counted, and the numbers that follow from it: plain data, the same for the page and for the report."""
+"""The counts of a time range and the figures that follow from them: plain data for the page and the report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import pairwise
 from statistics import median_low
 from typing import Final
 
-from streamscore.dashboard.windows import Extent, Window
+from streamscore.dashboard.windows import Period, Window
 from streamscore.quality import confusion, figures
 from streamscore.quality.confusion import Confusion
 from streamscore.quality.figures import BASELINE
@@ -218,7 +218,7 @@ class Snapshot:
     """Everything that is known at one moment (``read_at``, epoch milliseconds)."""
 
     read_at: int
-    extent: Extent | None
+    period: Period | None
     """None: there is no message yet."""
     window: Window
     batch_window: Window
@@ -260,14 +260,14 @@ class Snapshot:
     @property
     def quiet(self) -> bool:
         """Whether no event came lately, nor a batch with others; one that is dated ahead does not say when it came."""
-        if self.extent is None or abs(self.read_at - self.extent.last) <= QUIET_MS:
+        if self.period is None or abs(self.read_at - self.period.last) <= QUIET_MS:
             return False
         return not self.stream.rate(self.read_at)
 
     @property
     def behind(self) -> bool:
         """Whether the newest scored event is not of this moment: no other has come, or none is scored yet."""
-        return self.extent is not None and self.read_at - self.extent.last > QUIET_MS
+        return self.period is not None and self.read_at - self.period.last > QUIET_MS
 
     @property
     def events(self) -> int:
@@ -298,7 +298,7 @@ class Snapshot:
             return []
         by_start = {bucket.start: bucket for bucket in self.buckets}
         interval = self.window.interval
-        reached = self.read_at if self.quiet or self.extent is None else min(self.read_at, self.extent.last)
+        reached = self.read_at if self.quiet or self.period is None else min(self.read_at, self.period.last)
         ends = min(reached - interval, self.buckets[-1].start)
         most_frequent = max(self.labels, key=lambda label: self.labels[label], default=None)
         points = []
@@ -334,13 +334,13 @@ class Snapshot:
         return max(versions, key=lambda version: (version.last, version.first)).version if versions else ""
 
     def marks(self, models: Sequence[str]) -> list[tuple[int, str]]:
-        """Return where the accuracy chart has to say that versions took over, and which.
+        """Return the times and names of the versions that took over, to be marked in the accuracy chart.
 
-        That is the first bucket with events of theirs. The batch that they took over with may be at quite another time:
-        events that waited for it are older.
+        A version is marked at the first bucket with its events. Its first batch may be much later than these
+        events, if they waited for it.
         """
         before: dict[str, set[str]] = {}
-        found: list[tuple[int, str]] = []
+        marks: list[tuple[int, str]] = []
         for bucket in self.buckets:
             scored: defaultdict[str, set[str]] = defaultdict(set)
             for tally in bucket.tallies:
@@ -351,9 +351,9 @@ class Snapshot:
                 for version in sorted(scored[model] - before.get(model, scored[model]))
             ]
             if new:
-                found.append((bucket.start, ", ".join(new)))
+                marks.append((bucket.start, ", ".join(new)))
             before |= {model: versions for model, versions in scored.items() if versions}
-        return found
+        return marks
 
     def changes(self) -> list[Version]:
         """Return the versions that took over from another one of the same model within the window of the batches."""
@@ -361,7 +361,7 @@ class Snapshot:
 
 
 def accuracy_span(points: Iterable[Point]) -> list[float]:
-    """Return the ends of an axis for these points: multiples of a step, so that it rests while the lines move."""
+    """Return the ends of an axis for these points: multiples of a step, so that the axis stays while the lines move."""
     known = [point.accuracy for point in points if point.accuracy is not None]
     if not known:
         return [0.0, 1.0]

@@ -74,22 +74,22 @@ def status(view: View, zone: tzinfo, now: int) -> Markup:
         what = "Elasticsearch refuses to answer" if view.fault.refused else "Elasticsearch is away"
         state, name = "away", f"{what} since {clock(view.fault.since, zone, now)}"
         sentences.append("The page tries again by itself.")
-    elif snapshot is not None and snapshot.extent is not None and snapshot.quiet:
+    elif snapshot is not None and snapshot.period is not None and snapshot.quiet:
         state, name = "quiet", "quiet"
-        newest = snapshot.extent.last
+        newest = snapshot.period.last
         sentences.append(
             f"The last event came {ago(now - newest)}."
             if newest <= now
             else "The last event is dated ahead of this machine's clock."
         )
-    elif snapshot is not None and snapshot.extent is not None:
+    elif snapshot is not None and snapshot.period is not None:
         state, name = "live", "catching up with older events" if snapshot.behind else "live"
     else:
         state, name = "quiet", "no events yet"
     if snapshot is not None:
-        if snapshot.extent is not None:
-            start = max(snapshot.window.start, snapshot.extent.first)
-            first, last = clock(start, zone, now), clock(snapshot.extent.last, zone, now)
+        if snapshot.period is not None:
+            start = max(snapshot.window.start, snapshot.period.first)
+            first, last = clock(start, zone, now), clock(snapshot.period.last, zone, now)
             sentences.append(f"Events from {first} to {last}.")
         sentences.append(f"Read at {clock(snapshot.read_at, zone, now)}.")
         if snapshot.pending:
@@ -265,7 +265,7 @@ def next_steps(settings: Elasticsearch) -> Markup:
 
 def nothing_in_range(snapshot: Snapshot, zone: tzinfo) -> Markup:
     """Return the message that the chosen time range is empty although there are events."""
-    last = None if snapshot.extent is None else clock(snapshot.extent.last, zone, snapshot.read_at)
+    last = None if snapshot.period is None else clock(snapshot.period.last, zone, snapshot.read_at)
     return _part("nothing_in_range", last)
 
 

@@ -69,7 +69,7 @@ def _live(config: Config, reader: Reader) -> None:
     view = reader.view(time_range or config.dashboard.time_range, now, max_age)
     place.html(markup.status(view, zone, now))
     snapshot = view.snapshot
-    if snapshot is None or snapshot.extent is None:
+    if snapshot is None or snapshot.period is None:
         if snapshot is not None:
             st.html(markup.next_steps(config.elasticsearch))
         return

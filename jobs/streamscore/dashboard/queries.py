@@ -1,7 +1,7 @@
-"""What is asked of Elasticsearch, and what its answers mean. Pure: no client, no page.
+"""The requests to Elasticsearch, and the figures in its answers. Pure: no client, no page.
 
-Every request is an aggregation (``size`` 0): the server counts, and no document is ever fetched, but for those that
-say how the last batches went.
+Every request is an aggregation (``size`` 0): the server counts, and no document is ever fetched, except the status
+documents of the last batches.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from streamscore.config import Elasticsearch
 from streamscore.dashboard.figures import BatchReport, Bucket, StreamReport, Tally, Throughput, Version
-from streamscore.dashboard.windows import Extent, Window
+from streamscore.dashboard.windows import Period, Window
 from streamscore.schema import TIME
 
 LAST_BATCHES: Final = 20
@@ -33,16 +33,16 @@ class Search(NamedTuple):
     body: dict[str, Any]
 
 
-def extent(settings: Elasticsearch) -> Search:
+def period(settings: Elasticsearch) -> Search:
     """Ask for the times of the first and the last message; with no filter the server reads them off its index."""
     return aggregate(f"{settings.index},{settings.rejected_index}", _ENDS)
 
 
-def read_extent(answer: Mapping[str, Any]) -> Extent | None:
+def read_period(answer: Mapping[str, Any]) -> Period | None:
     """Return the times of the first and the last message, or batch; None if there is none."""
-    found = aggregations_of(answer)
-    first, last = (found.get(name, {}).get("value") for name in ("first", "last"))
-    return None if first is None or last is None else Extent(int(first), int(last))
+    ends = aggregations_of(answer)
+    first, last = (ends.get(name, {}).get("value") for name in ("first", "last"))
+    return None if first is None or last is None else Period(int(first), int(last))
 
 
 def stream(settings: Elasticsearch) -> Search:
@@ -77,7 +77,7 @@ def read_stream(answer: Mapping[str, Any]) -> StreamReport:
 
 
 def counts(settings: Elasticsearch, window: Window) -> Search:
-    """Ask how many documents each bucket holds: the server answers from its index of times, however many there are."""
+    """Ask how many documents each bucket holds: the server answers from its index of times, without reading any."""
     return aggregate(settings.index, {"buckets": _over_time(window)}, since(window))
 
 
@@ -105,7 +105,7 @@ def tallies(settings: Elasticsearch, window: Window, starts: Sequence[int]) -> S
 
 def read_tallies(answer: Mapping[str, Any]) -> dict[int, Bucket]:
     """Return the outcomes of each bucket that is not empty, by its start."""
-    found = {}
+    by_start = {}
     for bucket in buckets_of(aggregations_of(answer), "buckets"):
         tallied = [
             Tally(model["key"], version["key"], version["doc_count"], _confusion(version), topic["key"])
@@ -114,8 +114,8 @@ def read_tallies(answer: Mapping[str, Any]) -> dict[int, Bucket]:
             for version in buckets_of(model, "versions")
         ]
         start = int(bucket["key"])
-        found[start] = Bucket(start, bucket["doc_count"], tuple(tallied))
-    return found
+        by_start[start] = Bucket(start, bucket["doc_count"], tuple(tallied))
+    return by_start
 
 
 def rejected(settings: Elasticsearch, window: Window) -> Search:
@@ -138,13 +138,15 @@ def batches(settings: Elasticsearch, window: Window) -> Search:
 
 def read_versions(answer: Mapping[str, Any]) -> tuple[Version, ...]:
     """Return the model versions of the batches, by name and then by their first batch; one that came back twice."""
-    found = []
+    served_in_buckets = []
     for bucket in buckets_of(aggregations_of(answer), "batches"):
         for served in buckets_of(bucket, "versions"):
             model, _, version = served["key"].partition(":")
-            found.append(Version(model, version, int(served["first"]["value"]), int(served["last"]["value"])))
+            served_in_buckets.append(
+                Version(model, version, int(served["first"]["value"]), int(served["last"]["value"]))
+            )
     versions: list[Version] = []
-    for version in sorted(found, key=lambda version: (version.model, version.first, version.version)):
+    for version in sorted(served_in_buckets, key=lambda version: (version.model, version.first, version.version)):
         before = versions[-1] if versions else None
         if before is not None and (before.model, before.version) == (version.model, version.version):
             versions[-1] = replace(before, last=version.last)
@@ -186,14 +188,14 @@ def terms(field: str, **aggregations: Any) -> dict[str, Any]:
 
 def aggregations_of(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return an answer's aggregations; an index that does not exist yet answers without any."""
-    found: Mapping[str, Any] = answer.get("aggregations", {})
-    return found
+    aggregations: Mapping[str, Any] = answer.get("aggregations", {})
+    return aggregations
 
 
 def buckets_of(aggregations: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """Return the buckets of an aggregation; none if the index does not exist yet."""
-    found: list[dict[str, Any]] = aggregations.get(name, {}).get("buckets", [])
-    return found
+    buckets: list[dict[str, Any]] = aggregations.get(name, {}).get("buckets", [])
+    return buckets
 
 
 def _over_time(window: Window, **aggregations: Any) -> dict[str, Any]:

@@ -123,8 +123,8 @@ def compose(config: Config, snapshot: Snapshot, curves: Sequence[Curves]) -> str
     models = in_order(snapshot.models, [model.name for model in config.models])
     dots = markup.model_dots([model.name for model in models])
     first, last = snapshot.window.start, snapshot.read_at
-    if snapshot.extent is not None:
-        first, last = max(first, snapshot.extent.first), snapshot.extent.last
+    if snapshot.period is not None:
+        first, last = max(first, snapshot.period.first), snapshot.period.last
     ordered = sorted(curves, key=lambda model: list(dots).index(model.model))
     html = markup.render(
         "report.html",

@@ -1,4 +1,4 @@
-"""The alert rule: a model that is worth less than guessing, over enough labelled events to be sure of it."""
+"""The alert rule: a model whose accuracy is below the baseline, over enough labelled events to be sure of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FIXED: Final = {"rule_type_id": ".es-query", "consumer": "stackAlerts"}
 
 
 def supported(version: tuple[int, int]) -> bool:
-    """Tell whether a Kibana has ES|QL rules that raise one alert per row: 8.19, and 9.1 and later."""
+    """Return whether a Kibana has ES|QL rules that raise one alert per row: 8.19, and 9.1 and later."""
     return version >= (8, 19) and version != (9, 0)
 
 
@@ -33,7 +33,7 @@ def build(config: Config) -> dict[str, Any]:
 
 
 def changeable(config: Config) -> dict[str, Any]:
-    """Return the part of the rule that may differ from one import to the next; its actions belong to the users."""
+    """Return the part of the rule that an import overwrites; its actions belong to the users."""
     settings = config.kibana.alert
     return {
         "name": NAME,

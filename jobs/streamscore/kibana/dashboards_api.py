@@ -1,4 +1,4 @@
-"""The dashboard as the body of Kibana's Dashboards API, for Kibana 9.5 and later; every chart asks in ES|QL."""
+"""The dashboard as the body of Kibana's Dashboards API, for Kibana 9.5 and later; every chart has a query in ES|QL."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from streamscore.config import Config
 from streamscore.kibana import panels
-from streamscore.kibana.panels import OUTCOMES, Grid, Group, Layer, Metric, Panel
+from streamscore.kibana.panels import OUTCOMES, Grid, GroupBy, Layer, Metric, Panel
 from streamscore.schema import TIME
 
 OLDEST: Final = (9, 5)
@@ -32,7 +32,7 @@ def build(config: Config) -> dict[str, Any]:
 
 
 def query(layer: Layer, panel: Panel) -> str:
-    """Return a layer's question in ES|QL."""
+    """Return a layer's query in ES|QL."""
     conditions = " AND ".join([_IN_RANGE, *(condition.esql for condition in panel.where)])
     steps = [f"FROM {layer.index}", f"WHERE {conditions}"]
     (metric, *_) = layer.metrics
@@ -58,7 +58,7 @@ def _function(metric: Metric) -> str:
     return functions.get(metric.operation, f"{metric.operation.upper()}({{0}})").format(metric.field)
 
 
-def _by(group: Group) -> str:
+def _by(group: GroupBy) -> str:
     if group.kind == "time":
         return _BUCKET
     if group.kind == "outcome":
@@ -118,7 +118,7 @@ def _source(layer: Layer, panel: Panel) -> dict[str, str]:
     return {"type": "esql", "query": query(layer, panel)}
 
 
-def _group(group: Group) -> dict[str, Any]:
+def _group(group: GroupBy) -> dict[str, Any]:
     return {"column": _BUCKET if group.kind == "time" else group.name, "label": group.label}
 
 

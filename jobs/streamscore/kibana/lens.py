@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamscore.kibana.panels import OUTCOMES, Group, Layer, Metric, Panel
+from streamscore.kibana.panels import OUTCOMES, GroupBy, Layer, Metric, Panel
 from streamscore.schema import TIME
 
 TERMS = 20
@@ -40,7 +40,7 @@ def _layer(layer: Layer) -> dict[str, Any]:
     return {"columnOrder": list(columns), "columns": columns, "incompleteColumns": {}}
 
 
-def _group_column(group: Group, layer: Layer) -> dict[str, Any]:
+def _group_column(group: GroupBy, layer: Layer) -> dict[str, Any]:
     column: dict[str, Any] = {"label": group.label, "customLabel": True, "isBucketed": True}
     if group.kind == "time":
         parameters: dict[str, Any] = {"interval": "auto", "includeEmptyRows": True, "dropPartials": False}

@@ -1,4 +1,4 @@
-"""What the dashboard shows, in words of its own: the Lens objects and the ES|QL queries are both made from this."""
+"""The panels of the dashboard, as data: the Lens objects and the ES|QL queries are both made from them."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Group:
-    """What a metric is split by: the values of a field, intervals of time, or the three outcomes of a prediction."""
+class GroupBy:
+    """What a metric is grouped by: the values of a field, intervals of time, or the three outcomes of a prediction."""
 
     name: str
     label: str
@@ -74,7 +74,7 @@ class Layer:
     name: str
     index: str
     metrics: tuple[Metric, ...]
-    groups: tuple[Group, ...] = ()
+    groups: tuple[GroupBy, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One of the three things that can become of a prediction."""
+    """One of the three outcomes of a prediction."""
 
     label: str
     kql: str
@@ -113,9 +113,9 @@ OUTCOMES: Final = (
     Outcome("unlabelled", "NOT correct: *"),
 )
 
-_MODEL: Final = Group("model", "Model", "terms")
-_OVER_TIME: Final = Group("time", "Time", "time")
-_OUTCOME: Final = Group("outcome", "Outcome", "outcome")
+_MODEL: Final = GroupBy("model", "Model", "terms")
+_OVER_TIME: Final = GroupBy("time", "Time", "time")
+_OUTCOME: Final = GroupBy("outcome", "Outcome", "outcome")
 _ACCURACY: Final = Metric("accuracy", ACCURACY.capitalize(), "average", "correct", "percent")
 _BASELINE: Final = Metric("baseline", BASELINE.capitalize(), "baseline", "label", "percent")
 
@@ -144,9 +144,9 @@ def panels(config: Config) -> list[Panel]:
         )
     )
     top += 12
-    label = Group("label", "Label", "terms", "number")
-    prediction = Group("prediction", "Prediction", "terms", "number")
-    reason = Group("reason", "Reason", "terms")
+    label = GroupBy("label", "Label", "terms", "number")
+    prediction = GroupBy("prediction", "Prediction", "terms", "number")
+    reason = GroupBy("reason", "Reason", "terms")
     count = Metric("events", "Events", "count")
     shown += [
         Panel(
@@ -186,8 +186,8 @@ _VERSIONS: Final = (
     Metric("scored", "Events", "sum", "events"),
 )
 _VERSION_GROUPS: Final = (
-    Group("models", "Model and version", "terms"),
-    Group("synthetic", "Synthetic", "terms", "boolean"),
+    GroupBy("models", "Model and version", "terms"),
+    GroupBy("synthetic", "Synthetic", "terms", "boolean"),
 )
 
 

@@ -97,7 +97,7 @@ def flattened(pipeline: PipelineModel) -> Iterator[Transformer]:
 
 
 def is_classifier(stage: Any) -> bool:
-    """Tell whether a stage predicts a class and says so in columns of their own."""
+    """Return whether a stage predicts a class and says so in columns of their own."""
     from pyspark.ml.classification import ClassificationModel, OneVsRestModel
 
     return isinstance(stage, ClassificationModel | OneVsRestModel) and bool(stage.getPredictionCol() and detail(stage))

@@ -16,7 +16,7 @@ from streamscore.dashboard.figures import (
     accuracy_span,
     in_order,
 )
-from streamscore.dashboard.windows import Extent, Window
+from streamscore.dashboard.windows import Period, Window
 from streamscore.quality.figures import BASELINE
 
 MODELS = ["lr", "svm"]
@@ -38,7 +38,7 @@ def snapshot(*buckets, rejected=None, versions=(), read_at=100_000, last=10_000)
     """Return a snapshot with buckets of a second."""
     return Snapshot(
         read_at=read_at,
-        extent=Extent(0, last),
+        period=Period(0, last),
         window=Window(0, 1_000, whole=True),
         batch_window=Window(0, 1_000, whole=False),
         buckets=buckets,

@@ -11,7 +11,7 @@ from streamscore import config
 from streamscore.dashboard import markup, palette
 from streamscore.dashboard.figures import BatchReport, Bucket, ModelFigures, Snapshot, StreamReport, Tally, Version
 from streamscore.dashboard.reader import Fault, View
-from streamscore.dashboard.windows import Extent, Window
+from streamscore.dashboard.windows import Period, Window
 
 NOW = 1_795_514_400_000  # 2026-11-24 10:00:00 UTC
 EVIL = "<script>alert(1)</script>"
@@ -53,7 +53,7 @@ def snapshot(
     confusion = {(0.0, 0.0): 1, (0.0, 1.0): 1, (1.0, 1.0): 1}
     return Snapshot(
         read_at=NOW,
-        extent=Extent(NOW - 90_000, last),
+        period=Period(NOW - 90_000, last),
         window=Window(NOW - 90_000, 1_000, whole=True),
         batch_window=Window(NOW - 90_000, 1_000, whole=False),
         buckets=(Bucket(NOW - 90_000, 4, (Tally(model, version, 4, confusion),)),),

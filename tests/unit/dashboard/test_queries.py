@@ -7,14 +7,14 @@ import pytest
 from streamscore import config
 from streamscore.dashboard import queries, scores
 from streamscore.dashboard.figures import BatchReport, Bucket, StreamReport, Tally, Throughput, Version
-from streamscore.dashboard.windows import Extent, Window
+from streamscore.dashboard.windows import Period, Window
 from streamscore.schema import OUTCOME_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
 
 SETTINGS = config.load().elasticsearch
 WINDOW = Window(60_000, 1_000, whole=False)
 EVERYTHING = Window(60_000, 1_000, whole=True)
 SEARCHES = [
-    queries.extent(SETTINGS),
+    queries.period(SETTINGS),
     queries.stream(SETTINGS),
     queries.counts(SETTINGS, WINDOW),
     queries.tallies(SETTINGS, WINDOW, [61_000]),
@@ -89,7 +89,7 @@ def test_tallies_are_read_from_the_nested_buckets():
 @pytest.mark.parametrize("answer", [{}, {"aggregations": {}}])
 def test_index_that_does_not_exist_has_nothing_to_say(answer):
     """The page says what to do, instead of failing."""
-    assert queries.read_extent(answer) is None
+    assert queries.read_period(answer) is None
     assert queries.read_stream(answer) == StreamReport((), synthetic=False)
     assert queries.read_counts(answer) == queries.read_tallies(answer) == queries.read_rejected(answer) == {}
     assert queries.read_versions(answer) == queries.read_throughput(answer) == ()
@@ -99,8 +99,8 @@ def test_index_that_does_not_exist_has_nothing_to_say(answer):
 
 def test_empty_index_has_no_extent():
     """The smallest of no numbers is null."""
-    assert queries.read_extent({"aggregations": {"first": {"value": None}, "last": {"value": None}}}) is None
-    assert queries.read_extent({"aggregations": {"first": {"value": 5.0}, "last": {"value": 9.0}}}) == Extent(5, 9)
+    assert queries.read_period({"aggregations": {"first": {"value": None}, "last": {"value": None}}}) is None
+    assert queries.read_period({"aggregations": {"first": {"value": 5.0}, "last": {"value": 9.0}}}) == Period(5, 9)
 
 
 def test_stream_is_read_from_its_last_statuses():

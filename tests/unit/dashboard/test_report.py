@@ -11,7 +11,7 @@ from streamscore import config
 from streamscore.dashboard import report
 from streamscore.dashboard.figures import BatchReport, Bucket, Snapshot, StreamReport, Tally, Throughput, Version
 from streamscore.dashboard.scores import Bin, curves
-from streamscore.dashboard.windows import Extent, Window
+from streamscore.dashboard.windows import Period, Window
 from streamscore.errors import ConfigError
 
 START = 1_795_514_400_000  # 2026-11-24 10:00:00 UTC
@@ -25,7 +25,7 @@ def snapshot(models=("lr", "svm"), seconds=3, synthetic=True, versions=("1", "1"
     starts = [START + 1_000 * second for second in range(seconds)]
     return Snapshot(
         read_at=START + 60_000,
-        extent=Extent(START, START + 1_000 * seconds),
+        period=Period(START, START + 1_000 * seconds),
         window=Window(START, 1_000, whole=True),
         batch_window=Window(START, 1_000, whole=False),
         buckets=tuple(Bucket(start, 10 * len(models), tallies) for start in starts),
