@@ -132,7 +132,7 @@ figure = Figure(figsize=(11, 5))
 left, right = figure.subplots(1, 2)
 for model in served:
     RocCurveDisplay.from_predictions(scored["label"], scored[model.score], name=model.name, ax=left)
-    if model.stages[-1].hasParam("probabilityCol"):
+    if model.score_kind == "probability":
         CalibrationDisplay.from_predictions(
             scored["label"], scored[model.score], n_bins=10, name=model.name, ref_line=False, ax=right
         )
