@@ -189,7 +189,7 @@ def _common(config: Config) -> Written:
 
     def write(batch: DataFrame, _: int) -> None:
         if config.elasticsearch.enabled:
-            documents = elasticsearch.documents(outcomes(batch, served))
+            documents = elasticsearch.documents(outcomes(batch, served), config.kafka.topics.input)
             elasticsearch.write_index(documents, config.elasticsearch, config.elasticsearch.index)
         write_topic(_records(batch, config, served), config.kafka)
 

@@ -22,7 +22,7 @@ INSTALL = 'pip install "$(ls dist/streamscore-*.whl)[dashboard]", in the reposit
 
 
 def installed() -> bool:
-    """Tell whether the packages of the live page are here."""
+    """Return whether the packages of the live page are here."""
     return all(find_spec(package) is not None for package in ("streamlit", "altair"))
 
 
@@ -77,7 +77,7 @@ def server(config: Config, argv: Sequence[str]) -> Server:
 
 
 def become(config: Config, argv: Sequence[str]) -> NoReturn:
-    """Turn this process into the page's server, so that Ctrl-C ends it.
+    """Replace this process by the page's server, so that Ctrl-C ends it.
 
     Raises:
         SetupError: the extra is not installed, or the port is taken.
