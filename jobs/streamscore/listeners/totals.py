@@ -133,8 +133,8 @@ class Totals(BatchListener):
             table.add_column(heading, justify="right")
         baseline = self.baseline
         for name, version in dict.fromkeys([*self.of_version, *((model.name, model.version) for model in self.models)]):
-            counts = self.of_model(name, version)
-            accuracy = counts["accuracy"]
+            counts = self.of_version.get((name, version), Counter())
+            accuracy = figures.accuracy(counts["correct"], counts["labelled"])
             style = "green" if (figures.above_baseline(accuracy, baseline) or 0) > 0 else "yellow"
             table.add_row(
                 name,
