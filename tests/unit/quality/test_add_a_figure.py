@@ -35,7 +35,7 @@ def test_page_adds_a_figure(root, tmp_path):
     """In a copy of the package, with the page's own code, in no other files than it names."""
     page = (root / "docs" / "add-a-figure.md").read_text(encoding="utf-8")
     named = re.findall(r"^\d\. `jobs/(.*?)`", page, re.MULTILINE)
-    blocks = [textwrap.dedent(block) for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
+    blocks = [textwrap.dedent(block) for block in re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)]
     shutil.copytree(root / "jobs" / "streamscore", tmp_path / "streamscore", ignore=shutil.ignore_patterns("*.lock"))
     function, property_, key_figure, cell = blocks
     figures, models, markup, totals = (tmp_path / name for name in named)
