@@ -203,6 +203,11 @@ def rows(config: Config) -> str:
 def read(spark: SparkSession, config: Config, path: str) -> DataFrame:
     """Read Criteo's rows from a file or from a Delta table, in the columns of ``criteo.read``.
 
+    Args:
+        spark: the session.
+        config: the configuration.
+        path: the file, or the folder of the Delta table.
+
     Raises:
         InputError: Spark cannot read it, it is not one file, or a column is missing or of another type.
     """

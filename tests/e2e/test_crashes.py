@@ -187,7 +187,7 @@ def test_outages_of_the_servers_are_waited_for(spark, servers, world, small_mode
 
 
 def caught_up(config, ledger):
-    """Tell whether there is an outcome or a rejected record for every message."""
+    """Return whether there is an outcome or a rejected record for every message."""
     names = config.kafka.topics
     outcomes, rejected = (kafka.extent(config.kafka, name).records for name in (names.predictions, names.rejected))
     return outcomes >= 2 * len(ledger.good) and rejected >= len(ledger.bad)

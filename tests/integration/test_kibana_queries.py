@@ -321,7 +321,7 @@ def esql_rows(client, query):
 
 
 def holds(condition, values):
-    """Tell whether a condition holds; as in ES|QL none does that compares with nothing."""
+    """Return whether a condition holds; as in ES|QL none does that compares with nothing."""
     known = {name: value for name, value in values.items() if value is not None}
     try:
         return eval(condition, {}, known)  # noqa: S307 (a query of ours)

@@ -37,7 +37,7 @@ def said(caplog):
 
 
 def answers(config):
-    """Tell whether the page's server answers."""
+    """Return whether the page's server answers."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", config.dashboard.port), timeout=5):
         return True
     return False

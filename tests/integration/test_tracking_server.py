@@ -36,7 +36,7 @@ def tracking_server(tmp_path):
 
 
 def answers(address):
-    """Tell whether a server answers."""
+    """Return whether a server answers."""
     try:
         return requests.get(address, timeout=2).ok
     except requests.RequestException:

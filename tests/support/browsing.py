@@ -6,7 +6,7 @@ from collections import Counter
 
 
 def is_far(url, address):
-    """Tell whether a request leaves for another place."""
+    """Return whether a request leaves for another place."""
     return not url.startswith((address, address.replace("http", "ws"), "data:", "blob:"))
 
 

@@ -101,7 +101,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _has_misplaced_letters(document: dict[str, Any]) -> bool:
-    """Tell whether NaN or Infinity stands elsewhere than as the label or among the values: then it is not JSON."""
+    """Return whether NaN or Infinity stands elsewhere than as the label or among the values: then it is not JSON."""
     rest = dict(document)
     label, vector = rest.pop("label", None), rest.get("features")
     if isinstance(vector, dict) and isinstance(vector.get("values"), list):
@@ -111,7 +111,7 @@ def _has_misplaced_letters(document: dict[str, Any]) -> bool:
 
 
 def _has_letters(part: Any) -> bool:
-    """Tell whether NaN or Infinity in letters stands somewhere in a value."""
+    """Return whether NaN or Infinity in letters stands somewhere in a value."""
     if isinstance(part, dict):
         return any(map(_has_letters, part.values()))
     if isinstance(part, list):

@@ -207,6 +207,11 @@ def _mapping(server: Client, name: str, url: str) -> dict[str, Any]:
 def put_status(server: Client, settings: Elasticsearch, status: Mapping[str, Any]) -> None:
     """Write the document of one batch; the same batch's document is replaced.
 
+    Args:
+        server: the client.
+        settings: names the status index.
+        status: the document, with the fields of ``schema.STATUS_PROPERTIES``; ``query`` and ``batch`` make its id.
+
     Raises:
         ServerError: the server cannot be reached.
     """

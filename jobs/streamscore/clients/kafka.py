@@ -163,8 +163,8 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
     """Return the names of the topics that exist.
 
     Raises:
-        ServerError: no broker answers within the timeout (seconds), or each is known to be down after some of it; or
-            they do not let this user in (``RefusedError``).
+        ServerError: no broker answers within the timeout (seconds), or each is known to be down after some of it.
+        RefusedError: the brokers do not let this user in.
     """
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient

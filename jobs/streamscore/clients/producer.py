@@ -31,6 +31,12 @@ class Outbox:
     ) -> None:
         """Put a record into the client's queue; while that is full, wait for the broker.
 
+        Args:
+            name: name of the message, for an error.
+            key: the record's key; None: it has none.
+            value: the record's value; None: a tombstone.
+            headers: names and values of the record's headers.
+
         Raises:
             ServerError: the client itself refuses it; the message has its name.
         """

@@ -39,7 +39,13 @@ def percent(share: float | None) -> str:
 
 
 def clock(at: int, zone: tzinfo, now: int) -> str:
-    """Return a time of day, with its date if that is not today's; both arguments are epoch milliseconds."""
+    """Return a time of day, with its date if that is not today's.
+
+    Args:
+        at: the time, in epoch milliseconds.
+        zone: the time zone to show it in.
+        now: the present time, in epoch milliseconds.
+    """
     local, today = moment(at).astimezone(zone), moment(now).astimezone(zone)
     if local.date() == today.date():
         return f"{local:%H:%M:%S}"

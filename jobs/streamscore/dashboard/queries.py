@@ -90,6 +90,11 @@ def tallies(settings: Elasticsearch, window: Window, starts: Sequence[int]) -> S
     """Ask for the outcomes of some buckets, by topic, model, version, label and prediction.
 
     This is the one request that reads every document, so it is made only for buckets whose number of documents changed.
+
+    Args:
+        settings: names the index.
+        window: the time range and the length of its buckets.
+        starts: the beginnings of the buckets, in epoch milliseconds.
     """
     predictions = terms("prediction")
     labels = terms("label", predictions=predictions)
@@ -170,7 +175,13 @@ def moment(at: int) -> datetime:
 
 
 def aggregate(indices: str, aggregations: dict[str, Any], query: dict[str, Any] | None = None) -> Search:
-    """Return a request for aggregations alone: no document, and not how many there are."""
+    """Return a request for aggregations alone: no document, and not how many there are.
+
+    Args:
+        indices: name of the index, or of several, with commas.
+        aggregations: the aggregations, by name.
+        query: which documents to aggregate; None: all.
+    """
     body = {"size": 0, "track_total_hits": False, "aggs": aggregations}
     return Search(indices, body if query is None else {**body, "query": query})
 

@@ -115,7 +115,15 @@ def plot(
 
 
 def linear(low: float, high: float, form: str, title: str = "", most: int = 6) -> Axis:
-    """Return an axis with marks at round numbers, written in a format such as ``.0%``."""
+    """Return an axis with marks at round numbers.
+
+    Args:
+        low: the smallest value.
+        high: the largest value.
+        form: format of the marks, such as ``.0%``.
+        title: text beside the axis.
+        most: largest number of marks.
+    """
     span = (high - low) or 1.0
     rough = span / most
     power = 10.0 ** math.floor(math.log10(rough))
@@ -126,7 +134,14 @@ def linear(low: float, high: float, form: str, title: str = "", most: int = 6) -
 
 
 def clock(low: int, high: int, zone: tzinfo, most: int = 8) -> Axis:
-    """Return an axis of time, from and to epoch milliseconds, with marks at round times."""
+    """Return an axis of time with marks at round times.
+
+    Args:
+        low: the earliest time, in epoch milliseconds.
+        high: the latest time, in epoch milliseconds.
+        zone: the time zone of the marks.
+        most: largest number of marks.
+    """
     step = next((step for step in INTERVALS if (high - low) / step <= most), INTERVALS[-1])
     days = {moment(at).astimezone(zone).date() for at in (low, high)}
     hours = "%H:%M" if len(days) == 1 else "%d %b %H:%M"

@@ -183,7 +183,13 @@ class Logit:
 
     @classmethod
     def calibrated(cls, seed: int, bayes_auc: float, sample: int = 200_000) -> Logit:
-        """Return the logit whose base rate is Criteo's and whose Bayes AUC is the given one."""
+        """Return the logit whose base rate is Criteo's and whose Bayes AUC is the given one.
+
+        Args:
+            seed: seed of the random coefficients.
+            bayes_auc: the best AUC that any model can reach.
+            sample: number of rows that the calibration draws.
+        """
         generator = np.random.default_rng([seed, 2**32])  # apart from the generators of the rows
         rows = _draw(generator, sample)
         logs = {name: np.log1p(np.maximum(values, 0)) for name, values in rows.integers.items()}

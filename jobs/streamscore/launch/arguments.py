@@ -38,6 +38,12 @@ class Arguments:
 def parse(job: str, description: str, options: Sequence[Option], argv: Sequence[str]) -> Arguments:
     """Read a job's command line and the configuration that it names.
 
+    Args:
+        job: name of the job.
+        description: what the job does, for ``--help``.
+        options: the job's own options.
+        argv: the arguments.
+
     Raises:
         ConfigError: the configuration is wrong.
         SystemExit: the command line is wrong (code 2) or asks for help (code 0), as argparse does.

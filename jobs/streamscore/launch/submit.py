@@ -85,7 +85,16 @@ def prepare(config: Config) -> dict[str, str]:
 
 
 def become(job: Job, config: Config, argv: Sequence[str]) -> NoReturn:
-    """Turn this process into the job, so that a signal to it is a signal to the job."""
+    """Replace this process by the job's spark-submit, so that a signal to it reaches the job.
+
+    Args:
+        job: the job.
+        config: the configuration.
+        argv: the job's own arguments.
+
+    Raises:
+        SetupError: there is no Java, a jar cannot be fetched, or spark-submit cannot be run.
+    """
     environment = prepare(config)
     words = command(job, config, argv)
     try:
@@ -99,7 +108,15 @@ def become(job: Job, config: Config, argv: Sequence[str]) -> NoReturn:
 def start(
     job: Job, config: Config, argv: Sequence[str], environment: Mapping[str, str], log: Path | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start the job as a child; with a log file it is apart from this terminal, and Ctrl-C does not reach it."""
+    """Start a job's spark-submit as a child process.
+
+    Args:
+        job: the job.
+        config: the configuration.
+        argv: the job's own arguments.
+        environment: what ``prepare`` returned.
+        log: file for the job's output; with one, the job leaves this terminal, and Ctrl-C does not reach it.
+    """
     words = command(job, config, argv)
     if log is None:
         return subprocess.Popen(words, env=dict(environment), stdin=subprocess.DEVNULL)

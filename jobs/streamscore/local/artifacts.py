@@ -62,6 +62,11 @@ def elasticsearch_home(folder: Path) -> Path:
 def ensure(folder: Path, groups: Sequence[Group], java: Java) -> None:
     """Fetch what is missing of the given groups, side by side, and verify every file.
 
+    Args:
+        folder: folder of the artifacts.
+        groups: what is needed.
+        java: the Java that runs Ivy.
+
     Raises:
         SetupError: a download failed, or a file is not the one that the lock names.
     """
@@ -75,6 +80,11 @@ def ensure(folder: Path, groups: Sequence[Group], java: Java) -> None:
 
 def verify(folder: Path, names: Iterable[str], locked: dict[str, str]) -> None:
     """Compare files with the lock.
+
+    Args:
+        folder: folder of the artifacts.
+        names: the files to verify, relative to it.
+        locked: sha256 of each file of the lock, by name.
 
     Raises:
         SetupError: a file differs or is not there.

@@ -27,6 +27,11 @@ def require_loopback(host: str, key: str) -> None:
 def require_free(host: str, port: int, key: str) -> None:
     """Refuse a port that another process listens on.
 
+    Args:
+        host: the address to listen on.
+        port: the port.
+        key: configuration key and value that choose another port, for the message.
+
     Raises:
         SetupError: the port is taken; the message names the process if the system tells.
     """

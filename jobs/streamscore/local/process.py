@@ -121,7 +121,7 @@ def _outlasting(members: list[psutil.Process], leader: int, patience: float) -> 
 
 
 def _is_alive(process: psutil.Process) -> bool:
-    """Tell whether a process still does something; a zombie only waits for its parent to notice."""
+    """Return whether a process still does something; a zombie only waits for its parent to notice."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -52,6 +52,11 @@ _HIGHEST: Final[Mapping[str, Any]] = {
 def outcomes(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) -> list[tuple[float, float]]:
     """Return the prediction and the score of some examples, in their order.
 
+    Args:
+        spark: the session, which runs a job.
+        model: the model.
+        examples: feature vectors, or rows of raw columns.
+
     Raises:
         ModelError: the model drops a row.
     """
@@ -59,7 +64,13 @@ def outcomes(spark: SparkSession, model: ServedModel, examples: Sequence[Example
 
 
 def rows(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) -> tuple[Golden, ...]:
-    """Return golden rows of some examples."""
+    """Return golden rows: examples with what the model predicts for them now.
+
+    Args:
+        spark: the session, which runs a job.
+        model: the model.
+        examples: feature vectors, or rows of raw columns.
+    """
     return tuple(
         Golden(**_written(example), prediction=prediction, score=score)
         for example, (prediction, score) in zip(examples, outcomes(spark, model, examples), strict=True)
@@ -108,6 +119,11 @@ def require_same(spark: SparkSession, model: ServedModel, manifest: Manifest) ->
     """Compare what a model makes of the golden rows with what it made of them after the training.
 
     To the last bit, on a machine like the one of the training; elsewhere Java's own functions differ in that bit.
+
+    Args:
+        spark: the session, which runs a job.
+        model: the model.
+        manifest: the manifest with the golden rows.
 
     Raises:
         ModelError: one differs.

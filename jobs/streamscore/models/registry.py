@@ -128,7 +128,7 @@ def log_training(
 
 
 def is_alias(uri: str) -> bool:
-    """Tell whether an address is that of an alias, which may point to another version tomorrow."""
+    """Return whether an address is that of an alias, which may point to another version tomorrow."""
     match = _URI.match(uri)
     return match is not None and bool(match["alias"])
 
@@ -171,7 +171,7 @@ def downloaded(config: Config, model: Registered) -> Iterator[Path]:
 
 
 def exists(config: Config, uri: str) -> bool:
-    """Tell whether a registry address means a model now."""
+    """Return whether a registry address means a model now."""
     try:
         resolve(config, uri)
     except ModelError:
@@ -190,6 +190,11 @@ def version_of(uri: str, version: str) -> str:
 
 def promote(config: Config, uri: str, version: str) -> tuple[str | None, str]:
     """Move the alias of a ``models:/name@alias`` address to a version.
+
+    Args:
+        config: the configuration, with the registry's address.
+        uri: the address with the alias.
+        version: the version to move it to.
 
     Returns:
         The version that it meant before, if any, and the one that it means now.

@@ -60,12 +60,24 @@ def write_table(rows: DataFrame, settings: Delta, query: str, batch: int) -> Non
 
     After a lost checkpoint batches count from 0 again: hence the query, whose identity is lost with it. If it raises,
     either all of the rows are there or none.
+
+    Args:
+        rows: what ``table_rows`` returned.
+        settings: names the table.
+        query: identity of the query.
+        batch: number of the batch.
     """
     append(rows, settings, {"txnAppId": query, "txnVersion": str(batch)})
 
 
 def append(rows: DataFrame, settings: Delta, options: Mapping[str, str] | None = None) -> None:
-    """Append rows to the Delta table in one transaction; make the table if it is missing."""
+    """Append rows to the Delta table in one transaction; make the table if it is missing.
+
+    Args:
+        rows: rows of the table.
+        settings: names the table.
+        options: further options of Delta's writer.
+    """
     writer = rows.write.format("delta").mode("append").options(**(options or {}))
     if settings.is_folder:
         writer.save(as_spark_takes(str(settings.table)))

@@ -202,6 +202,12 @@ def write_index(documents: DataFrame, settings: Elasticsearch, index: str, trust
     """Write documents under the ids in their column ``document_id``; one that is there already is replaced by itself.
 
     If it raises, some of them may have been written.
+
+    Args:
+        documents: the documents.
+        settings: the connection.
+        index: name of the index.
+        trust_store: store of Java's with the authorities to trust; None: Java's own.
     """
     options = {
         "es.nodes": settings.host,

@@ -39,12 +39,15 @@ def root_cause(error: Exception) -> str:
 
 @contextmanager
 def translate_spark_errors(kind: type[StreamscoreError], problem: str, way_out: str = "") -> Iterator[None]:
-    """Raise an error of ours in the place of one of Spark's, or of a file system's that Spark asks.
+    """Re-raise an exception of Spark, or of a file system that it uses, as one of our errors, with a one-line message.
 
     Args:
         kind: the error to raise.
         problem: what could not be done, the beginning of the message.
         way_out: the end of the message.
+
+    Raises:
+        StreamscoreError: of the given kind, if Spark raised anything.
     """
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException

@@ -23,7 +23,7 @@ def jvm_pid(spark: SparkSession) -> int:
 
 
 def runs_query(spark: SparkSession, query: str) -> bool:
-    """Tell whether a streaming query runs in the session's JVM, in whatever session."""
+    """Return whether a streaming query runs in the session's JVM, in whatever session."""
     from py4j.protocol import Py4JError
 
     jvm: Any = spark._jvm  # noqa: SLF001 (a session itself knows only its own queries)

@@ -66,12 +66,12 @@ as a long one that is compiled, but faster than one that is not."""
 
 
 def is_on_one_machine(config: Config) -> bool:
-    """Tell whether Spark has all its parts in one process, here."""
+    """Return whether Spark has all its parts in one process, here."""
     return re.match(r"local($|\[)", config.spark.master or "") is not None
 
 
 def on_databricks() -> bool:
-    """Tell whether this process runs on Databricks: the session, its JVM and its jars are the platform's there."""
+    """Return whether this process runs on Databricks: the session, its JVM and its jars are the platform's there."""
     return "DATABRICKS_RUNTIME_VERSION" in os.environ
 
 

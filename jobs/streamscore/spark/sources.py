@@ -54,13 +54,26 @@ def events(spark: SparkSession, kafka: Kafka, topic: str, settings: Stream) -> D
 
 
 def topic(spark: SparkSession, kafka: Kafka, name: str) -> DataFrame:
-    """Return all that a topic holds now, as a table in the columns of Spark's Kafka source with headers."""
+    """Return all that a topic holds now, as a table in the columns of Spark's Kafka source with headers.
+
+    Args:
+        spark: the session.
+        kafka: the connection.
+        name: name of the topic.
+    """
     options = {**_READING, **kafka_options(kafka), "subscribe": name, "includeHeaders": "true"}
     return spark.read.format("kafka").options(**options).load()
 
 
 def topics_since(spark: SparkSession, kafka: Kafka, names: Sequence[str], since: int) -> DataFrame:
-    """Return what some topics have got since a moment (epoch milliseconds), in the columns of Spark's Kafka source."""
+    """Return the records that topics received since a time, in the columns of Spark's Kafka source with headers.
+
+    Args:
+        spark: the session.
+        kafka: the connection.
+        names: names of the topics.
+        since: append time of the oldest record, in epoch milliseconds.
+    """
     options = {
         **_READING,
         **kafka_options(kafka),
@@ -81,7 +94,7 @@ def delta_table(spark: SparkSession, settings: Delta) -> DataFrame:
 
 
 def is_delta(source: str) -> bool:
-    """Tell whether a local folder is a Delta table; a remote one is asked for by the prefix ``delta:``."""
+    """Return whether a local folder is a Delta table; a remote one is asked for by the prefix ``delta:``."""
     return source.startswith("delta:") or (is_local(source) and (local_path(source) / "_delta_log").is_dir())
 
 

@@ -264,6 +264,11 @@ def offsets(files: Folder, batch: int) -> dict[str, dict[int, int]]:
 def require_topic(files: Folder, location: str, topic: str) -> None:
     """Refuse a checkpoint from which another topic is scored.
 
+    Args:
+        files: the checkpoint.
+        location: its name, for messages.
+        topic: the topic that the job is to score.
+
     Raises:
         CheckpointError: it is another topic's, or its last entry is damaged.
     """
@@ -304,13 +309,25 @@ def require_same_topic(files: Folder, location: str, topic: str, topic_id: str |
 
 
 def note_topic(files: Folder, topic: str, topic_id: str | None) -> None:
-    """Record Kafka's id of the topic that is scored from a checkpoint, unless it is on record or there is none."""
+    """Record Kafka's id of the topic that is scored from a checkpoint, unless it is on record or there is none.
+
+    Args:
+        files: the checkpoint.
+        topic: name of the topic.
+        topic_id: Kafka's id of it; None: the broker tells none.
+    """
     if topic_id is not None and topic_id != _noted_topic_id(files, topic):
         files.write(TOPIC, json.dumps({"name": topic, "id": topic_id}))
 
 
 def note_models(files: Folder, first_batch: int, models: Sequence[dict[str, str]]) -> None:
-    """Record which models are in force from a batch on; an entry for that or a later batch is replaced."""
+    """Record which models are in force from a batch on; an entry for that or a later batch is replaced.
+
+    Args:
+        files: the checkpoint.
+        first_batch: number of the first batch that they score.
+        models: ``identity`` of each model.
+    """
     earlier = [entry for entry in _noted(files) if entry["first_batch"] < first_batch]
     entries = [*earlier[-9:], {"first_batch": first_batch, "models": list(models)}]
     files.write(MODELS, json.dumps(entries, indent=1))

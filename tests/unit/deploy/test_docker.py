@@ -57,7 +57,7 @@ def words(service):
 
 
 def one_shot(service):
-    """Tell whether a service ends by itself."""
+    """Return whether a service ends by itself."""
     return "healthcheck" not in service and "--restart" not in service.get("command", ())
 
 

@@ -77,7 +77,7 @@ def values_of(node, key):
 
 
 def overlapping(grids):
-    """Tell whether two panels share a cell."""
+    """Return whether two panels share a cell."""
     cells = [
         (x, y)
         for grid in grids

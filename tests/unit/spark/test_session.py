@@ -102,7 +102,7 @@ class Cluster:
         self.conf = self
 
     def isModifiable(self, name):  # noqa: N802 (Spark's name)
-        """Tell whether a setting can be changed in a running session."""
+        """Return whether a setting can be changed in a running session."""
         return name.startswith("spark.sql.session")
 
     def set(self, name, value):

@@ -28,7 +28,13 @@ def require_plain(location: str, name: str) -> None:
 
 
 def refused(location: str, name: str, reason: str) -> ModelError:
-    """Return the error that names a file, whatever characters are in its name, and the reason."""
+    """Return the error that names a file, whatever characters are in its name, and the reason.
+
+    Args:
+        location: the model's folder.
+        name: name of the file.
+        reason: what is wrong with it.
+    """
     return ModelError(f"{location}/{ascii(name)[1:-1]}: {reason}")
 
 
