@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pyspark.sql import functions as F
 
@@ -83,21 +83,53 @@ class Records(OutcomeSink):
         """
         self.max_record_bytes = client.max_message_bytes(self.config.kafka, self.config.kafka.topics.rejected)
 
+    def ends(self) -> dict[str, dict[str, Any]]:
+        """Return where both topics end now, with their ids.
+
+        Raises:
+            ServerError: no broker answers, or too few replicas have the last records.
+        """
+        kafka = self.config.kafka
+        visible = client.await_visible(kafka, self._topics, self._patience)
+        return {topic: {"id": client.topic_id(kafka, topic), "ends": visible[topic]} for topic in self._topics}
+
+    @property
+    def _topics(self) -> list[str]:
+        names = self.config.kafka.topics
+        return [names.predictions, names.rejected]
+
+    @property
+    def _patience(self) -> float:
+        """Seconds within which the brokers must have taken a record."""
+        return int({**_DURABLE, **kafka_options(self.config.kafka)}["kafka.delivery.timeout.ms"]) / 1_000
+
     def shape(self, rows: DataFrame) -> DataFrame:
         """Return the records of both topics."""
         names = self.config.kafka.topics
         limit = min(self.max_record_bytes, client.MAX_RECORD_BYTES)
         return records(rows, self.models, names.predictions, names.rejected, limit)
 
-    def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:  # noqa: ARG002 (the topics have no numbers of batches)
+    def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
         """Append the records; of a batch that may have been written before only those that are not there yet."""
         kafka, names = self.config.kafka, self.config.kafka.topics
         if replay is not None:
             log.info("a batch that may have been written before: looking for what is there")
+            client.await_visible(kafka, self._topics, self._patience, batch.is_stopping)
             since = max(0, replay.since - SKEW_MS)
-            written = topics_since(shaped.sparkSession, kafka, [names.predictions, names.rejected], since)
+            written = topics_since(shaped.sparkSession, kafka, self._topics, since)
+            # What an earlier stream wrote, of another topic of the same name say, may have the same events' ids.
+            same = {topic: noted for topic, noted in replay.begins.items() if topic in self._topics}
+            same = {topic: noted for topic, noted in same.items() if noted["id"] == client.topic_id(kafka, topic)}
+            for topic, noted in same.items():
+                written = written.filter(~(F.col("topic") == topic) | _is_behind(noted["ends"]))
             shaped = records_without(shaped, written, names.rejected)
         failpoints.write("records", shaped, lambda part: write_topic(part, kafka))
+
+
+def _is_behind(ends: Mapping[str, int]) -> Column:
+    """Return whether a record is not before the offset that its partition ended at; a new partition has none."""
+    pairs = [F.lit(value) for partition, end in ends.items() for value in (int(partition), end)]
+    return F.col("offset") >= F.coalesce(F.element_at(F.create_map(*pairs), F.col("partition")), F.lit(0))
 
 
 def write_topic(records: DataFrame, kafka: Kafka) -> None:
