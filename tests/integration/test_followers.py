@@ -20,7 +20,7 @@ from streamscore.local.ports import free_port
 def cluster(addresses, tmp_path_factory):
     """Three brokers, min.insync.replicas 2."""
     folder = tmp_path_factory.mktemp("cluster")
-    own = [f"kafka.bootstrap_servers=127.0.0.1:{free_port()}", f"state_dir={folder}", "local.kafka_heap=256m"]
+    own = [f"kafka.bootstrap_servers=127.0.0.1:{free_port()}", f"state_dir={folder}"]
     started = Cluster(configuration.load("local", [*addresses, *own]))
     try:
         started.wait()
@@ -77,7 +77,7 @@ def test_waiting_for_what_is_hidden_ends_with_the_job_and_is_short_where_nothing
     """It asks each partition once or twice; a job that is stopping does not wait at all."""
     topics = [config.kafka.topics.predictions, config.kafka.topics.rejected]
     began = time.monotonic()
-    assert kafka.await_visible(config.kafka, topics, 60) == dict.fromkeys(topics, {0: 0, 1: 0})
+    assert kafka.await_visible(config.kafka, topics, 60) == {topic: {0: 0, 1: 0} for topic in topics}
     assert time.monotonic() - began < 10
 
     with cluster.frozen():

@@ -24,6 +24,7 @@ PATIENCE = """
 min.insync.replicas=2
 replica.lag.time.max.ms=300000
 broker.session.timeout.ms=300000
+log.cleaner.dedupe.buffer.size=4194304
 """
 
 FOLLOWER = """\

@@ -15,6 +15,11 @@ _LOST_TASK: Final = re.compile(r"^.*most recent failure: Lost task .*?\(TID .*?\
 _OURS: Final = "streamscore.errors."
 """What Python's stack trace calls an error of ours."""
 
+_BAD_TIME: Final = (
+    ": a message has a timestamp that Spark cannot hold, which is no number of milliseconds (see docs/guarantees.md, "
+    "What is not promised, for how to skip it)"
+)
+
 _REFUSAL: Final = "EsHadoopRemoteException: "
 
 
@@ -40,7 +45,8 @@ def root_cause(error: Exception) -> str:
         return refusals[0].split(_REFUSAL, 1)[1][:500]
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
     errors = [line for line in lines if line.startswith(("py4j.protocol", ": ", "pyspark.errors"))]
-    return [lines[0], *errors[-1:], *causes[-1:]][-1][:500]
+    cause = [lines[0], *errors[-1:], *causes[-1:]][-1][:500]
+    return f"{cause}{_BAD_TIME}" if cause.endswith("ArithmeticException: long overflow") else cause
 
 
 @contextmanager
