@@ -26,6 +26,7 @@ from streamscore.models.watch import ModelWatch
 from streamscore.scoring.apply import apply_models
 from streamscore.scoring.evaluate import counts, with_correct
 from streamscore.sinks.base import OutcomeSink
+from streamscore.sinks.kafka import MAX_HEADERS_BYTES
 from streamscore.spark import sources
 from streamscore.spark.settings import log_file, streaming
 from streamscore.stream import checkpoint, ownership, recovery
@@ -100,6 +101,8 @@ def run(
         outputs = sinks.configured(config)
         for sink in outputs:
             sink.prepare(spark)
+        if held.past.is_new:
+            checkpoint.note_outputs(held.files, {name: end for sink in outputs for name, end in sink.ends().items()})
         totals = Totals(aliases.served, config.stream.synthetic, aliases.refused)
         with listeners.opened(listeners.configured(config, totals, watch)) as hearing:
             scoring = _Scoring(spark, config, held, topic, outputs, totals, hearing, stop)
@@ -121,7 +124,8 @@ def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedMo
     decoder.register(spark, DECODER, config.message, served[0].size)
     decoder.register_text(spark, JSON_TEXT)
     events = sources.events(spark, config.kafka, config.kafka.topics.input, config.stream)
-    evaluated = with_correct(apply_models(decode(events), served), served)
+    room = kafka.max_message_bytes(config.kafka, config.kafka.topics.predictions) - MAX_HEADERS_BYTES
+    evaluated = with_correct(apply_models(decode(events, room), served), served)
     return evaluated.observe("quality", *counts(served))
 
 

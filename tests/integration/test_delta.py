@@ -1,5 +1,6 @@
 """The Delta table of the outcomes: each row once, whatever fails, and whichever checkpoint the job runs from."""
 
+import random
 import shutil
 from pathlib import Path
 
@@ -78,6 +79,34 @@ def test_the_oracle_notices_a_batch_that_is_appended_twice(spark, world, fails_a
     score_stream.run(spark, config)
 
     assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {"duplicated rows": 2 * len(ledger.good)}
+
+
+def test_time_long_before_the_gregorian_calendar_stops_nothing(spark, world, small_models, outcomes, documents):
+    """Brokers take it: Go's zero time is in year 1; Kafka, Elasticsearch and the table have it as it is."""
+    config, _ = world(count=0)
+    times = [-62_135_596_800_000, -9_000_000_000_000_000]
+    producer = kafka.producer(config.kafka)
+    for time in times:
+        value = oracle.message(1.0, oracle.vector(random.Random(1)))
+        producer.produce(config.kafka.topics.input, value, timestamp=time)
+    assert producer.flush(30) == 0
+    score_stream.run(spark, config)
+
+    assert sorted({outcome["event_time"] for outcome in outcomes(config)}) == sorted(times)
+    assert sorted({document["@timestamp"] for document in documents(config).values()}) == sorted(times)
+    table = sources.delta_table(spark, config.delta).select(F.unix_millis("event_time").alias("time")).distinct()
+    assert sorted(row["time"] for row in table.collect()) == sorted(times)
+
+
+def test_time_that_spark_cannot_hold_is_told_with_the_way_out(spark, world, produce):
+    """Its Kafka source fails on it before any check of ours."""
+    config, _ = world(count=0)
+    producer = kafka.producer(config.kafka)
+    producer.produce(config.kafka.topics.input, b"x", timestamp=-9_000_000_000_000_000_000)
+    assert producer.flush(30) == 0
+
+    with pytest.raises(StreamError, match="long overflow: a message has a timestamp that Spark cannot hold"):
+        score_stream.run(spark, config)
 
 
 def test_batch_of_a_query_is_written_once(spark, world):

@@ -133,10 +133,10 @@ def decoder_without_checks(monkeypatch):
         "struct<label: double, features: struct<type: tinyint, size: int, indices: array<int>, values: array<double>>>"
     )
 
-    def decode(events):
+    def decode(events, *room):
         value = F.from_json(F.col("value").cast("string"), schema)
         readable = F.coalesce(value["features"]["values"].isNotNull(), F.lit(False))
-        decoded = original(events)
+        decoded = original(events, *room)
         return decoded.withColumn("reason", F.when(~readable, F.col("reason")))
 
     original = score_stream.decode

@@ -289,3 +289,24 @@ def test_value_that_no_topic_takes_is_told_in_one_line(config):
 
     with pytest.raises(ServerError, match=f"does not take {message.event_id}: .*too large"):
         rejected.replay(config.kafka, [message], bytes(33 << 20))
+
+
+def test_key_that_the_outcomes_topic_has_no_room_for_stops_nothing(spark, own, small_models, produce, outcomes):
+    """It is in an outcome twice; one that fits is scored, however it looks as JSON."""
+    from confluent_kafka.admin import NewTopic
+
+    config = own(oracle.listed(small_models), "stream.available_now=true", "stream.max_rejected_share=null")
+    names = config.kafka.topics
+    client = kafka.admin(config.kafka)
+    small = NewTopic(names.predictions, 1, 1, config={"max.message.bytes": "65536"})
+    for future in client.create_topics([NewTopic(names.input, 1, 1), small]).values():
+        future.result()
+    good = oracle.message(1.0, oracle.vector(random.Random(1)))
+    keys = [random.Random(1).randbytes(30_000).hex().encode(), b"k" * 30_000, b"\0" * 20_000, b"\0" * 8_700]
+    produce(config.kafka, names.input, [(key, good, []) for key in keys])
+    score_stream.check(config)
+    score_stream.run(spark, config)
+
+    told = list(rejected.read(config.kafka))
+    assert [(message.reason, message.key) for message in told] == [("too_large", keys[0]), ("too_large", keys[2])]
+    assert {len(outcome["key"]) for outcome in outcomes(config)} == {30_000, 8_700}

@@ -9,9 +9,10 @@ import pytest
 from streamscore import score_stream
 from streamscore.cli.doctor import examine
 from streamscore.clients import kafka
-from streamscore.errors import CheckpointError, ServerError
+from streamscore.errors import CheckpointError, ServerError, StreamError
 from streamscore.stream import checkpoint, ownership
 from streamscore.stream.stop import StopRequest
+from streamscore.system import failpoints
 
 
 @pytest.fixture
@@ -53,6 +54,36 @@ def test_topic_that_has_outgrown_the_old_one_is_refused(spark, own, small_models
     assert len(outcomes(config)) == 1000
     findings = [finding for finding in examine(config) if finding.subject == "past"]
     assert [(finding.status, finding.text) for finding in findings] == [("fault", str(refused.value))]
+
+
+def test_outcomes_of_the_topic_before_do_not_count_for_the_new_one(
+    spark, own, small_models, fill, produce, outcomes, consume, monkeypatch, tmp_path
+):
+    """They were written a moment ago, and have the ids of the new topic's events; so have the rejected messages."""
+    options = (oracle.listed(small_models), "stream.available_now=true", "elasticsearch.enabled=false")
+    config = own(*options, "stream.max_rejected_share=null")
+    anew = own(
+        *options,
+        "stream.max_rejected_share=null",
+        "stream.new_checkpoint=true",
+        f"stream.checkpoint={tmp_path / 'anew'}",
+    )
+    fill(config, 100)
+    produce(config.kafka, config.kafka.topics.input, [b"bad"] * 40)
+    score_stream.check(config)
+    score_stream.run(spark, config)
+    create_again(config, 200, fill)
+    produce(config.kafka, config.kafka.topics.input, [b"bad"] * 80)
+    with monkeypatch.context() as armed:
+        armed.setenv("STREAMSCORE_TEST_FAULTS", "1")
+        armed.setenv("STREAMSCORE_FAULT", "records-half:raise:1")
+        with pytest.raises(StreamError):
+            score_stream.run(spark, anew)
+    failpoints.arm(0)
+    score_stream.run(spark, anew)
+
+    assert len(outcomes(config)) == 2 * (100 + 200)
+    assert len(consume(config.kafka, config.kafka.topics.rejected)) == 40 + 80
 
 
 def test_running_job_stops_when_the_topic_is_created_again(spark, own, small_models, fill, monkeypatch):

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from streamscore.config import Kafka, is_loopback
@@ -59,6 +60,9 @@ _BROKEN_OFF = re.compile("(?i)transport failure|timed out|disconnected")
 _ALL_DOWN = "_ALL_BROKERS_DOWN"
 _DOWN_SECONDS = 2.0
 """A broker that is restarted may be away for this long. One that is slow to answer gets more time."""
+
+_PROBE_SECONDS = 4.0
+"""A broker that refuses an offset does so at once; the client has to connect first."""
 
 _ROOM = 65_536
 """Bytes that a rejected message's record may have beyond the message itself."""
@@ -145,8 +149,14 @@ def producer(kafka: Kafka) -> Producer:
     return _made(Producer, settings)
 
 
-def consumer(kafka: Kafka) -> Consumer:
-    """Return a consumer that reads what it is told to, commits nothing, and says when it has come to the end."""
+def consumer(kafka: Kafka, reset: str = "earliest") -> Consumer:
+    """Return a consumer that reads what it is told to, commits nothing, and says when it has come to the end.
+
+    Args:
+        kafka: the brokers.
+        reset: where it goes on if an offset is out of range; by default at the beginning, for a record that was to be
+            the first may have expired meanwhile.
+    """
     from confluent_kafka import Consumer
 
     settings: dict[str, str | int | float | bool] = {
@@ -154,7 +164,7 @@ def consumer(kafka: Kafka) -> Consumer:
         "group.id": "spark-kafka-streamscore",  # of the groups that the job needs to be let into
         "enable.auto.commit": False,
         "enable.partition.eof": True,
-        "auto.offset.reset": "earliest",  # a record that was to be the first may have expired meanwhile
+        "auto.offset.reset": reset,
     }
     return _made(Consumer, settings)
 
@@ -382,6 +392,71 @@ def fetch(kafka: Kafka, topic: str, positions: Iterable[tuple[int, int]]) -> Ite
                     yield message
     finally:
         client.close()
+
+
+def await_visible(
+    kafka: Kafka, topics: Sequence[str], seconds: float, is_stopping: Callable[[], bool] = lambda: False
+) -> dict[str, dict[int, int]]:
+    """Wait until consumers see all records that were appended to some topics before this call.
+
+    A record that its leader has appended stays hidden until enough replicas have it, and what a killed producer has
+    sent is appended all the same. Nothing is written, so no consumer notices.
+
+    Args:
+        kafka: the brokers.
+        topics: the topics.
+        seconds: for how long to wait.
+        is_stopping: asked now and then; there is no waiting any more once it returns true.
+
+    Returns:
+        By topic and partition, the offset before which all of these records are.
+
+    Raises:
+        ServerError: a record is still hidden at the end of that time, or no broker answers.
+    """
+    deadline = time.monotonic() + seconds
+    ends: dict[tuple[str, int], int] = {}  # where each log ended at the most, at some moment since this call
+    # The short step finds the end of a log that is at rest; others are soon past the end that a long step has found.
+    steps = cycle((1, 1_000, 1_000_000))
+    while True:
+        visible_ends = {topic: extent(kafka, topic).end for topic in topics}
+        visible = {(topic, number): end for topic, parts in visible_ends.items() for number, end in parts.items()}
+        hidden = {place: end for place, end in visible.items() if place not in ends or ends[place] > end}
+        if not hidden:
+            return visible_ends
+        if time.monotonic() > deadline or is_stopping():
+            places = ", ".join(f"{topic}-{number}" for topic, number in sorted(hidden))
+            raise ServerError(
+                f"records that were written to {places} may still be hidden, for too few replicas have them, so that "
+                f"nobody can tell what is there already (waited for {seconds:.0f} s, kafka.options.delivery.timeout.ms)"
+                ": are all of Kafka's brokers running?"
+            )
+        step = next(steps)
+        for place in _past_the_end(kafka, {place: end + step for place, end in hidden.items()}):
+            ends[place] = min(hidden[place] + step - 1, ends.get(place, hidden[place] + step))
+
+
+def _past_the_end(kafka: Kafka, offsets: Mapping[tuple[str, int], int]) -> set[tuple[str, int]]:
+    """Return the partitions whose logs end before an offset, be their last records visible or not.
+
+    A leader refuses to read from behind the end of its log (``OFFSET_OUT_OF_RANGE``); from between the last visible
+    record and that end it returns nothing.
+    """
+    from confluent_kafka import KafkaError, TopicPartition
+
+    client = consumer(kafka, reset="error")
+    refused: set[tuple[str, int]] = set()
+    deadline = time.monotonic() + _PROBE_SECONDS
+    try:
+        client.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
+        while len(refused) < len(offsets) and (left := deadline - time.monotonic()) > 0:
+            message = client.poll(left)
+            error = None if message is None else message.error()
+            if message is not None and error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 (its public name)
+                refused.add((str(message.topic()), int(message.partition() or 0)))
+    finally:
+        client.close()
+    return refused
 
 
 def _offsets_since(kafka: Kafka, topic: str, held: Extent, since: int) -> dict[int, int]:

@@ -25,6 +25,10 @@ PASSING = frozenset({ServerError.exit_code, StreamError.exit_code})
 """Exit codes of faults that may pass by themselves; others (configuration, models, checkpoint) would only repeat."""
 
 
+OUT_OF_MEMORY = frozenset({50, 52})
+"""What Spark's JVM ends with when it cannot go on, nearly always for want of memory (SparkExitCode)."""
+
+
 def supervise(start: Callable[[], subprocess.Popen[bytes]], most: int, first_delay: float = 1.0) -> int:
     """Run a job until it ends in order, ends with a fault that a restart cannot mend, or has died too often.
 
@@ -59,6 +63,12 @@ def supervise(start: Callable[[], subprocess.Popen[bytes]], most: int, first_del
             code = job.wait()
             code = SIGNALLED - code if code < 0 else code
             killed = code > SIGNALLED
+            if code in OUT_OF_MEMORY:
+                log.error(
+                    "Spark's JVM ended with code %s: it is out of memory. Give it more (spark.driver_memory), or "
+                    "one message or model is larger unpacked than all of it: see exit codes in docs/guarantees.md",
+                    code,
+                )
             if stopping.is_set() or not (killed or code in PASSING):
                 return code
             failures = 1 if time.monotonic() - began > HEALTHY_SECONDS else failures + 1

@@ -43,6 +43,9 @@ JSON_TEXT: Final = "streamscore_json_text"
 MAX_KEY_BYTES: Final = 65_536
 """Longest key of a message: twice in an outcome's record, once as JSON, it still fits into what any topic takes."""
 
+_KEY_COPIES: Final = 7
+"""How often a key's length is in an outcome's record at the most: as it is, and as JSON of six bytes for each."""
+
 _ORIGIN: Final = ("topic", "partition", "offset")
 
 
@@ -66,12 +69,14 @@ def decoded_type(fields: Sequence[Field] = ()) -> StructType:
     )
 
 
-def decode(events: DataFrame) -> DataFrame:
+def decode(events: DataFrame, key_room: int | None = None) -> DataFrame:
     """Decode Kafka records.
 
     Args:
         events: ``topic``, ``partition``, ``offset``, ``timestamp``, ``key``, ``value`` and ``headers``, as Spark's
             Kafka source returns them.
+        key_room: bytes that the topic of the outcomes has for a key, which is twice in each, once as JSON; None:
+            enough for the longest. A smaller one takes a session that knows ``JSON_TEXT``.
 
     Returns:
         ``event_id``, ``event_time`` (epoch milliseconds), ``key``, ``label``, ``features``, ``reason``, ``detail``,
@@ -81,7 +86,12 @@ def decode(events: DataFrame) -> DataFrame:
     decoded = F.when(F.spark_partition_id() >= 0, F.expr(f"{DECODER}(value)"))
     # Nobody chooses such a key on purpose, and the message's outcomes might not fit into the topic.
     long_key = F.octet_length("key") > MAX_KEY_BYTES
-    key_detail = F.concat(F.lit("the key has "), F.octet_length("key"), F.lit(f" bytes, more than {MAX_KEY_BYTES}"))
+    limit = f"more than {MAX_KEY_BYTES}"
+    if key_room is not None and key_room < MAX_KEY_BYTES * _KEY_COPIES:
+        both = F.octet_length("key") + F.octet_length(F.expr(f"{JSON_TEXT}(key)"))
+        long_key |= (F.octet_length("key") > key_room // _KEY_COPIES) & (both > key_room)
+        limit = "more than the topic of the outcomes has room for"
+    key_detail = F.concat(F.lit("the key has "), F.octet_length("key"), F.lit(f" bytes, {limit}"))
     bad = long_key | F.col("decoded.reason").isNotNull()
     return events.withColumn("decoded", decoded).select(
         F.concat_ws("-", *_ORIGIN).alias("event_id"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamscore.config import Config
 
@@ -23,6 +23,8 @@ class Replay:
     last_batch: int
     since: int
     """Epoch milliseconds before which none of them was written."""
+    begins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By output topic, where it ended before anything was written from the checkpoint, as the sink had it noted."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,14 @@ class Sink(ABC):
         Raises:
             ServerError: it cannot be written to.
         """
+
+    def ends(self) -> dict[str, dict[str, Any]]:
+        """Return where the outputs end now, for those that a replay is compared with; JSON takes it.
+
+        Raises:
+            ServerError: they cannot be reached.
+        """
+        return {}
 
     @abstractmethod
     def shape(self, rows: DataFrame) -> DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pyspark.sql import functions as F
 
@@ -14,7 +14,7 @@ from streamscore.messages.decode import JSON_TEXT
 from streamscore.schema import DETAIL, EVENT_ID_HEADER, LABEL, NOT_KEPT, REASON, REJECTED_HEADERS
 from streamscore.scoring.outcomes import IDENTITY, MODEL_JSON, is_finite, literal, per_model
 from streamscore.sinks.base import Batch, OutcomeSink, Replay
-from streamscore.sinks.topics import write_topic, written_since
+from streamscore.sinks.topics import ends, write_topic, written_since
 from streamscore.system import failpoints
 from streamscore.system.console import log
 
@@ -63,18 +63,31 @@ class Records(OutcomeSink):
         """
         self.max_record_bytes = client.max_message_bytes(self.config.kafka, self.config.kafka.topics.rejected)
 
+    def ends(self) -> dict[str, dict[str, Any]]:
+        """Return where both topics end now, with their ids.
+
+        Raises:
+            ServerError: no broker answers, or too few replicas have the last records.
+        """
+        return ends(self.config.kafka, self._topics)
+
+    @property
+    def _topics(self) -> list[str]:
+        names = self.config.kafka.topics
+        return [names.predictions, names.rejected]
+
     def shape(self, rows: DataFrame) -> DataFrame:
         """Return the records of both topics."""
         names = self.config.kafka.topics
         limit = min(self.max_record_bytes, client.MAX_RECORD_BYTES)
         return records(rows, self.models, names.predictions, names.rejected, limit)
 
-    def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:  # noqa: ARG002 (the topics have no numbers of batches)
+    def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
         """Append the records; of a batch that may have been written before only those that are not there yet."""
         kafka, names = self.config.kafka, self.config.kafka.topics
         if replay is not None:
             log.info("a batch that may have been written before: looking for what is there")
-            written = written_since(shaped.sparkSession, kafka, [names.predictions, names.rejected], replay)
+            written = written_since(shaped.sparkSession, kafka, self._topics, replay, batch.is_stopping)
             shaped = records_without(shaped, written, names.rejected)
         failpoints.write("records", shaped, lambda part: write_topic(part, kafka))
 

@@ -22,6 +22,12 @@ DELTA_SETTINGS: Final = {
 }
 """Only for a session that has Delta's jars: without them the catalog breaks every query."""
 
+_ANY_TIME: Final = {
+    "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
+    "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED",
+}
+"""By default Spark refuses to write a time before 1900, lest an old Spark reads another one."""
+
 ONE_ATTEMPT: Final = {"spark.task.maxFailures": "1", "spark.speculation": "false"}
 """A task that Spark repeats by itself would send some records twice. A failed batch is replayed as a whole instead, and
 an interrupted seeding is resumed. On one machine Spark never repeats any. It reads both once, when a session starts."""
@@ -117,6 +123,8 @@ def spark_settings(config: Config, job: str, own: Mapping[str, str] | None = Non
         settings |= IN_PARTS
     if config.delta.table is not None and not on_databricks():
         settings |= DELTA_SETTINGS
+    if config.delta.table is not None:
+        settings |= _ANY_TIME
     return settings | dict(own or {}) | config.spark.conf
 
 

@@ -11,7 +11,7 @@ import fcntl
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
@@ -32,6 +32,7 @@ LEASE: Final = f"{NOTES}/lease.json"
 LOCK: Final = f"{NOTES}/lock"
 TOPIC: Final = f"{NOTES}/topic.json"
 MODELS: Final = f"{NOTES}/models.json"
+OUTPUTS: Final = f"{NOTES}/outputs.json"
 
 PATIENCE: Final = 30.0
 """Seconds to wait for a killed job's JVM, which goes on for a moment after its Python is gone."""
@@ -318,6 +319,26 @@ def note_topic(files: Folder, topic: str, topic_id: str | None) -> None:
     """
     if topic_id is not None and topic_id != _noted_topic_id(files, topic):
         files.write(TOPIC, json.dumps({"name": topic, "id": topic_id}))
+
+
+def note_outputs(files: Folder, ends: Mapping[str, Mapping[str, Any]]) -> None:
+    """Record where the output topics ended before anything was written from a checkpoint, by topic."""
+    files.write(OUTPUTS, json.dumps(ends))
+
+
+def noted_outputs(files: Folder) -> dict[str, dict[str, Any]]:
+    """Return what ``note_outputs`` recorded; nothing if the checkpoint is older than such records.
+
+    Raises:
+        CheckpointError: the record is damaged.
+    """
+    try:
+        return dict(json.loads(files.read(OUTPUTS) or "{}"))
+    except (ValueError, TypeError):
+        raise CheckpointError(
+            f"{OUTPUTS} in the checkpoint is damaged: delete it, if the input topic was not created again since the "
+            "output topics were"
+        ) from None
 
 
 def note_models(files: Folder, first_batch: int, models: Sequence[dict[str, str]]) -> None:

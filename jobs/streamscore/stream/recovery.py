@@ -33,7 +33,7 @@ class HeldCheckpoint:
         """Which batches an earlier run may have written before; None: nothing was left half done."""
         if self.past.last_replayed < 0 or self.past.since is None:
             return None
-        return Replay(self.past.last_replayed, self.past.since)
+        return Replay(self.past.last_replayed, self.past.since, checkpoint.noted_outputs(self.files))
 
     @property
     def next_batch(self) -> int:

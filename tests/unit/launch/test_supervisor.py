@@ -45,6 +45,13 @@ def test_fault_that_would_only_repeat_is_the_end(code):
     assert run(f"exit({code})") == (code, 1)
 
 
+@pytest.mark.parametrize("code", [50, 52])
+def test_jvm_without_memory_is_the_end_and_is_told(caplog, code):
+    """It would end so again."""
+    assert run(f"exit({code})") == (code, 1)
+    assert f"code {code}: it is out of memory" in caplog.text
+
+
 @pytest.mark.parametrize("death", ["exit(5)", "exit(7)", "exit(137)", "import os; os.kill(os.getpid(), 9)"])
 def test_fault_that_may_pass_is_tried_again(death):
     """A server that was away, a sink that failed, a process that was killed."""
