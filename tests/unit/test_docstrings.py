@@ -44,7 +44,6 @@ WITHOUT_ARGS = {
     "models:load_one",
     "models:look",
     "sinks:append",
-    "sinks:write_index",
     "sinks:write_table",
     "spark.session:create",
     "spark.sources:topic",
