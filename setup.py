@@ -54,7 +54,7 @@ setup(
     packages=find_packages("jobs"),
     package_data={
         "streamscore": ["conf/*.yml", "conf/*.properties", "py.typed"],
-        "streamscore.dashboard": ["*.css"],
+        "streamscore.dashboard": ["*.css", "templates/*.html"],
         "streamscore.messages": ["*.java"],
         "streamscore.local": ["*.lock"],
     },
@@ -62,7 +62,9 @@ setup(
     install_requires=[
         "confluent-kafka>=2.6",
         "elasticsearch==8.19.3",
+        "jinja2>=3.1,<4",
         "markdown-it-py>=3,<5",
+        "markupsafe>=2.1,<4",
         "mlflow-skinny==3.17.2",
         "psutil>=7",
         "pydantic>=2.14,<3",

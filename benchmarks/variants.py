@@ -18,21 +18,28 @@ import data
 from figures import Run
 from measure import Meter, events, steady
 from streamscore import config as configuration
+from streamscore import listeners, score_stream, seed_topic, sinks
 from streamscore import models as served_models
-from streamscore import scoring, seed_topic, sinks, stream
-from streamscore.clients import kafka
+from streamscore.clients.kafka import MAX_MESSAGE_BYTES
 from streamscore.config import Config
 from streamscore.data import datasets
+from streamscore.listeners.totals import Totals
 from streamscore.local import artifacts, java
 from streamscore.messages import decoder
 from streamscore.messages.decode import DECODER, JSON_TEXT, decode, decoded_type
+from streamscore.scoring import apply
 from streamscore.scoring.apply import apply_models
 from streamscore.scoring.evaluate import with_correct
 from streamscore.scoring.outcomes import outcomes
 from streamscore.scoring.served import ServedModel
 from streamscore.sinks import elasticsearch, kafka
+from streamscore.sinks.base import Sink
+from streamscore.sinks.topics import write_topic
 from streamscore.spark import jvm, sources
-from streamscore.stream.progress import Totals
+from streamscore.spark.settings import log_file
+from streamscore.stream import recovery
+from streamscore.stream.batch import BatchWriter
+from streamscore.stream.query import QueryRunner
 from streamscore.stream.stop import StopRequest
 
 if TYPE_CHECKING:
@@ -129,30 +136,38 @@ Written = tuple["DataFrame", Callable[["DataFrame", int], None]]
 def _ours(config: Config) -> Written:
     """Return the job's own stream and its own writer."""
     served = _models(config)
-    writer = _writer(config, served)
-    return writer.rows(stream.scored_events(_spark(), config, served)), writer
+    return _written(score_stream.scored_events(_spark(), config, served), config, served)
 
 
-def _writer(config: Config, served: list[ServedModel], stop: StopRequest | None = None) -> sinks.BatchWriter:
-    """Return the job's own writer; the identity of the query is for a Delta table, which the benchmark has none of."""
-    return sinks.BatchWriter(config, served, stop or StopRequest(), query=lambda: "")
+def _written(rows: DataFrame, config: Config, served: list[ServedModel]) -> Written:
+    """Return evaluated rows as the job's own writer takes them, and that writer."""
+    writer = BatchWriter(_sinks(config, served), StopRequest(), query=lambda: "benchmark")
+    return writer.shape(rows), writer
+
+
+def _sinks(config: Config, served: list[ServedModel]) -> list[Sink]:
+    """Return the job's own sinks."""
+    return [sink.with_models(served) for sink in sinks.configured(config)]
 
 
 def _records(judged: DataFrame, config: Config, served: list[ServedModel]) -> DataFrame:
     """Return judged rows as the records that the job writes."""
     names = config.kafka.topics
-    return kafka.records(judged, served, names.predictions, names.rejected, kafka.MAX_MESSAGE_BYTES)
+    return kafka.records(judged, served, names.predictions, names.rejected, MAX_MESSAGE_BYTES)
 
 
 def _copied(config: Config) -> Written:
     """Return a stream that copies each event as it is, with the same settings of source and sink."""
 
     def write(batch: DataFrame, _: int) -> None:
-        sinks.write_topic(
-            batch.selectExpr(f"'{config.kafka.topics.predictions}' AS topic", "key", "value"), config.kafka
-        )
+        write_topic(batch.selectExpr(f"'{config.kafka.topics.predictions}' AS topic", "key", "value"), config.kafka)
 
-    return sources.events(_spark(), config), write
+    return _events(config), write
+
+
+def _events(config: Config) -> DataFrame:
+    """Return the input topic as a stream, as the job reads it."""
+    return sources.events(_spark(), config.kafka, config.kafka.topics.input, config.stream)
 
 
 def _common(config: Config) -> Written:
@@ -160,7 +175,7 @@ def _common(config: Config) -> Written:
     from pyspark.sql import functions as F
 
     served = _models(config)
-    scored = _unchecked(sources.events(_spark(), config))
+    scored = _unchecked(_events(config))
     for model in served:
         stage = model.stages[-1].copy()
         outputs = {name: f"{name}_{model.name}" for name in ("predictionCol", "rawPredictionCol", "probabilityCol")}
@@ -169,14 +184,14 @@ def _common(config: Config) -> Written:
                 stage.set(stage.getParam(name), column)
         scored = stage.transform(scored)
         scored = scored.withColumn(model.prediction, F.col(outputs["predictionCol"]))
-        scored = scored.withColumn(model.score, scoring._score(stage, F.col(model.prediction), 2))  # noqa: SLF001
+        scored = scored.withColumn(model.score, apply._score(stage, F.col(model.prediction), 2))  # noqa: SLF001
     judged = with_correct(scored, served)
 
     def write(batch: DataFrame, _: int) -> None:
         if config.elasticsearch.enabled:
-            documents = elasticsearch.documents(outcomes(batch, served))
-            sinks.write_index(documents, config.elasticsearch, config.elasticsearch.index)
-        sinks.write_topic(_records(batch, config, served), config.kafka)
+            documents = elasticsearch.documents(outcomes(batch, served), config.kafka.topics.input)
+            elasticsearch.write_index(documents, config.elasticsearch, config.elasticsearch.index)
+        write_topic(_records(batch, config, served), config.kafka)
 
     return judged, write
 
@@ -184,9 +199,8 @@ def _common(config: Config) -> Written:
 def _in_python(config: Config) -> Written:
     """Return our stream with the decoder written as a Python function."""
     served = _models(config)
-    decoded = _with_origin(sources.events(_spark(), config), _python_decoder()("value"))
-    writer = _writer(config, served)
-    return writer.rows(with_correct(apply_models(decoded, served), served)), writer
+    decoded = _with_origin(_events(config), _python_decoder()("value"))
+    return _written(with_correct(apply_models(decoded, served), served), config, served)
 
 
 _STREAMS = {"scored": _ours, "copied": _copied, "common": _common, "python": _in_python}
@@ -251,9 +265,9 @@ def hold(config: Config) -> None:
     events = sources.topic(_spark(), config.kafka, topic).repartition(8).persist()
     count = events.count()
     _register(config)
-    for decode in (decode, _unchecked):
-        if decode(events).filter("reason IS NOT NULL OR label IS NULL OR features IS NULL").count():
-            raise RuntimeError(f"{decode.__name__} cannot read all events of {topic}")
+    for reader in (decode, _unchecked):
+        if reader(events).filter("reason IS NOT NULL OR label IS NULL OR features IS NULL").count():
+            raise RuntimeError(f"{reader.__name__} cannot read all events of {topic}")
     _state.setdefault("events", {})[topic] = events, count
 
 
@@ -330,7 +344,13 @@ def live(config: Config, seconds: float, pids: dict[str, int]) -> Run:
     served = _models(config)
     stop = StopRequest(seconds)
     totals = Totals(served, synthetic=True)
-    running = stream.Stream(_spark(), config, stop, totals, lambda _: None)
-    meter = Meter(pids)
-    running.run(_writer(config, served, stop))
+    hearing = listeners.configured(config, totals, lambda _: None)
+    with (
+        recovery.held(_spark(), config.stream, config.kafka.topics.input, stop) as held,
+        listeners.opened(hearing),
+    ):
+        name = score_stream.NAME
+        runner = QueryRunner(name, config.stream, held, stop, hearing, log_file(config, name))
+        meter = Meter(pids)
+        runner.run(score_stream.scored_events(_spark(), config, served), _sinks(config, served))
     return meter.run(max(1, totals.events))

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from streamscore import score_stream
 from streamscore.launch import notebook
+from streamscore.quality import figures
 from streamscore.stream.stop import StopRequest
 
 dbutils = globals().get("dbutils")
@@ -31,8 +32,8 @@ spark = score_stream.JOB.create_session(config)
 # MAGIC ## Live counts
 # MAGIC
 # MAGIC A line per batch: events so far and per second, what could not be decoded, how far behind the topic the stream
-# MAGIC is, and each model's accuracy beside the majority rate, which is what always guessing the more common label
-# MAGIC would have scored.
+# MAGIC is, and each model's accuracy beside the majority-class baseline: the accuracy of always predicting the most
+# MAGIC frequent label.
 
 # COMMAND ----------
 
@@ -65,7 +66,7 @@ outcome = [
 ]
 display(
     spark.createDataFrame(
-        outcome, "model string, version string, scored long, correct long, accuracy double, majority_rate double"
+        outcome, "model string, version string, scored long, correct long, accuracy double, baseline double"
     )
 )
 
@@ -78,8 +79,12 @@ events = [point["events"] for point in history]
 for name in summary["models"]:
     axes.plot(events, [point["models"][name]["accuracy"] for point in history], label=name)
 axes.plot(
-    events, [point["majority_rate"] for point in history], label="majority rate", linestyle="dashed", color="grey"
+    events, [point["majority_rate"] for point in history], label=figures.BASELINE, linestyle="dashed", color="grey"
 )
-axes.set(title="Accuracy so far, of the version in use", xlabel="events", ylabel="share of labelled events")
+axes.set(
+    title=f"{figures.ACCURACY.capitalize()} so far, of the version in use",
+    xlabel="events",
+    ylabel="share of labelled events",
+)
 axes.legend()
 display(figure)

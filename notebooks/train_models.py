@@ -24,6 +24,7 @@ from streamscore import models, train_models
 from streamscore.data import criteo
 from streamscore.errors import ConfigError
 from streamscore.launch import notebook
+from streamscore.quality.figures import BASELINE_SHORT
 from streamscore.scoring.apply import apply_models
 from streamscore.spark import sources
 
@@ -89,7 +90,7 @@ display(test_set.limit(5))
 # MAGIC %md
 # MAGIC ## How good they are
 # MAGIC
-# MAGIC Read the accuracy beside the majority rate, which is what always guessing the more common answer scores. On
+# MAGIC Read the accuracy beside the baseline, which is the accuracy of always predicting the more frequent label. On
 # MAGIC Criteo's natural mix that is about 74 %, and the best model there can be is only some points above it. So the
 # MAGIC AUC says more: how often a clicked row gets a higher score than one that was not. With synthetic rows in
 # MAGIC their natural mix the best possible values are known, and `auc_of_best` is the share of them that a model
@@ -103,7 +104,7 @@ scores = [(name, *(figures[name].get(score) for score in names), figures["majori
 best = figures.get("best_possible", {})
 if best:
     scores.append(("best possible", best["auc"], 1.0, best["log_loss"], None, figures["majority_rate"]))
-columns = [*names, "majority_rate"]
+columns = [*names, BASELINE_SHORT]
 display(spark.createDataFrame(scores, ", ".join(["model string", *(f"{column} double" for column in columns)])))
 
 # COMMAND ----------
@@ -131,7 +132,7 @@ figure = Figure(figsize=(11, 5))
 left, right = figure.subplots(1, 2)
 for model in served:
     RocCurveDisplay.from_predictions(scored["label"], scored[model.score], name=model.name, ax=left)
-    if model.stages[-1].hasParam("probabilityCol"):
+    if model.score_kind == "probability":
         CalibrationDisplay.from_predictions(
             scored["label"], scored[model.score], n_bins=10, name=model.name, ref_line=False, ax=right
         )

@@ -237,11 +237,11 @@ def dbutils():
 def fill():
     """Return a function that writes made-up outcomes straight into a configuration's indices, as the job would."""
 
-    def write(config, events=1_000, models=("lr", "svm"), seconds=60, end=None, first=0, synthetic=True):
+    def write(config, events=1_000, models=("lr", "svm"), seconds=60, end=None, first=0, synthetic=True, topic="ml"):
         """Write events ``first`` and following, evenly over the seconds before ``end`` (epoch ms; now).
 
         Every 29th is rejected, every 17th has no label, every fourth has label 1. In the second half of the time the
-        first model is at version 2.
+        first model is at version 2. The first model's scores are probabilities, the others' margins.
         """
         settings, chance = config.elasticsearch, random.Random(first)
         start = (end or round(time.time() * 1_000)) - seconds * 1_000
@@ -273,6 +273,7 @@ def fill():
                         "model_version": version,
                         "prediction": prediction,
                         "score": score if place == 0 else 6 * score - 3,
+                        "topic": topic,
                         **known,
                     }
                 ]
@@ -290,6 +291,11 @@ def fill():
                     "events_per_second": 250.0,
                     "models": [f"{model}:{versions[model][second]}" for model in models],
                     "synthetic": synthetic,
+                    "topic": topic,
+                    "score_kinds": [
+                        f"{model}:{versions[model][second]}:{'margin' if place else 'probability'}"
+                        for place, model in enumerate(models)
+                    ],
                 }
             ]
         with elasticsearch.client(settings, 60) as client:

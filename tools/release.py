@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +34,7 @@ def main() -> None:
 
     if problems := list(refusals(given.version)):
         sys.exit("\n".join(f"no release: {problem}" for problem in problems))
-    steps = {
+    steps: dict[str, Callable[[], object]] = {
         "run every test: make test": run_tests,
         f"write {given.version} into {PACKAGE.relative_to(ROOT)}": lambda: write_version(given.version),
         f"date the section {given.version} of {CHANGELOG.name}": lambda: write_changelog(given.version),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 LABEL: Final = "label"
 FEATURES: Final = "features"
@@ -43,8 +43,9 @@ OUTCOME_PROPERTIES: Final[dict[str, Any]] = {
     "score": {"type": "double"},
     "label": {"type": "double"},
     "correct": {"type": "byte"},
+    "topic": {"type": "keyword"},
 }
-"""Mapping of the index of outcomes; ``@timestamp`` is the event's time."""
+"""Mapping of the index of outcomes; ``@timestamp`` is the event's time, ``topic`` the input topic."""
 
 REJECTED_PROPERTIES: Final[dict[str, Any]] = {
     TIME: {"type": "date"},
@@ -66,9 +67,18 @@ STATUS_PROPERTIES: Final[dict[str, Any]] = {
     "models": {"type": "keyword"},
     "refused": {"type": "keyword", "ignore_above": 1024},
     "synthetic": {"type": "boolean"},
+    "topic": {"type": "keyword"},
+    "score_kinds": {"type": "keyword"},
 }
-"""Mapping of the index with one document per batch: ``@timestamp`` is its start; ``models``
-holds ``name:version``, ``refused`` new versions that were not let in, with the reason."""
+"""Mapping of the index with one document per batch: ``@timestamp`` is its start, ``topic`` the input topic; ``models``
+holds ``name:version``, ``score_kinds`` holds ``name:version:kind``, ``refused`` new versions that were not let in, with
+the reason."""
+
+ADDED_FIELDS: Final = frozenset({"topic", "score_kinds"})
+"""Fields that the indices of earlier versions lack: they are added to these, any other missing field is refused."""
+
+ScoreKind = Literal["probability", "margin"]
+"""What a model's score is: the probability of a class, or a raw margin without bounds."""
 
 REASONS: Final = (
     "tombstone",

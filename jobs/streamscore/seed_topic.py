@@ -20,7 +20,7 @@ from streamscore.errors import ServerError
 from streamscore.launch.arguments import Option
 from streamscore.launch.job import Job
 from streamscore.launch.runner import run_job
-from streamscore.sinks.kafka import write_topic
+from streamscore.sinks.topics import write_topic
 from streamscore.spark import sources
 from streamscore.spark.errors import translate_spark_errors
 from streamscore.spark.settings import ONE_ATTEMPT
@@ -110,13 +110,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     run_job(JOB, argv)
 
 
-def _records(rows: datasets.Rows, config: Config, rounds: range, there: DataFrame | None) -> DataFrame:
+def _records(rows: datasets.NumberedRows, config: Config, rounds: range, there: DataFrame | None) -> DataFrame:
     """Return the messages of some rounds, without those whose keys are there already."""
     records = datasets.records(rows, config, rounds)
     return records if there is None else records.join(there, "key", "left_anti")
 
 
-def _in_order(rows: datasets.Rows, config: Config, there: DataFrame | None) -> Iterator[Any]:
+def _in_order(rows: datasets.NumberedRows, config: Config, there: DataFrame | None) -> Iterator[Any]:
     """Yield the messages in row order, some rounds at a time: a million rounds must not be sorted before the first."""
     at_once = max(1, _SORTED_AT_ONCE // rows.count)
     for first in range(0, config.seed.repeat, at_once):
@@ -125,7 +125,7 @@ def _in_order(rows: datasets.Rows, config: Config, there: DataFrame | None) -> I
         yield from records.select("key", "value").toLocalIterator(prefetchPartitions=True)
 
 
-def _there(spark: SparkSession, rows: datasets.Rows, config: Config) -> DataFrame:
+def _there(spark: SparkSession, rows: datasets.NumberedRows, config: Config) -> DataFrame:
     """Return the keys of this data set's wanted messages that the topic holds already.
 
     The topic itself is asked: a killed run leaves no record of what the broker acknowledged last.

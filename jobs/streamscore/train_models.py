@@ -22,6 +22,8 @@ from streamscore.launch.runner import run_job
 from streamscore.models import registry
 from streamscore.models.gate.manifest import FORMAT as MANIFEST_FORMAT
 from streamscore.models.registry import Trained
+from streamscore.quality import confusion
+from streamscore.quality import figures as quality
 from streamscore.schema import FEATURES, LABEL
 from streamscore.spark import sources
 from streamscore.spark.errors import translate_spark_errors
@@ -121,7 +123,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
             raw_test_set = _export(test, Path(settings.output) / RAW_TEST_SET, *COLUMNS)
     vectors = pipeline.transform(train).select(LABEL, FEATURES).persist()
     held_out = spark.read.parquet(as_spark_takes(test_set)).persist()
-    figures: dict[str, Any] = {"train_rows": vectors.count(), **_majority(held_out)}
+    figures: dict[str, Any] = {"train_rows": vectors.count(), **_class_balance(held_out)}
     if settings.data == "synthetic" and not settings.balance:  # it is known of the last rows, all of them
         best = synthetic.best_possible(Path(path), settings.test_rows)
         figures["best_possible"] = best._asdict()
@@ -251,26 +253,27 @@ def _fit(classifier: LogisticRegression | LinearSVC, vectors: DataFrame) -> Pipe
     return Pipeline(stages=[classifier]).fit(vectors)
 
 
-def _majority(test: DataFrame) -> dict[str, float]:
-    """Return the number of test rows, the share of clicks, and what always guessing the more common class scores."""
-    from pyspark.sql import functions as F
-
-    row = test.agg(F.count("*").alias("rows"), F.avg(LABEL).alias("clicks")).collect()[0]
+def _class_balance(test: DataFrame) -> dict[str, float | None]:
+    """Return the number of test rows, the share of clicks, and the majority-class baseline."""
+    counts = {row[LABEL]: row["count"] for row in test.groupBy(LABEL).count().collect()}
+    rows = sum(counts.values())
     return {
-        "test_rows": row["rows"],
-        "click_rate": row["clicks"],
-        "majority_rate": max(row["clicks"], 1 - row["clicks"]),
+        "test_rows": rows,
+        "click_rate": quality.share(counts.get(1.0, 0), rows),
+        "majority_rate": quality.baseline(counts.values()),
     }
 
 
-def _evaluate(model: PipelineModel, test: DataFrame) -> dict[str, float]:
+def _evaluate(model: PipelineModel, test: DataFrame) -> dict[str, Any]:
     from pyspark.ml.evaluation import BinaryClassificationEvaluator, MulticlassClassificationEvaluator
 
     scored = model.transform(test).persist()
     exact = BinaryClassificationEvaluator(labelCol=LABEL, rawPredictionCol="rawPrediction", numBins=0)
-    figures = {
+    cells = scored.groupBy(LABEL, "prediction").count().collect()
+    counts = {(row[LABEL], row["prediction"]): row["count"] for row in cells}
+    figures: dict[str, Any] = {
         "auc": exact.evaluate(scored),
-        "accuracy": MulticlassClassificationEvaluator(labelCol=LABEL, metricName="accuracy").evaluate(scored),
+        "accuracy": quality.accuracy(confusion.correct(counts), confusion.labelled(counts)),
     }
     if "probability" in scored.columns:  # a linear SVM has none
         log_loss = MulticlassClassificationEvaluator(labelCol=LABEL)
@@ -291,7 +294,7 @@ def _flat(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
 
 
 def _report(figures: dict[str, Any]) -> None:
-    majority = figures["majority_rate"]
+    baseline = figures["majority_rate"]
     for name, version in figures["registered"].items():
         log.info("registered %s, version %s", name, version)
     for name in ("lr", "svm"):
@@ -301,7 +304,7 @@ def _report(figures: dict[str, Any]) -> None:
             parts.append(f"{model['auc_of_best']:.3f} of the best possible {figures['best_possible']['auc']:.4f}")
         if "log_loss" in model:
             parts.append(f"log loss {model['log_loss']:.4f}")
-        parts.append(f"accuracy {model['accuracy']:.4f} (majority rate {majority:.4f})")
+        parts.append(f"{quality.ACCURACY} {model['accuracy']:.4f} ({quality.BASELINE} {baseline:.4f})")
         log.info("%s: %s", name, ", ".join(parts))
     log.info("test set: %s rows in %s", f"{figures['test_rows']:,}", figures["test_set"])
 

@@ -105,7 +105,7 @@ def test_scoring_notebook_shows_live_counts_and_the_outcome(notebook, spark, own
     assert summary["events"] == 3000 if seconds == "0" else 0 < summary["events"] <= 3000
     assert lines[-1].startswith(f"events {summary['events']:,} ")
     assert [row["scored"] for row in table.collect()] == [summary["scored"]] * 2
-    assert list(drawn) == ["lr", "svm", "majority rate"]
+    assert list(drawn) == ["lr", "svm", "majority-class baseline"]
     assert drawn["lr"] == [summary["events"], summary["models"]["lr"]["accuracy"]]
     assert elasticsearch.count(config.elasticsearch) == 2 * summary["events"]
     assert spark.streams.active == []

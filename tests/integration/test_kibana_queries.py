@@ -45,7 +45,7 @@ EXPECTED = {
     "rate": [{(50.0,)}],
     "lag": [{(2,)}],
     "rejected": [{(3,)}],
-    "majority": [{(0.6,)}],
+    "baseline": [{(0.6,)}],
     "accuracy": [{("lr", 0.8), ("svm", 0.4)}],
     "outcomes-lr": [OUTCOMES_LR],
     "outcomes-svm": [OUTCOMES_SVM],

@@ -11,6 +11,8 @@ from streamscore.clients import elasticsearch
 from streamscore.dashboard import markup, report
 from streamscore.dashboard.reader import Reader, View
 from streamscore.errors import InputError, ServerError
+from streamscore.quality.figures import BASELINE
+from streamscore.schema import OUTCOME_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
 
 
 def now():
@@ -66,14 +68,113 @@ def test_events_and_rejected_messages_are_counted_once(filled, read, documents):
     assert shown.rejected == Counter(document["reason"] for document in bad)
     assert list(shown.rejected.values()) == sorted(shown.rejected.values(), reverse=True)
     assert shown.events == shown.scored + len(bad) == 3_000
-    assert (shown.extent.first, shown.extent.last) == (
+    assert (shown.period.first, shown.period.last) == (
         min(document["@timestamp"] for document in (*found, *bad)),
         max(document["@timestamp"] for document in (*found, *bad)),
     )
 
 
+def test_streams_of_several_topics_are_summed(own, fill, read, documents):
+    """With models of other names in one index, and of all figures: events, labels, lag, rate, throughput."""
+    config = own("dashboard.min_labelled=1")
+    end = now()
+    fill(config, events=1_000, seconds=40, end=end, models=("lr", "svm"), topic="ads")
+    fill(config, events=600, seconds=40, end=end, first=2_000, models=("gbt",), topic="mails")
+    shown = read(config)
+    bad = documents(config, config.elasticsearch.rejected_index)
+    labels = {entry["event_id"]: entry["label"] for entry in documents(config).values() if "label" in entry}
+
+    assert shown.events == 1_600
+    assert shown.scored == 1_600 - len(bad)
+    assert shown.labels == Counter(labels.values())
+    assert shown.stream.lag(shown.read_at) == 2 * 1_001
+    assert shown.stream.rate(shown.read_at) == pytest.approx(25 + 15)
+    assert sum(part.events for part in shown.throughput) == 40 * (25 + 15)
+    assert max(rate for _, rate in shown.events_per_second()) == pytest.approx(25 + 15)
+
+
+def made_by_an_earlier_version(config):
+    """Make the indices as the version before the fields ``topic`` and ``score_kinds`` made them."""
+    mappings = {
+        config.elasticsearch.index: OUTCOME_PROPERTIES,
+        config.elasticsearch.rejected_index: REJECTED_PROPERTIES,
+        config.elasticsearch.status_index: STATUS_PROPERTIES,
+    }
+    with elasticsearch.client(config.elasticsearch) as client:
+        for index, properties in mappings.items():
+            old = {name: field for name, field in properties.items() if name not in {"topic", "score_kinds"}}
+            client.indices.create(index=index, mappings={"dynamic": "strict", "properties": old})
+
+
+def old_documents(config, events, models, end):
+    """Write outcomes and a status as that version did."""
+    settings, lines = config.elasticsearch, []
+    for number in range(events):
+        for model in models:
+            lines += [{"index": {"_index": settings.index}}]
+            lines += [{"@timestamp": end, "event_id": f"ml-0-{number}", "model": model, "model_version": "1"}]
+            lines[-1] |= {"prediction": float(number % 2), "score": number % 2 / 2 + 0.2}
+            lines[-1] |= {"label": float(number % 2), "correct": 1}
+    lines += [{"index": {"_index": settings.status_index}}]
+    lines += [{"@timestamp": end, "query": "q", "batch": 1, "events": events, "rejected": 0, "lag": 9, "batch_ms": 5}]
+    lines[-1] |= {"events_per_second": 1.0, "models": [f"{model}:1" for model in models], "synthetic": True}
+    with elasticsearch.client(settings) as client:
+        assert not client.bulk(operations=lines, refresh=True)["errors"]
+
+
+def test_index_of_an_earlier_version_gets_the_new_fields(own, fill, read):
+    """It is read before that, its documents count as one stream, and the next start adds the fields."""
+    config = own()
+    made_by_an_earlier_version(config)
+    old_documents(config, 10, ("lr", "svm"), now() - 50_000)
+    before = read(config)
+    _, curves = report.read(config.elasticsearch, "all", now())
+    absent = elasticsearch.compare(config.elasticsearch)
+    created = elasticsearch.ensure(config.elasticsearch)
+    fill(config, events=600, seconds=30, models=("gbt",))
+    after = read(config)
+
+    assert before.scored == 10
+    assert before.stream.lag(before.read_at) == 9
+    assert {found.model: found.calibration for found in curves} == {"lr": (), "svm": ()}  # nobody says what they are
+    assert absent == created == []
+    assert after.events == 610
+    assert after.stream.lag(after.read_at) == 1_001
+
+
+def test_field_of_another_type_is_refused(own):
+    """An index of an earlier version that somebody gave such a field cannot hold the outcomes."""
+    config = own()
+    made_by_an_earlier_version(config)
+    with elasticsearch.client(config.elasticsearch) as client:
+        client.indices.put_mapping(index=config.elasticsearch.index, properties={"topic": {"type": "long"}})
+
+    with pytest.raises(ServerError, match="topic is long, expected keyword"):
+        elasticsearch.ensure(config.elasticsearch)
+
+
+def test_margin_between_0_and_1_is_not_taken_for_a_probability(own, fill, documents):
+    """What a score is, the status documents say; nobody guesses it from the range."""
+    config = own()
+    fill(config, events=600, seconds=30)
+    between = [
+        line
+        for name, entry in documents(config).items()
+        for line in ({"update": {"_id": name}}, {"doc": {"score": entry["score"] / 6 + 0.5}})
+        if entry["model"] == "svm"
+    ]
+    with elasticsearch.client(config.elasticsearch) as client:
+        assert not client.bulk(index=config.elasticsearch.index, operations=between, refresh=True)["errors"]
+    _, curves = report.read(config.elasticsearch, "all", now())
+
+    assert {found.model: (found.kind, bool(found.calibration)) for found in curves} == {
+        "lr": ("probability", True),
+        "svm": ("margin", False),
+    }
+
+
 def test_points_of_the_accuracy_chart_are_those_of_their_stretch_of_time(filled, read, documents):
-    """The models' and the majority rate's."""
+    """The models' and the baseline's."""
     found = [document for document in documents(filled).values() if "label" in document]
     shown = read(filled)
     points = {(point.at, point.line): point for point in shown.lines(1, ["lr", "svm", "gbt"])}
@@ -84,8 +185,8 @@ def test_points_of_the_accuracy_chart_are_those_of_their_stretch_of_time(filled,
 
     assert len({at for at, _ in points}) >= 45
     for (at, line), point in points.items():
-        own = within.get((at, "lr" if line == "majority rate" else line), [])
-        right = [document["label"] == 0.0 if line == "majority rate" else document["correct"] == 1 for document in own]
+        own = within.get((at, "lr" if line == BASELINE else line), [])
+        right = [document["label"] == 0.0 if line == BASELINE else document["correct"] == 1 for document in own]
 
         assert point.labelled == len(own)
         assert point.accuracy == (sum(right) / len(own) if own else None)
@@ -110,7 +211,7 @@ def test_job_says_its_lag_its_speed_and_its_versions(filled, read):
     shown = read(filled)
 
     assert shown.stream.synthetic
-    assert shown.stream.latest.lag == 1_001
+    assert shown.stream.lag(shown.read_at) == 1_001
     assert shown.stream.rate(shown.read_at) == pytest.approx(25)
     assert sum(bucket.events for bucket in shown.throughput) == 60 * (2_000 // 60) + 40 * 25
     assert [(version.model, version.version) for version in shown.changes()] == [("lr", "2"), ("lr", "1"), ("lr", "2")]
@@ -190,7 +291,7 @@ def test_index_may_be_empty_or_absent(own, read):
     empty = read(config)
 
     for shown in (absent, empty):
-        assert shown.extent is None
+        assert shown.period is None
         assert shown.models == ()
         assert shown.events == 0
         assert shown.stream.rate(shown.read_at) is None

@@ -11,7 +11,7 @@ from streamscore import score_stream, seed_topic
 from streamscore.clients import elasticsearch, kafka
 from streamscore.errors import ModelError, ServerError, StreamError
 from streamscore.models import registry
-from streamscore.sinks.kafka import write_topic
+from streamscore.sinks.topics import write_topic
 
 
 def seed(spark, config, source):

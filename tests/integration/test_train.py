@@ -26,7 +26,7 @@ def mlflow(trained):
 
 
 def test_figures_are_honest(trained):
-    """Better than guessing, worse than the best possible, beside the majority rate."""
+    """Better than guessing, worse than the best possible, beside the baseline."""
     _, figures = trained
 
     assert figures["train_rows"] == 42_000

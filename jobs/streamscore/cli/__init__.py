@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from streamscore import __version__
 from streamscore import config as configuration
 from streamscore.cli import kibana, models, rejected
 from streamscore.cli.options import ConfigOption, JsonOption, SetOption

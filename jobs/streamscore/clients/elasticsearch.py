@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamscore.config import Elasticsearch, is_loopback
 from streamscore.errors import RefusedError, ServerError, TooManyBucketsError
-from streamscore.schema import OUTCOME_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
+from streamscore.schema import ADDED_FIELDS, OUTCOME_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
@@ -60,7 +60,7 @@ def health(settings: Elasticsearch, timeout: float = 10.0) -> str:
 
 
 def ensure(settings: Elasticsearch) -> list[str]:
-    """Create the indices that are missing, with strict mappings; compare the mappings of those that exist.
+    """Create the indices that are missing, with strict mappings; add to those that exist the fields of this version.
 
     Returns:
         The names of the indices that were created.
@@ -77,6 +77,9 @@ def ensure(settings: Elasticsearch) -> list[str]:
                 created.append(name)
             else:
                 late = True
+        for name, properties in _mappings(settings).items():
+            if name not in created:
+                _add_fields(server, name, properties, settings.url)
     if late:
         compare(settings)
     return created
@@ -297,12 +300,20 @@ def _mappings(settings: Elasticsearch) -> dict[str, dict[str, Any]]:
     }
 
 
+def _add_fields(server: Client, index: str, wanted: dict[str, Any], url: str) -> None:
+    """Add to an index of an earlier version the fields that came since."""
+    known = _mapping(server, index, url).get("properties", {})
+    added = {name: field for name, field in wanted.items() if name in ADDED_FIELDS and name not in known}
+    if added:
+        server.indices.put_mapping(index=index, properties=added)
+
+
 def _compare(index: str, mapping: dict[str, Any], wanted: dict[str, Any], url: str) -> None:
     found = mapping.get("properties", {})
     wrong = [
         f"{name} is {found.get(name, {}).get('type', 'missing')}, expected {field['type']}"
         for name, field in wanted.items()
-        if found.get(name, {}).get("type") != field["type"]
+        if (name in found or name not in ADDED_FIELDS) and found.get(name, {}).get("type") != field["type"]
     ]
     if wrong:
         raise ServerError(

@@ -358,6 +358,7 @@ class Dashboard(_Section):
 
     title: str
     address: str
+    hosts: tuple[str, ...]
     port: Annotated[int, Field(ge=1, le=65535)]
     refresh_seconds: Annotated[float, Field(ge=0.5)]
     time_range: TimeRange

@@ -12,9 +12,10 @@ from typing import Any, Literal
 import altair as alt
 import pyarrow as pa
 
-from streamscore.dashboard.figures import MAJORITY as MAJORITY_LINE
 from streamscore.dashboard.figures import ModelFigures, Point
-from streamscore.dashboard.palette import MAJORITY, OUTCOMES, Colour
+from streamscore.dashboard.palette import BASELINE as BASELINE_COLOUR
+from streamscore.dashboard.palette import OUTCOMES, Colour
+from streamscore.quality.figures import ACCURACY, BASELINE
 
 Theme = Literal["light", "dark"]
 
@@ -61,7 +62,7 @@ def donut(model: ModelFigures, theme: Theme) -> alt.LayerChart:
         )
     )
     accuracy = "–" if model.accuracy is None else f"{model.accuracy:.1%}"
-    label = alt.Chart(pa.table({"accuracy": [accuracy], "name": ["accuracy"]}))
+    label = alt.Chart(pa.table({"accuracy": [accuracy], "name": [ACCURACY]}))
     ink = _INK[theme]
     number = label.mark_text(size=26, fontWeight=600, dy=-6, color=ink).encode(text="accuracy:N")
     name = label.mark_text(size=12, dy=17, color=ink, opacity=0.7).encode(text="name:N")
@@ -78,7 +79,7 @@ def accuracy(
     interval: int,
     theme: Theme,
 ) -> alt.LayerChart:
-    """Draw the accuracy of each model over time, the majority rate as a dashed line, and the changes of version.
+    """Draw the accuracy of each model over time, the baseline as a dashed line, and the changes of version.
 
     Args:
         points: the points of all lines.
@@ -87,8 +88,8 @@ def accuracy(
         interval: milliseconds that a point stands for.
         theme: the background.
     """
-    names = [*colours, MAJORITY_LINE]
-    shades = [_of(colour, theme) for colour in (*colours.values(), MAJORITY)]
+    names = [*colours, BASELINE]
+    shades = [_of(colour, theme) for colour in (*colours.values(), BASELINE_COLOUR)]
     legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2, symbolSize=250, offset=4)
     percent = alt.Axis(format=".0%", tickCount=6)
     lines = alt.Chart(_point_table(points, interval)).encode(
@@ -108,7 +109,7 @@ def accuracy(
     drawn = lines.mark_line(strokeWidth=2, clip=True).encode(strokeDash=dashes)
     # A line with a gap on both sides of a point would not show that point.
     dots = lines.mark_point(filled=True, size=18, opacity=1, clip=True).transform_filter(
-        alt.datum.line != MAJORITY_LINE,
+        alt.datum.line != BASELINE,
     )
     # Larger, invisible points: easier to hit.
     hover = lines.mark_point(size=180, opacity=0).encode(

@@ -1,20 +1,20 @@
-"""What was counted, and the numbers that follow from it: plain data, the same for the page and for the report."""
+"""The counts of a time range and the figures that follow from them: plain data for the page and the report."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from statistics import median_low
 from typing import Final
 
-from streamscore.dashboard.windows import Extent, Window
-
-MAJORITY: Final = "majority rate"
-"""Name of the line to beat: always guessing the label that is more common in the window."""
+from streamscore.dashboard.windows import Period, Window
+from streamscore.quality import confusion, figures
+from streamscore.quality.confusion import Confusion
+from streamscore.quality.figures import BASELINE
 
 QUIET_MS: Final = 30_000
 """After so many milliseconds without a new event or batch the stream counts as quiet."""
@@ -29,8 +29,9 @@ class Tally:
     model: str
     version: str
     events: int
-    confusion: Mapping[tuple[float, float], int]
-    """The events with a label, by label and prediction."""
+    confusion: Confusion
+    topic: str = ""
+    """The input topic; empty in documents of earlier versions, which do not have it."""
 
 
 @dataclass(frozen=True)
@@ -43,22 +44,18 @@ class Bucket:
 
     @property
     def events(self) -> int:
-        """Events that were scored, by the model that scored the most of them."""
-        return max(self._per_model().values(), default=0)
+        """Events that were scored: of each topic as many as the model scored that scored the most of them."""
+        per_model: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for tally in self.tallies:
+            per_model[tally.topic][tally.model] += tally.events
+        return sum(max(models.values()) for models in per_model.values())
 
     def labels(self) -> Counter[float]:
-        """Return how many events have which label, by the model that saw the most labels."""
-        seen: dict[str, Counter[float]] = {}
+        """Return the number of events of each label: of each topic by the model that saw the most labels."""
+        per_model: defaultdict[str, defaultdict[str, Counter[float]]] = defaultdict(lambda: defaultdict(Counter))
         for tally in self.tallies:
-            for (label, _), events in tally.confusion.items():
-                seen.setdefault(tally.model, Counter())[label] += events
-        return max(seen.values(), key=lambda labels: labels.total(), default=Counter())
-
-    def _per_model(self) -> Counter[str]:
-        events: Counter[str] = Counter()
-        for tally in self.tallies:
-            events[tally.model] += tally.events
-        return events
+            per_model[tally.topic][tally.model] += confusion.label_counts(tally.confusion)
+        return sum((max(models.values(), key=Counter.total) for models in per_model.values()), Counter())
 
 
 @dataclass(frozen=True)
@@ -67,15 +64,23 @@ class ModelFigures:
 
     name: str
     events: int
-    correct: int
-    incorrect: int
-    confusion: dict[tuple[float, float], int]
-    """Events by label and prediction."""
+    """Events that it scored."""
+    confusion: Confusion
+
+    @property
+    def correct(self) -> int:
+        """Events whose prediction equals the label."""
+        return confusion.correct(self.confusion)
+
+    @property
+    def incorrect(self) -> int:
+        """Events whose prediction differs from the label."""
+        return confusion.incorrect(self.confusion)
 
     @property
     def labelled(self) -> int:
-        """Events whose label is known."""
-        return self.correct + self.incorrect
+        """Events with a label."""
+        return confusion.labelled(self.confusion)
 
     @property
     def unlabelled(self) -> int:
@@ -84,21 +89,18 @@ class ModelFigures:
 
     @property
     def accuracy(self) -> float | None:
-        """Share of the labelled events that were right; None without any."""
-        return self.correct / self.labelled if self.labelled else None
+        """Accuracy on the labelled events; None without any."""
+        return figures.accuracy(self.correct, self.labelled)
 
     @property
-    def majority(self) -> float | None:
-        """What always guessing the more common label would have got right of the events that this model scored."""
-        labels: Counter[float] = Counter()
-        for (label, _), events in self.confusion.items():
-            labels[label] += events
-        return _share_of_majority(labels)
+    def baseline(self) -> float | None:
+        """Majority-class baseline of the events that this model scored; None without a label."""
+        return figures.baseline(confusion.label_counts(self.confusion).values())
 
     @property
     def classes(self) -> list[float]:
-        """The labels and predictions that occur, in order."""
-        return sorted({value for pair in self.confusion for value in pair})
+        """The labels and predictions that occur, in ascending order."""
+        return confusion.classes(self.confusion)
 
 
 @dataclass(frozen=True)
@@ -107,15 +109,15 @@ class Point:
 
     at: int
     line: str
-    """A model, or the majority rate."""
+    """A model, or the majority-class baseline."""
     accuracy: float | None
     """None: too few labelled events to say."""
     labelled: int
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What the job said of a batch."""
+class BatchReport:
+    """What a job reported of a batch."""
 
     at: int
     """Its start, in epoch milliseconds."""
@@ -123,6 +125,10 @@ class Batch:
     events: int
     lag: int
     """Events in the topic that were not scored yet."""
+    topic: str = ""
+    """The input topic; empty in reports of earlier versions, which do not have it."""
+    refused: tuple[str, ...] = ()
+    """New versions that were not let in while the old ones serve, as ``name:version: reason``."""
 
 
 @dataclass(frozen=True)
@@ -139,23 +145,46 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Stream:
-    """What the job itself says about how it runs."""
+class StreamReport:
+    """What the jobs report about how they run; there is one job per input topic."""
 
-    batches: tuple[Batch, ...]
-    """The last ones, in order of time."""
+    batches: tuple[BatchReport, ...]
+    """The last batches of each topic, all in order of time."""
     synthetic: bool
-    """Whether the events were made up."""
-    refused: tuple[str, ...] = ()
-    """New versions that were not let in while the old ones serve, as ``name:version: reason``."""
+    """Whether the events are synthetic."""
 
     @property
-    def latest(self) -> Batch | None:
-        """The last batch; None if none was ever reported."""
+    def latest(self) -> BatchReport | None:
+        """The last batch of all topics; None if none was ever reported."""
         return self.batches[-1] if self.batches else None
 
+    def running(self, now: int) -> list[BatchReport]:
+        """Return the last batch of each topic whose stream runs, or, if none does, the last batch of all.
+
+        Args:
+            now: this moment, in epoch milliseconds.
+        """
+        running = [batches[-1] for batches in self._per_topic() if not _is_paused(batches, now)]
+        return running or list(self.batches[-1:])
+
+    def lag(self, now: int) -> int | None:
+        """Return the events that are not scored yet, of all topics; None if no batch was ever reported.
+
+        Args:
+            now: this moment, in epoch milliseconds.
+        """
+        return sum(batch.lag for batch in self.running(now)) if self.batches else None
+
+    def refused(self, now: int) -> list[str]:
+        """Return the new versions that were not let in, as ``name:version: reason``.
+
+        Args:
+            now: this moment, in epoch milliseconds.
+        """
+        return sorted({version for batch in self.running(now) for version in batch.refused})
+
     def rate(self, now: int) -> float | None:
-        """Return the events per second of the last batches; None if none was ever reported.
+        """Return the events per second of the last batches, of all topics; None if none was ever reported.
 
         A batch holds what has come since the start of the one before. So the events of all but the first are divided by
         the time between the first start and the last, which is right for long batches and for rare ones. Batches from
@@ -164,17 +193,13 @@ class Stream:
         Args:
             now: this moment, in epoch milliseconds.
         """
-        if self.latest is None:
-            return None
-        starts = [batch.at for batch in self.batches]
-        usual = median_low(after - before for before, after in pairwise(starts)) if len(starts) > 1 else 0
-        pause = max(QUIET_MS, 3 * usual)
-        if now - self.latest.at - self.latest.milliseconds > pause:
-            return 0.0
-        first, *others = (batch for batch in self.batches if self.latest.at - batch.at <= pause)
-        if not others:
-            return first.events * 1_000 / max(1_000, first.milliseconds)
-        return sum(batch.events for batch in others) * 1_000 / max(1, self.latest.at - first.at)
+        return sum(_rate(batches, now) for batches in self._per_topic()) if self.batches else None
+
+    def _per_topic(self) -> list[list[BatchReport]]:
+        topics: defaultdict[str, list[BatchReport]] = defaultdict(list)
+        for batch in self.batches:
+            topics[batch.topic].append(batch)
+        return list(topics.values())
 
 
 @dataclass(frozen=True)
@@ -193,7 +218,7 @@ class Snapshot:
     """Everything that is known at one moment (``read_at``, epoch milliseconds)."""
 
     read_at: int
-    extent: Extent | None
+    period: Period | None
     """None: there is no message yet."""
     window: Window
     batch_window: Window
@@ -204,7 +229,7 @@ class Snapshot:
     """Documents of the window that are not counted yet."""
     rejected: dict[str, int]
     """Messages that could not be scored, by reason, the most common first."""
-    stream: Stream
+    stream: StreamReport
     versions: tuple[Version, ...]
     """By model, and then in order of time; one that was replaced and came back is there twice."""
     throughput: tuple[Throughput, ...]
@@ -216,7 +241,7 @@ class Snapshot:
     def models(self) -> tuple[ModelFigures, ...]:
         """The models that scored in this window, by name."""
         names = sorted({tally.model for bucket in self.buckets for tally in bucket.tallies})
-        return tuple(_figures(name, self.buckets) for name in names)
+        return tuple(_of_model(name, self.buckets) for name in names)
 
     @cached_property
     def rejected_total(self) -> int:
@@ -225,7 +250,7 @@ class Snapshot:
 
     @cached_property
     def scored(self) -> int:
-        """Events that were scored: of each bucket as many as its busiest model scored.
+        """Events that were scored: of each bucket and topic as many as the busiest model scored.
 
         Dividing the number of documents by the number of models would be wrong as soon as one of them was added,
         removed or renamed in the window.
@@ -235,14 +260,14 @@ class Snapshot:
     @property
     def quiet(self) -> bool:
         """Whether no event came lately, nor a batch with others; one that is dated ahead does not say when it came."""
-        if self.extent is None or abs(self.read_at - self.extent.last) <= QUIET_MS:
+        if self.period is None or abs(self.read_at - self.period.last) <= QUIET_MS:
             return False
         return not self.stream.rate(self.read_at)
 
     @property
     def behind(self) -> bool:
         """Whether the newest scored event is not of this moment: no other has come, or none is scored yet."""
-        return self.extent is not None and self.read_at - self.extent.last > QUIET_MS
+        return self.period is not None and self.read_at - self.period.last > QUIET_MS
 
     @property
     def events(self) -> int:
@@ -255,12 +280,12 @@ class Snapshot:
         return sum((bucket.labels() for bucket in self.buckets), Counter())
 
     @property
-    def majority(self) -> float | None:
-        """Share of the most common label, which always guessing it would have got right; None without labels."""
-        return _share_of_majority(self.labels)
+    def baseline(self) -> float | None:
+        """Majority-class baseline of all scored events; None without a label."""
+        return figures.baseline(self.labels.values())
 
     def lines(self, min_labelled: int, models: Sequence[str]) -> list[Point]:
-        """Return the points of the accuracy chart: the majority rate and some models, bucket by bucket.
+        """Return the points of the accuracy chart: the majority-class baseline and some models, bucket by bucket.
 
         The bucket that is still filling is left out: one that is not over, or, while the stream runs, one that the
         scored events have only just reached. With few of its events it would be the wildest point of the chart.
@@ -273,18 +298,18 @@ class Snapshot:
             return []
         by_start = {bucket.start: bucket for bucket in self.buckets}
         interval = self.window.interval
-        reached = self.read_at if self.quiet or self.extent is None else min(self.read_at, self.extent.last)
+        reached = self.read_at if self.quiet or self.period is None else min(self.read_at, self.period.last)
         ends = min(reached - interval, self.buckets[-1].start)
-        common = max(self.labels, key=lambda label: self.labels[label], default=None)
+        most_frequent = max(self.labels, key=lambda label: self.labels[label], default=None)
         points = []
         for start in range(self.buckets[0].start, ends + 1, interval):
             bucket = by_start.get(start, Bucket(start, 0, ()))
             labels = bucket.labels()
-            guessed = labels[common] if common is not None else 0
-            points.append(_point(start, MAJORITY, guessed, labels.total(), min_labelled))
+            guessed = labels[most_frequent] if most_frequent is not None else 0
+            points.append(_point(start, BASELINE, guessed, labels.total(), min_labelled))
             for name in models:
-                figures = _figures(name, [bucket])
-                points.append(_point(start, name, figures.correct, figures.labelled, min_labelled))
+                model = _of_model(name, [bucket])
+                points.append(_point(start, name, model.correct, model.labelled, min_labelled))
         return points
 
     def events_per_second(self) -> list[tuple[int, float]]:
@@ -309,13 +334,13 @@ class Snapshot:
         return max(versions, key=lambda version: (version.last, version.first)).version if versions else ""
 
     def marks(self, models: Sequence[str]) -> list[tuple[int, str]]:
-        """Return where the accuracy chart has to say that versions took over, and which.
+        """Return the times and names of the versions that took over, to be marked in the accuracy chart.
 
-        That is the first bucket with events of theirs. The batch that they took over with may be at quite another time:
-        events that waited for it are older.
+        A version is marked at the first bucket with its events. Its first batch may be much later than these
+        events, if they waited for it.
         """
         before: dict[str, set[str]] = {}
-        found: list[tuple[int, str]] = []
+        marks: list[tuple[int, str]] = []
         for bucket in self.buckets:
             scored: defaultdict[str, set[str]] = defaultdict(set)
             for tally in bucket.tallies:
@@ -326,9 +351,9 @@ class Snapshot:
                 for version in sorted(scored[model] - before.get(model, scored[model]))
             ]
             if new:
-                found.append((bucket.start, ", ".join(new)))
+                marks.append((bucket.start, ", ".join(new)))
             before |= {model: versions for model, versions in scored.items() if versions}
-        return found
+        return marks
 
     def changes(self) -> list[Version]:
         """Return the versions that took over from another one of the same model within the window of the batches."""
@@ -336,7 +361,7 @@ class Snapshot:
 
 
 def accuracy_span(points: Iterable[Point]) -> list[float]:
-    """Return the ends of an axis for these points: multiples of a step, so that it rests while the lines move."""
+    """Return the ends of an axis for these points: multiples of a step, so that the axis stays while the lines move."""
     known = [point.accuracy for point in points if point.accuracy is not None]
     if not known:
         return [0.0, 1.0]
@@ -350,22 +375,33 @@ def in_order(models: Iterable[ModelFigures], first: Sequence[str]) -> list[Model
     return sorted(models, key=lambda model: (rank.get(model.name, len(rank)), model.name))
 
 
-def _share_of_majority(labels: Counter[float]) -> float | None:
-    total = labels.total()
-    return max(labels.values()) / total if total else None
+def _pause(batches: Sequence[BatchReport]) -> int:
+    """Return the milliseconds without a batch after which a stream counts as paused: three usual intervals at least."""
+    starts = [batch.at for batch in batches]
+    usual = median_low(after - before for before, after in pairwise(starts)) if len(starts) > 1 else 0
+    return max(QUIET_MS, 3 * usual)
 
 
-def _figures(name: str, buckets: Iterable[Bucket]) -> ModelFigures:
-    events = 0
-    confusion: Counter[tuple[float, float]] = Counter()
-    for bucket in buckets:
-        for tally in bucket.tallies:
-            if tally.model == name:
-                events += tally.events
-                confusion.update(tally.confusion)
-    correct = sum(count for (label, prediction), count in confusion.items() if label == prediction)
-    return ModelFigures(name, events, correct, confusion.total() - correct, dict(confusion))
+def _is_paused(batches: Sequence[BatchReport], now: int) -> bool:
+    return now - batches[-1].at - batches[-1].milliseconds > _pause(batches)
 
 
-def _point(at: int, line: str, right: int, labelled: int, min_labelled: int) -> Point:
-    return Point(at, line, right / labelled if labelled >= min_labelled else None, labelled)
+def _rate(batches: Sequence[BatchReport], now: int) -> float:
+    """Return the events per second of the batches of one topic."""
+    if _is_paused(batches, now):
+        return 0.0
+    latest, pause = batches[-1], _pause(batches)
+    first, *others = (batch for batch in batches if latest.at - batch.at <= pause)
+    if not others:
+        return first.events * 1_000 / max(1_000, first.milliseconds)
+    return sum(batch.events for batch in others) * 1_000 / max(1, latest.at - first.at)
+
+
+def _of_model(name: str, buckets: Iterable[Bucket]) -> ModelFigures:
+    tallies = [tally for bucket in buckets for tally in bucket.tallies if tally.model == name]
+    events = sum(tally.events for tally in tallies)
+    return ModelFigures(name, events, confusion.total(tally.confusion for tally in tallies))
+
+
+def _point(at: int, line: str, correct: int, labelled: int, min_labelled: int) -> Point:
+    return Point(at, line, figures.accuracy(correct, labelled) if labelled >= min_labelled else None, labelled)

@@ -69,7 +69,7 @@ def _live(config: Config, reader: Reader) -> None:
     view = reader.view(time_range or config.dashboard.time_range, now, max_age)
     place.html(markup.status(view, zone, now))
     snapshot = view.snapshot
-    if snapshot is None or snapshot.extent is None:
+    if snapshot is None or snapshot.period is None:
         if snapshot is not None:
             st.html(markup.next_steps(config.elasticsearch))
         return
@@ -92,14 +92,14 @@ def _figures(
         return
     theme: charts.Theme = "dark" if st.context.theme.type == "dark" else "light"
     dots, colours = markup.model_dots(names), of_models(names)
-    st.html(markup.kpis(snapshot, models, dots))
+    st.html(markup.kpis(markup.page_kpis(snapshot, models, dots)))
     rows = _rows(models)
     for row in rows:
         for model, column in zip(row, st.columns(len(rows[0])), strict=False):
             with column.container(border=True, key=f"model_{model.name}"):
                 _card(model, snapshot.version(model.name), dots[model.name], theme)
     with st.container(border=True, key="card_accuracy"):
-        st.html('<div class="ss ss-heading">Accuracy over time</div>')
+        st.html(markup.title("Accuracy over time"))
         points = snapshot.lines(config.dashboard.min_labelled, [model.name for model in models])
         shown = {model.name: colours[model.name] for model in models}
         if any(point.accuracy is not None for point in points):
@@ -109,10 +109,10 @@ def _figures(
             st.html(markup.no_line(config.dashboard.min_labelled))
     left, right = st.columns(2)
     with left.container(border=True, key="card_rejected"):
-        st.html('<div class="ss ss-heading">Rejected, by reason</div>')
+        st.html(markup.title("Rejected, by reason"))
         st.html(markup.reasons(snapshot.rejected))
     with right.container(border=True, key="card_versions"):
-        st.html('<div class="ss ss-heading">Model versions</div>')
+        st.html(markup.title("Model versions"))
         st.html(markup.versions(snapshot, [model.name for model in models], dots, zone))
     st.html(markup.origin(config.elasticsearch, snapshot))
 

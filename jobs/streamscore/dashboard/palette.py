@@ -22,7 +22,7 @@ OUTCOMES: Final = {
     "incorrect": Colour("#ef7b4d", "#ff9466"),
     "unlabelled": Colour("#c3cad3", "#4b5562"),
 }
-MAJORITY: Final = Colour("#7a8592", "#98a4b3")
+BASELINE: Final = Colour("#7a8592", "#98a4b3")
 MODELS: Final = (
     Colour("#3f57d4", "#8b9eff"),
     Colour("#b5790a", "#f0b741"),
@@ -42,7 +42,7 @@ _SURFACES: Final = {
     "bad": Colour("#b8431b", "#ff9c73"),
     "warn": Colour("#8a5a00", "#ffc861"),
     "warn-back": Colour("#fff3d6", "#3a2d10"),
-    "majority": MAJORITY,
+    "baseline": BASELINE,
 }
 
 

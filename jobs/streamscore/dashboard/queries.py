@@ -1,7 +1,7 @@
-"""What is asked of Elasticsearch, and what its answers mean. Pure: no client, no page.
+"""The requests to Elasticsearch, and the figures in its answers. Pure: no client, no page.
 
-Every request is an aggregation (``size`` 0): the server counts, and no document is ever fetched, but for those that
-say how the last batches went.
+Every request is an aggregation (``size`` 0): the server counts, and no document is ever fetched, except the status
+documents of the last batches.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple
 
 from streamscore.config import Elasticsearch
-from streamscore.dashboard.figures import Batch, Bucket, Stream, Tally, Throughput, Version
-from streamscore.dashboard.windows import Extent, Window
+from streamscore.dashboard.figures import BatchReport, Bucket, StreamReport, Tally, Throughput, Version
+from streamscore.dashboard.windows import Period, Window
 from streamscore.schema import TIME
 
 LAST_BATCHES: Final = 20
@@ -33,16 +33,16 @@ class Search(NamedTuple):
     body: dict[str, Any]
 
 
-def extent(settings: Elasticsearch) -> Search:
+def period(settings: Elasticsearch) -> Search:
     """Ask for the times of the first and the last message; with no filter the server reads them off its index."""
     return aggregate(f"{settings.index},{settings.rejected_index}", _ENDS)
 
 
-def read_extent(answer: Mapping[str, Any]) -> Extent | None:
+def read_period(answer: Mapping[str, Any]) -> Period | None:
     """Return the times of the first and the last message, or batch; None if there is none."""
-    found = aggregations_of(answer)
-    first, last = (found.get(name, {}).get("value") for name in ("first", "last"))
-    return None if first is None or last is None else Extent(int(first), int(last))
+    ends = aggregations_of(answer)
+    first, last = (ends.get(name, {}).get("value") for name in ("first", "last"))
+    return None if first is None or last is None else Period(int(first), int(last))
 
 
 def stream(settings: Elasticsearch) -> Search:
@@ -52,28 +52,32 @@ def stream(settings: Elasticsearch) -> Search:
         {
             **_ENDS,
             "synthetic": {"filter": {"term": {"synthetic": True}}},
-            "latest": {"top_hits": {"size": LAST_BATCHES, "sort": [{TIME: "desc"}]}},
+            "topics": _by_topic(latest={"top_hits": {"size": LAST_BATCHES, "sort": [{TIME: "desc"}]}}),
         },
     )
 
 
-def read_stream(answer: Mapping[str, Any]) -> Stream:
+def read_stream(answer: Mapping[str, Any]) -> StreamReport:
     """Return what the job says about how it runs."""
-    found = aggregations_of(answer)
-    hits = found.get("latest", {}).get("hits", {}).get("hits", [])
-    if not hits:
-        return Stream((), synthetic=False)
-    batches = (
-        Batch(int(hit["sort"][0]), hit["_source"]["batch_ms"], hit["_source"]["events"], hit["_source"]["lag"])
-        for hit in reversed(hits)
-    )
-    synthetic = found["synthetic"]["doc_count"] > 0
-    refused = hits[0]["_source"].get("refused", [])  # a job of an earlier version does not say
-    return Stream(tuple(batches), synthetic, tuple(refused))
+    aggregations = aggregations_of(answer)
+    batches = [
+        BatchReport(
+            int(hit["sort"][0]),
+            hit["_source"]["batch_ms"],
+            hit["_source"]["events"],
+            hit["_source"]["lag"],
+            topic["key"],
+            tuple(hit["_source"].get("refused", ())),  # a job of an earlier version does not say
+        )
+        for topic in buckets_of(aggregations, "topics")
+        for hit in topic["latest"]["hits"]["hits"]
+    ]
+    synthetic = aggregations.get("synthetic", {}).get("doc_count", 0) > 0
+    return StreamReport(tuple(sorted(batches, key=lambda batch: batch.at)), synthetic)
 
 
 def counts(settings: Elasticsearch, window: Window) -> Search:
-    """Ask how many documents each bucket holds: the server answers from its index of times, however many there are."""
+    """Ask how many documents each bucket holds: the server answers from its index of times, without reading any."""
     return aggregate(settings.index, {"buckets": _over_time(window)}, since(window))
 
 
@@ -83,7 +87,7 @@ def read_counts(answer: Mapping[str, Any]) -> dict[int, int]:
 
 
 def tallies(settings: Elasticsearch, window: Window, starts: Sequence[int]) -> Search:
-    """Ask for the outcomes of some buckets, by model, version, label and prediction.
+    """Ask for the outcomes of some buckets, by topic, model, version, label and prediction.
 
     This is the one request that reads every document, so it is made only for buckets whose number of documents changed.
     """
@@ -94,23 +98,24 @@ def tallies(settings: Elasticsearch, window: Window, starts: Sequence[int]) -> S
     ranges = [{"range": {TIME: {"gte": first, "lt": last + window.interval}}} for first, last in runs]
     return aggregate(
         settings.index,
-        {"buckets": _over_time(window, models=terms("model", versions=versions))},
+        {"buckets": _over_time(window, topics=_by_topic(models=terms("model", versions=versions)))},
         {"bool": {"filter": [{"bool": {"should": ranges}}]}},
     )
 
 
 def read_tallies(answer: Mapping[str, Any]) -> dict[int, Bucket]:
     """Return the outcomes of each bucket that is not empty, by its start."""
-    found = {}
+    by_start = {}
     for bucket in buckets_of(aggregations_of(answer), "buckets"):
         tallied = [
-            Tally(model["key"], version["key"], version["doc_count"], _confusion(version))
-            for model in buckets_of(bucket, "models")
+            Tally(model["key"], version["key"], version["doc_count"], _confusion(version), topic["key"])
+            for topic in buckets_of(bucket, "topics")
+            for model in buckets_of(topic, "models")
             for version in buckets_of(model, "versions")
         ]
         start = int(bucket["key"])
-        found[start] = Bucket(start, bucket["doc_count"], tuple(tallied))
-    return found
+        by_start[start] = Bucket(start, bucket["doc_count"], tuple(tallied))
+    return by_start
 
 
 def rejected(settings: Elasticsearch, window: Window) -> Search:
@@ -126,19 +131,22 @@ def read_rejected(answer: Mapping[str, Any]) -> dict[str, int]:
 def batches(settings: Elasticsearch, window: Window) -> Search:
     """Ask for the events of the window's batches over time, and for the model versions that scored them."""
     versions = terms("models", **_ENDS)
-    over_time = _over_time(window, **_FIRST, events=_sum("events"), busy=_sum("batch_ms"), versions=versions)
+    topics = _by_topic(**_FIRST, events=_sum("events"), busy=_sum("batch_ms"))
+    over_time = _over_time(window, topics=topics, versions=versions)
     return aggregate(settings.status_index, {"batches": over_time}, since(window))
 
 
 def read_versions(answer: Mapping[str, Any]) -> tuple[Version, ...]:
     """Return the model versions of the batches, by name and then by their first batch; one that came back twice."""
-    found = []
+    served_in_buckets = []
     for bucket in buckets_of(aggregations_of(answer), "batches"):
         for served in buckets_of(bucket, "versions"):
             model, _, version = served["key"].partition(":")
-            found.append(Version(model, version, int(served["first"]["value"]), int(served["last"]["value"])))
+            served_in_buckets.append(
+                Version(model, version, int(served["first"]["value"]), int(served["last"]["value"]))
+            )
     versions: list[Version] = []
-    for version in sorted(found, key=lambda version: (version.model, version.first, version.version)):
+    for version in sorted(served_in_buckets, key=lambda version: (version.model, version.first, version.version)):
         before = versions[-1] if versions else None
         if before is not None and (before.model, before.version) == (version.model, version.version):
             versions[-1] = replace(before, last=version.last)
@@ -148,9 +156,12 @@ def read_versions(answer: Mapping[str, Any]) -> tuple[Version, ...]:
 
 
 def read_throughput(answer: Mapping[str, Any]) -> tuple[Throughput, ...]:
-    """Return the events of the batches that started in each bucket, and how long these took."""
-    found = buckets_of(aggregations_of(answer), "batches")
-    return tuple(Throughput(*(int(bucket[name]["value"]) for name in ("first", "events", "busy"))) for bucket in found)
+    """Return the events of the batches of each topic that started in each bucket, and how long these took."""
+    return tuple(
+        Throughput(*(int(topic[name]["value"]) for name in ("first", "events", "busy")))
+        for bucket in buckets_of(aggregations_of(answer), "batches")
+        for topic in buckets_of(bucket, "topics")
+    )
 
 
 def moment(at: int) -> datetime:
@@ -177,14 +188,14 @@ def terms(field: str, **aggregations: Any) -> dict[str, Any]:
 
 def aggregations_of(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return an answer's aggregations; an index that does not exist yet answers without any."""
-    found: Mapping[str, Any] = answer.get("aggregations", {})
-    return found
+    aggregations: Mapping[str, Any] = answer.get("aggregations", {})
+    return aggregations
 
 
 def buckets_of(aggregations: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """Return the buckets of an aggregation; none if the index does not exist yet."""
-    found: list[dict[str, Any]] = aggregations.get(name, {}).get("buckets", [])
-    return found
+    buckets: list[dict[str, Any]] = aggregations.get(name, {}).get("buckets", [])
+    return buckets
 
 
 def _over_time(window: Window, **aggregations: Any) -> dict[str, Any]:
@@ -192,6 +203,11 @@ def _over_time(window: Window, **aggregations: Any) -> dict[str, Any]:
         "date_histogram": {"field": TIME, "fixed_interval": f"{window.interval}ms", "min_doc_count": 1},
     }
     return {**histogram, "aggs": aggregations} if aggregations else histogram
+
+
+def _by_topic(**aggregations: Any) -> dict[str, Any]:
+    """Return an aggregation by input topic; documents of earlier versions, which have none, count as one stream."""
+    return {"terms": {"field": "topic", "missing": "", "size": _ALL}, "aggs": aggregations}
 
 
 def _sum(field: str) -> dict[str, Any]:

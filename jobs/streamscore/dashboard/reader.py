@@ -1,4 +1,4 @@
-"""Read the figures from Elasticsearch, again and again, in a time that does not grow with the number of documents.
+"""Reads the figures from Elasticsearch repeatedly, in a time that does not grow with the number of documents.
 
 How many documents each bucket of time holds is known to the server without looking at any of them. So that is asked
 first, and only the buckets whose number changed are counted by outcome: while a stream runs, the last one or two. To
@@ -18,7 +18,7 @@ from streamscore.config import Elasticsearch
 from streamscore.dashboard import queries
 from streamscore.dashboard.figures import Bucket, Snapshot
 from streamscore.dashboard.queries import Search
-from streamscore.dashboard.windows import Extent, Window, of_batches, window
+from streamscore.dashboard.windows import Period, Window, of_batches, window
 from streamscore.errors import RefusedError, ServerError, TooManyBucketsError
 from streamscore.system.console import log
 
@@ -31,7 +31,7 @@ BUDGET: Final = 500_000
 
 @dataclass(frozen=True)
 class Fault:
-    """What keeps newer figures away."""
+    """Why there are no newer figures."""
 
     since: int
     """Epoch milliseconds."""
@@ -42,7 +42,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class View:
-    """What a page can show: the latest figures, and what keeps newer ones away."""
+    """What a page can show: the latest figures, and why there are no newer ones."""
 
     snapshot: Snapshot | None
     fault: Fault | None = None
@@ -69,17 +69,17 @@ class Reader:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._client.close()
 
     def view(self, time_range: str, now: int, max_age: int) -> View:
-        """Return the figures of a time range, or the last ones and what keeps newer ones away.
+        """Return the figures of a time range, or the last ones and why there are no newer ones.
 
         Args:
             time_range: one of ``windows.RANGES``.
             now: this moment, in epoch milliseconds.
-            max_age: milliseconds; what another viewer was shown so recently is returned again. Nor does anybody wait
-                for a server a second time who has waited for his turn while it did not answer.
+            max_age: milliseconds; a view that is not older is returned again. A caller that queued while the server
+                timed out gets that failure instead of waiting for a second timeout.
         """
         with self._lock:
             old = self._views.get(time_range, View(None))
@@ -109,10 +109,10 @@ class Reader:
             ServerError: Elasticsearch cannot be reached, or refuses.
         """
         settings = self._settings
-        (extent_answer, stream_answer), took = self._search(queries.extent(settings), queries.stream(settings))
-        extent, stream = queries.read_extent(extent_answer), queries.read_stream(stream_answer)
-        shown = window(time_range, extent or Extent(now, now), now)
-        worked = of_batches(shown, queries.read_extent(stream_answer) or Extent(now, now))
+        (period_answer, stream_answer), took = self._search(queries.period(settings), queries.stream(settings))
+        period, stream = queries.read_period(period_answer), queries.read_stream(stream_answer)
+        shown = window(time_range, period or Period(now, now), now)
+        worked = of_batches(shown, queries.read_period(stream_answer) or Period(now, now))
         (counts_answer, rejected_answer, batches_answer), more = self._search(
             queries.counts(settings, shown),
             queries.rejected(settings, shown),
@@ -122,7 +122,7 @@ class Reader:
         buckets, pending, more = self._count(time_range, shown, queries.read_counts(counts_answer))
         return Snapshot(
             read_at=now,
-            extent=extent,
+            period=period,
             window=shown,
             batch_window=worked,
             buckets=buckets,
@@ -135,7 +135,7 @@ class Reader:
         )
 
     def _count(self, time_range: str, shown: Window, counts: dict[int, int]) -> tuple[tuple[Bucket, ...], int, int]:
-        """Count the buckets that need it; return those that are known, what is left to count, and the server's time."""
+        """Count the buckets that need it; return the known ones, the documents left to count, and the server's time."""
         interval, remembered = self._known.get(time_range, (shown.interval, {}))
         known = {start: remembered[start] for start in remembered if start in counts and interval == shown.interval}
         due = plan(known, counts, self._budget)

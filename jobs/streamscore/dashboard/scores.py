@@ -1,4 +1,4 @@
-"""How well a model's scores tell the classes apart, and whether they can be read as probabilities.
+"""How well a model's scores tell the classes apart, and, if they are probabilities, how well they are calibrated.
 
 The server counts the scores in narrow bins by label; the curves follow from the counts, so that no score is fetched.
 """
@@ -13,6 +13,7 @@ from typing import Any, Final
 from streamscore.config import Elasticsearch
 from streamscore.dashboard.queries import Search, aggregate, aggregations_of, buckets_of, since, terms
 from streamscore.dashboard.windows import Window
+from streamscore.schema import ScoreKind
 
 BINS: Final = 500
 """Bins with equally many events each, whatever the scores are: of equal width, those of a rare class share a few."""
@@ -21,19 +22,12 @@ GROUPS: Final = 10
 
 
 @dataclass(frozen=True)
-class Span:
-    """The lowest and the highest score of a model, and how they lie between."""
+class ScoreEdges:
+    """The edges of the bins of a model's scores."""
 
     model: str
-    low: float
-    high: float
     edges: tuple[float, ...] = ()
     """Scores between which equally many events lie, in ascending order."""
-
-    @property
-    def probability(self) -> bool:
-        """Whether the scores can be probabilities; a margin goes beyond 0 and 1."""
-        return self.low >= 0.0 and self.high <= 1.0
 
 
 @dataclass(frozen=True)
@@ -46,8 +40,8 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class Group:
-    """A point of the calibration curve."""
+class CalibrationPoint:
+    """A point of the calibration curve: a group of events with similar probabilities."""
 
     score: float
     """Mean score of the events of the group."""
@@ -58,46 +52,68 @@ class Group:
 
 @dataclass(frozen=True)
 class Curves:
-    """What a model's scores are worth."""
+    """The curves of a model's scores."""
 
     model: str
+    kind: ScoreKind | None
+    """What the scores are, as the job reported it; None if no batch says it, or if its versions differ."""
     roc: tuple[tuple[float, float], ...]
     """False and true positive rate, from (0, 0) to (1, 1)."""
     auc: float
-    calibration: tuple[Group, ...]
-    """Empty if the scores are not probabilities."""
+    calibration: tuple[CalibrationPoint, ...]
+    """Empty if the scores are not known to be probabilities."""
 
 
-def spans(settings: Elasticsearch, window: Window) -> Search:
-    """Ask for the range of each model's scores, and for the edges of the bins."""
+def kinds(settings: Elasticsearch) -> Search:
+    """Ask what the jobs reported of their models' scores."""
+    return aggregate(settings.status_index, {"kinds": terms("score_kinds")})
+
+
+def read_kinds(answer: Mapping[str, Any]) -> dict[tuple[str, str], ScoreKind | None]:
+    """Return what the scores of each model and version are; None if the reports contradict each other."""
+    reported: dict[tuple[str, str], ScoreKind | None] = {}
+    for bucket in buckets_of(aggregations_of(answer), "kinds"):
+        served, _, kind = bucket["key"].rpartition(":")
+        model, _, version = served.partition(":")  # a version may contain colons
+        reported[model, version] = kind if reported.get((model, version), kind) == kind else None
+    return reported
+
+
+def edges(settings: Elasticsearch, window: Window) -> Search:
+    """Ask for the edges of the bins of each model's scores."""
     percents = [100 * number / BINS for number in range(1, BINS)]
-    ends = {
-        "low": {"min": {"field": "score"}},
-        "high": {"max": {"field": "score"}},
-        "edges": {"percentiles": {"field": "score", "percents": percents, "keyed": False}},
-    }
-    return aggregate(settings.index, {"models": terms("model", **ends)}, _labelled(window))
+    percentiles = {"percentiles": {"field": "score", "percents": percents, "keyed": False}}
+    return aggregate(settings.index, {"models": terms("model", edges=percentiles)}, _labelled(window))
 
 
-def read_spans(answer: Mapping[str, Any]) -> list[Span]:
-    """Return the range of the scores of each model that has any."""
-    return [
-        Span(bucket["key"], bucket["low"]["value"], bucket["high"]["value"], _edges(bucket["edges"]["values"]))
+def read_edges(answer: Mapping[str, Any]) -> list[ScoreEdges]:
+    """Return the edges of the bins of each model that has scores; many equal scores make some edges equal."""
+    models = [
+        ScoreEdges(
+            bucket["key"],
+            tuple(sorted({entry["value"] for entry in bucket["edges"]["values"] if entry["value"] is not None})),
+        )
         for bucket in buckets_of(aggregations_of(answer), "models")
-        if bucket["low"]["value"] is not None
     ]
+    return [model for model in models if model.edges]
 
 
-def bins(settings: Elasticsearch, window: Window, span: Span) -> Search:
-    """Ask for the number of a model's events by score and label."""
-    ends = [None, *span.edges, None]
+def bins(settings: Elasticsearch, window: Window, scores: ScoreEdges) -> Search:
+    """Ask for the number of a model's events by score and label.
+
+    Args:
+        settings: the index.
+        window: the stretch of time.
+        scores: the model, and the edges of its bins.
+    """
+    ends = [None, *scores.edges, None]
     ranges = [
         {name: end for name, end in (("from", low), ("to", high)) if end is not None} for low, high in pairwise(ends)
     ]
     inner = {"positive": {"filter": {"term": {"label": 1.0}}}, "total": {"sum": {"field": "score"}}}
-    query = _labelled(window, {"term": {"model": span.model}}, {"exists": {"field": "score"}})
-    scores = {"range": {"field": "score", "ranges": ranges}, "aggs": inner}
-    return aggregate(settings.index, {"scores": scores}, query)
+    query = _labelled(window, {"term": {"model": scores.model}}, {"exists": {"field": "score"}})
+    by_score = {"range": {"field": "score", "ranges": ranges}, "aggs": inner}
+    return aggregate(settings.index, {"scores": by_score}, query)
 
 
 def read_bins(answer: Mapping[str, Any]) -> list[Bin]:
@@ -113,11 +129,16 @@ def read_bins(answer: Mapping[str, Any]) -> list[Bin]:
     ]
 
 
-def curves(span: Span, bins: Sequence[Bin]) -> Curves | None:
+def curves(model: str, kind: ScoreKind | None, bins: Sequence[Bin]) -> Curves | None:
     """Return the curves of a model, or None if its events are all of one class, so that there is nothing to tell apart.
 
     Scores within a bin count as equal. With so many bins, and equally many events in each, the area under the curve is
-    right to about three digits.
+    right to about three digits. Only probabilities have a calibration curve.
+
+    Args:
+        model: its name.
+        kind: what its scores are; None if that is unknown.
+        bins: its events by score, from the lowest score to the highest.
     """
     positive, negative = sum(entry.positive for entry in bins), sum(entry.negative for entry in bins)
     if not positive or not negative:
@@ -127,25 +148,20 @@ def curves(span: Span, bins: Sequence[Bin]) -> Curves | None:
     false = [0, *accumulate(entry.negative for entry in falling)]
     roc = tuple((wrong / negative, right / positive) for wrong, right in zip(false, true, strict=True))
     area = sum((right[0] - left[0]) * (right[1] + left[1]) / 2 for left, right in pairwise(roc))
-    return Curves(span.model, roc, area, _calibration(bins) if span.probability else ())
+    return Curves(model, kind, roc, area, _calibration(bins) if kind == "probability" else ())
 
 
-def _edges(values: Sequence[Mapping[str, float | None]]) -> tuple[float, ...]:
-    """Return the edges of the bins: many equal scores make some of them equal."""
-    return tuple(sorted({entry["value"] for entry in values if entry["value"] is not None}))
-
-
-def _calibration(bins: Sequence[Bin]) -> tuple[Group, ...]:
+def _calibration(bins: Sequence[Bin]) -> tuple[CalibrationPoint, ...]:
     groups: dict[int, list[Bin]] = {}
     for entry in bins:
         mean = entry.total / (entry.positive + entry.negative)
         groups.setdefault(min(GROUPS - 1, int(mean * GROUPS)), []).append(entry)
-    found = []
+    points = []
     for _, members in sorted(groups.items()):
         events = sum(entry.positive + entry.negative for entry in members)
         positive = sum(entry.positive for entry in members)
-        found.append(Group(sum(entry.total for entry in members) / events, positive / events, events))
-    return tuple(found)
+        points.append(CalibrationPoint(sum(entry.total for entry in members) / events, positive / events, events))
+    return tuple(points)
 
 
 def _labelled(window: Window, *filters: dict[str, Any]) -> dict[str, Any]:

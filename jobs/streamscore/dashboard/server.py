@@ -17,12 +17,12 @@ from streamscore.local.ports import require_free
 from streamscore.local.process import Server
 
 NAME = "page"
-APP = Path(__file__).parent / "app.py"
+ASGI = Path(__file__).parent / "asgi.py"
 INSTALL = 'pip install "$(ls dist/streamscore-*.whl)[dashboard]", in the repository after `make wheel`'
 
 
 def installed() -> bool:
-    """Tell whether the packages of the live page are here."""
+    """Return whether the packages of the live page are here."""
     return all(find_spec(package) is not None for package in ("streamlit", "altair"))
 
 
@@ -55,7 +55,7 @@ def command(config: Config, argv: Sequence[str]) -> list[str]:
         "client.showErrorDetails": "none",
     }
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    return [sys.executable, "-m", "streamlit", "run", str(APP), *words, "--", *argv]
+    return [sys.executable, "-m", "streamlit", "run", str(ASGI), *words, "--", *argv]
 
 
 def server(config: Config, argv: Sequence[str]) -> Server:
@@ -77,7 +77,7 @@ def server(config: Config, argv: Sequence[str]) -> Server:
 
 
 def become(config: Config, argv: Sequence[str]) -> NoReturn:
-    """Turn this process into the page's server, so that Ctrl-C ends it.
+    """Replace this process by the page's server, so that Ctrl-C ends it.
 
     Raises:
         SetupError: the extra is not installed, or the port is taken.

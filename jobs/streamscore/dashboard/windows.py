@@ -33,7 +33,7 @@ INTERVALS: Final = (
 
 
 @dataclass(frozen=True)
-class Extent:
+class Period:
     """The times of the first and the last message of all, in epoch milliseconds."""
 
     first: int
@@ -50,7 +50,7 @@ class Window:
     """Whether nothing lies before the start."""
 
 
-def window(time_range: str, extent: Extent, now: int) -> Window:
+def window(time_range: str, period: Period, now: int) -> Window:
     """Return the window of a time range.
 
     It starts where a bucket starts, at most one bucket earlier than asked for: so no bucket is counted in part, and
@@ -58,16 +58,16 @@ def window(time_range: str, extent: Extent, now: int) -> Window:
 
     Args:
         time_range: one of ``RANGES``.
-        extent: the first and the last message of all.
+        period: the first and the last message of all.
         now: this moment, in epoch milliseconds.
     """
     length = RANGES[time_range]
-    start = extent.first if length is None else max(extent.first, now - length)
+    start = period.first if length is None else max(period.first, now - length)
     # A message that is dated ahead, by a producer's clock or in another unit, must not make the buckets longer.
-    return _window(start, min(extent.last, now), whole=start == extent.first)
+    return _window(start, min(period.last, now), whole=start == period.first)
 
 
-def of_batches(shown: Window, extent: Extent) -> Window:
+def of_batches(shown: Window, period: Period) -> Window:
     """Return the window of the batches that scored what is shown.
 
     They have the time of the job, which may be days after that of the events; so their buckets have a length of their
@@ -75,10 +75,10 @@ def of_batches(shown: Window, extent: Extent) -> Window:
 
     Args:
         shown: the window of the events.
-        extent: the first and the last batch of all.
+        period: the first and the last batch of all.
     """
     start = shown.start - MINUTE if shown.whole else shown.start  # a batch begins before the last of its events comes
-    return _window(max(start, extent.first), extent.last, whole=False)
+    return _window(max(start, period.first), period.last, whole=False)
 
 
 def _window(start: int, end: int, *, whole: bool) -> Window:

@@ -25,10 +25,10 @@ FIELDS: Final = (*(Field(name, "INT") for name in INTEGERS), *(Field(name, "STRI
 """The columns without the label, as raw columns of a message."""
 
 ROW: Final = "row"
-"""Column that grows with a row's position in the file; it has gaps."""
+"""Column that increases with a row's position in the file; it has gaps."""
 
 MISSING: Final = "<na>"
-"""What stands for an empty category: its absence is a signal, and the hasher would drop a null."""
+"""Replaces an empty category: its absence is a signal, and the hasher would drop a null."""
 
 _LABELS = (0, 1)
 _WHOLE = ("tinyint", "smallint", "int", "bigint")
@@ -51,7 +51,7 @@ def read(spark: SparkSession, path: str) -> DataFrame:
         ``C26`` (text, ``<na>`` where empty).
 
     Raises:
-        InputError: it is not one file.
+        InputError: the path is not a single file.
     """
     # With pruning, Spark would not notice that columns are missing which a query does not use. Without, it still does
     # not notice that they are no numbers: only `split`, which uses them all, does.
@@ -71,7 +71,7 @@ def read(spark: SparkSession, path: str) -> DataFrame:
 def from_table(table: DataFrame, name: str, order: str) -> DataFrame:
     """Return the rows of a table with Criteo's columns, as ``read`` does; ``row`` is the column ``order`` as a number.
 
-    The integers keep their types: whether an int holds them, ``split_table`` finds out.
+    The integers keep their types; ``split_table`` checks that an int can hold them.
 
     Args:
         table: ``label``, ``I1`` to ``I13``, ``C1`` to ``C26`` and the column of the order.
@@ -89,10 +89,10 @@ def from_table(table: DataFrame, name: str, order: str) -> DataFrame:
     if kind not in {"timestamp", "date", *_WHOLE}:
         raise InputError(f"{name}: the column {order!r} is of the type {kind}, which is not one to order rows by")
     for column, allowed in {**dict.fromkeys(INTEGERS, _WHOLE), **dict.fromkeys(CATEGORIES, ("string",))}.items():
-        found = table.schema[column].dataType.simpleString()
-        if found not in allowed:
+        actual = table.schema[column].dataType.simpleString()
+        if actual not in allowed:
             raise InputError(
-                f"{name}: the column {column!r} is of the type {found}, but must be of the type {' or '.join(allowed)}"
+                f"{name}: the column {column!r} is of the type {actual}, but must be of the type {' or '.join(allowed)}"
             )
     return table.select(
         as_number(order).cast("long").alias(ROW),
@@ -103,7 +103,15 @@ def from_table(table: DataFrame, name: str, order: str) -> DataFrame:
 
 
 def split_table(data: DataFrame, name: str, test_rows: int) -> tuple[DataFrame, DataFrame]:
-    """Split rows as they came from ``from_table``, as ``split`` does; rows that are equal in order stay together.
+    """Split the rows of ``from_table`` as ``split`` does; rows with the same place in the order stay together.
+
+    Args:
+        data: the rows of one table.
+        name: the table's name, for messages.
+        test_rows: smallest number of rows of the test set.
+
+    Returns:
+        The rows to train on, and those to test on.
 
     Raises:
         InputError: rows without a place in the order, labels other than 0 and 1, integers beyond int, too few rows, or
@@ -146,7 +154,7 @@ def _wrong_label() -> Column:
 
 
 def _extent() -> list[Column]:
-    """Return where the first and the last row of each label are."""
+    """Return aggregates: the positions of the first and the last row of each label."""
     rows = {label: F.when(F.col(LABEL) == label, F.col(ROW)) for label in _LABELS}
     ends = [(F.min(own).alias(f"first_{label}"), F.max(own).alias(f"last_{label}")) for label, own in rows.items()]
     return [*chain.from_iterable(ends)]
@@ -155,7 +163,15 @@ def _extent() -> list[Column]:
 def _require_both_labels(extents: Sequence[Row], boundary: int, path: str) -> None:
     """Check that on both sides of the boundary some rows have a click and some have none.
 
-    On rows of one label every model is perfect, and a stream that watches the alias would take it.
+    On rows of one label every model is perfect, and a stream that watches the alias would deploy it.
+
+    Args:
+        extents: per partition, the positions of the first and the last row of each label.
+        boundary: position of the first row of the test set.
+        path: the data's name, for messages.
+
+    Raises:
+        InputError: one side has rows of one label only.
     """
     for label in _LABELS:
         having = [row for row in extents if row[f"first_{label}"] is not None]
@@ -170,7 +186,7 @@ def _require_both_labels(extents: Sequence[Row], boundary: int, path: str) -> No
 
 
 def split(data: DataFrame, path: str, test_rows: int) -> tuple[DataFrame, DataFrame]:
-    """Split rows as they came from ``read`` into the first ones, to train on, and the last ones, to test on.
+    """Split the rows of ``read`` into the first ones, to train on, and the last ones, to test on.
 
     The rows are chronological, so a split by order mimics a stream; a random one would leak the future.
 
@@ -183,12 +199,12 @@ def split(data: DataFrame, path: str, test_rows: int) -> tuple[DataFrame, DataFr
         InputError: lines that are not of the format, labels other than 0 and 1, too few rows, or only one of the labels
             before or behind the boundary.
     """
-    # What monotonically_increasing_id gives is (partition << 33) + position within the partition.
+    # monotonically_increasing_id is (partition << 33) + position within the partition.
     rows = data.groupBy(F.shiftright(ROW, 33).alias("partition")).agg(
         F.count("*").alias("count"),
         F.min(F.when(F.col(_CORRUPT).isNotNull() | _wrong_label(), F.col(ROW))).alias("bad"),
         *_extent(),
-        # An integer that is none makes a line corrupt only where the integer is used.
+        # A malformed integer makes a line corrupt only if the query uses that column.
         *(F.count(name) for name in INTEGERS),
     )
     partitions = sorted(rows.collect(), key=lambda part: part["partition"])
@@ -215,7 +231,7 @@ def split(data: DataFrame, path: str, test_rows: int) -> tuple[DataFrame, DataFr
 
 
 def balance(data: DataFrame) -> DataFrame:
-    """Keep about as many rows without a click as with one, the same ones each time."""
+    """Downsample the rows without a click to about as many as have one; the choice is deterministic."""
     counts = {row[LABEL]: row["count"] for row in data.groupBy(LABEL).count().collect()}
     share = min(1.0, counts.get(1.0, 0) / max(1, counts.get(0.0, 0)))
     # Rows of a table may share their place in the order: a whole day must not stay or go together.
@@ -224,10 +240,10 @@ def balance(data: DataFrame) -> DataFrame:
 
 
 def overview(data: DataFrame, min_count: int) -> DataFrame:
-    """Return what makes the columns hard to learn from, one row per column in the file's order.
+    """Return statistics of missing and rare values, one row per column in the file's order.
 
     Args:
-        data: rows as they came from ``read``.
+        data: the rows of ``read``.
         min_count: a value that fewer rows have is rare.
 
     Returns:

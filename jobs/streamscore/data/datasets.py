@@ -1,15 +1,16 @@
-"""A data set of labels and features as Kafka messages: checked before any JVM starts, numbered, encoded."""
+"""Turn a data set of labels and features into Kafka messages: check it before any JVM starts, number it, encode it."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from streamscore.config import Config, Seed
 from streamscore.errors import InputError
+from streamscore.messages.formats import format_of
+from streamscore.messages.formats.base import PARTS
 from streamscore.spark import sources
 from streamscore.spark.errors import translate_spark_errors
 from streamscore.system.paths import is_local, local_path
@@ -35,11 +36,10 @@ _RAW_TYPES: Final[Mapping[str, frozenset[str]]] = {
 """The types, Spark's and Arrow's names, that a raw column may have in a data set: those that become it without loss."""
 
 _VECTOR_FIELDS: Final = ("type", "size", "indices", "values")
-_PARTS: Final = "type: tinyint, size: int, indices: array<{}>, values: array<double>"
 
 
 @dataclass(frozen=True)
-class Rows:
+class NumberedRows:
     """The rows of a data set: ``number``, ``label`` (double or null) and ``features``.
 
     Features are a vector, or its parts, or a struct of raw columns.
@@ -48,9 +48,9 @@ class Rows:
     data: DataFrame
     count: int
     total: int
-    """Rows of the whole data set; ``count`` of them, the first ones, are wanted."""
+    """Rows of the whole data set; the first ``count`` of them are wanted."""
     digest: str
-    """12 hexadecimal digits that stand for the rows and their order, whatever the files are called."""
+    """12 hexadecimal digits: a hash of the rows and their order, independent of the files' names."""
 
 
 def check_footer(settings: Seed, fields: Sequence[Field] = ()) -> None:
@@ -58,14 +58,14 @@ def check_footer(settings: Seed, fields: Sequence[Field] = ()) -> None:
 
     Args:
         settings: the data set and its columns.
-        fields: raw columns, in the place of a vector, that it must have.
+        fields: raw columns that it must have instead of a vector; empty if it has a vector.
 
     Raises:
         InputError: it is absent, not parquet or empty, or has other columns or types than needed.
     """
     source = settings.source
     if not is_local(source) or sources.is_delta(source):
-        return  # Spark looks at these
+        return  # Spark checks these
     import pyarrow as pa
     import pyarrow.dataset as pads
 
@@ -75,33 +75,33 @@ def check_footer(settings: Seed, fields: Sequence[Field] = ()) -> None:
             f"{source}: no such file or folder. `streamscore train` writes a test set; --source names another"
         )
     try:
-        found = pads.dataset(path, format="parquet")
-        count = found.count_rows()
+        dataset = pads.dataset(path, format="parquet")
+        count = dataset.count_rows()
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{source}: not parquet ({str(error).splitlines()[0]})") from None
-    if not found.files:
+    if not dataset.files:
         raise InputError(f"{source}: no parquet file in this folder")
     kind = str if fields else _arrow_kind
-    _require_columns({field.name: kind(field.type) for field in found.schema}, settings, fields)
+    _require_columns({field.name: kind(field.type) for field in dataset.schema}, settings, fields)
     if count == 0:
-        raise InputError(f"{source}: has the columns {', '.join(found.schema.names)}, but no rows")
+        raise InputError(f"{source}: has the columns {', '.join(dataset.schema.names)}, but no rows")
 
 
-def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) -> Rows:
+def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) -> NumberedRows:
     """Read a data set and number its rows in the order of its files' names and of the rows within.
 
     Args:
         spark: the session.
         settings: the data set and its columns.
-        fields: raw columns, in the place of a vector, that it must have.
+        fields: raw columns that it must have instead of a vector; empty if it has a vector.
 
     Raises:
         InputError: it cannot be read, is empty, has other columns or types than needed, or a row that makes no message.
     """
     from pyspark.sql import functions as F
 
-    found = sources.data_set(spark, settings.source)
-    types = {field.name: field.dataType for field in found.schema}
+    dataset = sources.data_set(spark, settings.source)
+    types = {field.name: field.dataType for field in dataset.schema}
     kinds = {name: kind.simpleString() if fields else _spark_kind(kind) for name, kind in types.items()}
     _require_columns(kinds, settings, fields)
     label = F.lit(None) if settings.label_column is None else F.col(f"`{settings.label_column}`")
@@ -109,9 +109,9 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
         features = F.struct(*(F.col(field.name).cast(field.type.lower()).alias(field.name) for field in fields))
     else:
         features = F.col(f"`{settings.features_column}`")
-        if _spark_kind(found.schema[settings.features_column].dataType) == "text":
+        if _spark_kind(dataset.schema[settings.features_column].dataType) == "text":
             features = _parsed(features)
-    placed = found.select(
+    placed = dataset.select(
         label.cast("double").alias("label"),
         features.alias("features"),
         F.col("_metadata.file_path").alias("file"),
@@ -141,8 +141,8 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
         starts.append((row["file"], before))
         before += row["count"]
     if before == 0:
-        raise InputError(f"{settings.source}: has the columns {', '.join(found.columns)}, but no rows")
-    told = ";".join(f"{row['count']},{row['hash']}" for row in files)
+        raise InputError(f"{settings.source}: has the columns {', '.join(dataset.columns)}, but no rows")
+    counts_and_hashes = ";".join(f"{row['count']},{row['hash']}" for row in files)
     offsets = spark.createDataFrame(starts, "file string, start long")
     data = placed.join(F.broadcast(offsets), "file").select(
         (F.col("start") + F.col("index")).alias(NUMBER), "label", "features"
@@ -151,18 +151,24 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
     if settings.limit is not None and settings.limit < count:
         count = settings.limit
         data = data.filter(F.col(NUMBER) < count)
-    return Rows(data, count, before, hashlib.sha256(told.encode()).hexdigest()[:12])
+    return NumberedRows(data, count, before, hashlib.sha256(counts_and_hashes.encode()).hexdigest()[:12])
 
 
-def records(rows: Rows, config: Config, rounds: range) -> DataFrame:
-    """Return the rows, once in each of these rounds, as messages: ``number``, ``key``, ``value``, ``headers``."""
+def records(rows: NumberedRows, config: Config, rounds: range) -> DataFrame:
+    """Return the rows as messages, once per round: ``number``, ``key``, ``value``, ``headers``.
+
+    Args:
+        rows: the rows of a data set.
+        config: the configuration; its section ``message`` decides the format.
+        rounds: the rounds; a row's number and key differ from round to round.
+    """
     from pyspark.sql import functions as F
 
-    its = F.lit(rounds[0]) if len(rounds) == 1 else F.explode(F.sequence(F.lit(rounds[0]), F.lit(rounds[-1])))
-    repeated = rows.data.select("*", its.alias("round"))
+    round_number = F.lit(rounds[0]) if len(rounds) == 1 else F.explode(F.sequence(F.lit(rounds[0]), F.lit(rounds[-1])))
+    repeated = rows.data.select("*", round_number.alias("round"))
     number = F.col(NUMBER) + F.col("round") * F.lit(rows.total).cast("long")  # the same, however many are wanted
     key = F.encode(F.concat_ws("-", F.lit(rows.digest), number.cast("string")), "UTF-8")
-    value = _message(F.col("label"), F.col("features"), config)
+    value = format_of(config.message).encode(F.col("label"), F.col("features"), config.message)
     header = F.struct(F.lit("id").alias("key"), F.col("key").alias("value"))
     encoded = repeated.select(number.alias(NUMBER), key.alias("key"), value.alias("value"))
     return encoded.withColumn("headers", F.array(header))
@@ -175,13 +181,13 @@ def _row_index(source: str) -> Column:
 
     if not sources.is_delta(source):
         return F.col("_metadata.row_index")
-    # Delta's reader does not tell, and its files must not be read without it: some of their rows may be deleted.
+    # Delta's reader has no such column, and reading the files without Delta would return deleted rows.
     in_file = Window.partitionBy("_metadata.file_path").orderBy(F.monotonically_increasing_id())
     return F.row_number().over(in_file) - 1
 
 
 def _parsed(text: Column) -> Column:
-    """Return the parts of a vector from its printed text, or null where it is not one that a message may have."""
+    """Return the parts of a vector from its printed text, or null if no message may have such a vector."""
     from pyspark.sql import functions as F
 
     numbers = r"\[([-+.,\s\w]*)\]"
@@ -191,7 +197,7 @@ def _parsed(text: Column) -> Column:
         text.rlike(sparse), F.regexp_replace(text, sparse, r'{"type":0,"size":$1,"indices":[$2],"values":[$3]}')
     ).when(text.rlike(dense), F.regexp_replace(text, dense, r'{"type":1,"values":[$1]}'))
     # As numbers of any kind, since a fraction among whole numbers would be cut off or lost.
-    parts = F.from_json(as_json, f"struct<{_PARTS.format('double')}>")
+    parts = F.from_json(as_json, f"struct<{PARTS.format('double')}>")
     size, indices, values = parts["size"], parts["indices"], parts["values"]
     ascending = F.array_sort(F.array_distinct(indices)) == indices
     fitting = F.forall(indices, lambda index: (index == F.floor(index)) & index.between(0, size - 1))
@@ -202,59 +208,35 @@ def _parsed(text: Column) -> Column:
     return F.when((is_sparse | is_dense) & finite, whole)
 
 
-def _message(label: Column, features: Column, config: Config) -> Column:
-    """Return the JSON text of a message; without a label its field is left out, but a raw column's never is."""
-    from pyspark.sql import functions as F
-
-    shape = config.message
-    if shape.columns:
-        cells = [features[column.name].alias(column.name) for column in shape.columns]
-        # Text and braces, since to_json leaves out either all nulls or none.
-        rest = F.to_json(F.struct(*cells), {"ignoreNullFields": "false"})
-        known = F.concat(
-            F.lit("{" + json.dumps(shape.label_field) + ":"), label, F.lit(","), F.substring(rest, 2, 1 << 30)
-        )
-        return F.coalesce(known, rest)
-    if shape.vector_form == "spark":
-        return F.to_json(F.struct(label.alias(shape.label_field), features.alias(shape.features_field)))
-    parts = F.from_json(F.to_json(F.struct(features.alias("v"))), f"struct<v: struct<{_PARTS.format('int')}>>")["v"]
-    values = parts["values"]
-    size = F.coalesce(parts["size"], F.size(values))  # a dense vector has neither size nor indices
-    places = F.sequence(F.lit(0), size - 1)
-    indices = F.coalesce(parts["indices"], places)
-    if shape.vector_form == "triple":
-        vector = F.concat(F.lit("["), size, F.lit(","), F.to_json(indices), F.lit(","), F.to_json(values), F.lit("]"))
-    else:
-        at = F.map_from_arrays(indices, values)
-        vector = F.to_json(F.transform(places, lambda place: F.coalesce(at[place], F.lit(0.0))))
-    fields = F.concat_ws(
-        ",",
-        F.concat(F.lit(f"{json.dumps(shape.label_field)}:"), label),
-        F.concat(F.lit(f"{json.dumps(shape.features_field)}:"), vector),
-    )
-    return F.concat(F.lit("{"), fields, F.lit("}"))
-
-
 def _require_columns(kinds: Mapping[str, str], settings: Seed, fields: Sequence[Field]) -> None:
-    """Compare a data set's columns, told by kind or, if raw columns are needed, by type, with those that are needed."""
-    wanted: list[tuple[str, Collection[str]]]
+    """Check that a data set has the columns that the settings name.
+
+    Args:
+        kinds: each column's kind (vector, text, number) or, if raw columns are needed, its type, by name.
+        settings: the data set and its columns.
+        fields: the raw columns that are needed; empty for a vector.
+
+    Raises:
+        InputError: a column is missing or has another kind or type.
+    """
+    required: list[tuple[str, Collection[str]]]
     if fields:
-        wanted = [(field.name, _RAW_TYPES[field.type]) for field in fields]
+        required = [(field.name, _RAW_TYPES[field.type]) for field in fields]
         label: Collection[str] = _RAW_TYPES["DOUBLE"] | {"bigint", "int64"}
         way_out = "message.fields says which are needed, --label-column which is the label"
     else:
-        wanted = [(settings.features_column, ("vector", "text"))]
+        required = [(settings.features_column, ("vector", "text"))]
         label = ("number",)
         way_out = "Name others with --label-column and --features-column"
     if settings.label_column is not None:
-        wanted.append((settings.label_column, label))
-    for name, allowed in wanted:
+        required.append((settings.label_column, label))
+    for name, allowed in required:
         if kinds.get(name) not in allowed:
-            found = ", ".join(f"{column} ({kind})" for column, kind in kinds.items()) or "none"
+            there = ", ".join(f"{column} ({kind})" for column, kind in kinds.items()) or "none"
             problem = "no column" if name not in kinds else f"the wrong type, {kinds[name]}, for"
             needed = f"one of {', '.join(sorted(allowed))}" if fields else f"a {' or a '.join(allowed)}"
             raise InputError(
-                f"{settings.source}: {problem} {name!r}, which must be {needed}. The columns found: {found}. {way_out}"
+                f"{settings.source}: {problem} {name!r}, which must be {needed}. The columns found: {there}. {way_out}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Where a model comes from: the data and the code of its training."""
+"""The provenance of a model: the data and the code of its training."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from streamscore.system.files import sha256
 from streamscore.system.paths import local_path
 
 _PATIENCE: Final = 10.0
-"""Seconds that git may take to answer."""
+"""Timeout of git, in seconds."""
 
 
 def tags(data: str) -> dict[str, str]:
-    """Return what is known, under names that every registry takes.
+    """Return the known facts of a training, under names that every registry accepts.
 
     Args:
-        data: the file that the training reads; of one on another file system nothing is said.
+        data: the file that the training reads; it has no hash if it is on another file system.
     """
-    found = {"streamscore_version": __version__, "data_sha256": _sha256(data), "git_commit": _git_commit()}
-    return {name: value for name, value in found.items() if value is not None}
+    facts = {"streamscore_version": __version__, "data_sha256": _sha256(data), "git_commit": _git_commit()}
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def _sha256(data: str) -> str | None:
@@ -33,10 +33,10 @@ def _sha256(data: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the working tree that this package is in; None outside of one, or without git."""
+    """Return the commit of the working tree that contains this package; None outside a working tree or without git."""
     try:
         answer = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607 (whichever git there is)
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607 (the git of the PATH)
             capture_output=True,
             text=True,
             timeout=_PATIENCE,

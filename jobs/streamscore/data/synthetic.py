@@ -98,7 +98,7 @@ class Best(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rows:
+class Chunk:
     """A chunk of rows: columns by name, integers with NaN where empty, categories as ranks with -1 where empty."""
 
     integers: dict[str, Floats]
@@ -209,11 +209,11 @@ class Logit:
                 high = slope
         return cls(seed, raw.log_means, raw.log_stds, centre, spread, intercept, slope)
 
-    def probability(self, rows: Rows) -> Floats:
+    def probability(self, rows: Chunk) -> Floats:
         """Return the true click probability of each row, shape (rows,)."""
         return _sigmoid(self.intercept + self.slope * (self.score(rows) - self.centre) / self.spread)
 
-    def score(self, rows: Rows) -> Floats:
+    def score(self, rows: Chunk) -> Floats:
         """Return the raw sum of all effects of each row, shape (rows,)."""
         total = np.zeros(len(rows.ranks["C1"]))
         for column, name in enumerate(INTEGERS):
@@ -229,7 +229,7 @@ class Logit:
         return total
 
 
-def _draw(generator: np.random.Generator, count: int) -> Rows:
+def _draw(generator: np.random.Generator, count: int) -> Chunk:
     integers = {}
     for name in INTEGERS:
         marginal = _INTEGERS[name]
@@ -252,10 +252,10 @@ def _draw(generator: np.random.Generator, count: int) -> Rows:
                 integers[name][absent] = np.nan
             else:
                 ranks[name][absent] = -1
-    return Rows(integers, ranks)
+    return Chunk(integers, ranks)
 
 
-def _table(rows: Rows, clicks: npt.NDArray[np.bool_], seed: int) -> pa.Table:
+def _table(rows: Chunk, clicks: npt.NDArray[np.bool_], seed: int) -> pa.Table:
     columns: list[pa.Array] = [pa.array(clicks.astype(np.int8))]
     for name in INTEGERS:
         values = rows.integers[name]

@@ -1,4 +1,4 @@
-"""The alert rule: a model that is worth less than guessing, over enough labelled events to be sure of it."""
+"""The alert rule: a model whose accuracy is below the baseline, over enough labelled events to be sure of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import uuid
 from typing import Any, Final
 
 from streamscore.config import Config
+from streamscore.kibana import panels
 from streamscore.schema import TIME
 
 NAME: Final = "streamscore: a model is worse than guessing"
@@ -16,7 +17,7 @@ _FIXED: Final = {"rule_type_id": ".es-query", "consumer": "stackAlerts"}
 
 
 def supported(version: tuple[int, int]) -> bool:
-    """Tell whether a Kibana has ES|QL rules that raise one alert per row: 8.19, and 9.1 and later."""
+    """Return whether a Kibana has ES|QL rules that raise one alert per row: 8.19, and 9.1 and later."""
     return version >= (8, 19) and version != (9, 0)
 
 
@@ -32,7 +33,7 @@ def build(config: Config) -> dict[str, Any]:
 
 
 def changeable(config: Config) -> dict[str, Any]:
-    """Return the part of the rule that may differ from one import to the next; its actions belong to the users."""
+    """Return the part of the rule that an import overwrites; its actions belong to the users."""
     settings = config.kibana.alert
     return {
         "name": NAME,
@@ -56,16 +57,16 @@ def changeable(config: Config) -> dict[str, Any]:
 
 
 def query(config: Config) -> str:
-    """Return the question, in ES|QL: one row per model that is too bad; the rule adds the time window.
+    """Return the query in ES|QL: one row per model below the baseline; the rule adds the time window.
 
-    Only of the labels 0 and 1 does their mean tell what guessing the more common one would score.
+    The baseline follows from the mean of the labels only if these are 0 and 1.
     """
     settings = config.kibana.alert
     steps = [
         f"FROM {config.elasticsearch.index}",
         "STATS accuracy = AVG(correct), positive = AVG(label), top = MAX(label), labelled = COUNT(correct) BY model",
-        "EVAL majority = GREATEST(positive, 1 - positive)",
-        f"WHERE top <= 1 AND labelled >= {settings.min_labelled} AND accuracy < majority - {settings.margin}",
-        "KEEP model, accuracy, majority, labelled",
+        f"EVAL baseline = {panels.baseline('positive')}",
+        f"WHERE top <= 1 AND labelled >= {settings.min_labelled} AND accuracy < baseline - {settings.margin}",
+        "KEEP model, accuracy, baseline, labelled",
     ]
     return "\n| ".join(steps)

@@ -1,4 +1,4 @@
-"""The conversation with a Kibana: sign in, ask, and say in plain words why it did not work."""
+"""A client of Kibana: signs in, sends requests, and turns failures into messages that name the way out."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Kibana:
             self._session.auth = (settings.user, settings.password.get_secret_value())
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._session.close()
 
     @property
     def prefix(self) -> str:
-        """What the ids of our objects begin with: an id may be used in one space only."""
+        """Prefix of the ids of our objects: an id may be used in one space only."""
         return "streamscore" if self.settings.space == "default" else f"streamscore-{self.settings.space}"
 
     def version(self) -> tuple[tuple[int, int], str]:
@@ -54,13 +54,13 @@ class Kibana:
         if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
             raise ServerError(f"Kibana at {self._root} is not ready yet: try again in a minute")
         text = str(json_of(answer).get("version", {}).get("number", ""))
-        found = re.match(r"(\d+)\.(\d+)", text)
-        if found is None:
+        number = re.match(r"(\d+)\.(\d+)", text)
+        if number is None:
             raise ServerError(
-                f"Kibana at {self._root} does not tell its version, as it does to those who are not signed in: set "
+                f"Kibana at {self._root} shows its version only to clients that are signed in: set "
                 "kibana.user and .password, or kibana.api_key"
             )
-        return (int(found[1]), int(found[2])), text
+        return (int(number[1]), int(number[2])), text
 
     def require_space(self) -> None:
         """Check that the space exists: Kibana would file objects under a space that does not.
@@ -76,15 +76,31 @@ class Kibana:
             raise ServerError(f"Kibana at {self._root} has no space {space!r}: see kibana.space")
 
     def ask_space(self, method: str, path: str, allowed: Container[int] = (), **content: Any) -> Response:
-        """Send a request to the space; see ``ask``."""
+        """Send a request to the configured space.
+
+        Args:
+            method: the HTTP method.
+            path: the path below the space's.
+            allowed: status codes of 400 and above that are returned and not raised.
+            content: the body, as ``requests`` takes it.
+
+        Raises:
+            ServerError: Kibana does not answer, or with another status code.
+        """
         inside = "" if self.settings.space == "default" else f"/s/{self.settings.space}"
         return self.ask(method, f"{inside}{path}", allowed=allowed, **content)
 
     def ask(self, method: str, path: str, allowed: Container[int] = (), **content: Any) -> Response:
-        """Send a request and return a good answer, or one whose status code is allowed.
+        """Send a request and return its answer.
+
+        Args:
+            method: the HTTP method.
+            path: the path below Kibana's address.
+            allowed: status codes of 400 and above that are returned and not raised.
+            content: the body, as ``requests`` takes it.
 
         Raises:
-            ServerError: no answer, or another one.
+            ServerError: Kibana does not answer, or with another status code.
         """
         import requests
 
@@ -99,7 +115,7 @@ class Kibana:
             raise ServerError(
                 f"no Kibana answers at {self._root} ({_reason(error)}): is it running? See kibana.url, or --url"
             ) from None
-        except OSError as error:  # of a file that it was told to read
+        except OSError as error:  # of kibana.ca_file
             raise ServerError(f"no secure connection to Kibana at {self._root} ({error}): see kibana.ca_file") from None
         if answer.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise ServerError(

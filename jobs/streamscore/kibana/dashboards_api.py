@@ -1,4 +1,4 @@
-"""The dashboard as the body of Kibana's Dashboards API, for Kibana 9.5 and later; every chart asks in ES|QL."""
+"""The dashboard as the body of Kibana's Dashboards API, for Kibana 9.5 and later; every chart has a query in ES|QL."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from streamscore.config import Config
 from streamscore.kibana import panels
-from streamscore.kibana.panels import OUTCOMES, Grid, Group, Layer, Metric, Panel
+from streamscore.kibana.panels import OUTCOMES, Grid, GroupBy, Layer, Metric, Panel
 from streamscore.schema import TIME
 
 OLDEST: Final = (9, 5)
@@ -32,7 +32,7 @@ def build(config: Config) -> dict[str, Any]:
 
 
 def query(layer: Layer, panel: Panel) -> str:
-    """Return a layer's question in ES|QL."""
+    """Return a layer's query in ES|QL."""
     conditions = " AND ".join([_IN_RANGE, *(condition.esql for condition in panel.where)])
     steps = [f"FROM {layer.index}", f"WHERE {conditions}"]
     (metric, *_) = layer.metrics
@@ -40,13 +40,13 @@ def query(layer: Layer, panel: Panel) -> str:
         steps += [f"SORT {TIME} DESC", "LIMIT 1", f"EVAL {metric.name} = {metric.field}", f"KEEP {metric.name}"]
         return "\n| ".join(steps)
     computed = ", ".join(f"{metric.name} = {_function(metric)}" for metric in layer.metrics)
-    if metric.operation == "majority":
+    if metric.operation == "baseline":
         computed += f", largest = MAX({metric.field})"
     groups = ", ".join(_by(group) for group in layer.groups)
     steps.append(f"STATS {computed} BY {groups}" if groups else f"STATS {computed}")
-    if metric.operation == "majority":
+    if metric.operation == "baseline":
         steps.append("WHERE largest <= 1")  # the mean of more labels than 0 and 1 says nothing
-        steps.append(f"EVAL {metric.name} = GREATEST({metric.name}, 1 - {metric.name})")
+        steps.append(f"EVAL {metric.name} = {panels.baseline(metric.name)}")
         steps.append("DROP largest")
     if layer.groups:
         steps.append(f"LIMIT {_ROWS}")  # by default Elasticsearch leaves out all after the first thousand
@@ -54,11 +54,11 @@ def query(layer: Layer, panel: Panel) -> str:
 
 
 def _function(metric: Metric) -> str:
-    functions = {"count": "COUNT(*)", "average": "AVG({0})", "majority": "AVG({0})"}
+    functions = {"count": "COUNT(*)", "average": "AVG({0})", "baseline": "AVG({0})"}
     return functions.get(metric.operation, f"{metric.operation.upper()}({{0}})").format(metric.field)
 
 
-def _by(group: Group) -> str:
+def _by(group: GroupBy) -> str:
     if group.kind == "time":
         return _BUCKET
     if group.kind == "outcome":
@@ -118,7 +118,7 @@ def _source(layer: Layer, panel: Panel) -> dict[str, str]:
     return {"type": "esql", "query": query(layer, panel)}
 
 
-def _group(group: Group) -> dict[str, Any]:
+def _group(group: GroupBy) -> dict[str, Any]:
     return {"column": _BUCKET if group.kind == "time" else group.name, "label": group.label}
 
 

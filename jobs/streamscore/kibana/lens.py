@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamscore.kibana.panels import OUTCOMES, Group, Layer, Metric, Panel
+from streamscore.kibana.panels import OUTCOMES, GroupBy, Layer, Metric, Panel
 from streamscore.schema import TIME
 
 TERMS = 20
@@ -40,7 +40,7 @@ def _layer(layer: Layer) -> dict[str, Any]:
     return {"columnOrder": list(columns), "columns": columns, "incompleteColumns": {}}
 
 
-def _group_column(group: Group, layer: Layer) -> dict[str, Any]:
+def _group_column(group: GroupBy, layer: Layer) -> dict[str, Any]:
     column: dict[str, Any] = {"label": group.label, "customLabel": True, "isBucketed": True}
     if group.kind == "time":
         parameters: dict[str, Any] = {"interval": "auto", "includeEmptyRows": True, "dropPartials": False}
@@ -79,7 +79,7 @@ def _ranked(layer: Layer) -> Metric | None:
 
 
 def _metric_columns(metric: Metric) -> dict[str, Any]:
-    """Return the columns of a metric; a majority rate is a formula, which takes four."""
+    """Return the columns of a metric; a majority-class baseline is a formula, which takes four."""
     column: dict[str, Any] = {
         "label": metric.label,
         "customLabel": True,
@@ -88,8 +88,8 @@ def _metric_columns(metric: Metric) -> dict[str, Any]:
         "scale": "ratio",
     }
     style = {} if metric.number == "date" else {"format": _format(metric)}
-    if metric.operation == "majority":
-        return _majority_columns(metric, column, style)
+    if metric.operation == "baseline":
+        return _baseline_columns(metric, column, style)
     parameters: dict[str, Any] = dict(style)
     if metric.operation == "count":
         column |= {"operationType": "count", "sourceField": "___records___"}
@@ -108,7 +108,7 @@ def _metric_columns(metric: Metric) -> dict[str, Any]:
     return {metric.name: column | {"params": parameters}}
 
 
-def _majority_columns(metric: Metric, column: dict[str, Any], style: dict[str, Any]) -> dict[str, Any]:
+def _baseline_columns(metric: Metric, column: dict[str, Any], style: dict[str, Any]) -> dict[str, Any]:
     """Return the formula's column and the ones that Lens computes it from, named as Lens itself names them."""
     share = f"average({metric.field})"
     formula = f"pick_max({share}, 1 - {share})"

@@ -1,4 +1,4 @@
-"""What the dashboard shows, in words of its own: the Lens objects and the ES|QL queries are both made from this."""
+"""The panels of the dashboard, as data: the Lens objects and the ES|QL queries are both made from them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from streamscore.config import Config
+from streamscore.quality.figures import ACCURACY, BASELINE
 from streamscore.schema import TIME
 
 TITLE: Final = "streamscore: how good are the models right now?"
@@ -16,13 +17,13 @@ REFRESH_MS: Final = 5000
 COLUMNS: Final = 48
 """Width of Kibana's dashboard grid."""
 
-TEXT: Final = """\
+TEXT: Final = f"""\
 # How good are the models right now?
 
 Each message of the input topic is scored by every model and compared with the label that came with it.
 
 - **Correct** and **incorrect** count labelled messages; **unlabelled** ones cannot be judged.
-- **Majority rate**: what always guessing the more common label, 0 or 1, would score. A model below it is worth nothing.
+- **{BASELINE.capitalize()}**: the accuracy of always predicting the more frequent label, 0 or 1.
 - **Models** says which version scored since when, and whether the messages are synthetic (made up) or real.
 """
 
@@ -33,19 +34,19 @@ Number = Literal["number", "percent", "date"]
 class Metric:
     """A number per group: how it is computed, and how it is written.
 
-    ``last`` is the field's value in the newest document; ``majority`` is the share of the more common of two labels.
+    ``last`` is the field's value in the newest document; ``baseline`` is the share of the more frequent of two labels.
     """
 
     name: str
     label: str
-    operation: Literal["count", "sum", "average", "min", "max", "last", "majority"]
+    operation: Literal["count", "sum", "average", "min", "max", "last", "baseline"]
     field: str = ""
     number: Number = "number"
 
 
 @dataclass(frozen=True)
-class Group:
-    """What a metric is split by: the values of a field, intervals of time, or the three outcomes of a prediction."""
+class GroupBy:
+    """What a metric is grouped by: the values of a field, intervals of time, or the three outcomes of a prediction."""
 
     name: str
     label: str
@@ -73,7 +74,7 @@ class Layer:
     name: str
     index: str
     metrics: tuple[Metric, ...]
-    groups: tuple[Group, ...] = ()
+    groups: tuple[GroupBy, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One of the three things that can become of a prediction."""
+    """One of the three outcomes of a prediction."""
 
     label: str
     kql: str
@@ -112,11 +113,11 @@ OUTCOMES: Final = (
     Outcome("unlabelled", "NOT correct: *"),
 )
 
-_MODEL: Final = Group("model", "Model", "terms")
-_OVER_TIME: Final = Group("time", "Time", "time")
-_OUTCOME: Final = Group("outcome", "Outcome", "outcome")
-_ACCURACY: Final = Metric("accuracy", "Accuracy", "average", "correct", "percent")
-_MAJORITY: Final = Metric("majority", "Majority rate", "majority", "label", "percent")
+_MODEL: Final = GroupBy("model", "Model", "terms")
+_OVER_TIME: Final = GroupBy("time", "Time", "time")
+_OUTCOME: Final = GroupBy("outcome", "Outcome", "outcome")
+_ACCURACY: Final = Metric("accuracy", ACCURACY.capitalize(), "average", "correct", "percent")
+_BASELINE: Final = Metric("baseline", BASELINE.capitalize(), "baseline", "label", "percent")
 
 TEXT_GRID: Final = Grid(0, 0, COLUMNS, 7)
 
@@ -133,19 +134,19 @@ def panels(config: Config) -> list[Panel]:
     shown.append(
         Panel(
             "accuracy-over-time",
-            "Accuracy over time, with the majority rate",
+            f"{_ACCURACY.label} over time, with the {BASELINE}",
             "lines",
             (
                 Layer("models", indices.index, (_ACCURACY,), (_OVER_TIME, _MODEL)),
-                Layer("majority", indices.index, (_MAJORITY,), (_OVER_TIME,)),
+                Layer("baseline", indices.index, (_BASELINE,), (_OVER_TIME,)),
             ),
             Grid(0, top, COLUMNS, 12),
         )
     )
     top += 12
-    label = Group("label", "Label", "terms", "number")
-    prediction = Group("prediction", "Prediction", "terms", "number")
-    reason = Group("reason", "Reason", "terms")
+    label = GroupBy("label", "Label", "terms", "number")
+    prediction = GroupBy("prediction", "Prediction", "terms", "number")
+    reason = GroupBy("reason", "Reason", "terms")
     count = Metric("events", "Events", "count")
     shown += [
         Panel(
@@ -174,14 +175,19 @@ def panels(config: Config) -> list[Panel]:
     return shown
 
 
+def baseline(positive: str) -> str:
+    """Return the majority-class baseline of labels 0 and 1 in ES|QL, from an expression for the share of label 1."""
+    return f"GREATEST({positive}, 1 - {positive})"
+
+
 _VERSIONS: Final = (
     Metric("since", "First batch", "min", TIME, "date"),
     Metric("until", "Newest batch", "max", TIME, "date"),
     Metric("scored", "Events", "sum", "events"),
 )
 _VERSION_GROUPS: Final = (
-    Group("models", "Model and version", "terms"),
-    Group("synthetic", "Synthetic", "terms", "boolean"),
+    GroupBy("models", "Model and version", "terms"),
+    GroupBy("synthetic", "Synthetic", "terms", "boolean"),
 )
 
 
@@ -192,14 +198,14 @@ def _row_of_numbers(config: Config, top: int) -> Iterator[Panel]:
         ("rate", indices.status_index, Metric("rate", "Events per second of work", "last", "events_per_second"), 7),
         ("lag", indices.status_index, Metric("behind", "Lag", "last", "lag"), 7),
         ("rejected", indices.rejected_index, Metric("rejected", "Rejected", "count"), 7),
-        ("majority", indices.index, _MAJORITY, 7),
+        ("baseline", indices.index, _BASELINE, 7),
     )
     left = 0
     for name, index, metric, width in numbers:
         yield Panel(name, metric.label, "metric", (Layer("number", index, (metric,)),), Grid(left, top, width, 5))
         left += width
     layer = Layer("number", indices.index, (_ACCURACY,), (_MODEL,))
-    yield Panel("accuracy", "Accuracy by model", "metric", (layer,), Grid(left, top, COLUMNS - left, 5))
+    yield Panel("accuracy", f"{_ACCURACY.label} by model", "metric", (layer,), Grid(left, top, COLUMNS - left, 5))
 
 
 def _donuts(models: Sequence[str], index: str, top: int) -> Iterator[Panel]:

@@ -30,7 +30,7 @@ def configured(config: Config, totals: Totals, watch: Callable[[Totals], None] |
         eyes = Terminal(totals, console)
     else:
         eyes = LogLine(totals, config.stream.report_seconds)
-    status = [StatusDocuments(config.elasticsearch, totals)] if config.elasticsearch.enabled else []
+    status = [StatusDocuments(config, totals)] if config.elasticsearch.enabled else []
     return [totals, *status, RejectedShare(config.stream, config.kafka.topics.rejected), eyes]
 
 

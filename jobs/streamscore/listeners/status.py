@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from streamscore.clients import elasticsearch
-from streamscore.config import Elasticsearch
+from streamscore.config import Config
 from streamscore.errors import RefusedError, ServerError
 from streamscore.listeners.base import BatchListener
 from streamscore.listeners.totals import Totals
@@ -17,19 +17,20 @@ if TYPE_CHECKING:
     from streamscore.stream.progress import CommittedBatch
 
 STATUSES_KEPT: Final = 1_000
-"""Status documents that wait for an Elasticsearch that is away, at most."""
+"""Most status documents that wait while Elasticsearch does not answer."""
 
 
 class StatusDocuments(BatchListener):
-    """Writes each batch's status document; a failure is a warning, for the outcomes do not depend on it.
+    """Writes each batch's status document; a failure is logged as a warning, for the outcomes do not depend on it.
 
-    What Elasticsearch did not take is tried again with the next batch's.
+    A document that could not be written is retried with the next batch's.
     """
 
-    def __init__(self, settings: Elasticsearch, totals: Totals) -> None:
-        self._settings = settings
+    def __init__(self, config: Config, totals: Totals) -> None:
+        self._settings = config.elasticsearch
+        self._topic = config.kafka.topics.input
         self._totals = totals
-        self._client = elasticsearch.client(settings)
+        self._client = elasticsearch.client(self._settings)
         self._waiting: deque[dict[str, Any]] = deque(maxlen=STATUSES_KEPT)
 
     def committed(self, batch: CommittedBatch) -> None:
@@ -38,7 +39,7 @@ class StatusDocuments(BatchListener):
         self._write()
 
     def close(self) -> None:
-        """Try once more what is waiting, and close the connection."""
+        """Write what still waits, with one attempt, and close the connection."""
         self._write()
         self._client.close()
 
@@ -57,6 +58,8 @@ class StatusDocuments(BatchListener):
             "models": [f"{model.name}:{model.version}" for model in totals.models],
             "refused": [f"{version}: {reason}" for version, reason in totals.refused().items()],
             "synthetic": totals.synthetic,
+            "topic": self._topic,
+            "score_kinds": [f"{model.name}:{model.version}:{model.score_kind}" for model in totals.models],
         }
 
     def _write(self) -> None:

@@ -25,16 +25,16 @@ class Totals(BatchListener):
     models: Sequence[ServedModel]
     synthetic: bool
     refused: Callable[[], Mapping[str, str]] = dict
-    """Tells the versions of models that are refused while older ones serve, with the reason."""
+    """Returns the versions of models that are refused while older ones serve, with the reason of each."""
     events: int = 0
     rejected: int = 0
     labelled: int = 0
     batches: int = 0
     lag: int = 0
-    """Events in the topic that are not scored yet, as of the last batch before which Spark has looked."""
+    """Events in the topic that are not scored yet, as of the last batch for which Spark asked Kafka."""
     batch_ms: int = 0
     of_version: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
-    """Events that each version of each model has scored, those of them with a label, and right answers."""
+    """Counts of each version of each model: events scored, those of them with a label, and correct predictions."""
     of_label: Counter[str] = field(default_factory=Counter)
     """How many events have each label."""
     started: float = field(default_factory=time.monotonic)
@@ -118,7 +118,7 @@ class Totals(BatchListener):
         models = ", ".join(f"{name} {_percent(accuracy)}" for name, accuracy in accuracies)
         return (
             f"events {self.events:,} ({self.rate:,.0f}/s), rejected {self.rejected:,}, lag {self.lag:,}, "
-            f"batch {self.batch_ms:,} ms; accuracy {models}, majority rate {_percent(self.baseline)}"
+            f"batch {self.batch_ms:,} ms; {figures.ACCURACY} {models}, {figures.BASELINE} {_percent(self.baseline)}"
         )
 
     def table(self) -> Table:
@@ -129,13 +129,13 @@ class Totals(BatchListener):
         )
         table = Table(title=title, title_justify="left", title_style="bold")
         table.add_column("model")
-        for heading in ("version", "scored", "correct", "accuracy", "majority rate"):
+        for heading in ("version", "scored", "correct", figures.ACCURACY, figures.BASELINE_SHORT):
             table.add_column(heading, justify="right")
         baseline = self.baseline
         for name, version in dict.fromkeys([*self.of_version, *((model.name, model.version) for model in self.models)]):
-            counts = self.of_model(name, version)
-            accuracy = counts["accuracy"]
-            style = "green" if accuracy is not None and baseline is not None and accuracy > baseline else "yellow"
+            counts = self.of_version.get((name, version), Counter())
+            accuracy = figures.accuracy(counts["correct"], counts["labelled"])
+            style = "green" if (figures.above_baseline(accuracy, baseline) or 0) > 0 else "yellow"
             table.add_row(
                 name,
                 version,

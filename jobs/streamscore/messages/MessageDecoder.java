@@ -5,8 +5,6 @@ import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
 import java.io.IOException;
-import java.util.Arrays;
-import org.apache.spark.ml.linalg.Vector;
 import org.apache.spark.ml.linalg.Vectors;
 import org.apache.spark.sql.RowFactory;
 import org.apache.spark.sql.api.java.UDF1;
@@ -36,7 +34,8 @@ public final class MessageDecoder implements UDF1 {
 
     private final String labelField;
     private final String featuresField;
-    private final String form;
+    /** How the vector is written, or null where the message has raw columns. */
+    private final VectorForm form;
     private final int size;
     private final int maxBytes;
     /** What stands in the place of a bad message's features: a vector without a set value, or columns without values. */
@@ -49,20 +48,21 @@ public final class MessageDecoder implements UDF1 {
     /**
      * @param labelField name of the label's field
      * @param featuresField name of the vector's field
-     * @param form how the vector is written: spark, triple or dense
+     * @param form the class of the form in which the vector is written, without its package
      * @param size number of features that a vector must have
      * @param maxBytes longest message that is parsed
+     * @throws Exception there is no such form
      */
-    public MessageDecoder(String labelField, String featuresField, String form, int size, int maxBytes) {
+    public MessageDecoder(String labelField, String featuresField, String form, int size, int maxBytes)
+        throws Exception {
         this.labelField = labelField;
         this.featuresField = featuresField;
-        this.form = form;
+        this.form = (VectorForm) Class.forName("streamscore." + form).newInstance();
         this.size = size;
         this.maxBytes = maxBytes;
         this.blank = Vectors.sparse(size, new int[0], new double[0]);
         this.columns = null;
-        boolean isPlain = form.equals("spark") && PlainReader.suits(labelField, featuresField);
-        this.plain = isPlain ? new PlainReader(labelField, featuresField, size) : null;
+        this.plain = this.form.plain(labelField, featuresField, size);
     }
 
     /**
@@ -106,7 +106,7 @@ public final class MessageDecoder implements UDF1 {
         if (containsNul(bytes)) {
             return rejected("not_json", "contains a NUL byte");
         }
-        Reading reading = new Reading();
+        Reading reading = new Reading(columns, size);
         JsonParser parser = JSON.createParser(bytes);
         try {
             readMessage(parser, reading);
@@ -118,54 +118,34 @@ public final class MessageDecoder implements UDF1 {
         } finally {
             parser.close();
         }
-        return reading.row();
+        Object row = reading.row();
+        return row == null ? rejected(reading.reason, reading.detail) : row;
     }
 
     private void readMessage(JsonParser parser, Reading reading) throws IOException {
         JsonToken token = parser.nextToken();
         if (token == null) {
-            reading.fault(Reading.JSON_FAULT, "not_json", "the message is empty");
+            reading.notJson("the message is empty");
             return;
         }
         if (token != JsonToken.START_OBJECT) {
-            reading.fault(Reading.JSON_FAULT, "not_json", "the message is not a JSON object");
+            reading.notJson("the message is not a JSON object");
             return;
         }
         while (parser.nextToken() != JsonToken.END_OBJECT) {
             String name = parser.getCurrentName();
             parser.nextToken();
             if (name.equals(featuresField)) {
-                reading.readFeatures(parser);
+                reading.beginFeatures();
+                form.read(parser, reading);
             } else if (name.equals(labelField)) {
                 reading.readLabel(parser);
             } else if (columns == null || !reading.readColumn(name, parser)) {
-                skip(parser, reading);
+                reading.skip(parser);
             }
         }
         if (parser.nextToken() != null) {
-            reading.fault(Reading.JSON_FAULT, "not_json", "something follows the JSON object");
-        }
-    }
-
-    /** Passes over the value at hand. Inside it NaN and Infinity are not JSON, whatever the parser was told to allow. */
-    private static void skip(JsonParser parser, Reading reading) throws IOException {
-        int depth = 0;
-        JsonToken token = parser.currentToken();
-        while (true) {
-            if (token.isStructStart()) {
-                depth++;
-            } else if (token.isStructEnd()) {
-                depth--;
-            } else if (token == JsonToken.VALUE_NUMBER_FLOAT && parser.isNaN()) {
-                reading.fault(Reading.JSON_FAULT, "not_json", "a number that JSON does not know");
-            }
-            if (depth == 0) {
-                return;
-            }
-            token = parser.nextToken();
-            if (token == null) {
-                return;
-            }
+            reading.notJson("something follows the JSON object");
         }
     }
 
@@ -243,279 +223,5 @@ public final class MessageDecoder implements UDF1 {
             i += following + 1;
         }
         return -1;
-    }
-
-    /** What has been read of one message, and the gravest fault met so far. */
-    private final class Reading {
-        static final int JSON_FAULT = 3;
-        static final int STRUCTURE_FAULT = 2;
-        static final int SIZE_FAULT = 1;
-        static final int NUMBER_FAULT = 0;
-
-        private Double label;
-        private boolean hasFeatures;
-        private int gravity = -1;
-        private String reason;
-        private String detail;
-
-        private int type = -1;
-        private long declaredSize = -1;
-        private int[] indices;
-        private int indexCount = -1;
-        private double[] values;
-        private int valueCount = -1;
-
-        private final Object[] cells = columns == null ? null : new Object[columns.count()];
-
-        /** Notes a fault; the first of the gravest kind is the one that is named. */
-        void fault(int kind, String faultReason, String faultDetail) {
-            if (kind > gravity) {
-                gravity = kind;
-                reason = faultReason;
-                detail = faultDetail;
-            }
-        }
-
-        private void badFeatures(String faultDetail) {
-            fault(STRUCTURE_FAULT, "bad_features", faultDetail);
-        }
-
-        Object row() {
-            if (columns != null && !hasFeatures) {
-                badFeatures("the message has none of the fields that are columns");
-            } else if (columns == null && gravity < SIZE_FAULT) {
-                judgeFeatures();
-            }
-            if (gravity >= 0) {
-                return rejected(reason, detail);
-            }
-            if (columns != null) {
-                return RowFactory.create(new Object[] {label, RowFactory.create(cells), null, null});
-            }
-            Vector features = type == 1
-                ? Vectors.dense(Arrays.copyOf(values, valueCount))
-                : Vectors.sparse(size, Arrays.copyOf(indices, indexCount), Arrays.copyOf(values, valueCount));
-            return RowFactory.create(new Object[] {label, features, null, null});
-        }
-
-        void readLabel(JsonParser parser) throws IOException {
-            JsonToken token = parser.currentToken();
-            if (token == JsonToken.VALUE_NULL) {
-                return;
-            }
-            if (!isNumber(token)) {
-                fault(STRUCTURE_FAULT, "bad_label", "the label is not a number");
-                skip(parser, this);
-                return;
-            }
-            double number = parser.getDoubleValue();
-            if (Double.isNaN(number) || Double.isInfinite(number)) {
-                fault(STRUCTURE_FAULT, "bad_label", "the label is not finite");
-                return;
-            }
-            label = Double.valueOf(number);
-        }
-
-        /** Reads the value at hand if its name is a column's, and tells whether it is. */
-        boolean readColumn(String name, JsonParser parser) throws IOException {
-            int place = columns.place(name);
-            if (place < 0) {
-                return false;
-            }
-            hasFeatures = true;
-            Object cell = columns.read(place, parser);
-            if (cell == RawColumns.WRONG) {
-                badFeatures("the field " + columns.described(place));
-                skip(parser, this);
-            } else if (cell == RawColumns.NOT_FINITE) {
-                fault(NUMBER_FAULT, "not_finite", "the field " + columns.named(place) + " is not finite");
-            } else {
-                cells[place] = cell;
-            }
-            return true;
-        }
-
-        void readFeatures(JsonParser parser) throws IOException {
-            hasFeatures = true;
-            if (form.equals("dense")) {
-                type = 1;
-                readValues(parser);
-            } else if (form.equals("triple")) {
-                type = 0;
-                readTriple(parser);
-            } else {
-                readSparkVector(parser);
-            }
-        }
-
-        private void readSparkVector(JsonParser parser) throws IOException {
-            if (parser.currentToken() != JsonToken.START_OBJECT) {
-                badFeatures("the features are not an object");
-                skip(parser, this);
-                return;
-            }
-            while (parser.nextToken() != JsonToken.END_OBJECT) {
-                String name = parser.getCurrentName();
-                parser.nextToken();
-                if (name.equals("indices")) {
-                    readIndices(parser);
-                } else if (name.equals("values")) {
-                    readValues(parser);
-                } else if (name.equals("size")) {
-                    readSize(parser);
-                } else if (name.equals("type")) {
-                    readType(parser);
-                } else {
-                    skip(parser, this);
-                }
-            }
-        }
-
-        private void readTriple(JsonParser parser) throws IOException {
-            if (parser.currentToken() != JsonToken.START_ARRAY) {
-                badFeatures("the features are not an array");
-                skip(parser, this);
-                return;
-            }
-            int position = 0;
-            while (parser.nextToken() != JsonToken.END_ARRAY) {
-                if (position == 0) {
-                    readSize(parser);
-                } else if (position == 1) {
-                    readIndices(parser);
-                } else if (position == 2) {
-                    readValues(parser);
-                } else {
-                    skip(parser, this);
-                }
-                position++;
-            }
-            if (position != 3) {
-                badFeatures("the features have " + position + " parts, expected 3: size, indices, values");
-            }
-        }
-
-        private void readType(JsonParser parser) throws IOException {
-            if (!isInt(parser)) {
-                badFeatures("the vector's type is not a whole number");
-                skip(parser, this);
-                return;
-            }
-            type = parser.getIntValue();
-            if (type != 0 && type != 1) {
-                badFeatures("the vector's type is neither 0 nor 1");
-            }
-        }
-
-        private void readSize(JsonParser parser) throws IOException {
-            if (parser.currentToken() == JsonToken.VALUE_NULL) {
-                return;
-            }
-            if (!isInt(parser) || parser.getIntValue() < 0) {
-                badFeatures("the vector's size is not a whole number from 0");
-                skip(parser, this);
-                return;
-            }
-            declaredSize = parser.getIntValue();
-        }
-
-        private void readIndices(JsonParser parser) throws IOException {
-            if (parser.currentToken() == JsonToken.VALUE_NULL) {
-                return;
-            }
-            if (parser.currentToken() != JsonToken.START_ARRAY) {
-                badFeatures("the indices are not an array");
-                skip(parser, this);
-                return;
-            }
-            indices = new int[32];
-            indexCount = 0;
-            while (parser.nextToken() != JsonToken.END_ARRAY) {
-                if (!isInt(parser)) {
-                    badFeatures("index number " + indexCount + " is not a whole number");
-                    skip(parser, this);
-                    indexCount++;
-                    continue;
-                }
-                if (indexCount >= indices.length) {
-                    indices = Arrays.copyOf(indices, indexCount * 2);
-                }
-                indices[indexCount++] = parser.getIntValue();
-            }
-        }
-
-        private void readValues(JsonParser parser) throws IOException {
-            if (parser.currentToken() != JsonToken.START_ARRAY) {
-                badFeatures("the values are not an array");
-                skip(parser, this);
-                return;
-            }
-            values = new double[32];
-            valueCount = 0;
-            while (parser.nextToken() != JsonToken.END_ARRAY) {
-                if (!isNumber(parser.currentToken())) {
-                    badFeatures("value number " + valueCount + " is not a number");
-                    skip(parser, this);
-                    valueCount++;
-                    continue;
-                }
-                if (valueCount >= values.length) {
-                    values = Arrays.copyOf(values, valueCount * 2);
-                }
-                double number = parser.getDoubleValue();
-                if (Double.isNaN(number) || Double.isInfinite(number)) {
-                    fault(NUMBER_FAULT, "not_finite", "value number " + valueCount + " is not finite");
-                }
-                values[valueCount++] = number;
-            }
-        }
-
-        /** Checks what only the whole vector can tell. */
-        private void judgeFeatures() {
-            if (!hasFeatures) {
-                badFeatures("the message has no features");
-            } else if (type < 0) {
-                badFeatures("the vector has no type");
-            } else if (valueCount < 0) {
-                badFeatures("the vector has no values");
-            } else if (type == 0) {
-                judgeSparse();
-            } else if (valueCount != size) {
-                fault(SIZE_FAULT, "wrong_size", valueCount + " features, expected " + size);
-            }
-        }
-
-        private void judgeSparse() {
-            if (declaredSize < 0) {
-                badFeatures("the vector has no size");
-            } else if (indexCount < 0) {
-                badFeatures("the vector has no indices");
-            } else if (indexCount != valueCount) {
-                badFeatures(indexCount + " indices, but " + valueCount + " values");
-            } else {
-                long previous = -1;
-                for (int i = 0; i < indexCount; i++) {
-                    if (indices[i] <= previous) {
-                        badFeatures("index number " + i + " is negative or not above the one before it");
-                        return;
-                    }
-                    previous = indices[i];
-                }
-                if (previous >= declaredSize) {
-                    badFeatures("an index is not below the size");
-                } else if (declaredSize != size) {
-                    fault(SIZE_FAULT, "wrong_size", declaredSize + " features, expected " + size);
-                }
-            }
-        }
-
-        private boolean isNumber(JsonToken token) {
-            return token == JsonToken.VALUE_NUMBER_INT || token == JsonToken.VALUE_NUMBER_FLOAT;
-        }
-
-        private boolean isInt(JsonParser parser) throws IOException {
-            return parser.currentToken() == JsonToken.VALUE_NUMBER_INT
-                && parser.getNumberType() == JsonParser.NumberType.INT;
-        }
     }
 }

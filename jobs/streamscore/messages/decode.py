@@ -1,4 +1,4 @@
-"""Decode and check messages: DataFrame in, DataFrame out; a bad message becomes a row with its reason."""
+"""Decode and check messages: DataFrame in, DataFrame out. A bad message becomes a row with its reason."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DECODER: Final = "streamscore_decode"
 """Name under which the decoder is registered in SQL."""
 
 JSON_TEXT: Final = "streamscore_json_text"
-"""Name under which the way from text to JSON is registered in SQL."""
+"""Name under which the conversion from text to JSON is registered in SQL."""
 
 MAX_KEY_BYTES: Final = 65_536
 """Longest key of a message: twice in an outcome's record, once as JSON, it still fits into what any topic takes."""
@@ -47,14 +47,14 @@ _ORIGIN: Final = ("topic", "partition", "offset")
 
 
 def features_type(fields: Sequence[Field]) -> DataType:
-    """Return the type of a message's features: the struct of its raw columns, or, where it has none, a vector."""
+    """Return the type of a message's features: the struct of its raw columns, or a vector if it has none."""
     return StructType([StructField(field.name, _TYPES[field.type]) for field in fields]) if fields else VectorUDT()
 
 
 def decoded_type(fields: Sequence[Field] = ()) -> StructType:
-    """Return what the decoder makes of a message.
+    """Return the type of a decoded message: label, features, reason and detail.
 
-    A bad one has a reason, and in the place of its features a zero vector, or raw columns that are all null.
+    A bad message has a reason; its features are a zero vector, or raw columns that are all null.
     """
     return StructType(
         [
@@ -71,15 +71,15 @@ def decode(events: DataFrame) -> DataFrame:
 
     Args:
         events: ``topic``, ``partition``, ``offset``, ``timestamp``, ``key``, ``value`` and ``headers``, as Spark's
-            Kafka source has them.
+            Kafka source returns them.
 
     Returns:
         ``event_id``, ``event_time`` (epoch milliseconds), ``key``, ``label``, ``features``, ``reason``, ``detail``,
-        and, of a bad message only, its origin, ``value`` and ``headers``.
+        ``topic``, ``partition``, ``offset``, ``value`` and ``headers``; the last five only of a bad message, else null.
     """
     # Without this barrier the optimiser calls the decoder once per use of one of its fields.
     decoded = F.when(F.spark_partition_id() >= 0, F.expr(f"{DECODER}(value)"))
-    # Who has such a key does not mean it: the message is rejected, for its outcomes might not fit into the topic.
+    # Nobody chooses such a key on purpose, and the message's outcomes might not fit into the topic.
     long_key = F.octet_length("key") > MAX_KEY_BYTES
     key_detail = F.concat(F.lit("the key has "), F.octet_length("key"), F.lit(f" bytes, more than {MAX_KEY_BYTES}"))
     bad = long_key | F.col("decoded.reason").isNotNull()

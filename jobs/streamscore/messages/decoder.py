@@ -1,4 +1,4 @@
-"""The door to the only Java of this project: the strict message decoder, its helpers, and the way back to JSON."""
+"""Compile and register the only Java of this project: the strict message decoder and the conversion of text to JSON."""
 
 from __future__ import annotations
 
@@ -10,28 +10,36 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamscore.config.fields import ddl
 from streamscore.errors import SetupError
+from streamscore.messages import formats
 from streamscore.spark.spark_home import spark_home
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.types import DataType
 
-    from streamscore.config import Message
+    from streamscore.messages.formats.base import MessageShape
 
-SOURCES = ("PlainReader.java", "RawColumns.java", "MessageDecoder.java", "JsonText.java")
-"""In the order of their compilation: each after those that it uses."""
+SOURCES = (
+    "PlainReader.java",
+    "RawColumns.java",
+    "Reading.java",
+    "VectorForm.java",
+    "MessageDecoder.java",
+    "JsonText.java",
+)
+"""The files, in the order of their compilation: each after those that it uses. The vector formats come last."""
 
 
 @cache
 def sources() -> tuple[str, ...]:
-    """Return the Java sources."""
-    return tuple(files(__package__).joinpath(name).read_text(encoding="utf-8") for name in SOURCES)
+    """Return the Java sources: the files, then those of the message formats."""
+    own = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in SOURCES)
+    return (*own, *(vector_format.JAVA for vector_format in formats.VECTORS.values()))
 
 
 def jar_name() -> str:
-    """Return the name of the jar, which changes with the source."""
+    """Return the name of the decoder's jar, which contains a hash of its sources."""
     return f"streamscore-decoder-{hashlib.sha256(''.join(sources()).encode()).hexdigest()[:12]}.jar"
 
 
@@ -72,28 +80,26 @@ def compile_jar(jar: Path, java: Path) -> None:
     _write_jar(jar, classes)
 
 
-def register(spark: SparkSession, name: str, message: Message, size: int) -> None:
-    """Make the decoder callable in SQL under a name: message bytes in, ``messages.decoded_type`` out.
+def register(spark: SparkSession, name: str, message: MessageShape, size: int) -> None:
+    """Register the decoder as a SQL function: message bytes in, ``decode.decoded_type`` out.
 
     Args:
         spark: a classic session (not Spark Connect) that was started with the decoder's jar.
         name: name of the SQL function.
-        message: the shape of a message.
-        size: number of features that a vector must have; of raw columns it says nothing.
+        message: the shape of a message, which decides the format.
+        size: number of features that a vector must have; raw columns have no size.
 
     Raises:
         SetupError: the session lacks the jar.
     """
     from streamscore.messages.decode import decoded_type
 
-    columns = message.columns
-    shape = (ddl(columns),) if columns else (message.features_field, message.vector_form, size)
-    decoded = decoded_type(columns)
-    _register(spark, name, decoded, "MessageDecoder", message.label_field, *shape, message.max_bytes)
+    arguments = formats.format_of(message).decoder_arguments(message, size)
+    _register(spark, name, decoded_type(message.columns), "MessageDecoder", *arguments)
 
 
 def register_text(spark: SparkSession, name: str) -> None:
-    """Make text to JSON callable in SQL under a name: bytes of UTF-8 in, bytes of JSON out, of null the word null.
+    """Register the conversion of text to JSON as a SQL function: UTF-8 bytes in, JSON bytes out; null becomes ``null``.
 
     Args:
         spark: a classic session (not Spark Connect) that was started with the decoder's jar.
@@ -110,7 +116,7 @@ def register_text(spark: SparkSession, name: str) -> None:
 def _register(spark: SparkSession, name: str, result: DataType, java_class: str, *arguments: Any) -> None:
     from py4j.protocol import Py4JError
 
-    # Spark's public way takes only classes with generics, which Janino leaves out.
+    # Spark's public method takes only classes with generics, which Janino does not compile.
     jvm: Any = spark._jvm  # noqa: SLF001
     try:
         function = getattr(jvm.streamscore, java_class)(*arguments)
@@ -124,7 +130,7 @@ def _register(spark: SparkSession, name: str, result: DataType, java_class: str,
 
 
 def _write_jar(jar: Path, classes: dict[str, bytes]) -> None:
-    """Write classes as a jar, the same bytes for the same classes, in one step that cannot be half done."""
+    """Write classes as a jar atomically; equal classes give equal bytes."""
     jar.parent.mkdir(parents=True, exist_ok=True)
     partial = jar.with_suffix(f".{os.getpid()}")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from streamscore.schema import FEATURES
+from streamscore.schema import FEATURES, ScoreKind
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -70,6 +70,11 @@ class ServedModel:
         return f"score_{self.name}"
 
     @property
+    def score_kind(self) -> ScoreKind:
+        """What the score is, by the classifier's own columns: its range says nothing, for margins may lie in [0, 1]."""
+        return "probability" if _probability_column(self.stages[-1]) else "margin"
+
+    @property
     def correct(self) -> str:
         """Column that says whether the prediction was right: 1, 0, or null without a label."""
         return f"correct_{self.name}"
@@ -92,7 +97,7 @@ def flattened(pipeline: PipelineModel) -> Iterator[Transformer]:
 
 
 def is_classifier(stage: Any) -> bool:
-    """Tell whether a stage predicts a class and says so in columns of their own."""
+    """Return whether a stage predicts a class and says so in columns of their own."""
     from pyspark.ml.classification import ClassificationModel, OneVsRestModel
 
     return isinstance(stage, ClassificationModel | OneVsRestModel) and bool(stage.getPredictionCol() and detail(stage))
@@ -105,8 +110,7 @@ def classes(classifier: Any) -> int:
 
 def detail(classifier: Any) -> str:
     """Return the column of a vector with a number per class: its probability, or else its raw margin; or nothing."""
-    probability = classifier.getProbabilityCol() if classifier.hasParam("probabilityCol") else ""
-    return str(probability or classifier.getRawPredictionCol())
+    return str(_probability_column(classifier) or classifier.getRawPredictionCol())
 
 
 def size(stages: Sequence[Any], source: str) -> int | None:
@@ -135,6 +139,11 @@ def is_one_vs_rest(stage: Any) -> bool:
     from pyspark.ml.classification import OneVsRestModel
 
     return isinstance(stage, OneVsRestModel)
+
+
+def _probability_column(classifier: Any) -> str:
+    """Return the column of the classes' probabilities; empty if the classifier has none."""
+    return str(classifier.getProbabilityCol()) if classifier.hasParam("probabilityCol") else ""
 
 
 def _param(stage: Any, *names: str) -> str | None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from streamscore.config import Config
 from streamscore.sinks.base import OutcomeSink
-from streamscore.sinks.delta import TableRows
-from streamscore.sinks.elasticsearch import OutcomeDocuments, RejectedDocuments
-from streamscore.sinks.kafka import Records
 
 
 def configured(config: Config) -> list[OutcomeSink]:
@@ -14,6 +11,11 @@ def configured(config: Config) -> list[OutcomeSink]:
 
     Elasticsearch comes first: there a replay overwrites, so that what a fault leaves half done shows nowhere twice.
     """
+    # Imported here, so that a job with other sinks takes the base alone, and nothing of scoring.
+    from streamscore.sinks.delta import TableRows
+    from streamscore.sinks.elasticsearch import OutcomeDocuments, RejectedDocuments
+    from streamscore.sinks.kafka import Records
+
     search = [RejectedDocuments(config), OutcomeDocuments(config)] if config.elasticsearch.enabled else []
     table = [TableRows(config)] if config.delta.table is not None else []
     return [*search, Records(config), *table]

@@ -171,7 +171,7 @@ class OutcomeDocuments(_IndexSink):
 
     def shape(self, rows: DataFrame) -> DataFrame:
         """Return the outcomes as documents."""
-        return documents(outcomes(rows, self.models))
+        return documents(outcomes(rows, self.models), self.config.kafka.topics.input)
 
     def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
         """Note in the index which stream writes to it, then write the documents, both with patience."""
@@ -226,11 +226,13 @@ def is_transient(error: Exception, settings: Elasticsearch) -> bool:
     return "all nodes failed" in str(error)  # it was away a moment ago
 
 
-def documents(outcomes: DataFrame) -> DataFrame:
-    """Return outcomes as documents: the fields of the index, and ``document_id``, which is not one of them.
+def documents(outcomes: DataFrame, topic: str) -> DataFrame:
+    """Return outcomes of a topic as documents: the fields of the index, and ``document_id``, which is not one of them.
 
     A score that is not finite, a margin that overflowed, is left out: Elasticsearch would refuse its document.
     """
+    from pyspark.sql import functions as F
+
     return outcomes.selectExpr(
         f"concat_ws('-', event_id, model, model_version) AS {DOCUMENT_ID}",
         f"event_time AS `{TIME}`",
@@ -239,7 +241,7 @@ def documents(outcomes: DataFrame) -> DataFrame:
         *("model", "model_version", "prediction"),
         f"CASE WHEN {is_finite('score')} THEN score END AS score",
         *(LABEL, "correct"),
-    )
+    ).withColumn("topic", F.lit(topic))
 
 
 def rejected_documents(evaluated: DataFrame) -> DataFrame:

@@ -10,12 +10,11 @@ from pyspark.sql import functions as F
 
 from streamscore import __version__
 from streamscore.clients import kafka as client
-from streamscore.config import Kafka
 from streamscore.messages.decode import JSON_TEXT
 from streamscore.schema import DETAIL, EVENT_ID_HEADER, LABEL, NOT_KEPT, REASON, REJECTED_HEADERS
 from streamscore.scoring.outcomes import IDENTITY, MODEL_JSON, is_finite, literal, per_model
 from streamscore.sinks.base import Batch, OutcomeSink, Replay
-from streamscore.spark.sources import kafka_options, topics_since
+from streamscore.sinks.topics import write_topic, written_since
 from streamscore.system import failpoints
 from streamscore.system.console import log
 
@@ -23,25 +22,6 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
     from streamscore.scoring.served import ServedModel
-
-# Every record is acknowledged by all replicas, and the producer's own retries neither repeat nor reorder any. A broker
-# that is away for longer than these limits fails the batch. `kafka.options` may say otherwise of all but the first two.
-_DURABLE = {
-    "kafka.acks": "all",
-    "kafka.enable.idempotence": "true",
-    "kafka.compression.type": "lz4",
-    # Fewer, larger requests. The wait is over as soon as a task has no more records.
-    "kafka.linger.ms": "20",
-    "kafka.batch.size": "262144",
-    # The topic knows better than the client what it takes; by default a bad message with headers of ours may be larger.
-    "kafka.max.request.size": str(client.MAX_RECORD_BYTES),
-    "kafka.max.block.ms": "60000",
-    "kafka.request.timeout.ms": "30000",
-    "kafka.delivery.timeout.ms": "120000",
-}
-
-SKEW_MS = 60_000
-"""How far the clocks of the machines that plan a batch and that write its records may be apart, in milliseconds."""
 
 MAX_HEADERS_BYTES: Final = 4_096
 """More than the headers of ours on a bad message's record, and what Kafka adds to any record, ever take."""
@@ -94,19 +74,9 @@ class Records(OutcomeSink):
         kafka, names = self.config.kafka, self.config.kafka.topics
         if replay is not None:
             log.info("a batch that may have been written before: looking for what is there")
-            since = max(0, replay.since - SKEW_MS)
-            written = topics_since(shaped.sparkSession, kafka, [names.predictions, names.rejected], since)
+            written = written_since(shaped.sparkSession, kafka, [names.predictions, names.rejected], replay)
             shaped = records_without(shaped, written, names.rejected)
         failpoints.write("records", shaped, lambda part: write_topic(part, kafka))
-
-
-def write_topic(records: DataFrame, kafka: Kafka) -> None:
-    """Append records (``topic``, ``key``, ``value`` and perhaps ``headers``) to their topics, at least once each.
-
-    If it raises, some of them may have been written.
-    """
-    options = {**_DURABLE, **kafka_options(kafka), "includeHeaders": "true"}
-    records.write.format("kafka").options(**options).save()
 
 
 def records(

@@ -5,19 +5,19 @@ from dataclasses import replace
 import pytest
 
 from streamscore.dashboard.figures import (
-    MAJORITY,
-    Batch,
+    BatchReport,
     Bucket,
     Point,
     Snapshot,
-    Stream,
+    StreamReport,
     Tally,
     Throughput,
     Version,
     accuracy_span,
     in_order,
 )
-from streamscore.dashboard.windows import Extent, Window
+from streamscore.dashboard.windows import Period, Window
+from streamscore.quality.figures import BASELINE
 
 MODELS = ["lr", "svm"]
 
@@ -38,13 +38,13 @@ def snapshot(*buckets, rejected=None, versions=(), read_at=100_000, last=10_000)
     """Return a snapshot with buckets of a second."""
     return Snapshot(
         read_at=read_at,
-        extent=Extent(0, last),
+        period=Period(0, last),
         window=Window(0, 1_000, whole=True),
         batch_window=Window(0, 1_000, whole=False),
         buckets=buckets,
         pending=0,
         rejected=rejected or {},
-        stream=Stream((), synthetic=False),
+        stream=StreamReport((), synthetic=False),
         versions=versions,
         throughput=(),
         took=1,
@@ -85,7 +85,18 @@ def test_events_count_once_however_many_models_score_them():
     assert shown.events == 25
 
 
-def test_majority_rate_is_what_the_more_common_label_would_get_right():
+def test_events_of_several_topics_are_summed():
+    """Two streams with models of other names write to one index; documents without a topic are one stream more."""
+    topics = [("lr", "ads", 1_000), ("svm", "ads", 1_000), ("gbt", "mails", 600), ("old", "", 7)]
+    tallies = [replace(tally(model, events - 5, 3, clicks=2), topic=topic) for model, topic, events in topics]
+    shown = snapshot(bucket(0, *tallies), bucket(1_000, *tallies[:3]))
+
+    assert [one.events for one in shown.buckets] == [1_607, 1_600]
+    assert shown.scored == 3_207
+    assert shown.labels == {0.0: 3_207 - 10, 1.0: 10}
+
+
+def test_baseline_is_the_accuracy_of_predicting_the_most_frequent_label():
     """Over the whole window, each event counted once."""
     shown = snapshot(
         bucket(0, tally("lr", 3, 0, clicks=1), tally("svm", 2, 1, clicks=1)),
@@ -93,26 +104,26 @@ def test_majority_rate_is_what_the_more_common_label_would_get_right():
     )
 
     assert shown.labels == {0.0: 7, 1.0: 3}
-    assert shown.majority == 0.7
+    assert shown.baseline == 0.7
 
 
-def test_no_label_no_majority_rate():
-    """Nothing can be guessed."""
-    assert snapshot(bucket(0, tally("lr", 0, 0, unlabelled=3))).majority is None
+def test_no_label_no_baseline():
+    """Without labels no label is the most frequent one."""
+    assert snapshot(bucket(0, tally("lr", 0, 0, unlabelled=3))).baseline is None
 
 
 def test_lines_follow_the_buckets():
-    """The majority line guesses the label that is more common overall, even where it is not."""
+    """The baseline predicts the label that is most frequent overall, even where it is not."""
     shown = snapshot(
         bucket(0, tally("lr", 8, 2), tally("svm", 6, 4)),
         bucket(1_000, tally("lr", 1, 1, clicks=8), tally("svm", 2, 0, clicks=8)),
     )
 
     assert shown.lines(1, MODELS) == [
-        Point(0, MAJORITY, 1.0, 10),
+        Point(0, BASELINE, 1.0, 10),
         Point(0, "lr", 0.8, 10),
         Point(0, "svm", 0.6, 10),
-        Point(1_000, MAJORITY, 0.2, 10),
+        Point(1_000, BASELINE, 0.2, 10),
         Point(1_000, "lr", 0.9, 10),
         Point(1_000, "svm", 1.0, 10),
     ]
@@ -161,8 +172,8 @@ def test_model_is_measured_by_the_events_that_it_scored():
         bucket(0, tally("lr", 9, 0)), bucket(1_000, tally("lr", 0, 0, clicks=3), tally("gbt", 1, 0, clicks=3))
     )
 
-    assert {model.name: model.majority for model in shown.models} == {"gbt": 3 / 4, "lr": 9 / 12}
-    assert snapshot(bucket(0, tally("lr", 0, 0, unlabelled=5))).models[0].majority is None
+    assert {model.name: model.baseline for model in shown.models} == {"gbt": 3 / 4, "lr": 9 / 12}
+    assert snapshot(bucket(0, tally("lr", 0, 0, unlabelled=5))).models[0].baseline is None
 
 
 def test_event_that_is_dated_ahead_does_not_keep_a_stream_alive():
@@ -210,7 +221,7 @@ def test_axis_ends_at_round_numbers_around_the_points(accuracies, span):
 
 def batches(*starts, milliseconds=400, events=100):
     """Return a stream whose batches started at these seconds."""
-    return Stream(tuple(Batch(at * 1_000, milliseconds, events, 0) for at in starts), synthetic=True)
+    return StreamReport(tuple(BatchReport(at * 1_000, milliseconds, events, 0) for at in starts), synthetic=True)
 
 
 @pytest.mark.parametrize(
@@ -224,12 +235,26 @@ def batches(*starts, milliseconds=400, events=100):
         (batches(95, milliseconds=5_000), 20.0),  # the first of all
         (batches(60, 61, 62), 0.0),  # it has stopped
         (batches(-300, -240, -180), 0.0),  # so has one with a batch a minute
-        (Stream((), synthetic=True), None),  # unknown, not zero
+        (StreamReport((), synthetic=True), None),  # unknown, not zero
     ],
 )
 def test_rate_is_that_of_the_last_batches(stream, rate):
     """However long they take and however rare they are."""
     assert stream.rate(100_000) == (rate if rate is None else pytest.approx(rate))
+
+
+def test_lag_and_rate_are_summed_over_the_topics_that_run():
+    """What a stream that has stopped left behind is no longer known, unless no other runs."""
+    ads = [BatchReport(at * 1_000, 400, 100, 5, "ads") for at in (97, 98, 99)]
+    mails = [BatchReport(at * 1_000, 400, 20, 7, "mails", ("lr:4: damaged",)) for at in (95, 97, 99)]
+    stopped = [BatchReport(at * 1_000, 400, 100, 1_000, "", ("lr:1: old",)) for at in (1, 2, 3)]
+    report = StreamReport((*stopped, *sorted([*ads, *mails], key=lambda batch: batch.at)), synthetic=False)
+
+    assert report.lag(100_000) == 5 + 7
+    assert report.rate(100_000) == pytest.approx(100 + 10)
+    assert report.refused(100_000) == ["lr:4: damaged"]
+    assert StreamReport(tuple(stopped), synthetic=False).lag(100_000) == 1_000
+    assert StreamReport((), synthetic=False).lag(100_000) is None
 
 
 def test_long_batches_are_spread_over_the_time_they_took():

@@ -6,22 +6,23 @@ import pytest
 
 from streamscore import config
 from streamscore.dashboard import queries, scores
-from streamscore.dashboard.figures import Batch, Bucket, Stream, Tally, Throughput, Version
-from streamscore.dashboard.windows import Extent, Window
+from streamscore.dashboard.figures import BatchReport, Bucket, StreamReport, Tally, Throughput, Version
+from streamscore.dashboard.windows import Period, Window
 from streamscore.schema import OUTCOME_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
 
 SETTINGS = config.load().elasticsearch
 WINDOW = Window(60_000, 1_000, whole=False)
 EVERYTHING = Window(60_000, 1_000, whole=True)
 SEARCHES = [
-    queries.extent(SETTINGS),
+    queries.period(SETTINGS),
     queries.stream(SETTINGS),
     queries.counts(SETTINGS, WINDOW),
     queries.tallies(SETTINGS, WINDOW, [61_000]),
     queries.rejected(SETTINGS, WINDOW),
     queries.batches(SETTINGS, WINDOW),
-    scores.spans(SETTINGS, WINDOW),
-    scores.bins(SETTINGS, WINDOW, scores.Span("lr", 0.0, 1.0)),
+    scores.edges(SETTINGS, WINDOW),
+    scores.kinds(SETTINGS),
+    scores.bins(SETTINGS, WINDOW, scores.ScoreEdges("lr")),
 ]
 
 
@@ -75,75 +76,53 @@ def test_buckets_that_follow_each_other_are_one_range():
 
 def test_tallies_are_read_from_the_nested_buckets():
     """What has no label has no answer, but counts as an event."""
-    answer = {
-        "aggregations": {
-            "buckets": {
-                "buckets": [
-                    {
-                        "key": 61_000.0,
-                        "doc_count": 10,
-                        "models": {
-                            "buckets": [
-                                {
-                                    "key": "lr",
-                                    "versions": {
-                                        "buckets": [
-                                            {
-                                                "key": "3",
-                                                "doc_count": 10,
-                                                "labels": {
-                                                    "buckets": [
-                                                        {
-                                                            "key": 1.0,
-                                                            "predictions": {"buckets": [{"key": 0.0, "doc_count": 8}]},
-                                                        }
-                                                    ]
-                                                },
-                                            }
-                                        ]
-                                    },
-                                }
-                            ]
-                        },
-                    }
-                ]
-            }
-        }
-    }
+    predictions = {"buckets": [{"key": 0.0, "doc_count": 8}]}
+    labels = {"buckets": [{"key": 1.0, "predictions": predictions}]}
+    versions = {"buckets": [{"key": "3", "doc_count": 10, "labels": labels}]}
+    models = {"buckets": [{"key": "lr", "versions": versions}]}
+    bucket = {"key": 61_000.0, "doc_count": 10, "topics": {"buckets": [{"key": "ml", "models": models}]}}
+    answer = {"aggregations": {"buckets": {"buckets": [bucket]}}}
 
-    assert queries.read_tallies(answer) == {61_000: Bucket(61_000, 10, (Tally("lr", "3", 10, {(1.0, 0.0): 8}),))}
+    assert queries.read_tallies(answer) == {61_000: Bucket(61_000, 10, (Tally("lr", "3", 10, {(1.0, 0.0): 8}, "ml"),))}
 
 
 @pytest.mark.parametrize("answer", [{}, {"aggregations": {}}])
 def test_index_that_does_not_exist_has_nothing_to_say(answer):
     """The page says what to do, instead of failing."""
-    assert queries.read_extent(answer) is None
-    assert queries.read_stream(answer) == Stream((), synthetic=False)
+    assert queries.read_period(answer) is None
+    assert queries.read_stream(answer) == StreamReport((), synthetic=False)
     assert queries.read_counts(answer) == queries.read_tallies(answer) == queries.read_rejected(answer) == {}
     assert queries.read_versions(answer) == queries.read_throughput(answer) == ()
-    assert scores.read_spans(answer) == scores.read_bins(answer) == []
+    assert scores.read_edges(answer) == scores.read_bins(answer) == []
+    assert scores.read_kinds(answer) == {}
 
 
 def test_empty_index_has_no_extent():
     """The smallest of no numbers is null."""
-    assert queries.read_extent({"aggregations": {"first": {"value": None}, "last": {"value": None}}}) is None
-    assert queries.read_extent({"aggregations": {"first": {"value": 5.0}, "last": {"value": 9.0}}}) == Extent(5, 9)
+    assert queries.read_period({"aggregations": {"first": {"value": None}, "last": {"value": None}}}) is None
+    assert queries.read_period({"aggregations": {"first": {"value": 5.0}, "last": {"value": 9.0}}}) == Period(5, 9)
 
 
 def test_stream_is_read_from_its_last_statuses():
     """They come the latest first; one synthetic batch makes all of it synthetic."""
     latest = {"batch_ms": 400, "events": 30, "lag": 12, "refused": ["lr:4: damaged"]}
     earlier = {"batch_ms": 300, "events": 20, "lag": 40}
+    old = {"key": "", "latest": {"hits": {"hits": [{"_source": earlier, "sort": [8_500]}]}}}
     hits = [{"_source": latest, "sort": [9_000]}, {"_source": earlier, "sort": [8_000]}]
     answer = {
         "aggregations": {
             "synthetic": {"doc_count": 1},
-            "latest": {"hits": {"hits": hits}},
+            "topics": {"buckets": [{"key": "ml", "latest": {"hits": {"hits": hits}}}, old]},
         }
     }
 
-    assert queries.read_stream(answer) == Stream(
-        (Batch(8_000, 300, 20, 40), Batch(9_000, 400, 30, 12)), synthetic=True, refused=("lr:4: damaged",)
+    assert queries.read_stream(answer) == StreamReport(
+        (
+            BatchReport(8_000, 300, 20, 40, "ml"),
+            BatchReport(8_500, 300, 20, 40),
+            BatchReport(9_000, 400, 30, 12, "ml", ("lr:4: damaged",)),
+        ),
+        synthetic=True,
     )
 
 
@@ -171,8 +150,21 @@ def test_versions_are_in_order_of_their_first_batch():
 
 def test_throughput_is_that_of_the_batches_that_started():
     """Their events, and how long they took together."""
-    bucket = {"key": 60_000.0, "first": {"value": 60_300.0}, "events": {"value": 30.0}, "busy": {"value": 900.0}}
+    topic = {"key": "ml", "first": {"value": 60_300.0}, "events": {"value": 30.0}, "busy": {"value": 900.0}}
+    bucket = {"key": 60_000.0, "topics": {"buckets": [topic]}}
 
     assert queries.read_throughput({"aggregations": {"batches": {"buckets": [bucket]}}}) == (
         Throughput(60_300, 30, 900),
     )
+
+
+def test_kinds_of_scores_are_read_by_model_and_version():
+    """A version may contain colons; reports that contradict each other say nothing."""
+    keys = ["lr:3:probability", "gbt:sha256:ab:margin", "svm:1:margin", "svm:1:probability"]
+    answer = {"aggregations": {"kinds": {"buckets": [{"key": key} for key in keys]}}}
+
+    assert scores.read_kinds(answer) == {
+        ("lr", "3"): "probability",
+        ("gbt", "sha256:ab"): "margin",
+        ("svm", "1"): None,
+    }

@@ -1,44 +1,63 @@
 """The report as a file."""
 
 import re
+from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from streamscore import config
 from streamscore.dashboard import report
-from streamscore.dashboard.figures import Batch, Bucket, Snapshot, Stream, Tally, Throughput, Version
-from streamscore.dashboard.scores import Bin, Span, curves
-from streamscore.dashboard.windows import Extent, Window
+from streamscore.dashboard.figures import BatchReport, Bucket, Snapshot, StreamReport, Tally, Throughput, Version
+from streamscore.dashboard.scores import Bin, curves
+from streamscore.dashboard.windows import Period, Window
 from streamscore.errors import ConfigError
 
 START = 1_795_514_400_000  # 2026-11-24 10:00:00 UTC
 CONFIG = config.load("local", ["dashboard.min_labelled=1"])
 
 
-def snapshot(models=("lr", "svm"), seconds=3, synthetic=True):
+def snapshot(models=("lr", "svm"), seconds=3, synthetic=True, versions=("1", "1"), rejected=None, refused=()):
     """Return a snapshot of a few seconds, in each of which every model scored ten events, eight of them rightly."""
     confusion = {(0.0, 0.0): 5, (0.0, 1.0): 2, (1.0, 1.0): 3}
-    tallies = tuple(Tally(model, "1", 10, confusion) for model in models)
+    tallies = tuple(Tally(model, versions[0], 10, confusion) for model in models)
     starts = [START + 1_000 * second for second in range(seconds)]
     return Snapshot(
         read_at=START + 60_000,
-        extent=Extent(START, START + 1_000 * seconds),
+        period=Period(START, START + 1_000 * seconds),
         window=Window(START, 1_000, whole=True),
         batch_window=Window(START, 1_000, whole=False),
         buckets=tuple(Bucket(start, 10 * len(models), tallies) for start in starts),
         pending=0,
-        rejected={"not_json": 2},
-        stream=Stream((Batch(starts[-1], 1_000, 12, 0),), synthetic),
-        versions=tuple(Version(model, "1", START, starts[-1]) for model in models),
+        rejected=rejected or {"not_json": 2},
+        stream=StreamReport((BatchReport(starts[-1], 1_000, 12, 0, refused=refused),), synthetic),
+        versions=tuple(Version(model, versions[-1], START, starts[-1]) for model in models),
         throughput=tuple(Throughput(start, 12, 900) for start in starts),
         took=1,
     )
 
 
+class Page(HTMLParser):
+    """The tags of a page, with the names of their attributes, and its text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        """Collect a tag."""
+        self.tags.append((tag, [name for name, _ in attrs]))
+
+    def handle_data(self, data):
+        """Collect text."""
+        self.text += data
+
+
 CURVES = [
-    curves(Span("lr", 0.0, 1.0), [Bin(1, 9, 2.0), Bin(8, 2, 7.0)]),
-    curves(Span("svm", -1.0, 2.0), [Bin(1, 9, -2.0), Bin(8, 2, 7.0)]),
+    curves("lr", "probability", [Bin(1, 9, 2.0), Bin(8, 2, 7.0)]),
+    curves("svm", "margin", [Bin(1, 9, -2.0), Bin(8, 2, 7.0)]),
 ]
 
 
@@ -73,6 +92,34 @@ def test_curves_are_those_that_the_scores_allow():
     assert "ROC" not in report.compose(CONFIG, snapshot(), [])
 
 
+def test_scores_that_are_not_known_to_be_probabilities_have_no_calibration_curve():
+    """Though they all lie between 0 and 1; the report says why."""
+    between = [Bin(1, 9, 2.0), Bin(8, 2, 7.0)]
+    html = report.compose(CONFIG, snapshot(), [curves("lr", None, between), curves("svm", "margin", between)])
+
+    assert "Calibration" not in html
+    assert (
+        "Without a calibration curve: lr (no batch reports whether its scores are probabilities); svm (margins)."
+        in html
+    )
+    assert html.count(": area 0.854") == 2
+
+
+def test_kind_of_the_scores_is_that_of_all_versions_that_scored():
+    """Unknown if one of them is not reported, or if a margin took the place of a probability."""
+    reported = {("lr", "1"): "probability", ("lr", "2"): "probability", ("svm", "1"): "margin", ("gbt", "2"): None}
+    tallies = [("lr", "1"), ("lr", "2"), ("svm", "1"), ("gbt", "1"), ("nb", "1"), ("nb", "2")]
+    buckets = tuple(Bucket(START, 1, (Tally(model, version, 1, {}),)) for model, version in tallies)
+    shown = replace(snapshot(), buckets=buckets)
+
+    assert report.score_kinds(shown, reported | {("nb", "1"): "probability", ("nb", "2"): "margin"}) == {
+        "lr": "probability",
+        "svm": "margin",
+        "gbt": None,
+        "nb": None,
+    }
+
+
 def test_throughput_is_the_mean_over_the_batches():
     """From the start of the first to the end of the last: 36 events in 3 seconds."""
     assert 'data-testid="kpi-rate" data-value="12.0"' in report.compose(CONFIG, snapshot(), [])
@@ -98,6 +145,23 @@ def test_title_is_markdown_but_not_markup():
     html = report.compose(titled, snapshot(), [])
 
     assert "<h1>My <em>clicks</em> &lt;script&gt;</h1>" in html
+
+
+@pytest.mark.parametrize("evil", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</title></style>"])
+def test_nothing_from_outside_becomes_markup(evil):
+    """Models, versions, reasons, refusals and the index stand in the report as text, in its charts too."""
+    pages = []
+    for name in (evil, "harmless"):
+        shown = snapshot((name,), versions=(name, name), rejected={name: 2}, refused=(name,))
+        curve = curves(name, "probability", [Bin(1, 9, 2.0), Bin(8, 2, 7.0)])
+        settings = CONFIG.elasticsearch.model_copy(update={"index": name, "url": name})
+        page = Page(report.compose(CONFIG.model_copy(update={"elasticsearch": settings}), shown, [curve]))
+        pages.append((page.tags, page.text))
+    (tags, text), (harmless_tags, harmless_text) = pages
+
+    assert tags == harmless_tags
+    assert text == harmless_text.replace("harmless", evil)
+    assert text.count(evil) >= 8
 
 
 def test_file_is_replaced_at_once(tmp_path):

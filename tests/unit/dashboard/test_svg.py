@@ -18,7 +18,7 @@ def drawn(html):
 
 def test_ring_is_shared_out_among_the_outcomes():
     """Each arc begins where the last one ended."""
-    arcs = drawn(svg.donut(ModelFigures("lr", 10, 6, 2, {}))).findall("circle")
+    arcs = drawn(svg.donut(ModelFigures("lr", 10, {(0.0, 0.0): 6, (0.0, 1.0): 2}))).findall("circle")
 
     assert [arc.get("stroke-dasharray") for arc in arcs] == ["60.000 100", "20.000 100", "20.000 100"]
     assert [float(arc.get("stroke-dashoffset")) for arc in arcs] == [0, -60, -80]
@@ -26,7 +26,7 @@ def test_ring_is_shared_out_among_the_outcomes():
 
 def test_ring_without_events_is_empty():
     """And its accuracy is a dash."""
-    assert "–" in svg.donut(ModelFigures("lr", 0, 0, 0, {}))
+    assert "–" in svg.donut(ModelFigures("lr", 0, {}))
 
 
 def test_line_goes_from_corner_to_corner():

@@ -3,7 +3,7 @@
 import pytest
 
 from streamscore.config import TimeRange
-from streamscore.dashboard.windows import BUCKETS, DAY, HOUR, MINUTE, RANGES, SECOND, Extent, of_batches, window
+from streamscore.dashboard.windows import BUCKETS, DAY, HOUR, MINUTE, RANGES, SECOND, Period, of_batches, window
 
 NOW = 1_795_514_400_000
 
@@ -15,29 +15,29 @@ def test_ranges_are_those_of_the_configuration():
 
 def test_everything_begins_with_the_first_message():
     """Rounded down to where a bucket begins, so that the first bucket is whole."""
-    shown = window("all", Extent(NOW - 40_500, NOW), NOW)
+    shown = window("all", Period(NOW - 40_500, NOW), NOW)
 
     assert (shown.start, shown.interval, shown.whole) == (NOW - 41_000, SECOND, True)
 
 
 def test_range_begins_so_long_ago():
     """Messages before it are left out."""
-    shown = window("15m", Extent(NOW - 30 * DAY, NOW), NOW)
+    shown = window("15m", Period(NOW - 30 * DAY, NOW), NOW)
 
     assert (shown.start, shown.interval, shown.whole) == (NOW - 15 * MINUTE, 15 * SECOND, False)
 
 
 def test_range_longer_than_the_run_shows_the_run():
     """Its buckets are as fine as those of everything."""
-    extent = Extent(NOW - 50 * SECOND, NOW)
+    period = Period(NOW - 50 * SECOND, NOW)
 
-    assert window("7d", extent, NOW) == window("all", extent, NOW)
+    assert window("7d", period, NOW) == window("all", period, NOW)
 
 
 @pytest.mark.parametrize("length", [1, 61 * SECOND, HOUR, 25 * HOUR, 400 * DAY])
 def test_buckets_are_few_and_begin_together(length):
     """However long the run: at most some sixty, each at a multiple of the interval."""
-    shown = window("all", Extent(NOW - length, NOW), NOW)
+    shown = window("all", Period(NOW - length, NOW), NOW)
 
     assert length / shown.interval <= BUCKETS
     assert shown.start % shown.interval == 0
@@ -47,16 +47,16 @@ def test_buckets_are_few_and_begin_together(length):
 def test_message_that_is_dated_ahead_does_not_make_the_buckets_longer():
     """By a year, or, in another unit, by fifty thousand: the window is that of the others."""
     for last in (NOW + 400 * DAY, NOW * 1_000):
-        assert window("5m", Extent(NOW - DAY, last), NOW) == window("5m", Extent(NOW - DAY, NOW), NOW)
-    assert window("all", Extent(NOW + DAY, NOW + DAY), NOW).interval == SECOND
+        assert window("5m", Period(NOW - DAY, last), NOW) == window("5m", Period(NOW - DAY, NOW), NOW)
+    assert window("all", Period(NOW + DAY, NOW + DAY), NOW).interval == SECOND
 
 
 def test_batches_have_buckets_of_their_own():
     """Events of five seconds that were scored over four days, and batches of events that are no more."""
-    shown = window("all", Extent(NOW - 4 * DAY, NOW - 4 * DAY + 5 * SECOND), NOW)
-    long = of_batches(shown, Extent(NOW - 4 * DAY - 10, NOW))
-    after = of_batches(shown, Extent(NOW - 300 * DAY, NOW - 4 * DAY + 50 * SECOND))
-    later = of_batches(window("5m", Extent(NOW - DAY, NOW), NOW), Extent(NOW - DAY, NOW))
+    shown = window("all", Period(NOW - 4 * DAY, NOW - 4 * DAY + 5 * SECOND), NOW)
+    long = of_batches(shown, Period(NOW - 4 * DAY - 10, NOW))
+    after = of_batches(shown, Period(NOW - 300 * DAY, NOW - 4 * DAY + 50 * SECOND))
+    later = of_batches(window("5m", Period(NOW - DAY, NOW), NOW), Period(NOW - DAY, NOW))
 
     assert (shown.interval, long.interval) == (SECOND, 2 * HOUR)
     assert long.start <= NOW - 4 * DAY - 10
@@ -67,7 +67,7 @@ def test_batches_have_buckets_of_their_own():
 
 def test_buckets_of_a_live_range_stay_in_place():
     """Two seconds later the same buckets are asked for, so that they need not be counted again."""
-    first = window("1h", Extent(NOW - DAY, NOW), NOW)
-    later = window("1h", Extent(NOW - DAY, NOW + 2 * SECOND), NOW + 2 * SECOND)
+    first = window("1h", Period(NOW - DAY, NOW), NOW)
+    later = window("1h", Period(NOW - DAY, NOW + 2 * SECOND), NOW + 2 * SECOND)
 
     assert (first.start, first.interval) == (later.start, later.interval)

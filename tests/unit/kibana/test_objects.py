@@ -265,7 +265,7 @@ def test_both_forms_show_the_same_charts(objects, body):
     }
 
     assert lens - {"Accuracy by model"} == api - {"Accuracy"}
-    assert {"lr: correct and incorrect", "svm: correct and incorrect", "Majority rate", "Lag"} < lens
+    assert {"lr: correct and incorrect", "svm: correct and incorrect", "Majority-class baseline", "Lag"} < lens
 
 
 def test_every_model_has_its_donut():
@@ -304,16 +304,16 @@ def test_ids_of_another_space_are_others():
     assert not here & there
 
 
-def test_the_majority_rate_is_a_formula_that_lens_can_read_back(objects):
+def test_the_baseline_is_a_formula_that_lens_can_read_back(objects):
     """The formula's tree must say what its text says."""
-    (layer,) = (layer for entry, layer, _ in lens_layers(objects) if entry["id"] == "streamscore-majority")
-    formula = layer["columns"]["majority"]["params"]["formula"]
-    tree = layer["columns"]["majorityX2"]["params"]["tinymathAst"]
+    (layer,) = (layer for entry, layer, _ in lens_layers(objects) if entry["id"] == "streamscore-baseline")
+    formula = layer["columns"]["baseline"]["params"]["formula"]
+    tree = layer["columns"]["baselineX2"]["params"]["tinymathAst"]
 
     assert formula == "pick_max(average(label), 1 - average(label))" == tree["text"]
-    assert (tree["name"], tree["args"][0]) == ("pick_max", "majorityX0")
+    assert (tree["name"], tree["args"][0]) == ("pick_max", "baselineX0")
     inner = tree["args"][1]
-    assert (inner["name"], inner["args"]) == ("subtract", [1, "majorityX1"])
+    assert (inner["name"], inner["args"]) == ("subtract", [1, "baselineX1"])
     assert formula[inner["location"]["min"] : inner["location"]["max"]] == inner["text"] == "1 - average(label)"
 
 
@@ -329,9 +329,9 @@ def test_queries_of_the_donuts_and_of_the_lines():
         "| LIMIT 10000",
     ]
     assert dashboards_api.query(lines.layers[1], lines).splitlines()[2:] == [
-        "| STATS majority = AVG(label), largest = MAX(label) BY BUCKET(@timestamp, 75, ?_tstart, ?_tend)",
+        "| STATS baseline = AVG(label), largest = MAX(label) BY BUCKET(@timestamp, 75, ?_tstart, ?_tend)",
         "| WHERE largest <= 1",
-        "| EVAL majority = GREATEST(majority, 1 - majority)",
+        "| EVAL baseline = GREATEST(baseline, 1 - baseline)",
         "| DROP largest",
         "| LIMIT 10000",
     ]
@@ -344,9 +344,9 @@ def test_the_alert_needs_enough_labelled_events():
     assert rule["params"]["esqlQuery"]["esql"].splitlines() == [
         "FROM predictions",
         "| STATS accuracy = AVG(correct), positive = AVG(label), top = MAX(label), labelled = COUNT(correct) BY model",
-        "| EVAL majority = GREATEST(positive, 1 - positive)",
-        "| WHERE top <= 1 AND labelled >= 50 AND accuracy < majority - 0.1",
-        "| KEEP model, accuracy, majority, labelled",
+        "| EVAL baseline = GREATEST(positive, 1 - positive)",
+        "| WHERE top <= 1 AND labelled >= 50 AND accuracy < baseline - 0.1",
+        "| KEEP model, accuracy, baseline, labelled",
     ]
     assert rule["params"]["groupBy"] == "row"
     assert (rule["params"]["timeWindowSize"], rule["params"]["timeWindowUnit"]) == (5, "m")

@@ -3,6 +3,9 @@
 from types import SimpleNamespace
 
 import pytest
+from pyspark.ml import Pipeline
+from pyspark.ml.classification import LinearSVC, LogisticRegression
+from pyspark.ml.linalg import Vectors
 
 from streamscore.clients import elasticsearch
 from streamscore.errors import RefusedError, ServerError
@@ -20,11 +23,21 @@ def batch(number):
     return CommittedBatch("q", number, "2026-11-24T08:00:00.000Z", {"quality": OBSERVED}, 5, 200, 50.0, {})
 
 
+@pytest.fixture(scope="module")
+def models(spark):
+    """A model with probabilities, and one with margins."""
+    rows = [(0.0, Vectors.dense([0.0, 1.0])), (1.0, Vectors.dense([1.0, 0.0]))]
+    data = spark.createDataFrame(rows, ["label", "features"])
+    lr, svm = (Pipeline(stages=[stage]).fit(data) for stage in (LogisticRegression(), LinearSVC()))
+    return [ServedModel("lr", "3", lr, 2), ServedModel("svm", "4", svm, 2)]
+
+
 @pytest.fixture
-def status(make_config):
+def status(make_config, models):
     """The listener of a stream with two models."""
-    totals = Totals([ServedModel("lr", "3", None, 2), ServedModel("svm", "4", None, 2)], synthetic=True)
-    listener = StatusDocuments(make_config("elasticsearch.url=http://127.0.0.1:1").elasticsearch, totals)
+    totals = Totals(models, synthetic=True)
+    config = make_config("elasticsearch.url=http://127.0.0.1:1", "kafka.topics.input=clicks")
+    listener = StatusDocuments(config, totals)
     return SimpleNamespace(
         totals=totals, listener=listener, hear=lambda one: (totals.committed(one), listener.committed(one))
     )
@@ -62,8 +75,10 @@ def test_status_document_describes_the_batch(status, written):
         "models": ["lr:3", "svm:4"],
         "refused": [],
         "synthetic": True,
+        "topic": "clicks",
+        "score_kinds": ["lr:3:probability", "svm:4:margin"],
     }
-    assert document.keys() <= STATUS_PROPERTIES.keys()
+    assert document.keys() == STATUS_PROPERTIES.keys()
     assert written.batches == [5]
 
 

@@ -53,7 +53,7 @@ def totals():
 
 
 def test_batches_add_up(totals):
-    """Counts per run and per model, accuracy beside the majority rate."""
+    """Counts per run and per model, accuracy beside the baseline."""
     summary = totals.summary()
 
     assert {name: summary[name] for name in ("events", "scored", "rejected", "labelled", "batches", "lag")} == {
@@ -131,7 +131,7 @@ def test_without_labels_there_is_no_accuracy():
     assert "lr -, svm -" in totals.line()
 
 
-def test_majority_rate_is_that_of_the_most_common_of_all_labels():
+def test_baseline_is_that_of_the_most_frequent_of_all_labels():
     """With three classes too; a label that no model knows counts against it."""
     several = progress(0, labelled=10)
     several["observedMetrics"]["quality"] |= {"label_0": 2, "label_1": 3, "label_2": 4}
@@ -141,7 +141,7 @@ def test_majority_rate_is_that_of_the_most_common_of_all_labels():
     assert totals.summary()["majority_rate"] == 0.4
 
 
-def test_labels_that_are_not_counted_have_no_majority_rate():
+def test_labels_that_are_not_counted_have_no_baseline():
     """A model of very many classes: a dash, not zero."""
     uncounted = progress(0, labelled=10)
     for label in ("label_0", "label_1"):
@@ -150,7 +150,7 @@ def test_labels_that_are_not_counted_have_no_majority_rate():
     hear(totals, uncounted)
 
     assert totals.summary()["majority_rate"] is None
-    assert totals.line().endswith("majority rate -")
+    assert totals.line().endswith("majority-class baseline -")
 
 
 def test_line_and_table_say_the_same(totals):
@@ -159,6 +159,6 @@ def test_line_and_table_say_the_same(totals):
     console.print(totals.table())
     table = console.export_text()
 
-    assert "accuracy lr 66.67%, svm 55.56%, majority rate 72.22%" in totals.line()
+    assert "accuracy lr 66.67%, svm 55.56%, majority-class baseline 72.22%" in totals.line()
     for text in ("20 events", "rejected 2", "lr", "66.67%", "55.56%", "72.22%"):
         assert text in table

@@ -184,17 +184,18 @@ def test_score_survives_json_to_the_last_bit(judged):
 
 def test_documents_have_the_fields_of_the_mapping_and_an_id(judged):
     """The strict mapping refuses any other field."""
-    frame = elasticsearch.documents(outcomes(judged(event()), [LR, SVM]))
+    frame = elasticsearch.documents(outcomes(judged(event()), [LR, SVM]), "it's")
 
     assert set(frame.columns) == {*OUTCOME_PROPERTIES, "document_id"}
     assert [row["document_id"] for row in frame.collect()] == ["ml-0-7-lr-3", "ml-0-7-svm-12"]
+    assert {row["topic"] for row in frame.collect()} == {"it's"}
 
 
 @pytest.mark.parametrize("version", ["it's", "a\\b", "\\'", "$name"])
 def test_version_is_taken_literally(judged, version):
     """Whatever a registry calls it, it is text and no part of an expression."""
     odd = ServedModel("lr", version, None, 2)
-    (row,) = elasticsearch.documents(outcomes(judged(event()), [odd])).collect()
+    (row,) = elasticsearch.documents(outcomes(judged(event()), [odd]), "ml").collect()
 
     assert row["model_version"] == version
 
@@ -288,7 +289,7 @@ def test_quality_counts(judged):
 
 
 def test_every_label_of_the_largest_model_is_counted(judged):
-    """For the majority rate; a label that no model knows is counted as labelled only."""
+    """For the baseline; a label that no model knows is counted as labelled only."""
     several = ServedModel("lr", "3", None, 2, classes=4)
     frame = judged(event(1, label=3.0), event(2, label=3.0), event(3, label=0.0), event(4, label=7.0))
     counted = frame.agg(*evaluate.counts([several, SVM])).first().asDict()

@@ -170,6 +170,7 @@ def test_side_by_side_each_predicts_as_alone(data, served, together, python_work
 
     assert model.classes == (3 if classifier.getOrDefault("labelCol") == "several" else 2)
     assert model.size == 4
+    assert model.score_kind == ("margin" if column == "rawPrediction" else "probability")
     assert [row[f"prediction_{name}"] for row in together] == predictions
     assert [row[f"score_{name}"] for row in together] == [
         row[column][of] for row, of in zip(alone, classes, strict=True)

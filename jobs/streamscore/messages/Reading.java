@@ -1,0 +1,280 @@
+package streamscore;
+
+import com.fasterxml.jackson.core.JsonParser;
+import com.fasterxml.jackson.core.JsonToken;
+import java.io.IOException;
+import java.util.Arrays;
+import org.apache.spark.ml.linalg.Vector;
+import org.apache.spark.ml.linalg.Vectors;
+import org.apache.spark.sql.RowFactory;
+
+/**
+ * What has been read of one message, and the gravest fault met so far. A vector is read part by part: a form says which
+ * part stands where, and calls the method that reads and checks it.
+ */
+final class Reading {
+    private static final int JSON_FAULT = 3;
+    private static final int STRUCTURE_FAULT = 2;
+    private static final int SIZE_FAULT = 1;
+    private static final int NUMBER_FAULT = 0;
+
+    private Double label;
+    private boolean hasFeatures;
+    private int gravity = -1;
+    String reason;
+    String detail;
+
+    private int type = -1;
+    private long declaredSize = -1;
+    private int[] indices;
+    private int indexCount = -1;
+    private double[] values;
+    private int valueCount = -1;
+
+    private final RawColumns columns;
+    private final int size;
+    private final Object[] cells;
+
+    /**
+     * @param columns the raw columns of a message, or null where it has a vector
+     * @param size number of features that a vector must have
+     */
+    Reading(RawColumns columns, int size) {
+        this.columns = columns;
+        this.size = size;
+        this.cells = columns == null ? null : new Object[columns.count()];
+    }
+
+    /** Notes a fault; the first of the gravest kind is the one that is named. */
+    private void fault(int kind, String faultReason, String faultDetail) {
+        if (kind > gravity) {
+            gravity = kind;
+            reason = faultReason;
+            detail = faultDetail;
+        }
+    }
+
+    void notJson(String faultDetail) {
+        fault(JSON_FAULT, "not_json", faultDetail);
+    }
+
+    void badFeatures(String faultDetail) {
+        fault(STRUCTURE_FAULT, "bad_features", faultDetail);
+    }
+
+    /** Returns the row of a good message; of a bad one null, and then reason and detail say why. */
+    Object row() {
+        if (columns != null && !hasFeatures) {
+            badFeatures("the message has none of the fields that are columns");
+        } else if (columns == null && gravity < SIZE_FAULT) {
+            judgeFeatures();
+        }
+        if (gravity >= 0) {
+            return null;
+        }
+        if (columns != null) {
+            return RowFactory.create(new Object[] {label, RowFactory.create(cells), null, null});
+        }
+        Vector features = type == 1
+            ? Vectors.dense(Arrays.copyOf(values, valueCount))
+            : Vectors.sparse(size, Arrays.copyOf(indices, indexCount), Arrays.copyOf(values, valueCount));
+        return RowFactory.create(new Object[] {label, features, null, null});
+    }
+
+    void readLabel(JsonParser parser) throws IOException {
+        JsonToken token = parser.currentToken();
+        if (token == JsonToken.VALUE_NULL) {
+            return;
+        }
+        if (!isNumber(token)) {
+            fault(STRUCTURE_FAULT, "bad_label", "the label is not a number");
+            skip(parser);
+            return;
+        }
+        double number = parser.getDoubleValue();
+        if (Double.isNaN(number) || Double.isInfinite(number)) {
+            fault(STRUCTURE_FAULT, "bad_label", "the label is not finite");
+            return;
+        }
+        label = Double.valueOf(number);
+    }
+
+    /** Reads the value at hand if its name is a column's, and tells whether it is. */
+    boolean readColumn(String name, JsonParser parser) throws IOException {
+        int place = columns.place(name);
+        if (place < 0) {
+            return false;
+        }
+        hasFeatures = true;
+        Object cell = columns.read(place, parser);
+        if (cell == RawColumns.WRONG) {
+            badFeatures("the field " + columns.described(place));
+            skip(parser);
+        } else if (cell == RawColumns.NOT_FINITE) {
+            fault(NUMBER_FAULT, "not_finite", "the field " + columns.named(place) + " is not finite");
+        } else {
+            cells[place] = cell;
+        }
+        return true;
+    }
+
+    /** Says that the features are there, before a form reads them. */
+    void beginFeatures() {
+        hasFeatures = true;
+    }
+
+    /** Says that the vector is sparse, where the form has no field for it. */
+    void isSparse() {
+        type = 0;
+    }
+
+    /** Says that the vector is dense, where the form has no field for it. */
+    void isDense() {
+        type = 1;
+    }
+
+    void readType(JsonParser parser) throws IOException {
+        if (!isInt(parser)) {
+            badFeatures("the vector's type is not a whole number");
+            skip(parser);
+            return;
+        }
+        type = parser.getIntValue();
+        if (type != 0 && type != 1) {
+            badFeatures("the vector's type is neither 0 nor 1");
+        }
+    }
+
+    void readSize(JsonParser parser) throws IOException {
+        if (parser.currentToken() == JsonToken.VALUE_NULL) {
+            return;
+        }
+        if (!isInt(parser) || parser.getIntValue() < 0) {
+            badFeatures("the vector's size is not a whole number from 0");
+            skip(parser);
+            return;
+        }
+        declaredSize = parser.getIntValue();
+    }
+
+    void readIndices(JsonParser parser) throws IOException {
+        if (parser.currentToken() == JsonToken.VALUE_NULL) {
+            return;
+        }
+        if (parser.currentToken() != JsonToken.START_ARRAY) {
+            badFeatures("the indices are not an array");
+            skip(parser);
+            return;
+        }
+        indices = new int[32];
+        indexCount = 0;
+        while (parser.nextToken() != JsonToken.END_ARRAY) {
+            if (!isInt(parser)) {
+                badFeatures("index number " + indexCount + " is not a whole number");
+                skip(parser);
+                indexCount++;
+                continue;
+            }
+            if (indexCount >= indices.length) {
+                indices = Arrays.copyOf(indices, indexCount * 2);
+            }
+            indices[indexCount++] = parser.getIntValue();
+        }
+    }
+
+    void readValues(JsonParser parser) throws IOException {
+        if (parser.currentToken() != JsonToken.START_ARRAY) {
+            badFeatures("the values are not an array");
+            skip(parser);
+            return;
+        }
+        values = new double[32];
+        valueCount = 0;
+        while (parser.nextToken() != JsonToken.END_ARRAY) {
+            if (!isNumber(parser.currentToken())) {
+                badFeatures("value number " + valueCount + " is not a number");
+                skip(parser);
+                valueCount++;
+                continue;
+            }
+            if (valueCount >= values.length) {
+                values = Arrays.copyOf(values, valueCount * 2);
+            }
+            double number = parser.getDoubleValue();
+            if (Double.isNaN(number) || Double.isInfinite(number)) {
+                fault(NUMBER_FAULT, "not_finite", "value number " + valueCount + " is not finite");
+            }
+            values[valueCount++] = number;
+        }
+    }
+
+    /** Checks what only the whole vector can tell. */
+    private void judgeFeatures() {
+        if (!hasFeatures) {
+            badFeatures("the message has no features");
+        } else if (type < 0) {
+            badFeatures("the vector has no type");
+        } else if (valueCount < 0) {
+            badFeatures("the vector has no values");
+        } else if (type == 0) {
+            judgeSparse();
+        } else if (valueCount != size) {
+            fault(SIZE_FAULT, "wrong_size", valueCount + " features, expected " + size);
+        }
+    }
+
+    private void judgeSparse() {
+        if (declaredSize < 0) {
+            badFeatures("the vector has no size");
+        } else if (indexCount < 0) {
+            badFeatures("the vector has no indices");
+        } else if (indexCount != valueCount) {
+            badFeatures(indexCount + " indices, but " + valueCount + " values");
+        } else {
+            long previous = -1;
+            for (int i = 0; i < indexCount; i++) {
+                if (indices[i] <= previous) {
+                    badFeatures("index number " + i + " is negative or not above the one before it");
+                    return;
+                }
+                previous = indices[i];
+            }
+            if (previous >= declaredSize) {
+                badFeatures("an index is not below the size");
+            } else if (declaredSize != size) {
+                fault(SIZE_FAULT, "wrong_size", declaredSize + " features, expected " + size);
+            }
+        }
+    }
+
+    /** Passes over the value at hand. Inside it NaN and Infinity are not JSON, whatever the parser was told to allow. */
+    void skip(JsonParser parser) throws IOException {
+        int depth = 0;
+        JsonToken token = parser.currentToken();
+        while (true) {
+            if (token.isStructStart()) {
+                depth++;
+            } else if (token.isStructEnd()) {
+                depth--;
+            } else if (token == JsonToken.VALUE_NUMBER_FLOAT && parser.isNaN()) {
+                notJson("a number that JSON does not know");
+            }
+            if (depth == 0) {
+                return;
+            }
+            token = parser.nextToken();
+            if (token == null) {
+                return;
+            }
+        }
+    }
+
+    private boolean isNumber(JsonToken token) {
+        return token == JsonToken.VALUE_NUMBER_INT || token == JsonToken.VALUE_NUMBER_FLOAT;
+    }
+
+    private boolean isInt(JsonParser parser) throws IOException {
+        return parser.currentToken() == JsonToken.VALUE_NUMBER_INT
+            && parser.getNumberType() == JsonParser.NumberType.INT;
+    }
+}

@@ -1,0 +1,33 @@
+"""Raw columns, each a field of the message beside the label: ``{"label":1.0,"I1":3,"C1":"68fd1e64"}``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from streamscore.config.fields import ddl
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column
+
+    from streamscore.messages.formats.base import MessageShape
+
+JAVA: Final = ""
+"""The decoder itself reads them, by ``RawColumns.java``."""
+
+
+def encode(label: Column, features: Column, shape: MessageShape) -> Column:
+    """Return the JSON text of a message; without a label its field is left out, but a raw column never is."""
+    from pyspark.sql import functions as F
+
+    cells = [features[column.name].alias(column.name) for column in shape.columns]
+    # Text and braces, since to_json leaves out either all nulls or none.
+    without_label = F.to_json(F.struct(*cells), {"ignoreNullFields": "false"})
+    label_text = F.concat(F.lit("{" + json.dumps(shape.label_field) + ":"), label, F.lit(","))
+    return F.coalesce(F.concat(label_text, F.substring(without_label, 2, 1 << 30)), without_label)
+
+
+def decoder_arguments(shape: MessageShape, size: int) -> tuple[Any, ...]:
+    """Return the arguments of ``MessageDecoder``; raw columns have no size."""
+    del size
+    return (shape.label_field, ddl(shape.columns), shape.max_bytes)

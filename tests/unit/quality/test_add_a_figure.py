@@ -1,0 +1,69 @@
+"""docs/add-a-figure.md: who follows it sees the figure on the page, in the report and on the terminal."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+
+PROGRAM = """
+from collections import Counter
+from streamscore.dashboard import markup
+from streamscore.dashboard.figures import ModelFigures
+from streamscore.listeners.totals import Totals
+from streamscore.scoring.served import ServedModel
+from rich.console import Console
+
+model = ModelFigures("lr", 10, {(0.0, 0.0): 6, (1.0, 0.0): 2})
+for figure in markup.kpi_accuracies([model], {"lr": "red"}):
+    print(figure.key, figure.name, figure.text)
+totals = Totals([ServedModel("lr", "1", None, 2)], False)
+totals.of_version["lr", "1"] = Counter(scored=10, labelled=8, correct=6)
+Console(width=150).print(totals.table())
+"""
+
+
+def edit(path, old, new):
+    """Replace a text that a file has once."""
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, (path, old)
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_page_adds_a_figure(root, tmp_path):
+    """In a copy of the package, with the page's own code, in no other files than it names."""
+    page = (root / "docs" / "add-a-figure.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\d\. `jobs/(.*?)`", page, re.MULTILINE)
+    blocks = [textwrap.dedent(block) for block in re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)]
+    shutil.copytree(root / "jobs" / "streamscore", tmp_path / "streamscore", ignore=shutil.ignore_patterns("*.lock"))
+    function, property_, key_figure, cell = blocks
+    figures, models, markup, totals = (tmp_path / name for name in named)
+    figures.write_text(f"{figures.read_text(encoding='utf-8')}\n\n{function}", encoding="utf-8")
+    place = "    @property\n    def baseline(self)"
+    first = models.read_text(encoding="utf-8").replace(place, f"{textwrap.indent(property_, '    ')}\n{place}", 1)
+    models.write_text(first, encoding="utf-8")
+    start = markup.read_text(encoding="utf-8").index("def kpi_accuracies")
+    end = markup.read_text(encoding="utf-8").index("    ]\n", start)
+    text = markup.read_text(encoding="utf-8")
+    accuracies = text[start:end].replace("        KeyFigure(", "        *(KeyFigure(", 1).rstrip() + "),\n"
+    markup.write_text(f"{text[:start]}{accuracies}{textwrap.indent(key_figure, '        ')}{text[end:]}", "utf-8")
+    edit(totals, "figures.BASELINE_SHORT):", "figures.BASELINE_SHORT, figures.ERROR_RATE):")
+    edit(
+        totals, "                _percent(baseline),\n", f"                _percent(baseline),\n                {cell}"
+    )
+
+    shown = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert shown.returncode == 0, shown.stderr
+    assert len(named) <= 4
+    assert "accuracy-lr accuracy of lr 75.0" in shown.stdout
+    assert "error-rate-lr error rate of lr 25.0" in shown.stdout
+    assert re.search(r"baseline.*error rate", shown.stdout)
+    assert "25.00%" in shown.stdout
