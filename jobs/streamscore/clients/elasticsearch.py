@@ -224,7 +224,8 @@ def operations(settings: Elasticsearch, index: str) -> dict[tuple[str, str], int
     A shard's number of operations (its sequence number) lasts as long as the index, whichever node holds the shard.
 
     Raises:
-        ServerError: the server cannot be reached, or the index does not exist (``RefusedError``).
+        ServerError: the server cannot be reached.
+        RefusedError: the index does not exist.
     """
     from elasticsearch import NotFoundError
 
