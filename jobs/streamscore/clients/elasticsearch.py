@@ -207,6 +207,8 @@ def _mapping(server: Client, name: str, url: str) -> dict[str, Any]:
 def put_status(server: Client, settings: Elasticsearch, status: Mapping[str, Any]) -> None:
     """Write the document of one batch; the same batch's document is replaced.
 
+    An index that was deleted is created first: a write would make one, with a mapping that the next start refuses.
+
     Args:
         server: the client.
         settings: names the status index.
@@ -216,7 +218,38 @@ def put_status(server: Client, settings: Elasticsearch, status: Mapping[str, Any
         ServerError: the server cannot be reached.
     """
     with _reporting(settings):
+        if not server.indices.exists(index=settings.status_index):
+            _create(server, settings, settings.status_index)
         server.index(index=settings.status_index, id=f"{status['query']}-{status['batch']}", document=dict(status))
+
+
+def operations(settings: Elasticsearch, index: str) -> dict[tuple[str, str], int]:
+    """Return how many operations each shard of an index has counted, by the index's own id and the shard's number.
+
+    A shard's number of operations (its sequence number) lasts as long as the index, whichever node holds the shard.
+
+    Raises:
+        ServerError: the server cannot be reached.
+        RefusedError: the index does not exist.
+    """
+    from elasticsearch import NotFoundError
+
+    paths = ["indices.*.uuid", "indices.*.shards.*.routing.primary", "indices.*.shards.*.seq_no.max_seq_no"]
+    with _reporting(settings), client(settings) as server:
+        try:
+            found = server.indices.stats(index=index, metric="indexing", level="shards", filter_path=paths)
+        except NotFoundError:
+            raise RefusedError(
+                f"the index {index!r} at {settings.url} was deleted: start the job again, which creates it; what it "
+                "held can only be written again from the topic"
+            ) from None
+    return {
+        (entry["uuid"], shard): copy["seq_no"]["max_seq_no"]
+        for entry in found.get("indices", {}).values()
+        for shard, copies in entry.get("shards", {}).items()
+        for copy in copies
+        if copy["routing"]["primary"] and "seq_no" in copy
+    }
 
 
 def count(settings: Elasticsearch) -> int:

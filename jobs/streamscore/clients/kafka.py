@@ -262,6 +262,34 @@ def ensure(kafka: Kafka, *wanted: str) -> list[str]:
     return missing
 
 
+def require_writable(kafka: Kafka, *topics: str) -> None:
+    """Check that this user may write to topics, as far as the brokers tell what it may do.
+
+    Raises:
+        RefusedError: an ACL does not let this user write to one of them.
+        ServerError: the topics cannot be described.
+    """
+    from confluent_kafka import KafkaException, TopicCollection
+    from confluent_kafka.admin import AclOperation  # type: ignore[attr-defined]
+
+    if not topics:
+        return
+    client = admin(kafka)  # which must live until the answers are there
+    try:
+        futures = client.describe_topics(
+            TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=10.0
+        )
+        allowed = {topic: future.result().authorized_operations for topic, future in futures.items()}
+    except KafkaException as error:
+        raise ServerError(f"the topics {', '.join(topics)} cannot be described: {error.args[0].str()}") from None
+    for topic, operations in allowed.items():
+        if operations is not None and AclOperation.WRITE not in operations:
+            raise RefusedError(
+                f"Kafka at {kafka.bootstrap_servers} does not let this user write to the topic {topic!r}: add the ACL "
+                "Write for it"
+            )
+
+
 def topic_id(kafka: Kafka, topic: str, client: AdminClient | None = None) -> str | None:
     """Return the id that Kafka gave a topic when it was created; None if the brokers are too old to have ids (2.8).
 

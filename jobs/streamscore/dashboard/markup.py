@@ -214,15 +214,16 @@ def outcomes(model: ModelFigures) -> Markup:
 
 def confusion(model: ModelFigures) -> Markup:
     """Return a model's confusion table: a row per label, a column per prediction, shaded by the share of its row."""
-    if not model.classes:
+    condensed = counts.condensed(model.confusion)
+    if not condensed:
         return note("No event with a label yet.")
-    totals = counts.label_counts(model.confusion)
+    totals, classes = counts.label_counts(condensed), counts.classes(condensed)
     rows = []
-    for label in model.classes:
-        numbers = [(prediction, model.confusion.get((label, prediction), 0)) for prediction in model.classes]
+    for label in classes:
+        numbers = [(prediction, condensed.get((label, prediction), 0)) for prediction in classes]
         cells = [(prediction, number, figures.share(number, totals[label]) or 0.0) for prediction, number in numbers]
         rows.append((label, cells))
-    return _part("confusion", model, rows)
+    return _part("confusion", model, classes, rows, counts.OTHER)
 
 
 def reasons(rejected: Mapping[str, int]) -> Markup:

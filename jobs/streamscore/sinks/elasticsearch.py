@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 # The connector passes on the error of Elasticsearch by its type, or, where the answer has none, the status.
 _OVERLOADED = re.compile(
-    r"returned \[(429|502|503)\||es_rejected_execution|unavailable_shards|circuit_breaking|"
+    r"returned \[(429|502|503|504)\||es_rejected_execution|unavailable_shards|circuit_breaking|"
     "SERVICE_UNAVAILABLE|TOO_MANY_REQUESTS|BAD_GATEWAY"
 )
+_TOO_LARGE = "returned [413|"
 _REFUSED = re.compile(r"returned \[40[13]\||security_exception")
+_LARGEST_BULK = 8 * 1024 * 1024
+_SMALLEST_BULK = 32 * 1024
+"""Bytes of a bulk request below which a gateway's limit is not followed."""
 
 
 @dataclass
@@ -37,6 +41,8 @@ class _IndexSink(OutcomeSink):
 
     store: Path | None = None
     """Store of Java's with the authorities that Elasticsearch's certificate may be signed by; None: Java's own."""
+    bulk_bytes: int = _LARGEST_BULK
+    """Size of a bulk request; halved when a gateway refuses one as too large."""
 
     @property
     def name(self) -> str:
@@ -64,11 +70,57 @@ class _IndexSink(OutcomeSink):
     def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:  # noqa: ARG002 (a replay has the same ids)
         """Write the documents; while Elasticsearch is away or overloaded, wait and write all of them again."""
         settings = self.config.elasticsearch
+        failpoints.write(
+            self.failpoint, shaped, lambda part: patiently(lambda: self._write_counted(part), settings, batch)
+        )
 
-        def insist(part: DataFrame) -> None:
-            patiently(lambda: write_index(part, settings, self.index, self.store), settings, batch)
+    def _write_counted(self, part: DataFrame) -> None:
+        """Write the documents and compare their number with the operations that the index has counted meanwhile.
 
-        failpoints.write(self.failpoint, shaped, insist)
+        The connector takes any answer of status 200 for a success, even one without an item for each document.
+
+        Raises:
+            ServerError: the index has counted fewer operations than there are documents, or it was deleted
+                (``RefusedError``).
+        """
+        settings = self.config.elasticsearch
+        before = elasticsearch.operations(settings, self.index)
+        self._write_in_bulks(part)
+        after = elasticsearch.operations(settings, self.index)
+        if before and after and not before.keys() & after.keys():
+            raise RefusedError(
+                f"the index {self.index!r} at {settings.url} was deleted and created again while it was written to. "
+                "If its mapping is not the job's, delete it; then start the job again"
+            )
+        taken = sum(number - before[shard] for shard, number in after.items() if shard in before)
+        sent = part.count()
+        if taken < sent:
+            raise ServerError(
+                f"the index {self.index!r} at {settings.url} has taken {max(taken, 0):,} of {sent:,} documents, though "
+                "all bulk requests were answered with success: does a gateway answer in its place?"
+            )
+
+    def _write_in_bulks(self, part: DataFrame) -> None:
+        """Write the documents in bulk requests that are as small as a gateway's limit demands.
+
+        Raises:
+            RefusedError: even the smallest requests are too large.
+        """
+        settings = self.config.elasticsearch
+        while True:
+            try:
+                return write_index(part, settings, self.index, self.store, self.bulk_bytes)
+            except Exception as error:
+                if _TOO_LARGE not in str(error):
+                    raise
+                if self.bulk_bytes <= _SMALLEST_BULK:
+                    raise RefusedError(
+                        f"what answers at {settings.url} refuses bulk requests of {self.bulk_bytes:,} bytes as too "
+                        "large (413): raise the limit of the gateway (nginx: client_max_body_size), or "
+                        "Elasticsearch's http.max_content_length"
+                    ) from None
+                self.bulk_bytes //= 2
+                log.warning("a bulk request was too large (413); trying requests of %s bytes", f"{self.bulk_bytes:,}")
 
 
 class RejectedDocuments(_IndexSink):
@@ -147,7 +199,8 @@ def patiently(write: Callable[[], None], settings: Elasticsearch, batch: Batch) 
         except Exception as error:
             if time.monotonic() + delay > deadline or batch.is_stopping() or not is_transient(error, settings):
                 raise
-            log.warning("Elasticsearch does not take the documents; trying again in %s s", delay)
+            reason = f" ({error})" if isinstance(error, ServerError) else ""
+            log.warning("Elasticsearch does not take the documents%s; trying again in %s s", reason, delay)
             batch.wait(delay)
         else:
             return
@@ -198,16 +251,24 @@ def rejected_documents(evaluated: DataFrame) -> DataFrame:
     )
 
 
-def write_index(documents: DataFrame, settings: Elasticsearch, index: str, trust_store: Path | None = None) -> None:
+def write_index(
+    documents: DataFrame,
+    settings: Elasticsearch,
+    index: str,
+    trust_store: Path | None = None,
+    bulk_bytes: int = _LARGEST_BULK,
+) -> None:
     """Write documents under the ids in their column ``document_id``; one that is there already is replaced by itself.
 
-    If it raises, some of them may have been written.
+    If it raises, some of them may have been written. If it does not, the connector saw no error: whether the index has
+    taken them all is for the caller to check.
 
     Args:
-        documents: the documents.
-        settings: the connection.
-        index: name of the index.
+        documents: the documents and their ids.
+        settings: the server.
+        index: name of the index, which must exist.
         trust_store: store of Java's with the authorities to trust; None: Java's own.
+        bulk_bytes: size of a bulk request.
     """
     options = {
         "es.nodes": settings.host,
@@ -221,7 +282,7 @@ def write_index(documents: DataFrame, settings: Elasticsearch, index: str, trust
         "es.index.auto.create": "false",  # the index has a mapping of ours
         "es.batch.write.refresh": "false",  # the default refreshes the index after every task
         "es.batch.size.entries": str(settings.bulk_documents),
-        "es.batch.size.bytes": "8mb",
+        "es.batch.size.bytes": str(bulk_bytes),
         "es.batch.write.retry.count": "3",
         "es.batch.write.retry.wait": "5s",
         "es.http.timeout": "30s",

@@ -44,7 +44,7 @@ class Records(OutcomeSink):
         return f"the Kafka topics {names.predictions!r} and {names.rejected!r}"
 
     def check(self) -> list[str]:
-        """Make the topics that are missing.
+        """Make the topics that are missing, and check that they may be written to: documents come before records.
 
         Returns:
             The names of the topics that were created.
@@ -52,8 +52,12 @@ class Records(OutcomeSink):
         Raises:
             ServerError: no broker answers, or a topic cannot be created.
         """
-        names = self.config.kafka.topics
-        return [f"the topic {name}" for name in client.ensure(self.config.kafka, names.predictions, names.rejected)]
+        kafka, names = self.config.kafka, self.config.kafka.topics
+        created = client.ensure(kafka, names.predictions, names.rejected)
+        # A topic that was created a moment ago may not be known to every broker yet.
+        existing = [topic for topic in (names.predictions, names.rejected) if topic not in created]
+        client.require_writable(kafka, *existing)
+        return [f"the topic {name}" for name in created]
 
     def prepare(self, spark: SparkSession) -> None:  # noqa: ARG002 (the broker is asked without Spark)
         """Ask the broker for the size of the largest record that the rejected topic takes.

@@ -12,9 +12,6 @@ from streamscore.errors import StreamscoreError
 _LOST_TASK: Final = re.compile(r"^.*most recent failure: Lost task .*?\(TID .*?\) \(.*?\): ")
 """What Spark says of a task before it says what happened to it."""
 
-_OURS: Final = "streamscore.errors."
-"""What Python's stack trace calls an error of ours."""
-
 _BAD_TIME: Final = (
     ": a message has a timestamp that Spark cannot hold, which is no number of milliseconds (see docs/guarantees.md, "
     "What is not promised, for how to skip it)"
@@ -37,9 +34,6 @@ def root_cause(error: Exception) -> str:
     and perhaps a Python's stack trace in it.
     """
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
-    ours = [line.partition(": ")[2] for line in lines if line.startswith(_OURS)]
-    if ours:  # a sink's, out of Python's stack trace
-        return ours[-1][:500]
     refusals = [line for line in lines if _REFUSAL in line]
     if refusals:  # Elasticsearch's own words say more than the connector's
         return refusals[0].split(_REFUSAL, 1)[1][:500]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from streamscore.errors import StreamscoreError
 from streamscore.sinks.base import Batch, Replay, Sink
 from streamscore.system import failpoints
 
@@ -38,6 +39,8 @@ class Progress:
     """The last batch of which something may have been written."""
     sink: Sink | None = None
     """The sink that is being written to."""
+    fault: StreamscoreError | None = None
+    """The error of ours that a batch failed with: Spark passes on its text among a hundred lines."""
 
 
 @dataclass
@@ -79,6 +82,9 @@ class BatchWriter:
                 self.progress.sink = sink
                 sink.write(rows if self._shapes_stream else sink.shape(rows), batch, replay)
             self.progress.sink = None
+        except StreamscoreError as error:
+            self.progress.fault = error
+            raise
         finally:
             if not self._shapes_stream:
                 rows.unpersist()

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
-from streamscore.errors import CheckpointError, ServerError
+from streamscore.errors import CheckpointError, ServerError, StreamError
 from streamscore.spark.errors import translate_spark_errors
 from streamscore.spark.hadoop_fs import HadoopRoot
 from streamscore.system import processes
@@ -75,20 +75,39 @@ class LocalFolder:
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
     def write(self, name: str, text: str) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file, whole or not at all.
+
+        Raises:
+            StreamError: the disk is full, which may pass.
+        """
         path = self._root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.encode())
+        with self._disk():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, text.encode())
 
     @contextmanager
     def locked(self, wait: Callable[[], None]) -> Iterator[None]:
         """Hold the folder's lock, if its file system has locks; call ``wait`` again and again until it is free."""
         path = self._root / LOCK
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
+        with self._disk():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            opened = path.open("w")
+        with opened as file:
             while not _is_locked_by(file):
                 wait()
             yield
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        """Name the checkpoint if its disk is full; of a write the system's own error names no file."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            raise StreamError(
+                f"the disk of the checkpoint {self._root} is full ({error.strerror}): make room there"
+            ) from None
 
 
 class HadoopFolder(HadoopRoot):

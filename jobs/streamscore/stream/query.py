@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 from streamscore.config import Stream
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
 POLL_SECONDS = 0.5
+_FULL = re.compile("No space left on device|Disk quota exceeded")
+_READING = re.compile(
+    r"at org\.apache\.spark\.sql\.kafka010\.(?:consumer\.|KafkaBatchPartitionReader|KafkaSourceRDD|KafkaOffsetReader)"
+    "|OffsetOutOfRangeException"
+)
+_SCORING = re.compile(r"at org\.apache\.spark\.ml\.(?:\w+\.)*?([A-Z]\w*)")
 
 
 def _never() -> bool:
@@ -148,14 +156,41 @@ class QueryRunner:
     def _raise_fault(self, query: StreamingQuery, writer: BatchWriter) -> None:
         fault = query.exception()
         if fault is not None and writer.progress.phase is not Phase.TURNED_AWAY:
-            place = f" while writing to {writer.progress.sink.name}" if writer.progress.sink else ""
+            place, reason = place_of(fault, writer.progress.sink), writer.progress.fault or root_cause(fault)
             spark_log = self.spark_log if self.spark_log.is_file() else "that of the driver"  # a platform set Spark up
             raise StreamError(
-                f"the stream stopped{place}: {root_cause(fault)}\n"
+                f"the stream stopped{place}: {reason}\n{self._full_disk(fault)}"
                 "The batch in flight is not committed and will be replayed at the next start. "
                 f"Spark's log: {spark_log}"
             )
         for listener in self.listeners:
-            reason = listener.fault()
-            if reason is not None:
-                raise reason
+            refusal = listener.fault()
+            if refusal is not None:
+                raise refusal
+
+    def _full_disk(self, fault: Exception) -> str:
+        """Return a line that names the folders whose disk may be full; nothing if the fault is another."""
+        if not _FULL.search(str(fault)):
+            return ""
+        return (
+            f"A disk is full: that of the checkpoint ({self.settings.checkpoint}), of Spark's temporary files "
+            f"({gettempdir()}; spark.local.dir) or of Spark's log. Make room there.\n"
+        )
+
+
+def place_of(fault: Exception, sink: Sink | None) -> str:
+    """Return what a query was at when it failed, to be put behind "the stream stopped"; nothing if that is not known.
+
+    Rows are read, scored and written in one go, so only the frames of the JVM's stack say which of them failed.
+
+    Args:
+        fault: the exception, with a JVM's stack trace in its text.
+        sink: the sink that was being written to, if any.
+    """
+    text = str(fault)
+    if _READING.search(text):
+        return " while reading the input topic"
+    model = _SCORING.search(text)
+    if model:
+        return f" while applying a model ({model[1]})"
+    return f" while writing to {sink.name}" if sink else ""

@@ -131,6 +131,20 @@ def test_unknown_is_a_dash():
     assert "No event with a label" in markup.confusion(nothing)
 
 
+def test_labels_that_are_no_classes_are_counted_together():
+    """A table of 1,500 of them would have two million cells."""
+    labels = {(number + 0.5, 0.0): 1 for number in range(1_500)}
+    text = Text(markup.confusion(ModelFigures("lr", 1_600, {**labels, (7.0, 7.0): 60, (0.0, 0.0): 40})))
+
+    assert len(text.values) == 20 * 20
+    assert {cell: value for cell, value in text.values.items() if cell.startswith(("lr-other", "lr-7-"))} == {
+        **{cell: "0" for cell in text.values if cell.startswith(("lr-other", "lr-7-"))},
+        "lr-other-0": str(1_500 - 17),
+        "lr-7-7": "60",
+    }
+    assert "label other" in text.text
+
+
 def test_confusion_has_a_row_per_label_and_a_column_per_prediction():
     """Classes that one side never has are shown with zeros; shares are of the row."""
     text = Text(markup.confusion(ModelFigures("lr", 8, {(0.0, 0.0): 6, (0.0, 2.0): 2})))

@@ -30,6 +30,7 @@ def test_write_is_given_up_soon_after_the_job_is_asked_to_stop(spark, make_confi
     ("text", "passes"),
     [
         ("[PUT] on [ml/_bulk] failed; server[127.0.0.1:9200] returned [503|Service Unavailable:]", True),
+        ("[PUT] on [ml/_bulk] failed; server[127.0.0.1:9200] returned [504|Gateway Timeout:]", True),
         (
             "EsHadoopRemoteException: es_rejected_execution_exception: rejected execution of bulk",
             True,

@@ -16,7 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 from streamscore import cli
-from streamscore.errors import CheckpointError, ServerError
+from streamscore.errors import CheckpointError, ServerError, StreamError
+from streamscore.launch import supervisor
 from streamscore.stream import checkpoint
 from streamscore.system import processes
 
@@ -33,6 +34,31 @@ def files(request, location):
     if request.param == "local":
         return checkpoint.LocalFolder(location)
     return checkpoint.HadoopFolder(request.getfixturevalue("spark"), f"file:{location}")
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A folder on a disk of its own that is full."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], check=False, capture_output=True
+    ).returncode:
+        pytest.skip("this user may not mount a disk")
+    with suppress(OSError):
+        (folder / "filler").write_bytes(bytes(1_000_000))
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_full_disk_is_named_and_may_pass(full_disk):
+    """The system's error names no file, and ``--restart`` gave up at its code."""
+    with (
+        pytest.raises(StreamError, match=f"the disk of the checkpoint {full_disk} is full"),
+        checkpoint.hold(checkpoint.LocalFolder(str(full_disk)), str(full_disk), os.getpid()),
+    ):
+        pass
+    assert StreamError.exit_code in supervisor.PASSING
 
 
 def write(files, planned=(), committed=(), query="q"):
