@@ -60,7 +60,7 @@ def test_records_that_followers_have_not_got_yet_are_not_written_again(
         began = time.monotonic()
         with pytest.raises(StreamError, match=r"may still be hidden.* are all of Kafka's brokers running\?"):
             score_stream.run(spark, config)
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 240
 
         def thaw_soon(connection, topics, _seconds, is_stopping):
             threading.Timer(1.0, cluster.thaw).start()
