@@ -434,7 +434,7 @@ def await_visible(
         kafka: the brokers.
         topics: the topics.
         seconds: for how long to wait.
-        is_stopping: asked now and then; there is no waiting any more once it returns true.
+        is_stopping: asked now and then; once it returns true, each partition is asked once at the most.
 
     Returns:
         By topic and partition, the offset before which all of these records are.
@@ -446,20 +446,21 @@ def await_visible(
     ends: dict[tuple[str, int], int] = {}  # where each log ended at the most, at some moment since this call
     # The short step finds the end of a log that is at rest; others are soon past the end that a long step has found.
     steps = cycle((1, 1_000, 1_000_000))
+    has_asked = False
     while True:
         visible_ends = {topic: extent(kafka, topic).end for topic in topics}
         visible = {(topic, number): end for topic, parts in visible_ends.items() for number, end in parts.items()}
         hidden = {place: end for place, end in visible.items() if place not in ends or ends[place] > end}
         if not hidden:
             return visible_ends
-        if time.monotonic() > deadline or is_stopping():
+        if has_asked and (time.monotonic() > deadline or is_stopping()):
             places = ", ".join(f"{topic}-{number}" for topic, number in sorted(hidden))
             raise ServerError(
                 f"records that were written to {places} may still be hidden, for too few replicas have them, so that "
                 f"nobody can tell what is there already (waited for {seconds:.0f} s, kafka.options.delivery.timeout.ms)"
                 ": are all of Kafka's brokers running?"
             )
-        step = next(steps)
+        step, has_asked = next(steps), True
         for place in _past_the_end(kafka, {place: end + step for place, end in hidden.items()}):
             ends[place] = min(hidden[place] + step - 1, ends.get(place, hidden[place] + step))
 

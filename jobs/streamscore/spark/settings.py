@@ -123,8 +123,6 @@ def spark_settings(config: Config, job: str, own: Mapping[str, str] | None = Non
         settings |= IN_PARTS
     if config.delta.table is not None and not on_databricks():
         settings |= DELTA_SETTINGS
-    if config.delta.table is not None:
-        settings |= _ANY_TIME
     return settings | dict(own or {}) | config.spark.conf
 
 
@@ -138,6 +136,7 @@ def streaming(config: Config) -> dict[str, str]:
         **ONE_ATTEMPT,
         **_COUNTED,
         **_FEW_KEPT,
+        **_ANY_TIME,
         "spark.sql.streaming.numRecentProgressUpdates": "50",
         # Looking for the best compression of a batch in memory, which lives a second, costs more than it saves.
         "spark.sql.inMemoryColumnarStorage.compressed": "false",
