@@ -38,7 +38,6 @@ def test_error_of_a_task_is_told_without_the_task(failed):
             "a\nCaused by: org.elasticsearch.hadoop.rest.EsHadoopRemoteException: mapper: strict\nCaused by: b",
             "mapper: strict",
         ),
-        ("An exception\n  File x\nstreamscore.errors.ServerError: gone: for good\n", "gone: for good"),
         ("", "RuntimeError"),
         ("x" * 900, "x" * 500),
     ],
