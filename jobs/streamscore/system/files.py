@@ -29,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
     The partial file is in the same folder under a unique name, so several processes may replace one file at the same
     time. It may also be a folder, if what is in it is moved away before the context ends.
     """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    partial = path.parent / f".{path.name}.{secrets.token_hex(8)}.partial"  # a path such as `.` has no name
     try:
         yield partial
         if partial.is_file():
