@@ -204,7 +204,7 @@ class SlowProducer:
 def test_an_event_has_the_time_at_which_it_was_due(monkeypatch):
     """Not that at which it was sent, however late that is."""
     producer = SlowProducer()
-    monkeypatch.setattr(latency.topics, "producer", lambda _: producer)
+    monkeypatch.setattr(latency.kafka, "producer", lambda _: producer)
 
     with latency.sending(load("local", []), [b"1"], 100):
         time.sleep(0.5)
@@ -215,7 +215,7 @@ def test_an_event_has_the_time_at_which_it_was_due(monkeypatch):
 
 def test_a_sender_that_fails_says_so(monkeypatch):
     """Events that never came would pass for ones that waited for nothing."""
-    monkeypatch.setattr(latency.topics, "producer", lambda _: SlowProducer("refused"))
+    monkeypatch.setattr(latency.kafka, "producer", lambda _: SlowProducer("refused"))
 
     with pytest.raises(KafkaException, match="refused"), latency.sending(load("local", []), [b"1"], 100):
         time.sleep(0.2)
