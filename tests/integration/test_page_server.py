@@ -90,7 +90,7 @@ def test_demo_leaves_alone_what_a_running_job_has(config, tmp_path):
     used = config.model_copy(update={"stream": config.stream.model_copy(update={"checkpoint": f"file://{location}"})})
     with (
         checkpoint.hold(checkpoint.folder(str(location)), str(location), os.getpid()),
-        pytest.raises(CheckpointError, match=f"process {os.getpid()} scores from file://{location}, .*stop that job"),
+        pytest.raises(CheckpointError, match=f"process {os.getpid()} uses .* file://{location}, .*stop that job"),
     ):
         demo._reset(used)
 

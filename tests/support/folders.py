@@ -97,7 +97,7 @@ def refusal(folder, trust="unsigned"):
     with pytest.raises(ModelError) as caught:
         gate.inspect(LocalFiles(folder), trust)
 
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 6  # with the work of the square of the files it takes minutes
     assert caught.value.exit_code == 4
     return str(caught.value).removeprefix(f"{folder}/")
 

@@ -61,6 +61,9 @@ _ALL_DOWN = "_ALL_BROKERS_DOWN"
 _DOWN_SECONDS = 2.0
 """A broker that is restarted may be away for this long. One that is slow to answer gets more time."""
 
+_SETTLING_SECONDS = 10.0
+"""After its creation, or a change of leader, a topic may be unusable for a moment."""
+
 _PROBE_SECONDS = 4.0
 """A broker that refuses an offset does so at once; the client has to connect first."""
 
@@ -352,20 +355,28 @@ def extent(kafka: Kafka, topic: str) -> Extent:
     Raises:
         ServerError: no broker answers, or the topic does not exist.
     """
-    from confluent_kafka import KafkaException, TopicPartition
+    from confluent_kafka import KafkaError, KafkaException, TopicPartition
     from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its package re-exports it
 
     require(kafka, topic)
     client = admin(kafka)
-    ends = []
-    try:
-        known = client.list_topics(topic, timeout=10.0).topics[topic].partitions
-        partitions = [TopicPartition(topic, number) for number in known]
-        for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]
-            futures = client.list_offsets(dict.fromkeys(partitions, spec))
-            ends.append({key.partition: future.result().offset for key, future in futures.items()})
-    except KafkaException as error:
-        raise ServerError(f"the offsets of the topic {topic!r} cannot be read: {error.args[0].str()}") from None
+    settling = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+    deadline = time.monotonic() + _SETTLING_SECONDS
+    while True:
+        ends = []
+        try:
+            known = client.list_topics(topic, timeout=10.0).topics[topic].partitions
+            partitions = [TopicPartition(topic, number) for number in known]
+            for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]
+                futures = client.list_offsets(dict.fromkeys(partitions, spec))
+                ends.append({key.partition: future.result().offset for key, future in futures.items()})
+            break
+        except KafkaException as error:
+            # The leader of a topic that was created a moment ago may not know yet that it is one.
+            if error.args[0].code() not in settling or time.monotonic() > deadline:
+                reason = error.args[0].str()
+                raise ServerError(f"the offsets of the topic {topic!r} cannot be read: {reason}") from None
+            time.sleep(0.2)
     return Extent(*ends)
 
 

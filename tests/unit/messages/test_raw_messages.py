@@ -100,7 +100,7 @@ def test_bad_message_has_a_reason_of_the_list_and_no_values(decoded, name):
         ("a FLOAT", "'a FLOAT' is not a column"),
         ("a-b INT", "'a-b INT' is not a column"),
         ("a INT NOT NULL", "is not a column"),
-        ("a INT, A STRING", "the column 'A' is there twice"),
+        ("a INT, A STRING", "the column 'A' occurs twice"),
     ],
 )
 def test_columns_that_no_message_can_have_are_refused(text, problem):

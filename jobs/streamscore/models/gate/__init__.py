@@ -2,8 +2,7 @@
 
 A folder that Spark ML saved is code: its metadata name the classes to load, and a stage may run SQL or import a Python
 module. So the order is: links and strange files are refused; the manifest's hashes are compared; the metadata are read
-here, in plain Python, and every stage's class must be on a list, as must every class that a parquet footer names. Only
-then is Spark handed the folder.
+here, in plain Python, and every stage's class must be on a list. Only then is Spark handed the folder.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from streamscore.errors import ModelError
 from streamscore.models.gate import manifest as manifests
-from streamscore.models.gate import footers, stages
+from streamscore.models.gate import stages
 from streamscore.models.gate.manifest import MANIFEST, Manifest
 
 if TYPE_CHECKING:
@@ -87,7 +86,6 @@ def inspect(files: Files, trust: Literal["manifest", "unsigned"] = "manifest") -
     if manifest is not None:
         _compare_hashes(f"{files.location}/{inner}", hashes, manifest)
     read, in_python = stages.read(files, inner, names)
-    footers.check(files, inner, names)
     inspected = Inspected(
         inner,
         read,
@@ -134,11 +132,11 @@ def _compare_hashes(place: str, hashes: dict[str, str], manifest: Manifest) -> N
 
 def _compare_contents(location: str, inspected: Inspected, manifest: Manifest) -> None:
     classes = tuple(stage.class_name for stage in inspected.stages)
-    for what, found, listed in (
+    for what, found, told in (
         ("stages", classes, manifest.stages),
         ("inputs", inspected.inputs, manifest.inputs),
     ):
-        if found != listed:
+        if found != told:
             raise ModelError(
-                f"{location}/{MANIFEST}: {what} says {', '.join(listed)}, but the metadata say {', '.join(found)}"
+                f"{location}/{MANIFEST}: {what} says {', '.join(told)}, but the metadata say {', '.join(found)}"
             )

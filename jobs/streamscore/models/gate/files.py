@@ -60,10 +60,6 @@ class Files(Protocol):
         """Return a file's content, unless it is longer than the limit."""
         ...
 
-    def tail(self, name: str, count: int) -> bytes:
-        """Return the last bytes of a file: as many as asked for, or all that it has."""
-        ...
-
     def sha256(self, name: str) -> str:
         """Return the sha256 of a file, in hexadecimal digits."""
         ...
@@ -114,16 +110,6 @@ class LocalFiles:
         if len(content) > limit:
             raise self._refused(name, f"it is longer than {limit:,} bytes, which no such file is")
         return content
-
-    def tail(self, name: str, count: int) -> bytes:
-        """Return the last bytes of a file: as many as asked for, or all that it has.
-
-        Raises:
-            ModelError: it is no plain file, or cannot be read.
-        """
-        with self._open(name) as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - count))
-            return file.read(count)
 
     def sha256(self, name: str) -> str:
         """Return the sha256 of a file, in hexadecimal digits.

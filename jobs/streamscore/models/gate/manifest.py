@@ -119,5 +119,5 @@ def parse(content: bytes, place: str) -> Manifest:
 
 def text(manifest: Manifest) -> str:
     """Return a manifest as it is written to its file."""
-    content: dict[str, Any] = manifest.model_dump(mode="json", exclude_none=True)
-    return json.dumps(content, indent=1) + "\n"
+    told: dict[str, Any] = manifest.model_dump(mode="json", exclude_none=True)
+    return json.dumps(told, indent=1) + "\n"

@@ -49,10 +49,3 @@ class HadoopFiles(HadoopRoot):
         if self._files.getFileStatus(self._path(name)).getLen() > limit:
             raise refused(self.location, name, f"it is longer than {limit:,} bytes, which no such file is")
         return self._content(name)
-
-    def tail(self, name: str, count: int) -> bytes:
-        """Return the last bytes of a file: as many as asked for, or all that it has."""
-        size = int(self._files.getFileStatus(self._path(name)).getLen())
-        with self._opened(name) as stream:
-            stream.seek(max(0, size - count))
-            return bytes(self._jvm.org.apache.commons.io.IOUtils.toByteArray(stream, min(size, count)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from streamscore.models.gate.files import refused
-from streamscore.models.gate.strict import parsed
 
 if TYPE_CHECKING:
     from streamscore.models.gate.files import Files
@@ -127,20 +127,20 @@ class _Reader:
 
     def pipeline(self) -> list[Stage]:
         """Return the stages of the whole pipeline."""
-        name, metadata = self._metadata("")
-        way_out = _WAYS_OUT.get(metadata["class"].rpartition(".")[2])
+        name, told = self._metadata("")
+        way_out = _WAYS_OUT.get(told["class"].rpartition(".")[2])
         self._require(
-            metadata["class"] in {_PIPELINE, _PYTHON_PIPELINE},
+            told["class"] in {_PIPELINE, _PYTHON_PIPELINE},
             name,
-            f"the class {metadata['class']!a} is no PipelineModel{f': {way_out}' if way_out else ''}",
+            f"the class {told['class']!a} is no PipelineModel{f': {way_out}' if way_out else ''}",
         )
-        self.in_python = metadata["class"] == _PYTHON_PIPELINE
-        return self._stages("", 0, name, metadata)
+        self.in_python = told["class"] == _PYTHON_PIPELINE
+        return self._stages("", 0, name, told)
 
-    def _stages(self, folder: str, depth: int, name: str, metadata: dict[str, Any]) -> list[Stage]:
+    def _stages(self, folder: str, depth: int, name: str, told: dict[str, Any]) -> list[Stage]:
         self._require(depth < _MAX_NESTING, name, f"more than {_MAX_NESTING} pipelines inside each other are refused")
-        params = metadata["paramMap"]
-        language = {"language": "Python"} if metadata["class"] == _PYTHON_PIPELINE else {}
+        params = told["paramMap"]
+        language = {"language": "Python"} if told["class"] == _PYTHON_PIPELINE else {}
         uids = params.get("stageUids")
         self._require(
             params == {"stageUids": uids} | language, name, "a pipeline's paramMap holds stageUids and nothing else"
@@ -158,21 +158,21 @@ class _Reader:
         return found
 
     def _stage(self, folder: str, depth: int, uid: str) -> list[Stage]:
-        name, metadata = self._metadata(folder)
-        class_name = metadata["class"]
-        self._require(uid == metadata["uid"], name, f"its uid is {metadata['uid']!a}, but the pipeline calls it {uid!a}")
+        name, told = self._metadata(folder)
+        class_name = told["class"]
+        self._require(uid == told["uid"], name, f"its uid is {told['uid']!a}, but the pipeline calls it {uid!a}")
         if class_name in {_PIPELINE, _PYTHON_PIPELINE}:
-            return self._stages(folder, depth + 1, name, metadata)
+            return self._stages(folder, depth + 1, name, told)
         self._require_listed(class_name, CLASSIFIERS | TRANSFORMERS | {_ONE_VS_REST}, name)
         if class_name == _ONE_VS_REST:
-            self._one_vs_rest(folder, name, metadata)
-        params = metadata["defaultParamMap"] | metadata["paramMap"]
+            self._one_vs_rest(folder, name, told)
+        params = told["defaultParamMap"] | told["paramMap"]
         self._require_steadfast(class_name, params, name)
         return [Stage(class_name, self._columns(params, _INPUTS, name), self._columns(params, _OUTPUTS, name))]
 
-    def _one_vs_rest(self, folder: str, name: str, metadata: dict[str, Any]) -> None:
+    def _one_vs_rest(self, folder: str, name: str, told: dict[str, Any]) -> None:
         """Look at the models inside of OneVsRest, one per class, and at the learner that made them."""
-        count: Any = metadata.get("numClasses")
+        count: Any = told.get("numClasses")
         self._require(type(count) is int and 0 < count <= _MAX_CLASSES, name, f"numClasses is {count!a}")
         learner, made_by = self._metadata(f"{folder}classifier/")
         self._require_listed(made_by["class"], _ESTIMATORS, learner)
@@ -209,16 +209,16 @@ class _Reader:
             text = content.decode()
             one_line = not set("\r\n") & set(text.removesuffix("\n"))
             self._require(one_line, name, "it is not one line, and Spark reads only the first")
-            metadata: dict[str, Any] = parsed(text)
+            told: dict[str, Any] = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise refused(self.files.location, self.inner + name, f"it is not plain JSON ({error})") from None
-        self._require(isinstance(metadata, dict), name, "it is not a JSON object")
-        metadata.setdefault("defaultParamMap", {})
+        self._require(isinstance(told, dict), name, "it is not a JSON object")
+        told.setdefault("defaultParamMap", {})
         for key, kind in (("class", str), ("uid", str), ("paramMap", dict), ("defaultParamMap", dict)):
             self._require(
-                isinstance(metadata.get(key), kind), name, f"{key} is absent or of another type than Spark writes"
+                isinstance(told.get(key), kind), name, f"{key} is absent or of another type than Spark writes"
             )
-        return metadata
+        return told
 
     def _require_listed(self, class_name: str, listed: frozenset[str], name: str) -> None:
         self._require(
@@ -258,3 +258,16 @@ class _Reader:
     def _require(self, holds: bool, name: str, reason: str) -> None:
         if not holds:
             raise refused(self.files.location, self.inner + name, reason)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object whose names are all different: of two equal ones each parser takes the one it likes."""
+    built = dict(pairs)
+    if len(built) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!a} stands there twice")
+    return built
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
