@@ -89,16 +89,29 @@ class Cluster:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
+        """Freeze the two followers for a while."""
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.thaw()
+
+    def freeze(self) -> None:
         """Freeze the two followers."""
-        self._signal(signal.SIGSTOP)
+        self._signal(signal.SIGSTOP, self._servers[1:])
+
+    @contextmanager
+    def leader_frozen(self) -> Iterator[None]:
+        """Freeze the broker that leads all partitions for a while."""
+        self._signal(signal.SIGSTOP, self._servers[:1])
         try:
             yield
         finally:
             self.thaw()
 
     def thaw(self) -> None:
-        """Let them go on."""
-        self._signal(signal.SIGCONT)
+        """Let all brokers go on."""
+        self._signal(signal.SIGCONT, self._servers)
 
     def stop(self) -> None:
         """Stop all brokers."""
@@ -106,7 +119,7 @@ class Cluster:
         for server in reversed(self._servers):
             process.stop(server)
 
-    def _signal(self, number: signal.Signals) -> None:
-        for server in self._servers[1:]:
+    def _signal(self, number: signal.Signals, servers: list[process.Running]) -> None:
+        for server in servers:
             with suppress(psutil.NoSuchProcess):
                 psutil.Process(server.pid).send_signal(number)

@@ -84,6 +84,8 @@ class Ledger:
     good: dict[str, tuple[float | None, int]] = field(default_factory=dict)
     """Label, and the vector's number in the pool."""
     bad: dict[str, tuple[bytes | None, str]] = field(default_factory=dict)
+    indexed_from: int = 0
+    """Number of the first message whose documents must be in the indices."""
 
     def __post_init__(self) -> None:
         self._generator = random.Random(self.seed)
@@ -106,10 +108,23 @@ class Ledger:
             made.append((key, value))
         return made
 
+    def begin_index(self) -> None:
+        """Note that the documents of all messages so far may be gone: an index was deleted, or its ids come again."""
+        self.indexed_from = self._number
+
+    def is_indexed(self, key: str) -> bool:
+        """Return whether the documents of a message must be in the indices."""
+        return _number_of(key) >= self.indexed_from
+
     @property
     def sent(self) -> int:
         """Number of messages."""
         return len(self.good) + len(self.bad)
+
+
+def _number_of(key: str) -> int:
+    """Return the number of the message with a key."""
+    return int(key.rpartition("-")[2])
 
 
 def message(label: float | None, features: SparseVector) -> bytes:
@@ -140,7 +155,9 @@ def judge(spark: SparkSession, config: Config, ledger: Ledger, models: dict[str,
     rejected = _records(spark, config, config.kafka.topics.rejected)
     in_rejected = Counter(key for key, _, _ in rejected)
     found = {(o["key"], o["model"]): (o["prediction"], o["score"], o["label"], o["correct"]) for o in outcomes}
-    reasons = {headers["event-id"]: headers["reason"] for _, _, headers in rejected}
+    # A topic that was made anew has the event ids of the old one: the later message of an id counts.
+    in_order = sorted((record for record in rejected if record[0] in ledger.bad), key=lambda row: _number_of(row[0]))
+    reasons = {headers["event-id"]: (key, headers["reason"]) for key, _, headers in in_order}
     return {
         **(_judge_table(spark, config, expected) if config.delta.table else {}),
         **(_judge_indices(config, ledger, expected, reasons) if config.elasticsearch.enabled else {}),
@@ -158,19 +175,32 @@ Expected = dict[tuple[str, str], tuple[float, float, float | None, int | None]]
 """Prediction, score, label and whether it is right, by the key of the message and the name of the model."""
 
 
-def _judge_indices(config: Config, ledger: Ledger, expected: Expected, reasons: dict[str, str]) -> dict[str, int]:
-    """Compare the two indices with what is expected, and with the reasons that the rejected topic has, by event."""
+def _judge_indices(
+    config: Config, ledger: Ledger, expected: Expected, reasons: dict[str, tuple[str, str]]
+) -> dict[str, int]:
+    """Compare the two indices with what is expected.
+
+    Args:
+        config: the configuration.
+        ledger: what was sent, and from which message on its documents must be there.
+        expected: the outcomes.
+        reasons: key and reason of each bad message, by event id, as the rejected topic has them.
+    """
     documents = _documents(config, config.elasticsearch.index)
     count = Counter((document["key"], document["model"]) for document in documents)
     found = {(d["key"], d["model"]): (d["prediction"], d["score"], d.get("label"), d.get("correct")) for d in documents}
     rejected = _documents(config, config.elasticsearch.rejected_index)
+    rejected_count = Counter(document["event_id"] for document in rejected)
+    wanted = {pair for pair in expected if ledger.is_indexed(pair[0])}
+    wanted_rejected = {event for event, (key, _) in reasons.items() if ledger.is_indexed(key)}
     return {
-        "lost documents": len(expected.keys() - count.keys()) + max(0, len(ledger.bad) - len(rejected)),
-        "duplicated documents": len(documents) - len(count) + max(0, len(rejected) - len(ledger.bad)),
-        "phantom documents": len(count.keys() - expected.keys()),
+        "lost documents": len(wanted - count.keys()) + len(wanted_rejected - rejected_count.keys()),
+        "duplicated documents": len(documents) - len(count) + len(rejected) - len(rejected_count),
+        "phantom documents": len(count.keys() - expected.keys()) + len(rejected_count.keys() - reasons.keys()),
         "divergent documents": sum(found.get(key) != value for key, value in expected.items() if key in found),
         "wrong reason in documents": sum(
-            reasons.get(document["event_id"]) != document["reason"] for document in rejected
+            document["event_id"] in reasons and reasons[document["event_id"]][1] != document["reason"]
+            for document in rejected
         ),
     }
 

@@ -1,8 +1,8 @@
-"""Kill the job every few seconds under load, for a long time, and judge what came out.
+"""Let mishaps befall the job every few seconds under load, for a long time, and judge what came out.
 
     make soak MINUTES=60
 
-Prints a table and writes it as JSON. Every run is told by its seed; the kills are drawn from it too.
+Prints a table and writes it as JSON. Every run is told by its seed; the mishaps are drawn from it too.
 """
 
 from __future__ import annotations
@@ -10,105 +10,119 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import signal
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import mishaps
 import oracle
-import psutil
+from cluster import Cluster
 from jobs import Job, environment, make_archive, use_archive, written
 
 from streamscore import config as configuration
 from streamscore import score_stream, train_models
-from streamscore.clients import kafka
 from streamscore.config import Config
+from streamscore.errors import ServerError
 from streamscore.launch import submit
-from streamscore.local import artifacts, java, stack
+from streamscore.local import artifacts, elasticsearch, java, process
 from streamscore.local.ports import free_port
 from streamscore.system.console import log, set_up_logging
 
 ROOT = Path(__file__).parents[2]
-ENDINGS = {"kill-group": 6, "kill-jvm": 2, "kill-python": 2, "sigterm": 1, "freeze-elasticsearch": 1, "freeze-kafka": 1}
-"""How a life ends, or what befalls a server meanwhile, and how often."""
-
-
-@dataclass
-class Load:
-    """Sends messages at a steady rate from a thread."""
-
-    config: Config
-    ledger: oracle.Ledger
-    rate: int
-    stopped: threading.Event = field(default_factory=threading.Event)
-
-    def run(self) -> None:
-        """Send until stopped."""
-        began, sent = time.monotonic(), 0
-        while not self.stopped.wait(0.2):
-            due = int((time.monotonic() - began) * self.rate)
-            oracle.send(self.config, self.ledger.next_messages(due - sent))
-            sent = due
+_STARTS = 20
+"""How often a job may find its servers away before the soak test gives up."""
 
 
 def main() -> None:
     """Run the soak and end with code 1 if the judgement is not all zero."""
     arguments = _arguments()
     set_up_logging()
-    generator = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory(prefix="streamscore-soak-") as name:
         work = Path(name)
         config = _config(work)
-        stack.up(config)
-        try:
+        with mishaps.disk(work / "checkpoints") as has_own_disk, _servers(config) as (cluster, index):
             spark = train_models.JOB.create_session(
                 config.model_copy(update={"state_dir": work / "judge"}),
                 artifacts.spark_jars(config.local.artifacts_dir, java.find()),
             )
             models = oracle.train(spark, work / "models")
-            kafka.ensure(config.kafka, config.kafka.topics.input)
+            topics = config.kafka.topics
+            cluster.make(topics.input, topics.predictions, topics.rejected)
             score_stream.check(config)
-            file = work / "soak.yml"
-            file.write_text(written(config))
             ledger = oracle.Ledger(arguments.seed)
-            result = _soak(config, file, ledger, generator, arguments)
+            scene = mishaps.Scene(
+                config,
+                cluster,
+                index,
+                mishaps.Load(config, ledger, arguments.rate),
+                _starter(config, work / "soak.yml"),
+                random.Random(arguments.seed),
+                has_own_disk,
+            )
+            result = _soak(scene, arguments)
             result |= {"seed": arguments.seed, "sent": ledger.sent, "good": len(ledger.good), "bad": len(ledger.bad)}
             result["judgement"] = oracle.judge(spark, config, ledger, models)
             spark.stop()
-        finally:
-            stack.down(config)
     _report(result, arguments.json)
     sys.exit(1 if oracle.faults(result["judgement"]) else 0)
 
 
-def _soak(
-    config: Config, file: Path, ledger: oracle.Ledger, generator: random.Random, arguments: argparse.Namespace
-) -> dict[str, Any]:
+@contextmanager
+def _servers(config: Config) -> Iterator[tuple[Cluster, process.Running]]:
+    """Start three brokers and Elasticsearch, and stop them at the end."""
+    cluster = Cluster(config)
+    server = elasticsearch.server(config, java.find())
+    index = process.start(server)
+    try:
+        cluster.wait()
+        deadline = time.monotonic() + config.local.start_seconds
+        while True:
+            try:
+                server.probe()
+                break
+            except Exception:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+        yield cluster, index
+    finally:
+        process.stop(index)
+        cluster.stop()
+
+
+def _starter(config: Config, file: Path) -> Callable[..., Job]:
+    """Return a function that starts the job with more arguments."""
+    file.write_text(written(config))
     words = submit.command(score_stream.JOB, config, ["--config", str(file)])
+    base = submit.prepare(config)
     archive = file.with_suffix(".jsa")
-    make_archive(archive, [*words, "--available-now"], submit.prepare(config))
+    make_archive(archive, [*words, "--available-now"], base)
     use_archive(archive)
-    base = {**environment(), **submit.prepare(config)}
-    load = Load(config, ledger, arguments.rate)
-    sender = threading.Thread(target=load.run)
+    return lambda *arguments: Job([*words, *arguments], env={**environment(), **base})
+
+
+def _soak(scene: mishaps.Scene, arguments: argparse.Namespace) -> dict[str, Any]:
+    sender = threading.Thread(target=scene.load.run)
     sender.start()
+    names = arguments.mishaps.split(",")
+    frequencies = [mishaps.ENDINGS[name][0] for name in names]
     began = time.monotonic()
     endings: Counter[str] = Counter()
     replays = 0
     dying: list[Job] = []
     try:
         while time.monotonic() - began < arguments.minutes * 60:
-            job = Job(words, env=base)
-            job.wait_for("scoring the topic")
-            time.sleep(generator.uniform(0.2, 2 * arguments.every - 0.2))
-            ending = generator.choices(list(ENDINGS), list(ENDINGS.values()))[0]
+            job = _scoring(scene)
+            time.sleep(scene.generator.uniform(0.2, 2 * arguments.every - 0.2))
+            ending = scene.generator.choices(names, frequencies)[0]
             endings[ending] += 1
-            _befall(config, job, ending, generator)
+            scene.befall(ending, job)
             if ending == "kill-python":
                 dying.append(job)  # the next life begins while the JVM of this one may still write
                 continue
@@ -119,44 +133,37 @@ def _soak(
             if sum(endings.values()) % 10 == 0:
                 minutes = (time.monotonic() - began) / 60
                 log.info(
-                    "%.0f minutes, %s endings, %s messages sent", minutes, sum(endings.values()), f"{ledger.sent:,}"
+                    "%.0f minutes, %s endings, %s messages sent",
+                    minutes,
+                    sum(endings.values()),
+                    f"{scene.load.ledger.sent:,}",
                 )
     finally:
-        load.stopped.set()
+        scene.load.stopped.set()
         sender.join()
         for job in dying:
             job.wait()
     minutes = (time.monotonic() - began) / 60
     log.info("scoring what is left")
-    last = Job([*words, "--available-now"], env=base)
+    last = scene.start("--available-now", *scene.arguments)
     if last.wait(3600) != 0:
         raise SystemExit(last.output)
-    kills = endings.total() - endings["sigterm"]  # after a server was frozen, the group is killed too
+    kills = endings.total() - endings["sigterm"]  # after every other mishap the group is killed, if it has not ended
     return {"minutes": round(minutes, 1), "endings": dict(endings), "kills": kills, "replays": replays}
 
 
-def _befall(config: Config, job: Job, ending: str, generator: random.Random) -> None:
-    """Let one thing happen."""
-    if ending.startswith("freeze-"):
-        (server,) = (server for server in stack.running(config) if server.name == ending.removeprefix("freeze-"))
-        leader = psutil.Process(server.pid)
-        members = [leader, *leader.children(recursive=True)]
-        for member in members:
-            member.suspend()
-        time.sleep(generator.uniform(1, 5))
-        for member in members:
-            member.resume()
-    elif ending == "sigterm":
-        job.signal(signal.SIGTERM)
-        job.wait()
-    elif ending == "kill-group":
-        job.kill()
-    else:
-        wanted = "java" if ending == "kill-jvm" else "python"
-        for member in job.members():
-            if wanted in member.name():
-                member.kill()
-                break
+def _scoring(scene: mishaps.Scene) -> Job:
+    """Start the job until one finds its servers, which may be frozen for a moment, and scores."""
+    for _ in range(_STARTS):
+        job = scene.start(*scene.arguments)
+        try:
+            job.wait_for("scoring the topic")
+        except AssertionError:
+            if job.lives or job.wait() != ServerError.exit_code:
+                raise
+        else:
+            return job
+    raise SystemExit(job.output)
 
 
 def _config(work: Path) -> Config:
@@ -165,6 +172,7 @@ def _config(work: Path) -> Config:
         "local",
         [
             f"state_dir={work / 'state'}",
+            f"stream.checkpoint={work / 'checkpoints' / 'first'}",
             f"local.artifacts_dir={ROOT / '.streamscore' / 'artifacts'}",
             f"kafka.bootstrap_servers=127.0.0.1:{free_port()}",
             f"elasticsearch.url=http://127.0.0.1:{free_port()}",
@@ -188,9 +196,12 @@ def _report(result: dict[str, object], path: str | None) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--every", type=float, default=5, help="seconds of work between two kills, on average")
+    parser.add_argument("--every", type=float, default=5, help="seconds of work between two mishaps, on average")
     parser.add_argument("--rate", type=int, default=600, help="messages per second")
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument(
+        "--mishaps", default=",".join(mishaps.ENDINGS), help="what may befall the job; default: %(default)s"
+    )
     parser.add_argument("--json", help="file for the result")
     return parser.parse_args()
 
