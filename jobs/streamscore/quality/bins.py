@@ -7,6 +7,7 @@ window cannot be added to another's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -58,6 +59,19 @@ def is_probability(numbers: NDArray[Any]) -> NDArray[np.bool_]:
 def lower_edges() -> NDArray[np.float64]:
     """Return the logit at which each bin begins; the lowest bin also holds all that is below. Shape (BINS,)."""
     return (np.arange(BINS) - BINS // 2) / PER_LOGIT
+
+
+def by_label(labels: Mapping[tuple[int, float], int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the events of class 1 and those of class 0 in each bin, two arrays of shape (BINS,).
+
+    Args:
+        labels: labelled events by bin and label; events without a bin, or of another class, are left out.
+    """
+    counts = np.zeros((2, BINS), dtype=np.int64)
+    for (at, label), events in labels.items():
+        if at != UNBINNED and label in {0, 1}:
+            counts[int(label), at] += events
+    return counts[1], counts[0]
 
 
 def _of_logits(logits: NDArray[Any], valid: NDArray[np.bool_]) -> Bins:
