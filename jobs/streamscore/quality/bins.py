@@ -44,7 +44,8 @@ def of_margins(margins: ArrayLike, scale: float = 1.0) -> Bins:
 
     Args:
         margins: any shape; a number that is not finite is ``UNBINNED``.
-        scale: what one unit of the logit stands for: the standard deviation of the model's margins on its test set.
+        scale: what one unit of the logit stands for: half the standard deviation of the model's margins on its test
+            set, so that the bins are fine and reach 8 standard deviations to either side.
     """
     raw = np.asarray(margins, dtype=float)
     valid = np.isfinite(raw)
