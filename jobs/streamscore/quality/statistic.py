@@ -206,6 +206,17 @@ def of_rows(
     )
 
 
+def log_losses(probabilities: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+    """Return the log loss of each event, in nats.
+
+    Args:
+        probabilities: of class 1, in [0, 1]; shape (events,), as the next.
+        labels: 0 or 1.
+    """
+    q = _clipped(probabilities)
+    return np.where(labels == 1, -np.log(q), -np.log1p(-q))
+
+
 def _sums(y: NDArray[Any], score: NDArray[Any], kind: ScoreKind) -> dict[str, Any]:
     """Return the sums over probabilities and log losses."""
     if kind == "margin":
@@ -216,7 +227,7 @@ def _sums(y: NDArray[Any], score: NDArray[Any], kind: ScoreKind) -> dict[str, An
         loss = -np.log(_clipped(score[rated]))
         return {"loss_events": int(rated.sum()), "loss": math.fsum(loss), "loss_squared": math.fsum(loss**2)}
     every, p, label = score[valid], score[rated], y[rated]
-    loss = np.where(label == 1, -np.log(_clipped(p)), -np.log1p(-_clipped(p)))
+    loss = log_losses(p, label)
     return {
         "sum_p": math.fsum(every),
         "sum_p_squared": math.fsum(every**2),
