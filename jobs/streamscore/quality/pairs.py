@@ -62,11 +62,9 @@ class PairStatistic:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> PairStatistic:
         """Return the statistic of a document of ``to_document``, in which other fields may stand besides."""
-        return cls(
-            labels={float(label): events for label, events in document["labels"].items()},
-            **{name: document[name] for name in _COUNTS},
-            **{name: float(document[name]) for name in _SUMS},
-        )
+        numbers: dict[str, Any] = {name: document[name] for name in _COUNTS}
+        numbers |= {name: float(document[name]) for name in _SUMS}
+        return cls(labels={float(label): events for label, events in document["labels"].items()}, **numbers)
 
 
 def total(parts: Iterable[PairStatistic]) -> PairStatistic:
@@ -75,11 +73,9 @@ def total(parts: Iterable[PairStatistic]) -> PairStatistic:
     labels: Counter[float] = Counter()
     for part in parts:
         labels.update(part.labels)
-    return PairStatistic(
-        labels=dict(labels),
-        **{name: sum(getattr(part, name) for part in parts) for name in _COUNTS},
-        **{name: math.fsum(getattr(part, name) for part in parts) for name in _SUMS},
-    )
+    numbers: dict[str, Any] = {name: sum(getattr(part, name) for part in parts) for name in _COUNTS}
+    numbers |= {name: math.fsum(getattr(part, name) for part in parts) for name in _SUMS}
+    return PairStatistic(labels=dict(labels), **numbers)
 
 
 def of_rows(
@@ -105,7 +101,7 @@ def of_rows(
         np.asarray(column, dtype=float)[has_label] == y for column in (champion, challenger)
     )
     values, events = np.unique(y, return_counts=True)
-    sums = {}
+    sums: dict[str, Any] = {}
     if champion_probabilities is not None and challenger_probabilities is not None:
         pair = (champion_probabilities, challenger_probabilities)
         p, r = (np.asarray(column, dtype=float)[has_label] for column in pair)
@@ -124,5 +120,5 @@ def of_rows(
         only_challenger=int((challenger_right & ~champion_right).sum()),
         only_champion=int((champion_right & ~challenger_right).sum()),
         labels=dict(zip(values.tolist(), events.tolist(), strict=True)),
-        **sums,  # type: ignore[arg-type]
+        **sums,
     )

@@ -14,8 +14,8 @@ from streamscore.quality.statistic import Statistic
 
 LOG_LOSS: Final = "log loss"
 NORMALISED_ENTROPY: Final = "normalised entropy"
-RIG: Final = "relative information gain"
-RIG_SHORT: Final = "RIG"
+RIG: Final = "RIG"
+"""Relative information gain."""
 BRIER: Final = "Brier score"
 CALIBRATION_RATIO: Final = "calibration ratio"
 

@@ -214,7 +214,8 @@ def log_losses(probabilities: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any
         labels: 0 or 1.
     """
     q = _clipped(probabilities)
-    return np.where(labels == 1, -np.log(q), -np.log1p(-q))
+    losses: NDArray[Any] = np.where(labels == 1, -np.log(q), -np.log1p(-q))
+    return losses
 
 
 def _sums(y: NDArray[Any], score: NDArray[Any], kind: ScoreKind) -> dict[str, Any]:

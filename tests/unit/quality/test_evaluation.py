@@ -110,6 +110,14 @@ def test_wide_intervals_are_uncertain():
     assert evaluate(of_rows([1, 0], [1, 0], [0.9, 0.1], "probability")).is_uncertain("mcc")
 
 
+def test_documented_figures_are_all_there_are(root):
+    """docs/quality.md has a row for each."""
+    page = (root / "docs" / "quality.md").read_text(encoding="utf-8")
+    rows = {line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")} - {"figure", "---"}
+
+    assert rows == {definition.name for definition in FIGURES.values()}
+
+
 def test_names_are_those_that_people_read():
     """The page's, from beside each figure."""
     assert FIGURES["accuracy"].name == figures.ACCURACY
