@@ -77,8 +77,20 @@ the reason."""
 ADDED_FIELDS: Final = frozenset({"topic", "score_kinds"})
 """Fields that the indices of earlier versions lack: they are added to these, any other missing field is refused."""
 
-ScoreKind = Literal["probability", "margin"]
-"""What a model's score is: the probability of a class, or a raw margin without bounds."""
+ScoreKind = Literal["probability", "margin", "class_probability"]
+"""What a model's score is: the probability of class 1, a raw margin without bounds, or, with more than two classes, the
+probability of one of these."""
+
+STATISTIC_PROPERTIES: Final[dict[str, Any]] = {
+    "score_kind": {"type": "keyword"},
+    **{name: {"type": "long"} for name in ("scored", "labelled", "correct", "incorrect", "positives", "loss_events")},
+    **{name: {"type": "double"} for name in ("sum_p", "sum_p_squared", "sum_miss")},
+    **{name: {"type": "double"} for name in ("labelled_p", "labelled_p_squared", "p_times_label")},
+    **{name: {"type": "double"} for name in ("loss", "loss_squared", "loss_times_label")},
+    "counts": {"type": "object", "enabled": False},
+}
+"""Mapping of a statistic of quality, see ``quality.statistic``: numbers that add up, and ``counts`` by bin, label and
+prediction, which is not indexed."""
 
 REASONS: Final = (
     "tombstone",
