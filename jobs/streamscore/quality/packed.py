@@ -47,9 +47,7 @@ def unpack(data: bytes, kinds: Sequence[ScoreKind]) -> Iterator[tuple[int, int, 
         yield window, model, _statistic(cells, codes, kinds[model], loss_events, dict(zip(SUMS, sums, strict=True)))
 
 
-def _statistic(
-    cells: np.ndarray, codes: int, kind: ScoreKind, loss_events: int, sums: dict[str, float]
-) -> Statistic:
+def _statistic(cells: np.ndarray, codes: int, kind: ScoreKind, loss_events: int, sums: dict[str, float]) -> Statistic:
     predictions: Counter[tuple[int, float]] = Counter()
     labels: Counter[tuple[int, float]] = Counter()
     confusion: Counter[tuple[float, float]] = Counter()
