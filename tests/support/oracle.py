@@ -163,13 +163,13 @@ Expected = dict[tuple[str, str], tuple[float, float, float | None, int | None]]
 
 def _judge_indices(config: Config, ledger: Ledger, expected: Expected, reasons: dict[str, str]) -> dict[str, int]:
     """Compare the two indices with what is expected, and with the reasons that the rejected topic has, by event."""
-    documents = _documents(config, config.elasticsearch.index)
-    count = Counter((document["key"], document["model"]) for document in documents)
-    found = {(d["key"], d["model"]): (d["prediction"], d["score"], d.get("label"), d.get("correct")) for d in documents}
-    rejected = _documents(config, config.elasticsearch.rejected_index)
+    kept = documents(config, config.elasticsearch.index)
+    count = Counter((document["key"], document["model"]) for document in kept)
+    found = {(d["key"], d["model"]): (d["prediction"], d["score"], d.get("label"), d.get("correct")) for d in kept}
+    rejected = documents(config, config.elasticsearch.rejected_index)
     return {
         "lost documents": len(expected.keys() - count.keys()) + max(0, len(ledger.bad) - len(rejected)),
-        "duplicated documents": len(documents) - len(count) + max(0, len(rejected) - len(ledger.bad)),
+        "duplicated documents": len(kept) - len(count) + max(0, len(rejected) - len(ledger.bad)),
         "phantom documents": len(count.keys() - expected.keys()),
         "divergent documents": sum(found.get(key) != value for key, value in expected.items() if key in found),
         "wrong reason in documents": sum(
@@ -217,7 +217,7 @@ def statistics_of(outcomes: Iterable[Mapping[str, Any]], windows: Iterable[int])
 def statistics(config: Config) -> dict[Window, Statistic]:
     """Return the statistics that are kept of the configuration's topic."""
     found = {}
-    for source in _documents(config, config.elasticsearch.quality_index, ["@timestamp", "seconds", "model"]):
+    for source in documents(config, config.elasticsearch.quality_index, ["@timestamp", "seconds", "model"]):
         if source["topic"] == config.kafka.topics.input:
             window = (source["model"], source["model_version"], source["seconds"], source["@timestamp"])
             assert window not in found, window
@@ -287,7 +287,7 @@ def _records(spark: SparkSession, config: Config, topic: str) -> list[tuple[str,
     ]
 
 
-def _documents(config: Config, name: str, order: Iterable[str] = ("event_id",)) -> list[dict[str, Any]]:
+def documents(config: Config, name: str, order: Iterable[str] = ("event_id",)) -> list[dict[str, Any]]:
     """Read an index whole, in an order that no two documents, or few, share."""
     found: list[dict[str, Any]] = []
     with elasticsearch.client(config.elasticsearch, 60) as client:

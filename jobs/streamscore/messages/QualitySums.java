@@ -11,14 +11,15 @@ import java.util.HashMap;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
+import java.util.zip.DeflaterOutputStream;
 import org.apache.spark.sql.Column;
-import org.apache.spark.sql.functions;
 import org.apache.spark.sql.catalyst.InternalRow;
 import org.apache.spark.sql.catalyst.expressions.BoundReference;
 import org.apache.spark.sql.catalyst.expressions.Expression;
 import org.apache.spark.sql.catalyst.expressions.aggregate.ImperativeAggregate;
 import org.apache.spark.sql.catalyst.expressions.aggregate.TypedImperativeAggregate;
 import org.apache.spark.sql.catalyst.trees.TreeNode;
+import org.apache.spark.sql.functions;
 import org.apache.spark.sql.types.DataType;
 import org.apache.spark.sql.types.DataTypes;
 import scala.collection.IndexedSeq;
@@ -30,7 +31,7 @@ import scala.collection.Seq;
  *
  * It takes the time of an event in epoch milliseconds (bigint), whether the event was scored (boolean), its label
  * (double, null without one), and then of each model the prediction, the score and the score of the labelled class
- * (doubles). It returns bytes, which ModelSums.write defines and quality/packed.py reads.
+ * (doubles). It returns bytes (zlib), which ModelSums.write defines and quality/packed.py reads.
  *
  * A function of Catalyst, and not an Aggregator: that would make objects of every row. Compiled by Janino, hence raw types.
  */
@@ -110,8 +111,17 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
         return buffer;
     }
 
+    /** Returns the sums compressed: Spark reports what a stream has observed again and again. */
     public Object eval(Object buffer) {
-        return serialize(buffer);
+        ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+        DeflaterOutputStream out = new DeflaterOutputStream(bytes);
+        try {
+            out.write(serialize(buffer));
+            out.close();
+        } catch (IOException error) {
+            throw new IllegalStateException(error);
+        }
+        return bytes.toByteArray();
     }
 
     public byte[] serialize(Object buffer) {

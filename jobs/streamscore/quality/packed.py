@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -37,7 +38,7 @@ def unpack(data: bytes, kinds: Sequence[ScoreKind]) -> Iterator[tuple[int, int, 
     Yields:
         The window's begin in epoch milliseconds, the model's position, and the statistic of its events.
     """
-    at = 0
+    data, at = zlib.decompress(data), 0
     while at < len(data):
         window, model, loss_events, *rest = _HEAD.unpack_from(data, at)
         at += _HEAD.size
