@@ -52,7 +52,7 @@ class ServedModel:
     fields: tuple[Field, ...] = ()
     """The raw columns that the pipeline reads; none if it reads a vector."""
     margin_scale: float = 1.0
-    """What a margin is divided by before it is put into a bin of scores: the standard deviation of the margins."""
+    """Standard deviation of the margin, as far as known: what margins, which have no unit, are divided by."""
 
     def identity(self) -> dict[str, str]:
         """Return what it takes to find this very version again."""
