@@ -71,6 +71,7 @@ setup(
         "pyyaml>=6",
         "requests>=2.34,<3",
         "rich>=15,<16",
+        "scipy>=1.11,<2",  # from the one that 16.4 LTS of Databricks has: the wheel leaves a platform's own as it is
         "typer>=0.29,<1",
     ],
     extras_require={

@@ -7,6 +7,7 @@ window cannot be added to another's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -43,7 +44,8 @@ def of_margins(margins: ArrayLike, scale: float = 1.0) -> Bins:
 
     Args:
         margins: any shape; a number that is not finite is ``UNBINNED``.
-        scale: what one unit of the logit stands for: the standard deviation of the model's margins on its test set.
+        scale: what one unit of the logit stands for: half the standard deviation of the model's margins on its test
+            set, so that the bins are fine and reach 8 standard deviations to either side.
     """
     raw = np.asarray(margins, dtype=float)
     valid = np.isfinite(raw)
@@ -58,6 +60,19 @@ def is_probability(numbers: NDArray[Any]) -> NDArray[np.bool_]:
 def lower_edges() -> NDArray[np.float64]:
     """Return the logit at which each bin begins; the lowest bin also holds all that is below. Shape (BINS,)."""
     return (np.arange(BINS) - BINS // 2) / PER_LOGIT
+
+
+def by_label(labels: Mapping[tuple[int, float], int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the events of class 1 and those of class 0 in each bin, two arrays of shape (BINS,).
+
+    Args:
+        labels: labelled events by bin and label; events without a bin, or of another class, are left out.
+    """
+    counts = np.zeros((2, BINS), dtype=np.int64)
+    for (at, label), events in labels.items():
+        if at != UNBINNED and label in {0, 1}:
+            counts[int(label), at] += events
+    return counts[1], counts[0]
 
 
 def _of_logits(logits: NDArray[Any], valid: NDArray[np.bool_]) -> Bins:

@@ -238,7 +238,13 @@ def _clipped(probabilities: NDArray[Any]) -> NDArray[Any]:
 
 def _counted(first: NDArray[Any], second: NDArray[Any]) -> dict[tuple[Any, float], int]:
     """Return how often each pair occurs."""
-    return dict(Counter(zip(first.tolist(), second.tolist(), strict=True)))
+    firsts, first_at = np.unique(first, return_inverse=True)
+    seconds, second_at = np.unique(second, return_inverse=True)
+    if not len(seconds):
+        return {}
+    pairs, events = np.unique(first_at * len(seconds) + second_at, return_counts=True)
+    keys = zip(firsts[pairs // len(seconds)].tolist(), seconds[pairs % len(seconds)].tolist(), strict=True)
+    return dict(zip(keys, events.tolist(), strict=True))
 
 
 def _summed(parts: Iterable[Mapping[_Key, int]]) -> dict[_Key, int]:
