@@ -117,6 +117,7 @@ def make_own(servers, addresses):
             f"elasticsearch.index={name}",
             f"elasticsearch.rejected_index={name}-rejected",
             f"elasticsearch.status_index={name}-status",
+            f"elasticsearch.quality_index={name}-quality",
             f"stream.checkpoint={folder / 'checkpoint'}",
             "stream.trigger_seconds=0.2",
             f"train.output={folder / 'train'}",

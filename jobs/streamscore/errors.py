@@ -63,6 +63,10 @@ class RefusedError(ServerError):
     """Raised when Kafka or Elasticsearch answers, but refuses what it is asked: to wait would not help."""
 
 
+class RequestTooLargeError(RefusedError):
+    """Raised when what answers in Elasticsearch's place takes no request of that size."""
+
+
 class TooManyBucketsError(RefusedError):
     """Raised when the answer of a search would have more buckets than Elasticsearch gives at once."""
 

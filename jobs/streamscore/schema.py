@@ -92,6 +92,21 @@ STATISTIC_PROPERTIES: Final[dict[str, Any]] = {
 """Mapping of a statistic of quality, see ``quality.statistic``: numbers that add up, and ``counts`` by bin, label and
 prediction, which is not indexed."""
 
+QUALITY_PROPERTIES: Final[dict[str, Any]] = {
+    TIME: {"type": "date"},
+    "seconds": {"type": "integer"},
+    "topic": {"type": "keyword"},
+    "stream": {"type": "keyword"},
+    "model": {"type": "keyword"},
+    "model_version": {"type": "keyword"},
+    "batch": {"type": "long"},
+    **STATISTIC_PROPERTIES,
+    "before": {"type": "object", "enabled": False},
+}
+"""Mapping of the index with a statistic of quality per window, model and version: ``@timestamp`` is the window's begin
+in event time and ``seconds`` its length; ``topic`` is the input topic, ``stream`` the identity of the query; ``batch``
+is the last batch that added to it, and ``before`` the statistic as it was before that."""
+
 REASONS: Final = (
     "tombstone",
     "too_large",

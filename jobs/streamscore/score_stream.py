@@ -18,7 +18,7 @@ from streamscore.launch.arguments import Option
 from streamscore.launch.job import Job
 from streamscore.launch.runner import run_job
 from streamscore.listeners.base import BatchListener
-from streamscore.listeners.totals import Totals
+from streamscore.listeners.totals import SUMS, Totals
 from streamscore.messages import decoder
 from streamscore.messages.decode import DECODER, JSON_TEXT, decode
 from streamscore.models import registry
@@ -126,7 +126,7 @@ def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedMo
     events = sources.events(spark, config.kafka, config.kafka.topics.input, config.stream)
     room = kafka.max_message_bytes(config.kafka, config.kafka.topics.predictions) - MAX_HEADERS_BYTES
     evaluated = with_correct(apply_models(decode(events, room), served), served)
-    return evaluated.observe("quality", *counts(served))
+    return evaluated.observe("quality", *counts(), decoder.quality_sums(spark, served).alias(SUMS))
 
 
 class _Scoring:

@@ -15,11 +15,17 @@ from streamscore.clients import kafka
 from streamscore.launch import submit
 from streamscore.local import stack
 
-POINTS = ["entry", "rejected-half", "rejected", "index-half", "index", "records-half", "records", "committed"]
+POINTS = [
+    *("entry", "rejected-half", "rejected", "index-half", "index", "quality-half", "quality"),
+    *("records-half", "records", "committed"),
+]
 KILLS = [
     *((point, "kill-group", 1 + number % 2) for number, point in enumerate(POINTS)),
     *((point, "kill-group", 2) for point in ("entry", "rejected", "index", "records")),
-    *((point, "kill-python", 2) for point in ("rejected-half", "index-half", "records-half", "committed")),
+    *(
+        (point, "kill-python", 2)
+        for point in ("rejected-half", "index-half", "quality-half", "records-half", "committed")
+    ),
 ]
 EVENTS_PER_RUN = 300
 STOPS = [

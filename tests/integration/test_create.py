@@ -26,11 +26,11 @@ def created(own):
     return settings, lambda *more, **how: CliRunner().invoke(cli.app, ["create", *arguments, *more], **how)
 
 
-INDICES = ("index", "rejected_index", "status_index")
+INDICES = ("index", "rejected_index", "status_index", "quality_index")
 
 
 def test_create_makes_what_is_missing_once(created):
-    """Three topics and three indices; a second time there is nothing to do."""
+    """Three topics and four indices; a second time there is nothing to do."""
     settings, run = created
 
     first, second = run(), run()
@@ -38,7 +38,7 @@ def test_create_makes_what_is_missing_once(created):
     assert first.exit_code == second.exit_code == 0
     assert [line.split()[:2] for line in first.output.splitlines()] == [["created", "topic"]] * 3 + [
         ["created", "index"]
-    ] * 3
+    ] * 4
     assert second.output == "everything is there\n"
     assert set(settings.kafka.topics.model_dump().values()) <= set(kafka.names(settings.kafka))
 

@@ -16,6 +16,8 @@ from streamscore import models, score_stream, sinks
 from streamscore.clients import kafka
 from streamscore.errors import CheckpointError, ModelError, RejectedShareError, StreamError
 from streamscore.models.watch import ModelWatch
+from streamscore.quality.statistic import EMPTY, Statistic
+from streamscore.sinks.quality import QualityStatistics
 from streamscore.spark import sources
 from streamscore.stream import checkpoint, ownership, query
 from streamscore.stream.checkpoint import State
@@ -23,7 +25,10 @@ from streamscore.stream.recovery import HeldCheckpoint
 from streamscore.stream.stop import StopRequest
 from streamscore.system import failpoints
 
-POINTS = ["entry", "rejected-half", "rejected", "index-half", "index", "records-half", "records"]
+POINTS = [
+    *("entry", "rejected-half", "rejected", "index-half", "index", "quality-half", "quality"),
+    *("records-half", "records"),
+]
 
 
 @pytest.fixture
@@ -182,6 +187,23 @@ def begins_at_the_end(monkeypatch):
     monkeypatch.setattr(sources, "events", late)
 
 
+def counted_twice_on_a_replay(monkeypatch):
+    """A statistic that takes every batch for a new one."""
+
+    def before(_, kept, __):
+        return EMPTY if kept is None else Statistic.from_document(kept.source)
+
+    monkeypatch.setattr(QualityStatistics, "_before", before)
+
+
+def statistics_of_half_a_batch(monkeypatch):
+    """A sink of statistics that reports success for what it has not written."""
+    write = sinks.quality.client.write
+    monkeypatch.setattr(
+        sinks.quality.client, "write", lambda server, settings, changes: write(server, settings, changes[::2])
+    )
+
+
 BUGS = {
     no_document_id: {"duplicated documents"},
     no_replay_filter: {"duplicated"},
@@ -193,6 +215,8 @@ BUGS = {
     label_compared_the_wrong_way: {"divergent"},
     score_of_the_other_class: {"divergent"},
     begins_at_the_end: {"lost", "lost documents"},
+    counted_twice_on_a_replay: {"divergent statistics"},
+    statistics_of_half_a_batch: {"lost statistics"},
 }
 
 
@@ -358,7 +382,7 @@ def test_write_that_is_repeated_counts_every_event_once(spark, world, small_mode
         write(documents, *rest)
 
     monkeypatch.setattr(sinks.elasticsearch, "write_index", refuse_once)
-    monkeypatch.setattr(sinks.elasticsearch, "is_transient", lambda *_: True)
+    monkeypatch.setattr(sinks.patience, "is_transient", lambda *_: True)
     summary = score_stream.run(spark, config)
 
     assert failed

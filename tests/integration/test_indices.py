@@ -40,7 +40,7 @@ def test_indices_are_created_once_by_jobs_that_start_together(settings, monkeypa
     monkeypatch.setattr(elasticsearch, "compare", missing)
     created = at_once(2, lambda _: elasticsearch.ensure(settings))
 
-    assert sorted(created[0] + created[1]) == sorted((settings.index, settings.rejected_index, settings.status_index))
+    assert sorted(created[0] + created[1]) == sorted(settings.indices)
     assert elasticsearch.ensure(settings) == []
 
 

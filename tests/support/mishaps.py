@@ -192,7 +192,7 @@ def recreate_topic(scene: Scene, job: Job) -> None:
         _require(scene.start("--available-now", *scene.arguments), 0)
         kafka.delete(scene.config.kafka, topic)
         scene.cluster.make(topic)
-        scene.load.ledger.begin_index()
+        scene.load.ledger.begin_topic()
     time.sleep(scene.generator.uniform(1, 10))  # the new topic may be shorter than the old one was, or longer
     _require(scene.start(*scene.arguments), CheckpointError.exit_code)
     scene.arguments = ["--checkpoint", str(scene.checkpoints / str(scene.load.ledger.sent))]

@@ -8,10 +8,11 @@ exactly one rejected record with the right reason and the original bytes.
 from __future__ import annotations
 
 import json
+import math
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from streamscore import models
 from streamscore.clients import elasticsearch
 from streamscore.clients.producer import Outbox
 from streamscore.config import Config
+from streamscore.quality.statistic import SUMS, Statistic, of_rows
 from streamscore.spark import sources
 
 SIZE = 110
@@ -86,6 +88,8 @@ class Ledger:
     bad: dict[str, tuple[bytes | None, str]] = field(default_factory=dict)
     indexed_from: int = 0
     """Number of the first message whose documents must be in the indices."""
+    counted_from: int = 0
+    """Number of the first message that the statistics of quality count."""
 
     def __post_init__(self) -> None:
         self._generator = random.Random(self.seed)
@@ -109,12 +113,20 @@ class Ledger:
         return made
 
     def begin_index(self) -> None:
-        """Note that the documents of all messages so far may be gone: an index was deleted, or its ids come again."""
+        """Note that the documents of all messages so far are gone: an index was deleted."""
         self.indexed_from = self._number
+
+    def begin_topic(self) -> None:
+        """Note that the input topic is new: its event ids come again, and its statistics take the place of the old."""
+        self.indexed_from = self.counted_from = self._number
 
     def is_indexed(self, key: str) -> bool:
         """Return whether the documents of a message must be in the indices."""
         return _number_of(key) >= self.indexed_from
+
+    def is_counted(self, key: str) -> bool:
+        """Return whether the statistics of quality count a message."""
+        return _number_of(key) >= self.counted_from
 
     @property
     def sent(self) -> int:
@@ -161,6 +173,11 @@ def judge(spark: SparkSession, config: Config, ledger: Ledger, models: dict[str,
     return {
         **(_judge_table(spark, config, expected) if config.delta.table else {}),
         **(_judge_indices(config, ledger, expected, reasons) if config.elasticsearch.enabled else {}),
+        **(
+            _judge_statistics(config, [o for o in outcomes if ledger.is_counted(o["key"])])
+            if config.elasticsearch.enabled
+            else {}
+        ),
         "lost": len(expected.keys() - count.keys()) + len(ledger.bad.keys() - in_rejected.keys()),
         "duplicated": sum(times - 1 for counts in (count, in_rejected) for times in counts.values()),
         "phantom": len(count.keys() - expected.keys()) + len(in_rejected.keys() - ledger.bad.keys()),
@@ -186,16 +203,16 @@ def _judge_indices(
         expected: the outcomes.
         reasons: key and reason of each bad message, by event id, as the rejected topic has them.
     """
-    documents = _documents(config, config.elasticsearch.index)
-    count = Counter((document["key"], document["model"]) for document in documents)
-    found = {(d["key"], d["model"]): (d["prediction"], d["score"], d.get("label"), d.get("correct")) for d in documents}
-    rejected = _documents(config, config.elasticsearch.rejected_index)
+    kept = documents(config, config.elasticsearch.index)
+    count = Counter((document["key"], document["model"]) for document in kept)
+    found = {(d["key"], d["model"]): (d["prediction"], d["score"], d.get("label"), d.get("correct")) for d in kept}
+    rejected = documents(config, config.elasticsearch.rejected_index)
     rejected_count = Counter(document["event_id"] for document in rejected)
     wanted = {pair for pair in expected if ledger.is_indexed(pair[0])}
     wanted_rejected = {event for event, (key, _) in reasons.items() if ledger.is_indexed(key)}
     return {
         "lost documents": len(wanted - count.keys()) + len(wanted_rejected - rejected_count.keys()),
-        "duplicated documents": len(documents) - len(count) + len(rejected) - len(rejected_count),
+        "duplicated documents": len(kept) - len(count) + len(rejected) - len(rejected_count),
         "phantom documents": len(count.keys() - expected.keys()) + len(rejected_count.keys() - reasons.keys()),
         "divergent documents": sum(found.get(key) != value for key, value in expected.items() if key in found),
         "wrong reason in documents": sum(
@@ -203,6 +220,60 @@ def _judge_indices(
             for document in rejected
         ),
     }
+
+
+def _judge_statistics(config: Config, outcomes: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Compare the statistics of quality with those of the outcomes in the topic, each of which counts once."""
+    expected = statistics_of(outcomes, config.quality.windows)
+    kept = statistics(config)
+    return {
+        "lost statistics": len(expected.keys() - kept.keys()),
+        "phantom statistics": len(kept.keys() - expected.keys()),
+        "divergent statistics": sum(
+            not same_statistics(kept[key], statistic) for key, statistic in expected.items() if key in kept
+        ),
+    }
+
+
+Window = tuple[str, str, int, int]
+"""Model, version, length in seconds, and begin in epoch milliseconds."""
+
+
+def statistics_of(outcomes: Iterable[Mapping[str, Any]], windows: Iterable[int]) -> dict[Window, Statistic]:
+    """Return the statistics of outcomes, each counted once however often it is there, by the reference."""
+    by_id = {(o["event_id"], o["model"], o["model_version"]): o for o in outcomes}
+    inside: defaultdict[Window, list[Mapping[str, Any]]] = defaultdict(list)
+    for (_, model, version), outcome in by_id.items():
+        for seconds in windows:
+            begin = outcome["event_time"] // (1_000 * seconds) * 1_000 * seconds
+            inside[model, version, seconds, begin].append(outcome)
+    return {
+        window: of_rows(
+            [math.nan if outcome["label"] is None else outcome["label"] for outcome in found],
+            [outcome["prediction"] for outcome in found],
+            [float(outcome["score"]) for outcome in found],
+            "margin" if window[0] == "svm" else "probability",
+        )
+        for window, found in inside.items()
+    }
+
+
+def statistics(config: Config) -> dict[Window, Statistic]:
+    """Return the statistics that are kept of the configuration's topic."""
+    found = {}
+    for source in documents(config, config.elasticsearch.quality_index, ["@timestamp", "seconds", "model"]):
+        if source["topic"] == config.kafka.topics.input:
+            window = (source["model"], source["model_version"], source["seconds"], source["@timestamp"])
+            assert window not in found, window
+            found[window] = Statistic.from_document(source)
+    return found
+
+
+def same_statistics(one: Statistic, other: Statistic) -> bool:
+    """Return whether counts are equal, and sums but for their last bits."""
+    sums = all(math.isclose(getattr(one, name), getattr(other, name), rel_tol=1e-9, abs_tol=1e-9) for name in SUMS)
+    rest = dict.fromkeys(SUMS, 0.0)
+    return sums and replace(one, **rest) == replace(other, **rest)
 
 
 def _judge_table(spark: SparkSession, config: Config, expected: Expected) -> dict[str, int]:
@@ -260,14 +331,14 @@ def _records(spark: SparkSession, config: Config, topic: str) -> list[tuple[str,
     ]
 
 
-def _documents(config: Config, name: str) -> list[dict[str, Any]]:
-    """Read an index whole."""
+def documents(config: Config, name: str, order: Iterable[str] = ("event_id",)) -> list[dict[str, Any]]:
+    """Read an index whole, in an order that no two documents, or few, share."""
     found: list[dict[str, Any]] = []
     with elasticsearch.client(config.elasticsearch, 60) as client:
         client.indices.refresh(index=name)
         after: Any = None
         while True:
-            query: dict[str, Any] = {"size": 10_000, "sort": [{"event_id": "asc"}, {"_doc": "asc"}], "index": name}
+            query: dict[str, Any] = {"size": 10_000, "sort": [*order, "_doc"], "index": name}
             if name == config.elasticsearch.index:
                 query["sort"] = [{"event_id": "asc"}, {"model": "asc"}, {"model_version": "asc"}]
             hits = client.search(**query, **({"search_after": after} if after else {}))["hits"]["hits"]

@@ -30,7 +30,7 @@ ROOMS = [
 PURE = {"config.fields", "config.types", "errors", "schema", "system.files"}
 """What pure rooms may import beside each other: names, column types, errors, the replacement of a file."""
 
-SHARED = {"sinks.base", "sinks.topics", "listeners.base", "listeners.totals"}
+SHARED = {"sinks.base", "sinks.patience", "sinks.topics", "listeners.base", "listeners.totals"}
 """What sinks and listeners have in common; the listeners of the scoring job show its totals."""
 
 WALLS = {

@@ -7,8 +7,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from streamscore.config import Elasticsearch, is_loopback
-from streamscore.errors import RefusedError, ServerError, TooManyBucketsError
-from streamscore.schema import ADDED_FIELDS, OUTCOME_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
+from streamscore.errors import RefusedError, RequestTooLargeError, ServerError, TooManyBucketsError
+from streamscore.schema import (
+    ADDED_FIELDS,
+    OUTCOME_PROPERTIES,
+    QUALITY_PROPERTIES,
+    REJECTED_PROPERTIES,
+    STATUS_PROPERTIES,
+)
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
@@ -18,6 +24,11 @@ _EXISTS: Final = "resource_already_exists_exception"
 
 _WRITTEN_TO: Final = "8"
 """Major version of the servers that the connector and the client both know."""
+
+OVERLOADED: Final = frozenset({429, 502, 503, 504})
+"""Statuses of an answer, or of a part of one, after which the same may succeed later."""
+
+_TOO_LARGE: Final = 413
 
 _TOO_OLD: Final = "media_type_header_exception"
 """What an older one makes of the headers of the client."""
@@ -50,7 +61,7 @@ def health(settings: Elasticsearch, timeout: float = 10.0) -> str:
     Raises:
         ServerError: it does not answer within the timeout (seconds), or cannot be written to.
     """
-    with _reporting(settings), client(settings, timeout) as server:
+    with reporting(settings), client(settings, timeout) as server:
         health = server.cluster.health(wait_for_status="yellow", timeout=f"{timeout * 1000:.0f}ms")
         if health["timed_out"]:
             raise ServerError(
@@ -71,7 +82,7 @@ def ensure(settings: Elasticsearch) -> list[str]:
     """
     created, late = [], False
     missing = compare(settings)
-    with _reporting(settings), client(settings) as server:
+    with reporting(settings), client(settings) as server:
         for name in missing:
             if _create(server, settings, name):
                 created.append(name)
@@ -114,7 +125,7 @@ def compare(settings: Elasticsearch) -> list[str]:
             index cannot hold what is to be written.
     """
     missing = []
-    with _reporting(settings), client(settings) as server:
+    with reporting(settings), client(settings) as server:
         version = str(server.info()["version"]["number"])
         if not version.startswith(f"{_WRITTEN_TO}."):
             raise _unknown_version(settings, version)
@@ -132,7 +143,7 @@ def clock(settings: Elasticsearch) -> float:
     Raises:
         ServerError: the server cannot be reached.
     """
-    with _reporting(settings), client(settings) as server:
+    with reporting(settings), client(settings) as server:
         nodes = server.nodes.stats(metric="os")["nodes"].values()
         return max(float(node["timestamp"]) for node in nodes) / 1000
 
@@ -143,7 +154,7 @@ def delete(settings: Elasticsearch) -> None:
     Raises:
         ServerError: the server cannot be reached.
     """
-    with _reporting(settings), client(settings) as server:
+    with reporting(settings), client(settings) as server:
         for name in _mappings(settings):
             server.indices.delete(index=name, ignore_unavailable=True)
 
@@ -154,7 +165,7 @@ def checkpoint_of(settings: Elasticsearch, topic: str) -> str | None:
     Raises:
         ServerError: the server cannot be reached.
     """
-    with _reporting(settings), client(settings) as server:
+    with reporting(settings), client(settings) as server:
         if not server.indices.exists(index=settings.index):
             return None
         mapping = _mapping(server, settings.index, settings.url)
@@ -180,7 +191,7 @@ def note_checkpoint(settings: Elasticsearch, topic: str, stream: str) -> None:
         ServerError: the server or the index cannot be reached.
     """
     note = {"type": "keyword", "index": False, "doc_values": False, "meta": {_STREAM: stream}}
-    with _reporting(settings), client(settings) as server:
+    with reporting(settings), client(settings) as server:
         _mapping(server, settings.index, settings.url)  # refuses an alias of several indices
         server.indices.put_mapping(
             index=settings.index, properties={_STREAMS: {"properties": {_stream_field(topic): note}}}
@@ -217,7 +228,7 @@ def put_status(server: Client, settings: Elasticsearch, status: Mapping[str, Any
     Raises:
         ServerError: the server cannot be reached.
     """
-    with _reporting(settings):
+    with reporting(settings):
         if not server.indices.exists(index=settings.status_index):
             _create(server, settings, settings.status_index)
         server.index(index=settings.status_index, id=f"{status['query']}-{status['batch']}", document=dict(status))
@@ -235,7 +246,7 @@ def operations(settings: Elasticsearch, index: str) -> dict[tuple[str, str], int
     from elasticsearch import NotFoundError
 
     paths = ["indices.*.uuid", "indices.*.shards.*.routing.primary", "indices.*.shards.*.seq_no.max_seq_no"]
-    with _reporting(settings), client(settings) as server:
+    with reporting(settings), client(settings) as server:
         try:
             found = server.indices.stats(index=index, metric="indexing", level="shards", filter_path=paths)
         except NotFoundError:
@@ -258,7 +269,7 @@ def count(settings: Elasticsearch) -> int:
     Raises:
         ServerError: the server or the index cannot be reached.
     """
-    with _reporting(settings), client(settings, 60.0) as server:
+    with reporting(settings), client(settings, 60.0) as server:
         server.indices.refresh(index=settings.index)
         return int(server.count(index=settings.index)["count"])
 
@@ -282,7 +293,7 @@ def search(
     lines: list[Mapping[str, Any]] = []
     for name, body in searches:
         lines += [{"index": name, "ignore_unavailable": True}, body]
-    with _reporting(settings):
+    with reporting(settings):
         answer = server.msearch(searches=lines).body
     answers: list[dict[str, Any]] = answer["responses"]
     for (name, _), found in zip(searches, answers, strict=True):
@@ -303,6 +314,7 @@ def _mappings(settings: Elasticsearch) -> dict[str, dict[str, Any]]:
         settings.index: OUTCOME_PROPERTIES,
         settings.rejected_index: REJECTED_PROPERTIES,
         settings.status_index: STATUS_PROPERTIES,
+        settings.quality_index: QUALITY_PROPERTIES,
     }
 
 
@@ -324,7 +336,8 @@ def _compare(index: str, mapping: dict[str, Any], wanted: dict[str, Any], url: s
     if wrong:
         raise ServerError(
             f"the index {index!r} at {url} cannot hold what is to be written: {'; '.join(wrong)}. "
-            "Choose another (elasticsearch.index, .rejected_index, .status_index), or delete it if nobody needs it"
+            "Choose another (elasticsearch.index, .rejected_index, .status_index, .quality_index), or delete it if "
+            "nobody needs it"
         )
 
 
@@ -343,7 +356,7 @@ def _told_reason(body: Any) -> str:
 
 
 @contextmanager
-def _reporting(settings: Elasticsearch) -> Iterator[None]:
+def reporting(settings: Elasticsearch) -> Iterator[None]:
     """Turn the client's exceptions into messages that say what to do."""
     from elasticsearch import ApiError, AuthenticationException, AuthorizationException, SSLError, TransportError
 
@@ -361,6 +374,10 @@ def _reporting(settings: Elasticsearch) -> Iterator[None]:
             f"`manage` on {', '.join(_mappings(settings))}; the live page and the report need only `read`"
         ) from None
     except ApiError as error:
+        if error.status_code in OVERLOADED:
+            raise ServerError(f"Elasticsearch at {settings.url} is away or overloaded: {error}") from None
+        if error.status_code == _TOO_LARGE:
+            raise RequestTooLargeError(f"what answers at {settings.url} refuses a request as too large (413)") from None
         if _TOO_OLD in str(error):
             raise _unknown_version(settings, f"before {_WRITTEN_TO}") from None
         raise RefusedError(f"Elasticsearch at {settings.url} refused a request: {error}") from None

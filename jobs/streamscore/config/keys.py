@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from itertools import pairwise
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -171,6 +172,8 @@ class Elasticsearch(_Section):
     index: IndexName
     rejected_index: IndexName
     status_index: IndexName
+    quality_index: IndexName
+    documents: Annotated[float, Field(ge=0, le=1)]
     refresh_interval: str
     user: str | None
     password: SecretStr | None
@@ -183,13 +186,18 @@ class Elasticsearch(_Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Elasticsearch:
-        names = [self.index, self.rejected_index, self.status_index]
+        names = self.indices
         if len(set(names)) < len(names):
-            raise ValueError(f"the three indices must differ, found {', '.join(names)}")
+            raise ValueError(f"the four indices must differ, found {', '.join(names)}")
         _check_server(self, "elasticsearch")
         if urlsplit(self.url).port is None:
             raise ValueError("url has no port: that of Elasticsearch is 9200, that of a gateway usually 443")
         return self
+
+    @property
+    def indices(self) -> tuple[str, ...]:
+        """Names of all indices that the scoring job writes to."""
+        return (self.index, self.rejected_index, self.status_index, self.quality_index)
 
     @property
     def host(self) -> str:
@@ -216,6 +224,24 @@ class Delta(_Section):
     def is_folder(self) -> bool:
         """Whether the table is named by its folder, not by its name in a catalog."""
         return self.table is not None and "/" in self.table
+
+
+class Quality(_Section):
+    """The statistics from which all figures of quality follow."""
+
+    windows: Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+    @field_validator("windows")
+    @classmethod
+    def _each_of_the_first(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        finest = value[0]
+        for shorter, longer in pairwise(value):
+            if longer <= shorter or longer % finest:
+                raise ValueError(
+                    f"{longer} must be longer than {shorter} and a multiple of the first, {finest}: longer windows are "
+                    "summed from the shortest"
+                )
+        return value
 
 
 class Alert(_Section):
@@ -407,6 +433,7 @@ class Config(_Section):
     message: Message
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     elasticsearch: Elasticsearch
+    quality: Quality
     delta: Delta
     kibana: Kibana
     stream: Stream

@@ -34,6 +34,7 @@ _ZONE: Final = timezone.utc  # a file travels; the times in it must mean the sam
 _KINDS: Final[Mapping[ScoreKind | None, str]] = {
     "probability": "probabilities",
     "margin": "margins",
+    "class_probability": "probabilities",
     None: "no batch reports whether its scores are probabilities",
 }
 _SQUARE: Final = (440, 380)

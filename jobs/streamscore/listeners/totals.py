@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
 
 from streamscore.listeners.base import BatchListener
 from streamscore.quality import figures
+from streamscore.quality.confusion import Confusion, label_counts, labelled, total
+from streamscore.quality.packed import unpack
+from streamscore.quality.statistic import EMPTY, Statistic
 
 if TYPE_CHECKING:
     from streamscore.scoring.served import ServedModel
     from streamscore.stream.progress import CommittedBatch
+
+SUMS: Final = "sums"
+"""Name of the metric with the packed statistics of a batch."""
 
 
 @dataclass
@@ -28,15 +34,12 @@ class Totals(BatchListener):
     """Returns the versions of models that are refused while older ones serve, with the reason of each."""
     events: int = 0
     rejected: int = 0
-    labelled: int = 0
     batches: int = 0
     lag: int = 0
     """Events in the topic that are not scored yet, as of the last batch for which Spark asked Kafka."""
     batch_ms: int = 0
-    of_version: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
-    """Counts of each version of each model: events scored, those of them with a label, and correct predictions."""
-    of_label: Counter[str] = field(default_factory=Counter)
-    """How many events have each label."""
+    of_version: dict[tuple[str, str], Statistic] = field(default_factory=dict)
+    """The statistic of quality of each version of each model."""
     started: float = field(default_factory=time.monotonic)
     _recent: list[tuple[float, int]] = field(default_factory=list)
 
@@ -46,14 +49,10 @@ class Totals(BatchListener):
         self.lag = self.lag if batch.lag is None else batch.lag
         self.events += observed["events"]
         self.rejected += observed["rejected"]
-        self.labelled += observed["labelled"]
-        self.of_label.update({name: count for name, count in observed.items() if name.startswith("label_")})
-        for model in self.models:
-            self.of_version.setdefault((model.name, model.version), Counter()).update(
-                scored=observed["events"] - observed["rejected"],
-                labelled=observed["labelled"],
-                correct=observed[model.correct],
-            )
+        kinds = [model.score_kind for model in self.models]
+        for _, position, statistic in unpack(base64.b64decode(observed[SUMS]), kinds):
+            key = (self.models[position].name, self.models[position].version)
+            self.of_version[key] = self.of_version.get(key, EMPTY) + statistic
         self.batches += 1
         self.batch_ms = batch.milliseconds
         self._recent = [*self._recent[-20:], (time.monotonic(), self.events)]
@@ -62,6 +61,17 @@ class Totals(BatchListener):
     def scored(self) -> int:
         """Events that were scored."""
         return self.events - self.rejected
+
+    @property
+    def labelled(self) -> int:
+        """Events with a label."""
+        return labelled(self._confusion)
+
+    @property
+    def _confusion(self) -> Confusion:
+        """Confusion counts of the first model; all models score the same events."""
+        name = self.models[0].name
+        return total(statistic.confusion for (model, _), statistic in self.of_version.items() if model == name)
 
     @property
     def rate(self) -> float:
@@ -73,8 +83,10 @@ class Totals(BatchListener):
 
     @property
     def baseline(self) -> float | None:
-        """Accuracy of always predicting the most frequent label; None without labels, or with too many classes."""
-        return figures.baseline(self.of_label.values(), self.labelled)
+        """Accuracy of always predicting the most frequent class; None without labels."""
+        classes = max(model.classes for model in self.models)
+        counts = (events for label, events in label_counts(self._confusion).items() if label < classes)
+        return figures.baseline(counts, self.labelled)
 
     def of_model(self, name: str, version: str) -> dict[str, Any]:
         """Return what one version of a model has done: ``scored``, ``correct`` and ``accuracy``, None without labels.
@@ -83,9 +95,9 @@ class Totals(BatchListener):
             name: name of the model.
             version: its version.
         """
-        counts = self.of_version.get((name, version), Counter())
-        accuracy = figures.accuracy(counts["correct"], counts["labelled"])
-        return {"version": version, "scored": counts["scored"], "correct": counts["correct"], "accuracy": accuracy}
+        statistic = self.of_version.get((name, version), EMPTY)
+        accuracy = figures.accuracy(statistic.correct, statistic.labelled)
+        return {"version": version, "scored": statistic.scored, "correct": statistic.correct, "accuracy": accuracy}
 
     def summary(self) -> dict[str, Any]:
         """Return the totals as plain data; of each model, what its present version and those before it have done."""
@@ -133,14 +145,14 @@ class Totals(BatchListener):
             table.add_column(heading, justify="right")
         baseline = self.baseline
         for name, version in dict.fromkeys([*self.of_version, *((model.name, model.version) for model in self.models)]):
-            counts = self.of_version.get((name, version), Counter())
-            accuracy = figures.accuracy(counts["correct"], counts["labelled"])
+            done = self.of_model(name, version)
+            accuracy = done["accuracy"]
             style = "green" if (figures.above_baseline(accuracy, baseline) or 0) > 0 else "yellow"
             table.add_row(
                 name,
                 version,
-                f"{counts['scored']:,}",
-                f"{counts['correct']:,}",
+                f"{done['scored']:,}",
+                f"{done['correct']:,}",
                 f"[{style}]{_percent(accuracy)}[/{style}]",
                 _percent(baseline),
             )

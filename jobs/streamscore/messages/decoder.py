@@ -1,10 +1,11 @@
-"""Compile and register the only Java of this project: the strict message decoder and the conversion of text to JSON."""
+"""Compile and register the only Java of this project: the message decoder, text as JSON, and the sums of quality."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import zipfile
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -12,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from streamscore.errors import SetupError
 from streamscore.messages import formats
+from streamscore.schema import LABEL, REASON
 from streamscore.spark.spark_home import spark_home
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import Column, SparkSession
     from pyspark.sql.types import DataType
 
     from streamscore.messages.formats.base import MessageShape
+    from streamscore.scoring.served import ServedModel
 
 SOURCES = (
     "PlainReader.java",
@@ -27,6 +30,8 @@ SOURCES = (
     "VectorForm.java",
     "MessageDecoder.java",
     "JsonText.java",
+    "ModelSums.java",
+    "QualitySums.java",
 )
 """The files, in the order of their compilation: each after those that it uses. The vector formats come last."""
 
@@ -113,20 +118,52 @@ def register_text(spark: SparkSession, name: str) -> None:
     _register(spark, name, BinaryType(), "JsonText")
 
 
-def _register(spark: SparkSession, name: str, result: DataType, java_class: str, *arguments: Any) -> None:
-    from py4j.protocol import Py4JError
+def quality_sums(spark: SparkSession, models: Sequence[ServedModel], seconds: int | None = None) -> Column:
+    """Return an aggregate of evaluated rows: the statistic of quality by model and window, for ``quality.packed``.
 
+    Args:
+        spark: a classic session (not Spark Connect) that was started with the decoder's jar.
+        models: the models that were applied to the rows.
+        seconds: length of a window of event time; None: all events are in one window.
+
+    Returns:
+        A column of bytes, an aggregate without groups.
+
+    Raises:
+        SetupError: the session lacks the jar.
+    """
+    from pyspark.sql import Column
+
+    inputs = ["event_time", f"{REASON} IS NULL", LABEL]
+    for model in models:
+        inputs += [model.prediction, model.score, model.label_score or "double(null)"]
+    kinds = ";".join(f"{model.score_kind} {model.classes} {model.margin_scale!r}" for model in models)
+    sums = _java(spark, "QualitySums")
+    return Column(sums.column(inputs, 1_000 * (seconds or 0), kinds))
+
+
+def _register(spark: SparkSession, name: str, result: DataType, java_class: str, *arguments: Any) -> None:
     # Spark's public method takes only classes with generics, which Janino does not compile.
-    jvm: Any = spark._jvm  # noqa: SLF001
-    try:
-        function = getattr(jvm.streamscore, java_class)(*arguments)
-    except (Py4JError, TypeError):
-        raise SetupError(
-            f"the Spark session has no streamscore.{java_class}: start it with --jars $(streamscore jars), "
-            "or run `streamscore score`"
-        ) from None
+    function = _java(spark, java_class)(*arguments)
     session = spark._jsparkSession  # noqa: SLF001 (as above)
     session.udf().register(name, function, session.parseDataType(result.json()))
+
+
+def _java(spark: SparkSession, name: str) -> Any:
+    """Return a class of the decoder's jar.
+
+    Raises:
+        SetupError: the session lacks the jar.
+    """
+    from py4j.java_gateway import JavaClass
+
+    found = getattr(spark._jvm.streamscore, name)  # type: ignore[union-attr]  # noqa: SLF001 (the jar is ours)
+    if not isinstance(found, JavaClass):  # to py4j, what is no class is a package
+        raise SetupError(
+            f"the Spark session has no streamscore.{name}: start it with --jars $(streamscore jars), "
+            "or run `streamscore score`"
+        )
+    return found
 
 
 def _write_jar(jar: Path, classes: dict[str, bytes]) -> None:

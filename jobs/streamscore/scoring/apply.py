@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from pyspark.sql import functions as F
 
-from streamscore.schema import FEATURES
+from streamscore.schema import FEATURES, LABEL
 from streamscore.scoring.served import ServedModel, detail, is_one_vs_rest
 
 if TYPE_CHECKING:
@@ -20,14 +20,17 @@ _MARGINS: Final = "streamscore_margins"
 
 
 def apply_models(data: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
-    """Add each model's prediction and score to rows that have ``features``: a vector, or a struct of raw columns."""
+    """Add each model's prediction and score to rows that have ``features``: a vector, or a struct of raw columns.
+
+    Rows with a ``label`` also get the probability of that class (``label_score``), by a model of more than two classes.
+    """
     for model in models:
         data = _with_outcome(data, model)
     return data
 
 
 def _with_outcome(data: DataFrame, model: ServedModel) -> DataFrame:
-    """Add one model's two columns.
+    """Add one model's columns.
 
     The pipeline sees the vector, or the raw columns, under the names that it was trained with, and no other column of
     ours under its own name: so whatever its stages call their columns, nothing of the model has to be
@@ -46,18 +49,33 @@ def _with_outcome(data: DataFrame, model: ServedModel) -> DataFrame:
         *(F.col(hidden).alias(name) for name, hidden in kept.items()),
         prediction.alias(model.prediction),
         _score(classifier, prediction, model.classes).alias(model.score),
+        *_label_score(classifier, model, kept),
     )
 
 
 def _score(classifier: Any, prediction: Column, count: int) -> Column:
+    return F.get(_per_class(classifier), F.lit(1) if count == 2 else prediction.cast("int"))  # noqa: PLR2004 (class 0 and class 1)
+
+
+def _label_score(classifier: Any, model: ServedModel, kept: Mapping[str, str]) -> list[Column]:
+    """Return the labelled class's probability as a column, where the model has one and the rows have labels."""
+    if model.label_score is None or LABEL not in kept:
+        return []
+    label = F.col(kept[LABEL])
+    is_class = label == F.floor(label)  # of a number between two classes there is no probability
+    at = F.when(is_class & (label >= 0) & (label < model.classes), label.cast("int"))
+    return [F.get(_per_class(classifier), at).alias(model.label_score)]
+
+
+def _per_class(classifier: Any) -> Column:
+    """Return the array with a number per class: its probability, or else its raw margin."""
     from pyspark.ml.functions import vector_to_array
 
     vector = F.col(f"`{detail(classifier)}`")
     # Spark's own classifiers make dense vectors (ProbabilisticClassificationModel takes no others): the number is read
     # from where it is stored, without a copy of them all.
     is_dense = type(classifier).__module__ == "pyspark.ml.classification"
-    per_class = F.unwrap_udt(vector)["values"] if is_dense else vector_to_array(vector)
-    return F.get(per_class, F.lit(1) if count == 2 else prediction.cast("int"))  # noqa: PLR2004 (class 0 and class 1)
+    return F.unwrap_udt(vector)["values"] if is_dense else vector_to_array(vector)
 
 
 def _one_vs_rest(data: DataFrame, stage: Any) -> DataFrame:

@@ -51,6 +51,8 @@ class ServedModel:
     """Column under which the pipeline looks for the vector."""
     fields: tuple[Field, ...] = ()
     """The raw columns that the pipeline reads; none if it reads a vector."""
+    margin_scale: float = 1.0
+    """Standard deviation of the margin, as far as known: what margins, which have no unit, are divided by."""
 
     def identity(self) -> dict[str, str]:
         """Return what it takes to find this very version again."""
@@ -72,7 +74,14 @@ class ServedModel:
     @property
     def score_kind(self) -> ScoreKind:
         """What the score is, by the classifier's own columns: its range says nothing, for margins may lie in [0, 1]."""
-        return "probability" if _probability_column(self.stages[-1]) else "margin"
+        if not _probability_column(self.stages[-1]):
+            return "margin"
+        return "class_probability" if self.classes > 2 else "probability"  # noqa: PLR2004 (class 0 and class 1)
+
+    @property
+    def label_score(self) -> str | None:
+        """Column of the labelled class's probability; None where ``score`` tells it, or there is none."""
+        return f"label_score_{self.name}" if self.score_kind == "class_probability" else None
 
     @property
     def correct(self) -> str:

@@ -15,7 +15,10 @@ def configured(config: Config) -> list[OutcomeSink]:
     from streamscore.sinks.delta import TableRows
     from streamscore.sinks.elasticsearch import OutcomeDocuments, RejectedDocuments
     from streamscore.sinks.kafka import Records
+    from streamscore.sinks.quality import QualityStatistics
 
-    search = [RejectedDocuments(config), OutcomeDocuments(config)] if config.elasticsearch.enabled else []
+    search: list[OutcomeSink] = []
+    if config.elasticsearch.enabled:
+        search = [RejectedDocuments(config), OutcomeDocuments(config), QualityStatistics(config)]
     table = [TableRows(config)] if config.delta.table is not None else []
     return [*search, Records(config), *table]

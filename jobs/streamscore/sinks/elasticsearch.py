@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import time
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,20 +13,17 @@ from streamscore.errors import RefusedError, ServerError
 from streamscore.schema import DETAIL, DOCUMENT_ID, LABEL, REASON, TIME
 from streamscore.scoring.outcomes import is_finite, outcomes
 from streamscore.sinks.base import Batch, OutcomeSink, Replay
+from streamscore.sinks.patience import patiently
 from streamscore.spark.jvm import STORE_PASSWORD, trust_store
 from streamscore.system import failpoints
 from streamscore.system.console import log
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-# The connector passes on the error of Elasticsearch by its type, or, where the answer has none, the status.
-_OVERLOADED = re.compile(
-    r"returned \[(429|502|503|504)\||es_rejected_execution|unavailable_shards|circuit_breaking|"
-    "SERVICE_UNAVAILABLE|TOO_MANY_REQUESTS|BAD_GATEWAY"
-)
+
 _TOO_LARGE = "returned [413|"
-_REFUSED = re.compile(r"returned \[40[13]\||security_exception")
 _LARGEST_BULK = 8 * 1024 * 1024
+_SHARES = 1_000_000_000
 _SMALLEST_BULK = 32 * 1024
 """Bytes of a bulk request below which a gateway's limit is not followed."""
 
@@ -170,60 +163,28 @@ class OutcomeDocuments(_IndexSink):
         return [f"the index {name}" for name in elasticsearch.ensure(self.config.elasticsearch)]
 
     def shape(self, rows: DataFrame) -> DataFrame:
-        """Return the outcomes as documents."""
-        return documents(outcomes(rows, self.models), self.config.kafka.topics.input)
+        """Return the outcomes as documents: of all events, or of the share of them that is kept."""
+        kept = with_share(rows, self.config.elasticsearch.documents)
+        return documents(outcomes(kept, self.models), self.config.kafka.topics.input)
 
     def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
-        """Note in the index which stream writes to it, then write the documents, both with patience."""
+        """Note in the index which stream writes to it, then write the documents, if any are kept; with patience."""
         if not self.is_owned:
             settings, topic = self.config.elasticsearch, self.config.kafka.topics.input
             patiently(lambda: elasticsearch.note_checkpoint(settings, topic, batch.query()), settings, batch)
             self.is_owned = True
-        super().write(shaped, batch, replay)
+        if self.config.elasticsearch.documents:
+            super().write(shaped, batch, replay)
 
 
-def patiently(write: Callable[[], None], settings: Elasticsearch, batch: Batch) -> None:
-    """Write; while Elasticsearch is away or overloaded, wait and write all again, under the same ids.
-
-    Once the job is asked to stop the next failure is the last: the batch is replayed at the next start.
-
-    Args:
-        write: writes, and may write again what it wrote before.
-        settings: where Elasticsearch is, and for how long it may be away.
-        batch: tells whether the job was asked to stop.
-    """
-    deadline = time.monotonic() + settings.retry_seconds
-    for delay in chain((1, 2, 4, 8, 16), repeat(30)):
-        try:
-            write()
-        except Exception as error:
-            if time.monotonic() + delay > deadline or batch.is_stopping() or not is_transient(error, settings):
-                raise
-            reason = f" ({error})" if isinstance(error, ServerError) else ""
-            log.warning("Elasticsearch does not take the documents%s; trying again in %s s", reason, delay)
-            batch.wait(delay)
-        else:
-            return
-
-
-def is_transient(error: Exception, settings: Elasticsearch) -> bool:
-    """Return whether a failed write may succeed later: the server is away, or says that it is overloaded.
+def with_share(rows: DataFrame, share: float) -> DataFrame:
+    """Return a share of the events, chosen by a hash of ``event_id``: a replay chooses the same.
 
     Args:
-        error: what the connector or the client raised.
-        settings: where Elasticsearch is, to ask it whether it is there.
+        rows: evaluated rows.
+        share: the share, in [0, 1].
     """
-    if isinstance(error, RefusedError) or _REFUSED.search(str(error)):
-        return False
-    if isinstance(error, ServerError) or _OVERLOADED.search(str(error)):
-        return True
-    try:
-        elasticsearch.health(settings, timeout=3.0)
-    except RefusedError:  # it is there, and this user may not ask for its health
-        pass
-    except ServerError:
-        return True
-    return "all nodes failed" in str(error)  # it was away a moment ago
+    return rows if share == 1 else rows.filter(f"pmod(xxhash64(event_id), {_SHARES}) < {round(share * _SHARES)}")
 
 
 def documents(outcomes: DataFrame, topic: str) -> DataFrame:

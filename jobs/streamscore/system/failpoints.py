@@ -4,8 +4,8 @@
 ``STREAMSCORE_TEST_FAULTS=1`` is set as well.
 
 Points: ``entry`` (a batch begins), ``<sink>-half`` and ``<sink>`` (half of the rows, all rows are written; the sinks
-are ``rejected`` and ``index``, in Elasticsearch, and ``records``, in Kafka), ``delta`` (the rows are in the Delta
-table, in one transaction, which has no half), ``committed`` (a batch's commit is in the checkpoint).
+are ``rejected``, ``index`` and ``quality``, in Elasticsearch, and ``records``, in Kafka), ``delta`` (the rows are in
+the Delta table, in one transaction, which has no half), ``committed`` (a batch's commit is in the checkpoint).
 Actions: ``kill-group``, ``kill-python``, ``kill-jvm``, ``raise``, ``stop`` (SIGSTOP), ``sleep``.
 """
 
@@ -17,12 +17,14 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from streamscore.errors import ConfigError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+_Part = TypeVar("_Part")
 
 SLEEP_SECONDS = 3.0
 
@@ -100,12 +102,28 @@ def write(point: str, frame: DataFrame, sink: Callable[[DataFrame], None]) -> No
         frame: the rows.
         sink: writes a frame.
     """
+    write_parts(point, frame, sink, _half_of_rows)
+
+
+def write_parts(point: str, whole: _Part, sink: Callable[[_Part], None], half_of: Callable[[_Part], _Part]) -> None:
+    """Write something to a sink; if a failpoint is armed at its half, write half of it first.
+
+    Args:
+        point: the sink's point.
+        whole: what is written.
+        sink: writes it, or a part of it.
+        half_of: returns half of it.
+    """
     half = f"{point}-half"
     # Not before it strikes: a batch that survives would have its half twice, though it was never replayed.
     if any(failpoint.point == half and failpoint.left == 1 for failpoint in _armed):
-        from pyspark.sql import functions as F
-
-        sink(frame.filter(F.pmod(F.xxhash64(*frame.columns), F.lit(2)) == 0))
+        sink(half_of(whole))
     reach(half)
-    sink(frame)
+    sink(whole)
     reach(point)
+
+
+def _half_of_rows(frame: DataFrame) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    return frame.filter(F.pmod(F.xxhash64(*frame.columns), F.lit(2)) == 0)

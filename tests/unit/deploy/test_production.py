@@ -124,7 +124,7 @@ def test_there_is_never_a_second_pod(manifest):
 
 
 def test_key_for_elasticsearch_is_for_the_indices_of_the_readme(root, blocks):
-    """The example's three indices, and no others."""
+    """The example's four indices, and no others."""
     request, body = blocks("text", "_security").split("\n", 1)
     (role,) = json.loads(body)["role_descriptors"].values()
     (indices,) = role["indices"]
@@ -133,5 +133,5 @@ def test_key_for_elasticsearch_is_for_the_indices_of_the_readme(root, blocks):
 
     assert request == "POST /_security/api_key"
     assert role["cluster"] == ["monitor"]
-    assert indices["names"] == [named[name] for name in ("index", "rejected_index", "status_index")]
+    assert indices["names"] == [named[name] for name in ("index", "rejected_index", "status_index", "quality_index")]
     assert set(indices["privileges"]) == {"read", "write", "manage"}

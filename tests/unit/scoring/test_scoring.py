@@ -170,7 +170,8 @@ def test_side_by_side_each_predicts_as_alone(data, served, together, python_work
 
     assert model.classes == (3 if classifier.getOrDefault("labelCol") == "several" else 2)
     assert model.size == 4
-    assert model.score_kind == ("margin" if column == "rawPrediction" else "probability")
+    probability = "probability" if model.classes == 2 else "class_probability"
+    assert model.score_kind == ("margin" if column == "rawPrediction" else probability)
     assert [row[f"prediction_{name}"] for row in together] == predictions
     assert [row[f"score_{name}"] for row in together] == [
         row[column][of] for row, of in zip(alone, classes, strict=True)
@@ -178,14 +179,33 @@ def test_side_by_side_each_predicts_as_alone(data, served, together, python_work
     assert len(set(predictions)) > 1, "a model that always says the same shows nothing"
 
 
-def test_no_other_column_is_added(together, data):
+def test_no_other_column_is_added(together, data, served):
     """Whatever the stages call their columns; the vectors per class are not kept."""
-    added = [f"{kind}_{name}" for name in PIPELINES for kind in ("prediction", "score")]
+    added = [
+        column for model in served.values() for column in (model.prediction, model.score, model.label_score) if column
+    ]
 
     assert together[0].__fields__ == [*data.columns, *added]
+    assert served["lr_several"].label_score in added
+    assert {served[name].label_score for name in ("lr", "svm", "ovr", "ovr_two")} == {None}
     assert [(row["event_id"], row["label"]) for row in together] == [
         (row["event_id"], row["label"]) for row in data.collect()
     ]
+
+
+@pytest.mark.parametrize("name", ["lr_several", "forest_several", "bayes_gaussian", "mlp_several"])
+def test_probability_of_the_labelled_class_is_kept_of_more_than_two(data, served, name):
+    """For the log loss; of a label that is no class of the model there is none."""
+    labels = F.expr("element_at(array(0.0D, 1.0D, 2.0D, 3.0D, -1.0D, 0.5D, null), int(substring(event_id, 6)) % 7 + 1)")
+    rows = data.withColumn("label", labels)
+    found = apply_models(rows, [served[name]]).collect()
+    alone = served[name].pipeline.transform(data.select("features")).collect()
+
+    assert {row["label"] for row in found} == {0.0, 1.0, 2.0, 3.0, -1.0, 0.5, None}
+    for row, expected in zip(found, alone, strict=True):
+        label = row["label"]
+        known = label in {0.0, 1.0, 2.0}
+        assert row[f"label_score_{name}"] == (expected["probability"][int(label)] if known else None)
 
 
 def test_margin_too_small_to_show_in_the_probability_decides_all_the_same(spark, data):

@@ -8,7 +8,8 @@ import pytest
 from streamscore.clients import elasticsearch
 from streamscore.errors import RefusedError, ServerError
 from streamscore.sinks.base import Batch
-from streamscore.sinks.elasticsearch import is_transient, patiently, write_index
+from streamscore.sinks.elasticsearch import write_index
+from streamscore.sinks.patience import is_transient, patiently
 from streamscore.stream.stop import StopRequest
 
 

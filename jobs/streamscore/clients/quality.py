@@ -1,0 +1,192 @@
+"""The documents of the quality index: read by their ids, and written only over what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from streamscore.clients.elasticsearch import OVERLOADED, reporting
+from streamscore.config import Elasticsearch
+from streamscore.errors import RefusedError, RequestTooLargeError, ServerError
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch as Client
+
+MOST_AT_ONCE: Final = 100
+"""Documents in a request; halved where a gateway refuses one as too large. A document has some 10 kB."""
+
+_PAGE: Final = 1_000
+_CONFLICT: Final = 409
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A document as it was read."""
+
+    source: Mapping[str, Any]
+    at: Mapping[str, int]
+    """Its place in the order of the index's operations: a write that names it fails if another one came in between."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is to become of a document."""
+
+    id: str
+    source: Mapping[str, Any] | None
+    """The document to write; None: it is deleted."""
+    kept: Kept | None
+    """The document as it was read; None: there was none."""
+
+
+def read(server: Client, settings: Elasticsearch, ids: Collection[str]) -> dict[str, Kept]:
+    """Return the documents that exist, by their ids, as they are at this moment, refreshed or not.
+
+    Args:
+        server: the client.
+        settings: names the index.
+        ids: the ids.
+
+    Raises:
+        ServerError: the server cannot be reached, or the index was deleted (``RefusedError``).
+    """
+    found: dict[str, Kept] = {}
+    for part in _parts(list(ids), MOST_AT_ONCE):
+        with reporting(settings):
+            answer = server.mget(index=settings.quality_index, ids=part)
+        for item in answer["docs"]:
+            if "error" in item:
+                raise _fault(settings, 404 if item["error"]["type"] == "index_not_found_exception" else 503, item)
+            if item["found"]:
+                found[item["_id"]] = _kept(item)
+    return found
+
+
+def of_batch(server: Client, settings: Elasticsearch, stream: str, batch: int) -> dict[str, Kept]:
+    """Return all documents of a stream to which a batch was the last to add, by their ids.
+
+    Args:
+        server: the client.
+        settings: names the index.
+        stream: identity of the query.
+        batch: number of the batch.
+
+    Raises:
+        ServerError: the server or the index cannot be reached.
+    """
+    written = [{"term": {"stream": stream}}, {"term": {"batch": batch}}]
+    return {hit["_id"]: _kept(hit) for hit in _search(server, settings, {"filter": written}, source=True)}
+
+
+def drop_earlier_streams(server: Client, settings: Elasticsearch, topic: str, stream: str) -> int:
+    """Delete the documents of all other streams of a topic, which counted the same events.
+
+    Args:
+        server: the client.
+        settings: names the index.
+        topic: the input topic.
+        stream: identity of the query whose documents stay.
+
+    Returns:
+        The number of documents that were deleted.
+
+    Raises:
+        ServerError: the server or the index cannot be reached.
+    """
+    others = {"filter": [{"term": {"topic": topic}}], "must_not": [{"term": {"stream": stream}}]}
+    changes = [Change(hit["_id"], None, _kept(hit)) for hit in _search(server, settings, others, source=False)]
+    write(server, settings, changes)
+    return len(changes)
+
+
+def write(server: Client, settings: Elasticsearch, changes: Sequence[Change]) -> None:
+    """Write documents, each only if it is still as it was read; if it raises, some of them may have been written.
+
+    Args:
+        server: the client.
+        settings: names the index.
+        changes: the documents.
+
+    Raises:
+        ServerError: the server cannot be reached or is overloaded, or a document was changed by somebody else since it
+            was read: to read and write again may succeed.
+        RefusedError: the server refuses a document, or what is in front of it the smallest request.
+    """
+    left, size = list(changes), MOST_AT_ONCE
+    while left:
+        try:
+            _write(server, settings, left[:size])
+        except RequestTooLargeError:
+            if size == 1:
+                raise
+            size = max(1, min(size, len(left)) // 2)
+        else:
+            left = left[size:]
+
+
+def _write(server: Client, settings: Elasticsearch, changes: Sequence[Change]) -> None:
+    lines: list[Mapping[str, Any]] = []
+    for change in changes:
+        action = "delete" if change.source is None else "index" if change.kept else "create"
+        lines.append({action: {"_id": change.id, **(change.kept.at if change.kept else {})}})
+        lines += [] if change.source is None else [change.source]
+    with reporting(settings):
+        answer = server.bulk(index=settings.quality_index, operations=lines)
+    results = [result for item in answer["items"] for result in item.values()]
+    for result in results:
+        if "error" in result:
+            raise _fault(settings, result["status"], result)
+    if [result.get("_id") for result in results] != [change.id for change in changes]:
+        raise ServerError(
+            f"what answers at {settings.url} names other documents than those that were sent to "
+            f"{settings.quality_index!r}: does a gateway answer in its place?"
+        )
+
+
+def _search(
+    server: Client, settings: Elasticsearch, query: Mapping[str, Any], source: bool
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the documents that a boolean query finds, with what was written up to now."""
+    after: Mapping[str, Any] = {}
+    with reporting(settings):
+        server.indices.refresh(index=settings.quality_index)
+        while True:
+            hits = server.search(
+                index=settings.quality_index,
+                query={"bool": query},
+                size=_PAGE,
+                sort=[{"@timestamp": "asc"}, {"seconds": "asc"}, {"model": "asc"}, {"model_version": "asc"}],
+                source=source,
+                seq_no_primary_term=True,
+                **after,
+            )["hits"]["hits"]
+            yield from hits
+            if len(hits) < _PAGE:
+                return
+            after = {"search_after": hits[-1]["sort"]}
+
+
+def _kept(item: Mapping[str, Any]) -> Kept:
+    at = {"if_seq_no": item["_seq_no"], "if_primary_term": item["_primary_term"]}
+    return Kept(item.get("_source", {}), at)
+
+
+def _fault(settings: Elasticsearch, status: int, item: Mapping[str, Any]) -> ServerError:
+    """Return the error of one document's answer."""
+    place = f"the document {item.get('_id')!r} of {settings.quality_index!r} at {settings.url}"
+    if status == _CONFLICT:
+        return ServerError(f"{place} was changed by somebody else meanwhile")
+    if status in OVERLOADED:
+        return ServerError(f"{place} is not taken now: {item['error'].get('reason')}")
+    if item["error"].get("type") == "index_not_found_exception":
+        return RefusedError(
+            f"the index {settings.quality_index!r} at {settings.url} was deleted: start the job again, which creates "
+            "it; what it held can only be counted again from the topic"
+        )
+    return RefusedError(f"{place} is refused: {item['error'].get('reason')}")
+
+
+def _parts(items: list[str], size: int) -> Iterator[list[str]]:
+    for begin in range(0, len(items), size):
+        yield items[begin : begin + size]

@@ -1,0 +1,193 @@
+package streamscore;
+
+import java.io.DataInputStream;
+import java.io.DataOutputStream;
+import java.io.IOException;
+import java.util.Arrays;
+
+/**
+ * The statistic of quality of one model over some events, as quality/statistic.py defines it; its function `of_rows` is
+ * the reference. Counts are kept by bin, prediction and label at once; the reader adds them up by two of these.
+ */
+final class ModelSums {
+    private static final int BINS = 512;
+    private static final int PER_LOGIT = 16;
+    private static final int UNBINNED = BINS;
+    private static final double CLIP = Math.pow(2, -52);
+    /** Labels and predictions from here on, and those that are no whole numbers, are not told apart. */
+    private static final int CLASSES = 100;
+    private static final int SUMS = 9;
+    private static final long FREE = -1;
+
+    private final String kind;
+    private final int classes;
+    private final double scale;
+    private final boolean isMargin;
+    private final boolean isOfLabelledClass;
+    /** Labels and predictions that are told apart. */
+    private final int known;
+
+    private long[] keys = new long[16];
+    private long[] counts = new long[16];
+    private int used;
+    private long lossEvents;
+    private final double[] sums = new double[SUMS];
+
+    /**
+     * @param kind what the scores are: "probability" of class 1, "margin", or "class_probability" of the labelled class
+     * @param classes number of classes of the model
+     * @param scale what margins are divided by
+     */
+    ModelSums(String kind, int classes, double scale) {
+        this.kind = kind;
+        this.classes = classes;
+        this.scale = scale;
+        this.isMargin = kind.equals("margin");
+        this.isOfLabelledClass = kind.equals("class_probability");
+        this.known = Math.max(classes, CLASSES);
+        Arrays.fill(keys, FREE);
+    }
+
+    /** Returns sums of the same kind over no events. */
+    ModelSums anew() {
+        return new ModelSums(kind, classes, scale);
+    }
+
+    /** Returns whether the score that counts is that of the labelled class. */
+    boolean isOfSeveral() {
+        return classes > 2;
+    }
+
+    /** Adds an event; a label that is NaN is none. */
+    void add(double label, double prediction, double score) {
+        int bin = UNBINNED;
+        if (isOfSeveral()) {
+            if (isOfLabelledClass && label == label && score >= 0 && score <= 1) {
+                addLoss(-Math.log(clipped(score)));
+            }
+        } else if (isMargin) {
+            bin = score - score == 0 ? bin(score / scale) : UNBINNED;
+        } else if (score >= 0 && score <= 1) {
+            bin = bin(Math.log(score / (1 - score)));
+            addProbability(label, score);
+        }
+        count(((code(label) + 1) * (known + 2L) + code(prediction) + 1) * (BINS + 1) + bin, 1);
+    }
+
+    private void addProbability(double label, double p) {
+        double q = clipped(p);
+        double miss = -Math.log1p(-q);
+        sums[0] += p;
+        sums[1] += p * p;
+        sums[2] += miss;
+        if (label == 0 || label == 1) {
+            double loss = label == 1 ? -Math.log(q) : miss;
+            sums[3] += p;
+            sums[4] += p * p;
+            sums[5] += p * label;
+            sums[8] += loss * label;
+            addLoss(loss);
+        }
+    }
+
+    private void addLoss(double loss) {
+        lossEvents++;
+        sums[6] += loss;
+        sums[7] += loss * loss;
+    }
+
+    private static double clipped(double p) {
+        return Math.min(Math.max(p, CLIP), 1 - CLIP);
+    }
+
+    private static int bin(double logit) {
+        return (int) Math.max(0, Math.min(BINS - 1, Math.floor(logit * PER_LOGIT) + BINS / 2));
+    }
+
+    /** Returns -1 for none, the number of a class, or, for all other numbers, the one after the last. */
+    private int code(double number) {
+        if (number != number) {
+            return -1;
+        }
+        int whole = (int) number;
+        return whole == number && whole >= 0 && whole < known ? whole : known;
+    }
+
+    private void count(long key, long events) {
+        int mask = keys.length - 1;
+        int place = (int) (key ^ key >>> 9) & mask;
+        while (keys[place] != key) {
+            if (keys[place] == FREE) {
+                if (2 * used >= keys.length) {
+                    grow();
+                    count(key, events);
+                    return;
+                }
+                keys[place] = key;
+                used++;
+                break;
+            }
+            place = place + 1 & mask;
+        }
+        counts[place] += events;
+    }
+
+    private void grow() {
+        long[] oldKeys = keys;
+        long[] oldCounts = counts;
+        keys = new long[2 * oldKeys.length];
+        counts = new long[2 * oldKeys.length];
+        Arrays.fill(keys, FREE);
+        used = 0;
+        for (int i = 0; i < oldKeys.length; i++) {
+            if (oldKeys[i] != FREE) {
+                count(oldKeys[i], oldCounts[i]);
+            }
+        }
+    }
+
+    void merge(ModelSums other) {
+        for (int i = 0; i < other.keys.length; i++) {
+            if (other.keys[i] != FREE) {
+                count(other.keys[i], other.counts[i]);
+            }
+        }
+        lossEvents += other.lossEvents;
+        for (int i = 0; i < SUMS; i++) {
+            sums[i] += other.sums[i];
+        }
+    }
+
+    /**
+     * Writes: labelled events whose log loss is known (long), the sums in the order of SUMS in statistic.py (doubles),
+     * the number of codes (int), the number of counts (int), and each count: key (long) and events (long), where
+     * key = ((label code + 1) * codes + prediction code + 1) * 513 + bin.
+     */
+    void write(DataOutputStream out) throws IOException {
+        out.writeLong(lossEvents);
+        for (int i = 0; i < SUMS; i++) {
+            out.writeDouble(sums[i]);
+        }
+        out.writeInt(known + 2);
+        out.writeInt(used);
+        for (int i = 0; i < keys.length; i++) {
+            if (keys[i] != FREE) {
+                out.writeLong(keys[i]);
+                out.writeLong(counts[i]);
+            }
+        }
+    }
+
+    /** Adds what `write` has written. */
+    void read(DataInputStream in) throws IOException {
+        lossEvents += in.readLong();
+        for (int i = 0; i < SUMS; i++) {
+            sums[i] += in.readDouble();
+        }
+        in.readInt();
+        for (int left = in.readInt(); left > 0; left--) {
+            long key = in.readLong();
+            count(key, in.readLong());
+        }
+    }
+}

@@ -1,0 +1,284 @@
+package streamscore;
+
+import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
+import java.io.DataInputStream;
+import java.io.DataOutputStream;
+import java.io.IOException;
+import java.io.Serializable;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.Iterator;
+import java.util.List;
+import java.util.Map;
+import java.util.zip.DeflaterOutputStream;
+import org.apache.spark.sql.Column;
+import org.apache.spark.sql.catalyst.InternalRow;
+import org.apache.spark.sql.catalyst.expressions.BoundReference;
+import org.apache.spark.sql.catalyst.expressions.Expression;
+import org.apache.spark.sql.catalyst.expressions.aggregate.ImperativeAggregate;
+import org.apache.spark.sql.catalyst.expressions.aggregate.TypedImperativeAggregate;
+import org.apache.spark.sql.catalyst.trees.TreeNode;
+import org.apache.spark.sql.functions;
+import org.apache.spark.sql.types.DataType;
+import org.apache.spark.sql.types.DataTypes;
+import scala.collection.IndexedSeq;
+import scala.collection.JavaConverters;
+import scala.collection.Seq;
+
+/**
+ * An aggregate function that adds up the statistic of quality of each model and window of event time, in one pass.
+ *
+ * It takes the time of an event in epoch milliseconds (bigint), whether the event was scored (boolean), its label
+ * (double, null without one), and then of each model the prediction, the score and the score of the labelled class
+ * (doubles). It returns bytes (zlib), which ModelSums.write defines and quality/packed.py reads.
+ *
+ * A function of Catalyst, and not an Aggregator: that would make objects of every row. Compiled by Janino, hence raw types.
+ */
+public final class QualitySums extends TypedImperativeAggregate implements Serializable {
+    private static final long serialVersionUID = 1L;
+    private static final int OF_EVENT = 3;
+    private static final int OF_MODEL = 3;
+
+    private final List inputs;
+    private final long windowMs;
+    private final String models;
+    private final int bufferOffset;
+    private final int inputOffset;
+
+    private transient ModelSums[] blank;
+    private transient Expression[] expressions;
+    /** Where each input is in a row; -1: it is to be worked out. */
+    private transient int[] places;
+
+    private QualitySums(List inputs, long windowMs, String models, int bufferOffset, int inputOffset) {
+        this.inputs = inputs;
+        this.windowMs = windowMs;
+        this.models = models;
+        this.bufferOffset = bufferOffset;
+        this.inputOffset = inputOffset;
+    }
+
+    /**
+     * @param columns SQL of the inputs, as above
+     * @param windowMs length of a window in milliseconds; 0: all events are in one window, which begins at 0
+     * @param models of each model its kind of score, number of classes and scale of margins, as in
+     *     "probability 2 1.0;margin 2 1.7"
+     */
+    public static Column column(List columns, long windowMs, String models) {
+        List inputs = new ArrayList();
+        for (int i = 0; i < columns.size(); i++) {
+            inputs.add(functions.expr((String) columns.get(i)).expr());
+        }
+        QualitySums sums = new QualitySums(inputs, windowMs, models, 0, 0);
+        if (inputs.size() != OF_EVENT + OF_MODEL * sums.blanks().length) {
+            throw new IllegalArgumentException(inputs.size() + " columns do not fit the models " + models);
+        }
+        return new Column(sums.toAggregateExpression());
+    }
+
+    public Object createAggregationBuffer() {
+        return new HashMap();
+    }
+
+    public Object update(Object buffer, InternalRow row) {
+        if (places == null) {
+            locate();
+        }
+        if (!flag(row, 1)) {
+            return buffer;
+        }
+        long window = windowMs == 0 ? 0 : Math.floorDiv(((Long) value(row, 0)).longValue(), windowMs) * windowMs;
+        ModelSums[] sums = of((Map) buffer, window);
+        double label = number(row, 2);
+        for (int i = 0; i < sums.length; i++) {
+            int at = OF_EVENT + OF_MODEL * i;
+            sums[i].add(label, number(row, at), number(row, sums[i].isOfSeveral() ? at + 2 : at + 1));
+        }
+        return buffer;
+    }
+
+    public Object merge(Object buffer, Object other) {
+        Iterator windows = ((Map) other).entrySet().iterator();
+        while (windows.hasNext()) {
+            Map.Entry window = (Map.Entry) windows.next();
+            ModelSums[] sums = of((Map) buffer, ((Long) window.getKey()).longValue());
+            ModelSums[] added = (ModelSums[]) window.getValue();
+            for (int i = 0; i < sums.length; i++) {
+                sums[i].merge(added[i]);
+            }
+        }
+        return buffer;
+    }
+
+    /** Returns the sums compressed: Spark reports what a stream has observed again and again. */
+    public Object eval(Object buffer) {
+        ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+        DeflaterOutputStream out = new DeflaterOutputStream(bytes);
+        try {
+            out.write(serialize(buffer));
+            out.close();
+        } catch (IOException error) {
+            throw new IllegalStateException(error);
+        }
+        return bytes.toByteArray();
+    }
+
+    public byte[] serialize(Object buffer) {
+        ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+        DataOutputStream out = new DataOutputStream(bytes);
+        try {
+            Iterator windows = ((Map) buffer).entrySet().iterator();
+            while (windows.hasNext()) {
+                Map.Entry window = (Map.Entry) windows.next();
+                ModelSums[] sums = (ModelSums[]) window.getValue();
+                for (int i = 0; i < sums.length; i++) {
+                    out.writeLong(((Long) window.getKey()).longValue());
+                    out.writeInt(i);
+                    sums[i].write(out);
+                }
+            }
+        } catch (IOException error) {
+            throw new IllegalStateException(error);
+        }
+        return bytes.toByteArray();
+    }
+
+    public Object deserialize(byte[] bytes) {
+        Map buffer = new HashMap();
+        DataInputStream in = new DataInputStream(new ByteArrayInputStream(bytes));
+        try {
+            while (in.available() > 0) {
+                ModelSums[] sums = of(buffer, in.readLong());
+                sums[in.readInt()].read(in);
+            }
+        } catch (IOException error) {
+            throw new IllegalStateException(error);
+        }
+        return buffer;
+    }
+
+    private ModelSums[] of(Map buffer, long window) {
+        Long key = Long.valueOf(window);
+        ModelSums[] sums = (ModelSums[]) buffer.get(key);
+        if (sums == null) {
+            ModelSums[] blanks = blanks();
+            sums = new ModelSums[blanks.length];
+            for (int i = 0; i < sums.length; i++) {
+                sums[i] = blanks[i].anew();
+            }
+            buffer.put(key, sums);
+        }
+        return sums;
+    }
+
+    private ModelSums[] blanks() {
+        if (blank == null) {
+            String[] parts = models.split(";");
+            ModelSums[] made = new ModelSums[parts.length];
+            for (int i = 0; i < parts.length; i++) {
+                String[] words = parts[i].split(" ");
+                made[i] = new ModelSums(words[0], Integer.parseInt(words[1]), Double.parseDouble(words[2]));
+            }
+            blank = made;
+        }
+        return blank;
+    }
+
+    private void locate() {
+        Expression[] found = new Expression[inputs.size()];
+        int[] at = new int[found.length];
+        for (int i = 0; i < found.length; i++) {
+            found[i] = (Expression) inputs.get(i);
+            at[i] = found[i] instanceof BoundReference ? ((BoundReference) found[i]).ordinal() : -1;
+        }
+        expressions = found;
+        places = at;
+    }
+
+    private Object value(InternalRow row, int input) {
+        return expressions[input].eval(row);
+    }
+
+    private boolean flag(InternalRow row, int input) {
+        return ((Boolean) value(row, input)).booleanValue();
+    }
+
+    /** Returns a number of a row, NaN in the place of null. */
+    private double number(InternalRow row, int input) {
+        int place = places[input];
+        if (place >= 0) {
+            return row.isNullAt(place) ? Double.NaN : row.getDouble(place);
+        }
+        Object found = value(row, input);
+        return found == null ? Double.NaN : ((Double) found).doubleValue();
+    }
+
+    public Seq children() {
+        return JavaConverters.asScalaBuffer(inputs).toIndexedSeq();
+    }
+
+    public TreeNode withNewChildrenInternal(IndexedSeq newChildren) {
+        List list = new ArrayList(JavaConverters.seqAsJavaList(newChildren));
+        return new QualitySums(list, windowMs, models, bufferOffset, inputOffset);
+    }
+
+    public ImperativeAggregate withNewMutableAggBufferOffset(int offset) {
+        return new QualitySums(inputs, windowMs, models, offset, inputOffset);
+    }
+
+    public ImperativeAggregate withNewInputAggBufferOffset(int offset) {
+        return new QualitySums(inputs, windowMs, models, bufferOffset, offset);
+    }
+
+    public int mutableAggBufferOffset() {
+        return bufferOffset;
+    }
+
+    public int inputAggBufferOffset() {
+        return inputOffset;
+    }
+
+    public DataType dataType() {
+        return DataTypes.BinaryType;
+    }
+
+    public boolean nullable() {
+        return false;
+    }
+
+    public boolean canEqual(Object other) {
+        return other instanceof QualitySums;
+    }
+
+    public int productArity() {
+        return 5;
+    }
+
+    public Object productElement(int at) {
+        switch (at) {
+            case 0:
+                return inputs;
+            case 1:
+                return Long.valueOf(windowMs);
+            case 2:
+                return models;
+            case 3:
+                return Integer.valueOf(bufferOffset);
+            default:
+                return Integer.valueOf(inputOffset);
+        }
+    }
+
+    public boolean equals(Object other) {
+        if (!(other instanceof QualitySums)) {
+            return false;
+        }
+        QualitySums that = (QualitySums) other;
+        return inputs.equals(that.inputs)
+            && windowMs == that.windowMs
+            && models.equals(that.models)
+            && bufferOffset == that.bufferOffset
+            && inputOffset == that.inputOffset;
+    }
+}

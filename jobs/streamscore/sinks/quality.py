@@ -1,0 +1,162 @@
+"""The statistics of quality as documents of an Elasticsearch index: each event counted once, whatever is replayed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from streamscore.clients import elasticsearch
+from streamscore.clients import quality as client
+from streamscore.clients.quality import Change, Kept
+from streamscore.errors import RefusedError
+from streamscore.messages.decoder import quality_sums
+from streamscore.quality.packed import unpack
+from streamscore.quality.statistic import EMPTY, Statistic, total
+from streamscore.schema import TIME
+from streamscore.sinks.base import Batch, OutcomeSink, Replay
+from streamscore.sinks.patience import patiently
+from streamscore.system import failpoints
+from streamscore.system.console import log
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch as Client
+    from pyspark.sql import DataFrame
+
+_TIMEOUT: Final = 30.0
+"""Seconds for one request."""
+
+
+class Added(NamedTuple):
+    """What a batch adds to a document."""
+
+    header: Mapping[str, Any]
+    """The fields that say what the statistic is of."""
+    statistic: Statistic
+
+
+@dataclass
+class QualityStatistics(OutcomeSink):
+    """One document per model, version and window of event time; a batch adds to those that its events belong to.
+
+    A document names the last batch that added to it, and holds the statistic as it was before: what is written again
+    is added to that. So each batch counts once, whatever its events' times are and wherever a write broke off.
+    """
+
+    is_alone: bool = False
+    """Whether the statistics of earlier streams of the topic are known to be gone."""
+
+    @property
+    def name(self) -> str:
+        """Where the index is."""
+        return f"Elasticsearch at {self.config.elasticsearch.url}"
+
+    def shape(self, rows: DataFrame) -> DataFrame:
+        """Return one row: the statistics by model and window of the shortest length, packed."""
+        shortest = self.config.quality.windows[0]
+        return rows.agg(quality_sums(rows.sparkSession, self.models, shortest).alias("sums"))
+
+    def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
+        """Add up the batch in one Spark job, and add it to the documents; with patience.
+
+        Statistics of an earlier stream of the topic are deleted first: it counted the same events.
+
+        Raises:
+            ServerError: Elasticsearch does not answer within ``elasticsearch.retry_seconds``.
+            RefusedError: a document says that a later batch has added to it already.
+        """
+        settings, stream = self.config.elasticsearch, batch.query()
+        (row,) = shaped.collect()
+        added = self._added(bytes(row["sums"]), stream)
+        with elasticsearch.client(settings, _TIMEOUT) as server:
+            if not self.is_alone:
+                patiently(lambda: self._drop_earlier_streams(server, stream), settings, batch)
+                self.is_alone = True
+            if replay is not None:
+                patiently(lambda: self._take_back(server, stream, batch.number, added), settings, batch)
+            failpoints.write_parts(
+                "quality",
+                added,
+                lambda part: patiently(lambda: self._add(server, part, batch.number), settings, batch),
+                lambda whole: dict(list(whole.items())[::2]),
+            )
+
+    def _added(self, sums: bytes, stream: str) -> dict[str, Added]:
+        """Return what a batch adds to each document, by the document's id: the longer windows from the shortest."""
+        shortest, *longer = self.config.quality.windows
+        parts: defaultdict[tuple[int, int, int], list[Statistic]] = defaultdict(list)
+        for begin, model, statistic in unpack(sums, [served.score_kind for served in self.models]):
+            parts[shortest, begin, model].append(statistic)
+            for seconds in longer:
+                parts[seconds, begin // (1_000 * seconds) * 1_000 * seconds, model].append(statistic)
+        added = {}
+        for (seconds, begin, position), statistics in parts.items():
+            model = self.models[position]
+            added[f"{stream}-{model.name}-{model.version}-{seconds}-{begin}"] = Added(
+                {
+                    TIME: begin,
+                    "seconds": seconds,
+                    "topic": self.config.kafka.topics.input,
+                    "stream": stream,
+                    "model": model.name,
+                    "model_version": model.version,
+                },
+                total(statistics),
+            )
+        return added
+
+    def _add(self, server: Client, added: Mapping[str, Added], number: int) -> None:
+        """Read the documents, add what a batch adds to each, and write them; to do that again changes nothing."""
+        settings = self.config.elasticsearch
+        kept = client.read(server, settings, added)
+        changes = []
+        for document, part in added.items():
+            before = self._before(kept.get(document), number)
+            source = {**part.header, "batch": number, **(before + part.statistic).to_document()}
+            if before.scored:
+                source["before"] = before.to_document()
+            changes.append(Change(document, source, kept.get(document)))
+        client.write(server, settings, changes)
+
+    def _before(self, kept: Kept | None, number: int) -> Statistic:
+        """Return the statistic of a document without what a batch has added to it.
+
+        Raises:
+            RefusedError: a later batch has added to it since.
+        """
+        if kept is None:
+            return EMPTY
+        last = kept.source["batch"]
+        if last > number:
+            settings = self.config.elasticsearch
+            raise RefusedError(
+                f"the index {settings.quality_index!r} at {settings.url} has counted batch {last} of this stream "
+                f"already, and now comes batch {number}: the checkpoint is older than what was written from it. Take "
+                "the latest state of the checkpoint, or a new one with --new-checkpoint"
+            )
+        if last < number:
+            return Statistic.from_document(kept.source)
+        before = kept.source.get("before")
+        return EMPTY if before is None else Statistic.from_document(before)
+
+    def _take_back(self, server: Client, stream: str, number: int, added: Mapping[str, Added]) -> None:
+        """Undo what the batch of that number added to other documents: planned anew, it may hold other events."""
+        settings = self.config.elasticsearch
+        changes = []
+        for document, kept in client.of_batch(server, settings, stream, number).items():
+            if document not in added:
+                before = kept.source.get("before")
+                source = None if before is None else {**kept.source, **before}
+                changes.append(Change(document, source, kept))
+        client.write(server, settings, changes)
+
+    def _drop_earlier_streams(self, server: Client, stream: str) -> None:
+        topic = self.config.kafka.topics.input
+        dropped = client.drop_earlier_streams(server, self.config.elasticsearch, topic, stream)
+        if dropped:
+            log.info(
+                "a new stream counts the topic %s from its beginning: %s statistics of the earlier one are deleted",
+                topic,
+                f"{dropped:,}",
+            )

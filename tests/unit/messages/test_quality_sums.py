@@ -1,0 +1,151 @@
+"""The sums of quality that the JVM adds up equal the reference, whatever the rows are and however they are spread."""
+
+import math
+import random
+from collections import defaultdict
+from types import SimpleNamespace
+
+import pytest
+
+from streamscore.messages import decoder
+from streamscore.quality.confusion import OTHER
+from streamscore.quality.packed import unpack
+from streamscore.quality.statistic import SUMS, of_rows, total
+
+SCHEMA = (
+    "event_time bigint, reason string, label double, prediction_lr double, score_lr double, prediction_svm double, "
+    "score_svm double, prediction_nb double, score_nb double, label_score_nb double"
+)
+INFINITE = float("inf")
+PROBABILITIES = (0.0, 1.0, 0.5, 2.0**-60, 1 - 2.0**-53, 0.25, math.nan, None)
+MARGINS = (0.0, -0.0, INFINITE, -INFINITE, math.nan, 1e300, -40.0, 1 / 16, None)
+
+
+def served(name, kind, classes=2, scale=1.0):
+    """Return what the sums need to know of a model."""
+    return SimpleNamespace(
+        name=name,
+        score_kind=kind,
+        classes=classes,
+        margin_scale=scale,
+        prediction=f"prediction_{name}",
+        score=f"score_{name}",
+        label_score=f"label_score_{name}" if kind == "class_probability" else None,
+    )
+
+
+MODELS = [served("lr", "probability"), served("svm", "margin", scale=1.7), served("nb", "class_probability", 4)]
+
+
+def made(seed, count):
+    """Return rows with ties, gaps and odd numbers, late and early, some of bad messages."""
+    chance = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        label = chance.choice([0.0, 1.0, 1.0, None, 2.0, 3.0])
+        rows.append(
+            (
+                chance.choice([0, -1, 25_000, 25_001, 39_999, 40_000, -120_500, chance.randrange(10**7)]),
+                "not_json" if chance.random() < 0.05 else None,
+                label,
+                float(chance.random() < 0.5),
+                chance.choice(PROBABILITIES) if chance.random() < 0.3 else chance.random(),
+                float(chance.random() < 0.5),
+                chance.choice(MARGINS) if chance.random() < 0.3 else chance.gauss(0, 3),
+                float(chance.randrange(4)),
+                chance.random(),
+                None if label is None else chance.choice([0.0, 1.0, chance.random()]),
+            )
+        )
+    return rows
+
+
+def number(value):
+    """Return a number, NaN in the place of none."""
+    return math.nan if value is None else value
+
+
+def reference(rows, seconds):
+    """Return the statistics by window and model, by the reference."""
+    windows = defaultdict(list)
+    for row in rows:
+        if row[1] is None:
+            windows[row[0] // (1000 * seconds) * 1000 * seconds if seconds else 0].append(row)
+    found = {}
+    for window, inside in windows.items():
+        for position, (prediction, score) in enumerate([(3, 4), (5, 6), (7, 9)]):
+            columns = ([number(row[column]) for row in inside] for column in (2, prediction, score))
+            model = MODELS[position]
+            found[window, position] = of_rows(*columns, model.score_kind, model.margin_scale)
+    return found
+
+
+def summed(spark, rows, models=MODELS, seconds=None, parts=3):
+    """Return what the JVM makes of rows."""
+    frame = spark.createDataFrame(rows, SCHEMA).repartition(parts)
+    data = frame.agg(decoder.quality_sums(spark, models, seconds)).collect()[0][0]
+    return {(at, model): statistic for at, model, statistic in unpack(data, [one.score_kind for one in models])}
+
+
+def assert_same(found, expected):
+    """Assert that counts are equal, and sums but for their last bits."""
+    assert found.keys() == expected.keys()
+    for key, statistic in found.items():
+        wanted = expected[key]
+        for name in ("score_kind", "scored", "predictions", "confusion", "labels", "loss_events"):
+            assert getattr(statistic, name) == getattr(wanted, name), (key, name)
+        for name in SUMS:
+            assert getattr(statistic, name) == pytest.approx(getattr(wanted, name), rel=1e-12, abs=1e-12), (key, name)
+
+
+@pytest.mark.parametrize("seconds", [None, 10, 3600])
+def test_sums_equal_the_reference(spark, seconds):
+    """By window and model; late events, ties, exact 0 and 1, NaN and infinite scores, no label, bad messages."""
+    rows = made(1, 3000)
+
+    assert_same(summed(spark, rows, seconds=seconds), reference(rows, seconds))
+
+
+def test_sums_of_windows_are_those_of_all(spark):
+    """The coarser windows may be summed from the finest."""
+    rows = made(2, 1000)
+    parts = summed(spark, rows, seconds=10)
+    whole = summed(spark, rows)
+
+    assert_same({(0, at): total(s for (_, model), s in parts.items() if model == at) for at in range(3)}, whole)
+
+
+def test_no_rows_have_no_sums(spark):
+    """Nor have rows of bad messages alone."""
+    assert summed(spark, []) == {}
+    assert summed(spark, [(0, "not_json", *[None] * 8)]) == {}
+
+
+def test_labels_that_are_no_classes_are_counted_together(spark):
+    """A producer that sends other numbers as labels must not make the statistic grow without limit."""
+    rows = [(0, None, label, 1.0, 0.5, *[None] * 5) for label in (0.5, -1.0, 100.0, 1e300, 99.0)]
+    ((_, statistic),) = summed(spark, rows, MODELS[:1]).items()
+
+    assert statistic.confusion == {(OTHER, 1.0): 4, (99.0, 1.0): 1}
+    assert statistic.loss_events == 0
+
+
+def test_sums_can_be_observed_on_a_stream_and_beside_other_counts(spark, tmp_path):
+    """In the same pass as the rows."""
+    rows = made(3, 500)
+    folder = str(tmp_path / "rows")
+    spark.createDataFrame(rows, SCHEMA).write.parquet(folder)
+    observed = (
+        spark.readStream.schema(SCHEMA)
+        .parquet(folder)
+        .observe("quality", decoder.quality_sums(spark, MODELS, 10).alias("sums"))
+    )
+    query = observed.writeStream.foreachBatch(lambda frame, _: frame.foreach(lambda _: None))
+    query = query.option("checkpointLocation", str(tmp_path / "checkpoint")).trigger(availableNow=True).start()
+    query.awaitTermination(60)
+    import base64
+
+    told = query.recentProgress[0]["observedMetrics"]["quality"]["sums"]
+    found = unpack(base64.b64decode(told), [one.score_kind for one in MODELS])
+
+    assert_same({(at, model): statistic for at, model, statistic in found}, reference(rows, 10))
