@@ -25,6 +25,9 @@ TERMINAL_VARIABLE = "STREAMSCORE_TERMINAL"
 
 _STYLES: Final = {"ok": "green", "note": "yellow", "FAULT": "bold red"}
 
+VERDICTS: Final = {"better": "green", "worse": "red", "off": "yellow", None: ""}
+"""How a figure is drawn of which may be said that it is better or worse than guessing, or off its target."""
+
 log = logging.getLogger("streamscore")
 
 
