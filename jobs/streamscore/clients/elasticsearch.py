@@ -357,7 +357,13 @@ def _told_reason(body: Any) -> str:
 
 @contextmanager
 def reporting(settings: Elasticsearch) -> Iterator[None]:
-    """Turn the client's exceptions into messages that say what to do."""
+    """Turn the client's exceptions into messages that say what to do.
+
+    Raises:
+        RefusedError: the server refuses the credentials, the user, or the request.
+        RequestTooLargeError: what answers refuses the request as too large.
+        ServerError: the server cannot be reached, is overloaded, or its certificate is not trusted.
+    """
     from elasticsearch import ApiError, AuthenticationException, AuthorizationException, SSLError, TransportError
 
     try:
