@@ -33,8 +33,9 @@ spark = score_stream.JOB.create_session(config)
 # MAGIC ## Live counts
 # MAGIC
 # MAGIC Lines per batch: events so far and per second, what could not be decoded, how far behind the topic the stream
-# MAGIC is, and the majority-class baseline: the accuracy of always predicting the most frequent label. Then each model's
-# MAGIC accuracy with its interval of 95 %, ROC AUC, RIG (0: no better than the bare rate of clicks) and log loss.
+# MAGIC is, and the majority-class baseline: the accuracy of always predicting the most frequent label. Then of each
+# MAGIC model the accuracy with its interval of 95 %, ROC AUC, RIG (0: no better than the bare rate of clicks) and log
+# MAGIC loss.
 
 # COMMAND ----------
 
@@ -61,9 +62,9 @@ summary = score_stream.run(spark, config.model_copy(update={"stream": stream}), 
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC Low and high are the ends of the interval of 95 %; without them the figure has none. Of a figure from bins, such as
-# MAGIC ROC AUC, the value of the single events lies within ± bound. Compare the accuracy with the baseline, and only where
-# MAGIC the whole interval lies on one side of it.
+# MAGIC Low and high are the ends of the interval of 95 %; without them the figure has none. The value of the single
+# MAGIC events lies within ± bound of a figure from bins, such as ROC AUC. An accuracy is better or worse than the
+# MAGIC baseline only where its whole interval lies on one side of it.
 
 # COMMAND ----------
 

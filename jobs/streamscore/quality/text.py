@@ -10,12 +10,6 @@ from streamscore.quality.evaluation import Evaluation
 UNDEFINED: Final = "–"
 """Shown where a figure is undefined."""
 
-LEGEND: Final = (
-    "[low, high]: the interval of 95 %; wide: too few events for a verdict\n"
-    "± and (lower to upper): what the bins leave open; –: undefined"
-)
-"""What the signs in a table of figures mean."""
-
 _PERCENT: Final = frozenset({"accuracy", "precision", "recall", "balanced_accuracy", "baseline"})
 """Figures that are shares of events."""
 
