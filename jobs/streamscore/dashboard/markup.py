@@ -20,23 +20,20 @@ from streamscore.dashboard.palette import MODELS
 from streamscore.dashboard.queries import moment
 from streamscore.dashboard.reader import View
 from streamscore.quality import confusion as counts
-from streamscore.quality import figures
-from streamscore.quality.estimates import BinnedEstimate, Estimate
-from streamscore.quality.evaluation import FIGURES
-
-FORMATS: Final = {"accuracy": ".2%", "log_loss": ".4f"}
-"""How figures are written; all others with three decimals."""
+from streamscore.quality import figures, text
+from streamscore.quality.estimates import BinnedEstimate
+from streamscore.quality.evaluation import FIGURES, Evaluation
 
 VERSIONS: Final = 3
 """Most versions of a model whose figures are shown, the latest first."""
 
 _VERDICTS: Final = {
-    "accuracy": {"above": ("above", "above the baseline"), "below": ("below", "below the baseline")},
-    "rig": {"above": ("above", "better than the rate alone"), "below": ("below", "worse than the rate alone")},
-    "auc": {"above": ("above", "better than chance"), "below": ("below", "worse than chance")},
-    "calibration_ratio": {"above": ("below", "predicts too many"), "below": ("below", "predicts too few")},
+    "accuracy": {"above": "above the baseline", "below": "below the baseline"},
+    "rig": {"above": "better than the rate alone", "below": "worse than the rate alone"},
+    "auc": {"above": "better than chance", "below": "worse than chance"},
+    "calibration_ratio": {"above": "predicts too many", "below": "predicts too few"},
 }
-"""Colour and words for a figure whose whole interval lies on one side of its reference."""
+"""Words for a figure whose whole interval lies on one side of its reference."""
 
 
 def count(number: float) -> str:
@@ -189,20 +186,20 @@ def kpi_accuracies(models: Sequence[ModelFigures], dots: Mapping[str, str]) -> l
             "too few labels yet" if model.baseline is None else f"{figures.BASELINE_SHORT} {percent(model.baseline)}",
             dots[model.name],
             figures.above_baseline(model.accuracy, model.baseline),
-            model.evaluation.compare("accuracy") != "unclear",
+            text.verdict(model.evaluation, "accuracy") is not None,
         )
         for model in models
     ]
 
 
-def title(text: str) -> Markup:
+def title(words: str) -> Markup:
     """Return the title of a card."""
-    return _part("title", text)
+    return _part("title", words)
 
 
-def note(text: str) -> Markup:
+def note(sentence: str) -> Markup:
     """Return a sentence in the place of a chart or table."""
-    return _part("note", text)
+    return _part("note", sentence)
 
 
 def heading(name: str, version: str, colour: str) -> Markup:
@@ -253,7 +250,7 @@ class Row(NamedTuple):
     interval: str
     """Its interval of 95 %, and what the bins add to it, or why the figure is undefined; empty without either."""
     tone: str
-    """``above`` (good), ``below`` (bad), or empty."""
+    """``above`` (better than the reference), ``below`` (worse, or off it), or empty."""
     verdict: str
     """On which side of its reference it lies, if its interval allows to say so."""
     is_uncertain: bool
@@ -278,28 +275,18 @@ def row(model: ModelFigures, key: str) -> Row:
         model: the model.
         key: name of the figure, one of ``figures.SHOWN``.
     """
-    figure = model.evaluation.figures[key]
-    tone, verdict = _VERDICTS.get(key, {}).get(model.evaluation.compare(key), ("", ""))
+    evaluation = model.evaluation
+    figure, verdict = evaluation.figures[key], text.verdict(evaluation, key)
     return Row(
         key,
         FIGURES[key].name,
         None if figure is None else figure.value,
-        "–" if figure is None else written(key, figure.value),
-        _interval(key, figure) if isinstance(figure, Estimate) else _why_not(model) if figure is None else "",
-        tone,
-        verdict,
-        model.evaluation.is_uncertain(key),
+        text.value(evaluation, key),
+        _why_not(model) if figure is None else _interval(evaluation, key),
+        "" if verdict is None else "above" if verdict == "better" else "below",
+        "" if verdict is None else _VERDICTS[key][evaluation.compare(key)],
+        evaluation.is_uncertain(key),
     )
-
-
-def written(key: str, value: float) -> str:
-    """Return a figure's value as text.
-
-    Args:
-        key: name of the figure.
-        value: its value.
-    """
-    return format(value, FORMATS.get(key, ".3f"))
 
 
 def _why_not(model: ModelFigures) -> str:
@@ -309,11 +296,11 @@ def _why_not(model: ModelFigures) -> str:
     return "its scores are margins" if model.statistic.score_kind == "margin" else ""
 
 
-def _interval(key: str, figure: Estimate) -> str:
-    if figure.low is None or figure.high is None:
-        return ""
-    interval = f"{written(key, figure.low).removesuffix('%')} – {written(key, figure.high)}"
-    return f"{interval}, bins ± {written(key, figure.bound)}" if isinstance(figure, BinnedEstimate) else interval
+def _interval(evaluation: Evaluation, key: str) -> str:
+    """Return a figure's interval of 95 %, and what the bins add to it; empty if it has none."""
+    figure, ends = evaluation.figures[key], text.interval(evaluation, key)
+    interval = "" if ends is None else f"{ends[0]} – {ends[1]}"
+    return f"{interval}, bins ± {figure.bound:.4f}" if isinstance(figure, BinnedEstimate) else interval
 
 
 def reasons(rejected: Mapping[str, int]) -> Markup:

@@ -1,4 +1,4 @@
-"""Figures as text, for whatever has no markup: terminal, log, command line and notebooks."""
+"""Figures as text, the same everywhere: page, report, terminal, log, command line and notebooks."""
 
 from __future__ import annotations
 
@@ -33,11 +33,20 @@ def described(evaluation: Evaluation, name: str) -> str:
         parts.append(f"± {figure.bound:.4f}")
     if isinstance(figure, BoundedValue):
         parts.append(f"({figure.lower:.4f} to {figure.upper:.4f})")
-    if isinstance(figure, Estimate) and figure.low is not None and figure.high is not None:
-        parts.append(f"[{_end(name, figure.low)}, {_end(name, figure.high)}]")
+    ends = interval(evaluation, name)
+    if ends is not None:
+        parts.append(f"[{ends[0]}, {ends[1]}]")
     if evaluation.is_uncertain(name):
         parts.append("wide")
     return " ".join(parts)
+
+
+def interval(evaluation: Evaluation, name: str) -> tuple[str, str] | None:
+    """Return the ends of a figure's interval, in its unit, which is not repeated; None if it has no interval."""
+    figure = evaluation.figures[name]
+    if not isinstance(figure, Estimate) or figure.low is None or figure.high is None:
+        return None
+    return _end(name, figure.low), _end(name, figure.high)
 
 
 def verdict(evaluation: Evaluation, name: str) -> Verdict | None:
