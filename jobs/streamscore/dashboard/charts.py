@@ -94,11 +94,11 @@ def over_time(
     reference = REFERENCES.get(figure)
     names = [*colours, *([reference] if reference else [])]
     shades = [_of(colour, theme) for colour in (*colours.values(), BASELINE_COLOUR)][: len(names)]
-    form = ".2%" if figure == "accuracy" else ".4f"
+    form = ".2%" if FIGURES[figure].is_share else ".4f"
     legend = alt.Legend(
         orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2, symbolSize=250, symbolOpacity=1, offset=4
     )
-    axis = alt.Axis(format=".1~%" if figure == "accuracy" else ".4~f", tickCount=6)
+    axis = alt.Axis(format=".1~%" if FIGURES[figure].is_share else ".4~f", tickCount=6)
     lines = alt.Chart(_point_table(points, interval)).encode(
         x=alt.X("from:T", title=None, axis=alt.Axis(grid=False, labelOverlap=True, tickCount=8, format=_CLOCK)),
         y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, nice=True), axis=axis),

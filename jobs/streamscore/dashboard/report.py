@@ -156,7 +156,7 @@ def _over_time(figure: str, snapshot: Snapshot, dots: dict[str, str]) -> Markup:
         )
     marks = [(text, float(at)) for at, text in snapshot.marks(list(dots))]
     low, high = span(points)
-    form = ".0%" if figure == "accuracy" and high - low > 0.05 else ".1%" if figure == "accuracy" else ".4g"  # noqa: PLR2004 (marks of whole percentages)
+    form = ".1%" if FIGURES[figure].is_share else ".4g"
     time_axis = svg.clock(points[0].at, max(points[-1].at, points[0].at + snapshot.window.interval), _ZONE)
     label = f"{FIGURES[figure].name} of each model over time"
     return svg.plot(lines, time_axis, svg.linear(low, high, form), label=label, marks=marks)

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from streamscore.quality.estimates import BinnedEstimate, BoundedValue, Estimate
-from streamscore.quality.evaluation import Evaluation
+from streamscore.quality.evaluation import FIGURES, Evaluation
 
 UNDEFINED: Final = "–"
 """Shown where a figure is undefined."""
-
-_PERCENT: Final = frozenset({"accuracy", "precision", "recall", "balanced_accuracy", "baseline"})
-"""Figures that are shares of events."""
 
 Verdict = Literal["better", "worse", "off"]
 """What may be coloured: a figure that is better or worse than that of a model that knows nothing, or a calibration
@@ -23,7 +20,7 @@ def value(evaluation: Evaluation, name: str) -> str:
     figure = evaluation.figures[name]
     if figure is None:
         return UNDEFINED
-    return f"{figure.value:.2%}" if name in _PERCENT else f"{figure.value:.4f}"
+    return f"{figure.value:.2%}" if FIGURES[name].is_share else f"{figure.value:.4f}"
 
 
 def described(evaluation: Evaluation, name: str) -> str:
@@ -61,4 +58,4 @@ def verdict(evaluation: Evaluation, name: str) -> Verdict | None:
 
 def _end(name: str, number: float) -> str:
     """Return an end of an interval, in the unit of the figure, which is not repeated."""
-    return f"{100 * number:.2f}" if name in _PERCENT else f"{number:.4f}"
+    return f"{100 * number:.2f}" if FIGURES[name].is_share else f"{number:.4f}"
