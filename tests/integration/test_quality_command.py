@@ -1,4 +1,4 @@
-"""``streamscore quality`` on a real Elasticsearch: the figures of a time range, added up from what the job has written."""
+"""``streamscore quality`` on a real Elasticsearch: the figures of a time range, added up from what the job wrote."""
 
 import json
 import time
@@ -54,7 +54,7 @@ def put(config, ages, model="lr", version="1"):
 
 
 def test_figures_are_those_of_the_events_of_the_range(config, run):
-    """All versions, each event once, whatever lengths of windows there are; older ones only where they are asked for."""
+    """All versions, each event once, whatever lengths of windows there are; older ones only where asked for."""
     recent = put(config, [20, 600, 1_800, 30 * HOUR])
     other = put(config, [40], version="2")
     expected = {

@@ -12,7 +12,7 @@ from streamscore.quality import ranking, reliability
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-SIZE: Final = (440, 380)
+SIZE: Final = (520, 370)
 
 _NO_PROBABILITIES: Final = {
     "margin": "margins",

@@ -23,7 +23,7 @@ TOP: Final = 12
 BOTTOM: Final = 40
 """Margins of a plot, in its own units."""
 _IMAGE_STYLE: Final = (
-    "<style>text{font:12px 'Source Sans 3','Source Sans Pro',system-ui,sans-serif;fill:var(--muted)}"
+    "<style>text{font:11px 'Source Sans 3','Source Sans Pro',system-ui,sans-serif;fill:var(--muted)}"
     ".ss-grid{stroke:var(--line)}.ss-line{fill:none;stroke-width:2;stroke-linejoin:round}</style>"
 )
 """What ``style.css`` says of a plot, for a drawing that no page's rules reach."""
