@@ -14,7 +14,7 @@ from streamscore import config as configuration
 from streamscore.config import Config
 from streamscore.dashboard import charts, curves, markup, svg
 from streamscore.dashboard.figures import SHOWN, ModelFigures, Snapshot, in_order
-from streamscore.dashboard.palette import Colour, of_models, stylesheet
+from streamscore.dashboard.palette import Colour, Theme, of_models, stylesheet
 from streamscore.dashboard.reader import Reader
 from streamscore.quality.evaluation import FIGURES
 from streamscore.quality.windows import RANGES
@@ -91,7 +91,7 @@ def _figures(
     if not snapshot.events:
         st.html(markup.nothing_in_range(snapshot, zone))
         return
-    theme: charts.Theme = "dark" if st.context.theme.type == "dark" else "light"
+    theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
     dots, colours = markup.model_dots(names), of_models(names)
     st.html(markup.kpis(markup.page_kpis(snapshot, models, dots)))
     rows = _rows(models)
@@ -112,7 +112,7 @@ def _figures(
     st.html(markup.origin(config.elasticsearch, snapshot))
 
 
-def _over_time(snapshot: Snapshot, shown: dict[str, Colour], theme: charts.Theme) -> None:
+def _over_time(snapshot: Snapshot, shown: dict[str, Colour], theme: Theme) -> None:
     """Draw the chart over time of the figure that is picked."""
     st.html(markup.title("Over time"))
     picked = st.segmented_control(
@@ -134,7 +134,7 @@ def _over_time(snapshot: Snapshot, shown: dict[str, Colour], theme: charts.Theme
         st.html(markup.no_line(FIGURES[figure].name, snapshot.min_labelled))
 
 
-def _curves(models: Sequence[ModelFigures], dots: dict[str, str], theme: charts.Theme) -> None:
+def _curves(models: Sequence[ModelFigures], dots: dict[str, str], theme: Theme) -> None:
     """Draw the ROC curves and the reliability diagram, if the labels allow it."""
     roc, calibration = curves.roc(models, dots), curves.calibration(models, dots)
     if roc is None:
@@ -153,7 +153,7 @@ def _curves(models: Sequence[ModelFigures], dots: dict[str, str], theme: charts.
             st.html(markup.uncalibrated(left_out))
 
 
-def _card(model: ModelFigures, snapshot: Snapshot, dot: str, theme: charts.Theme) -> None:
+def _card(model: ModelFigures, snapshot: Snapshot, dot: str, theme: Theme) -> None:
     st.html(markup.heading(model.name, snapshot.version(model.name), dot))
     with st.container(
         horizontal=True, horizontal_alignment="center", vertical_alignment="center", key=f"ring_{model.name}"
