@@ -19,7 +19,7 @@ from streamscore.models.watch import ModelWatch
 from streamscore.quality.statistic import EMPTY, Statistic
 from streamscore.sinks.quality import QualityStatistics
 from streamscore.spark import sources
-from streamscore.stream import checkpoint, ownership, query
+from streamscore.stream import checkpoint, folders, lease, ownership, query
 from streamscore.stream.checkpoint import State
 from streamscore.stream.recovery import HeldCheckpoint
 from streamscore.stream.stop import StopRequest
@@ -333,7 +333,7 @@ def test_models_are_not_replaced_before_a_batch_that_was_begun_is_finished(spark
     committed = []
 
     def replaces(*_):
-        files = checkpoint.folder(config.stream.checkpoint)
+        files = folders.open_folder(config.stream.checkpoint)
         committed.append(checkpoint.inspect(files, config.stream.checkpoint).committed)
         return False
 
@@ -357,7 +357,7 @@ def test_second_session_of_one_jvm_does_not_take_the_checkpoint_from_the_first(s
     first.start()
     try:
         assert begun.wait(120)
-        monkeypatch.setattr(checkpoint, "PATIENCE", 1.0)
+        monkeypatch.setattr(lease, "PATIENCE", 1.0)
         with pytest.raises(CheckpointError, match="is in use by another session of this Spark application"):
             score_stream.run(spark.newSession(), config)
         assert first.is_alive()

@@ -21,7 +21,7 @@ from streamscore.launch import submit
 from streamscore.local import stack
 from streamscore.local.process import tail
 from streamscore.models import registry
-from streamscore.stream import checkpoint
+from streamscore.stream import checkpoint, folders, lease
 from streamscore.system.console import log, terminal
 from streamscore.system.paths import local_path
 
@@ -137,9 +137,9 @@ def _trained(config: Config) -> bool:
 def _reset(config: Config) -> None:
     """Delete the topics, the index and the checkpoint, so that the counts at the end are those of this run."""
     names, location = config.kafka.topics, config.stream.checkpoint
-    files = checkpoint.folder(location)
+    files = folders.open_folder(location)
     checkpoint.require_topic(files, location, names.input)
-    holder = checkpoint.holder(files)
+    holder = lease.holder(files)
     if holder is not None:
         raise CheckpointError(
             f"process {holder} uses the checkpoint {location}, which the demo deletes: stop that job first"

@@ -15,7 +15,7 @@ from streamscore.config import Config
 from streamscore.errors import StreamscoreError
 from streamscore.local import artifacts, java
 from streamscore.spark import maven
-from streamscore.stream import checkpoint, ownership
+from streamscore.stream import checkpoint, folders, lease, ownership
 from streamscore.system.paths import is_local
 
 GIB: Final = 1 << 30
@@ -123,9 +123,9 @@ def _checkpoint(config: Config) -> Findings:
     if not is_local(location):
         yield "note", f"{location} is on a file system that only Spark reaches; the job checks it when it starts"
         return
-    files = checkpoint.folder(location)
+    files = folders.open_folder(location)
     past = checkpoint.inspect(files, location)
-    holder = checkpoint.holder(files)
+    holder = lease.holder(files)
     if holder is not None:
         yield "note", f"{location} is in use by process {holder}: a job is running"
     if past.is_new:
@@ -144,7 +144,7 @@ def _past(config: Config) -> Findings:
     location = config.stream.checkpoint
     if not is_local(location):
         return
-    files = checkpoint.folder(location)
+    files = folders.open_folder(location)
     past = checkpoint.inspect(files, location)
     checkpoint.require_topic(files, location, config.kafka.topics.input)
     ownership.require_known(config, past)
