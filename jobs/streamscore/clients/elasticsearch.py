@@ -357,7 +357,13 @@ def _told_reason(body: Any) -> str:
 
 @contextmanager
 def reporting(settings: Elasticsearch) -> Iterator[None]:
-    """Turn the client's exceptions into messages that say what to do."""
+    """Re-raise the client's exceptions as errors of ours, with messages that say what to do.
+
+    Raises:
+        ServerError: the server cannot be reached, or says that it is overloaded.
+        RequestTooLargeError: it takes no request of that size.
+        RefusedError: it refuses the request for another reason.
+    """
     from elasticsearch import ApiError, AuthenticationException, AuthorizationException, SSLError, TransportError
 
     try:
