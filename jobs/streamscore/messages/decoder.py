@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from streamscore.messages.formats.base import MessageShape
 
 SOURCES = (
+    "MessageShape.java",
+    "NumberText.java",
+    "Diagnosis.java",
     "PlainReader.java",
     "RawColumns.java",
     "Reading.java",
@@ -94,8 +97,13 @@ def register(spark: SparkSession, name: str, message: MessageShape, size: int) -
     """
     from streamscore.messages.decode import decoded_type
 
+    shape = _java(
+        spark,
+        "MessageShape",
+        *(message.label_field, message.root, message.text_numbers, dict(message.label_values), message.max_bytes),
+    )
     arguments = formats.format_of(message).decoder_arguments(message, size)
-    _register(spark, name, decoded_type(message.columns), "MessageDecoder", *arguments)
+    _register(spark, name, decoded_type(message.columns), "MessageDecoder", shape, *arguments)
 
 
 def register_text(spark: SparkSession, name: str) -> None:
@@ -114,19 +122,24 @@ def register_text(spark: SparkSession, name: str) -> None:
 
 
 def _register(spark: SparkSession, name: str, result: DataType, java_class: str, *arguments: Any) -> None:
+    function = _java(spark, java_class, *arguments)
+    # Spark's public method takes only classes with generics, which Janino does not compile.
+    session: Any = spark._jsparkSession  # noqa: SLF001
+    session.udf().register(name, function, session.parseDataType(result.json()))
+
+
+def _java(spark: SparkSession, java_class: str, *arguments: Any) -> Any:
+    """Return a new object of one of our Java classes."""
     from py4j.protocol import Py4JError
 
-    # Spark's public method takes only classes with generics, which Janino does not compile.
-    jvm: Any = spark._jvm  # noqa: SLF001
+    jvm: Any = spark._jvm  # noqa: SLF001 (as above)
     try:
-        function = getattr(jvm.streamscore, java_class)(*arguments)
+        return getattr(jvm.streamscore, java_class)(*arguments)
     except (Py4JError, TypeError):
         raise SetupError(
             f"the Spark session has no streamscore.{java_class}: start it with --jars $(streamscore jars), "
             "or run `streamscore score`"
         ) from None
-    session = spark._jsparkSession  # noqa: SLF001 (as above)
-    session.udf().register(name, function, session.parseDataType(result.json()))
 
 
 def _write_jar(jar: Path, classes: dict[str, bytes]) -> None:
