@@ -47,7 +47,7 @@ def kind_of(spark_type: str) -> str:
 def needed(settings: Seed, fields: Sequence[Field]) -> list[str]:
     """Return the names of the columns that messages are made from."""
     label = [] if settings.label_column is None else [settings.label_column]
-    return [*label, *([field.name for field in fields] or [settings.features_column])]
+    return list(dict.fromkeys([*label, *([field.name for field in fields] or [settings.features_column])]))
 
 
 def require(

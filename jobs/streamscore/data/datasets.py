@@ -84,14 +84,19 @@ def numbered(
     from pyspark.sql import functions as F
 
     dataset, types = _needed_columns(spark, settings, fields, label_values or {})
-    label = _label(settings.label_column, types, label_values or {})
-    features = _raw(fields) if fields else _vector(settings.features_column, types)
+    # Under names that no alias below has: Spark would take some uses of a column of the same name for the alias.
+    cells = {name: F.col(f"_column_{place}") for place, name in enumerate(columns.needed(settings, fields))}
+    label = _label(settings.label_column, cells, types, label_values or {})
+    features = _raw(fields, cells) if fields else _vector(settings.features_column, cells, types)
     placed = dataset.select(
+        *(F.col(_quoted(name)).alias(f"_column_{place}") for place, name in enumerate(cells)),
+        F.col("_metadata.file_path").alias("file"),
+        _row_index(settings.source).alias("index"),
+    ).select(
         label.value.alias("label"),
         features.value.alias("features"),
         F.coalesce(features.problem, label.problem).alias("problem"),
-        F.col("_metadata.file_path").alias("file"),
-        _row_index(settings.source).alias("index"),
+        *("file", "index"),
     )
     # One pass gives each file's length, for the numbers, and its content's hash, for the digest.
     counted = (
@@ -175,30 +180,32 @@ class _Read(NamedTuple):
     problem: Column
 
 
-def _label(name: str | None, types: Mapping[str, str], label_values: Mapping[str, float]) -> _Read:
+def _label(
+    name: str | None, cells: Mapping[str, Column], types: Mapping[str, str], label_values: Mapping[str, float]
+) -> _Read:
     """Return the label, a double or null."""
     from pyspark.sql import functions as F
 
     if name is None:
         return _Read(F.lit(None).cast("double"), F.lit(None).cast("string"))
-    column = F.col(_quoted(name))
+    column = cells[name]
     if columns.kind_of(types[name]) == "number":
         value = column.cast("double")
         is_wrong = F.abs(value) >= float("inf")  # Spark takes NaN for more than that
         problem = "is not a finite number"
     else:
         classes = F.create_map(*(F.lit(each) for pair in label_values.items() for each in pair))
-        value = classes[column.cast("string")].cast("double")
+        value = F.element_at(classes, column.cast("string"))
         is_wrong = column.isNotNull() & value.isNull()
         problem = "is none of the names in message.label_values"
     return _Read(value, F.when(is_wrong, F.lit(f"its label, {name!r}, {problem}")))
 
 
-def _vector(name: str, types: Mapping[str, str]) -> _Read:
+def _vector(name: str, cells: Mapping[str, Column], types: Mapping[str, str]) -> _Read:
     """Return the vector, as its parts."""
     from pyspark.sql import functions as F
 
-    vector = vectors.checked(F.col(_quoted(name)), types[name])
+    vector = vectors.checked(cells[name], types[name])
     none = F.lit(
         f"its features, {name!r}, are absent, or they are not a vector such as (110,[8,9],[12.0,16.0]) or [0.0,1.5]"
     )
@@ -206,18 +213,18 @@ def _vector(name: str, types: Mapping[str, str]) -> _Read:
     return _Read(vector.parts, F.when(vector.parts.isNull(), none).when(~vector.is_finite, infinite))
 
 
-def _raw(fields: Sequence[Field]) -> _Read:
+def _raw(fields: Sequence[Field], cells: Mapping[str, Column]) -> _Read:
     """Return the struct of the raw columns; NaN, which is how pandas has a number that is absent, becomes null."""
     from pyspark.sql import functions as F
 
-    cells = {field.name: F.col(_quoted(field.name)).cast(field.type.lower()) for field in fields}
+    values = {field.name: cells[field.name].cast(field.type.lower()) for field in fields}
     problems = []
     for field in fields:
         if field.type == "DOUBLE":
-            cells[field.name] = F.nanvl(cells[field.name], F.lit(None).cast("double"))
-            is_infinite = F.abs(cells[field.name]) == float("inf")
+            values[field.name] = F.nanvl(values[field.name], F.lit(None).cast("double"))
+            is_infinite = F.abs(values[field.name]) == float("inf")
             problems.append(F.when(is_infinite, F.lit(f"its column {field.name!r} is infinite")))
-    struct = F.struct(*(cell.alias(name) for name, cell in cells.items()))
+    struct = F.struct(*(value.alias(name) for name, value in values.items()))
     return _Read(struct, F.coalesce(*problems, F.lit(None).cast("string")))
 
 
