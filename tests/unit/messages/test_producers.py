@@ -23,8 +23,8 @@ FIELDS = "age INT, big BIGINT, x DOUBLE, yes BOOLEAN, word STRING"
 def decode(spark):
     """Return a function that decodes messages, objects or raw bytes, in the shape of the settings."""
 
-    def run(messages, **settings):
-        decoder.register(spark, "decode_produced", shape(**settings), 10)
+    def run(messages, max_bytes=5000, **settings):
+        decoder.register(spark, "decode_produced", shape(max_bytes=max_bytes, **settings), 10)
         values = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in messages]
         rows = spark.createDataFrame(list(enumerate(values)), "i int, value binary")
         decoded = F.expr("decode_produced(value)").alias("d")
@@ -128,17 +128,16 @@ def test_text_numbers_of_raw_columns_are_read(decode):
     ]
 
 
-@pytest.mark.parametrize(
-    "text", ["", " 23", "23 ", "+23", "023", "0x17", "1_000", "1,5", ".5", "5.", "1e", "NaN", "-", "x"]
-)
-def test_text_that_is_no_number_is_refused(decode, text):
+def test_text_that_is_no_number_is_refused(decode):
     """Nothing is guessed: neither of blanks, nor of an empty cell of a CSV file."""
-    for field in ("age", "big", "x"):
-        (row,) = decode([{field: text}], fields=FIELDS, text_numbers=True)
-        assert row["reason"] == "bad_features"
-        assert row["detail"].startswith(f"the field {field} is not of the type")
+    texts = ["", " 23", "23 ", "+23", "023", "0x17", "1_000", "1,5", ".5", "5.", "1e", "NaN", "-", "x", "9" * 1001]
+    cases = [(field, text) for field in ("age", "big", "x", "label") for text in texts]
+    rows = decode([{"yes": True, field: text} for field, text in cases], fields=FIELDS, text_numbers=True)
+
+    for (field, text), row in zip(cases, rows, strict=True):
+        assert row["reason"] == ("bad_label" if field == "label" else "bad_features"), (field, text)
+        assert row["detail"].startswith(f"the field {field} is not of" if field != "label" else "the label is not a")
         assert "text_numbers" not in row["detail"]
-    assert decode([{"label": text, "x": 1}], fields=FIELDS, text_numbers=True)[0]["reason"] == "bad_label"
 
 
 def test_text_number_must_fit_its_type(decode):
@@ -259,39 +258,35 @@ OTHERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_other_messages_as_producers_send_them(decode, name):
+def test_other_messages_as_producers_send_them(decode):
     """Scored, or rejected with a place that exists and a cause."""
-    value, reason, detail = OTHERS[name]
-    (row,) = decode([value])
+    rows = decode([value for value, *_ in OTHERS.values()])
 
-    assert row["reason"] == reason
-    assert row["detail"] is detail or detail in row["detail"]
+    for (name, (_, reason, detail)), row in zip(OTHERS.items(), rows, strict=True):
+        assert row["reason"] == reason, name
+        assert row["detail"] is detail or detail in row["detail"], name
 
 
-@pytest.mark.parametrize(
-    ("form", "features", "fitting"),
-    [
-        ("spark", DENSE, "dense"),
-        ("spark", [10, [0], [1.5]], "triple"),
-        ("triple", PARTS, "spark"),
-        ("triple", DENSE, "dense"),
-        ("dense", [10, [0], [1.5]], "triple"),
-        ("dense", PARTS, "spark"),
-        ("spark", "(10,[0],[1.5])", None),
-        ("spark", {"0": 0.5}, None),
-        ("spark", None, None),
-        ("spark", [], None),
-        ("triple", [10, [0]], None),
-        ("dense", [0.5, "x"], None),
+FORMS = {
+    "spark": [
+        (DENSE, "dense"), ([10, [0], [1.5]], "triple"), ("(10,[0],[1.5])", None), ({"0": 0.5}, None), (None, None),
+        ([], None),
     ],
-)
-def test_vector_of_another_form_names_the_form_that_fits(decode, form, features, fitting):
-    """If there is one."""
-    for root, event in ((None, {"features": features}), ("p", {"features": 1, "p": {"features": features}})):
-        (row,) = decode([event], form=form, root=root)
-        _, _, hint = row["detail"].partition("; message.vector_form: ")
-        assert (row["reason"], hint) == ("bad_features", f"{fitting} fits" if fitting else "")
+    "triple": [(PARTS, "spark"), (DENSE, "dense"), ([10, [0]], None)],
+    "dense": [([10, [0], [1.5]], "triple"), (PARTS, "spark"), ([0.5, "x"], None)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_vector_of_another_form_names_the_form_that_fits(decode, form):
+    """If there is one; inside an envelope too."""
+    bare = decode([{"features": features} for features, _ in FORMS[form]], form=form)
+    inside = decode([{"features": 1, "p": {"features": features}} for features, _ in FORMS[form]], form=form, root="p")
+
+    for rows in (bare, inside):
+        for (_, fitting), row in zip(FORMS[form], rows, strict=True):
+            _, _, hint = row["detail"].partition("; message.vector_form: ")
+            assert (row["reason"], hint) == ("bad_features", f"{fitting} fits" if fitting else "")
 
 
 def test_fields_that_are_there_are_told_in_bounds(decode):
