@@ -52,7 +52,7 @@ def check(config: Config) -> None:
         InputError: the data set is absent or empty, or has other columns or types than needed.
         ServerError: no broker answers, or the topic cannot be created.
     """
-    datasets.check_footer(config.seed, config.message.columns)
+    datasets.check_footer(config.seed, config.message.columns, config.message.label_values)
     if kafka.ensure(config.kafka, config.kafka.topics.input):
         log.info("created the topic %s with %s partitions", config.kafka.topics.input, config.kafka.partitions)
 
@@ -71,7 +71,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
 
     settings = config.seed
     with step(f"Reading {settings.source}"):
-        rows = datasets.numbered(spark, settings, config.message.columns)
+        rows = datasets.numbered(spark, settings, config.message.columns, config.message.label_values)
     wanted = rows.count * settings.repeat
     there = None
     if settings.resume:

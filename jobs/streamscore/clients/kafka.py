@@ -410,6 +410,8 @@ def read(kafka: Kafka, topic: str, last: int | None = None, since: int | None = 
 def fetch(kafka: Kafka, topic: str, positions: Iterable[tuple[int, int]]) -> Iterator[Message]:
     """Yield single messages; each is read at its place, and those that the topic no longer holds are left out.
 
+    Messages that follow each other are read in one go.
+
     Args:
         kafka: the brokers.
         topic: the topic.
@@ -423,10 +425,13 @@ def fetch(kafka: Kafka, topic: str, positions: Iterable[tuple[int, int]]) -> Ite
     held = extent(kafka, topic)
     client = consumer(kafka)
     try:
+        at = None
         for partition, offset in positions:
             if held.holds(partition, offset):
-                client.assign([TopicPartition(topic, partition, offset)])
+                if at != (partition, offset):
+                    client.assign([TopicPartition(topic, partition, offset)])
                 message = _next(client, topic)
+                at = None if message is None else (partition, (message.offset() or 0) + 1)
                 if message is not None and message.offset() == offset:
                     yield message
     finally:

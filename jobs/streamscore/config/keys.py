@@ -127,14 +127,26 @@ class Kafka(_Section):
         }
 
 
+def _label_name(name: object) -> object:
+    """Return a name of a label as text; YAML reads some names as truth values, and not those that were meant."""
+    if isinstance(name, bool):
+        raise ValueError(  # noqa: TRY004 (of this pydantic makes a message)
+            "put the names in quotes: without them, YAML takes true, yes and on for the same, as false, no and off"
+        )
+    return as_text(name)
+
+
 class Message(_Section):
     """The shape of an input message."""
 
+    root: Annotated[str, Field(pattern=r"^[^.]+(\.[^.]+)*$")] | None
     label_field: str
+    label_values: dict[Annotated[str, BeforeValidator(_label_name)], Annotated[float, Field(allow_inf_nan=False)]]
     features_field: str
     vector_form: Literal["spark", "triple", "dense"]
     fields: str | None
     size: Positive | None
+    text_numbers: bool
     max_bytes: Annotated[int, Field(gt=0, lt=1 << 31)]
 
     @property

@@ -170,8 +170,8 @@ def _is_text(kind: Any) -> bool:
 
 
 def _split_key(key: str) -> list[str]:
-    """Split a dotted key; the rest after ``kafka.options.`` or ``spark.conf.`` is one name that contains dots."""
-    for prefix in ("kafka.options.", "spark.conf."):
+    """Split a dotted key; the rest of one under ``kafka.options`` and the like is one name that may contain dots."""
+    for prefix in ("kafka.options.", "spark.conf.", "message.label_values."):
         if key.startswith(prefix):
             return [*prefix.rstrip(".").split("."), key.removeprefix(prefix)]
     return key.split(".")
@@ -204,7 +204,8 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _refuse_plain_secrets(tree: Mapping[str, Any]) -> None:
     for path, value in _leaves(tree):
-        if value is None or not SECRET_KEY.search(path) or path.startswith("spark.conf."):  # there, none is possible
+        # A Spark setting cannot be a secret, and a label is none.
+        if value is None or not SECRET_KEY.search(path) or path.startswith(("spark.conf.", "message.label_values.")):
             continue
         if not _REFERENCE.search(str(value)) or _PLAIN_PASSWORD.search(str(value)):
             raise ConfigError(f"{path}: a secret in plain text is refused; write ${{env:NAME}} or ${{file:PATH}}")

@@ -340,6 +340,35 @@ def test_raw_columns_that_do_not_fit_are_refused(overrides, problem):
     assert problem in refused(*overrides)
 
 
+@pytest.mark.parametrize(
+    ("override", "values"),
+    [
+        ('message.label_values={"<=50K": 0, ">50K": 1}', {"<=50K": 0.0, ">50K": 1.0}),
+        ("message.label_values={1: 0, 2.5: 1}", {"1": 0.0, "2.5": 1.0}),
+        ("message.label_values.v1.0=3", {"v1.0": 3.0}),
+        ('message.label_values={"token": 1, "password": 0}', {"token": 1.0, "password": 0.0}),
+    ],
+)
+def test_labels_have_classes_by_name(override, values):
+    """Any text is a name, that of a secret too."""
+    assert config.load("local", [override]).message.label_values == values
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("message.label_values={yes: 1, no: 0}", "put the names in quotes"),
+        ('message.label_values={"a": .nan}', "message.label_values.a: input should be a finite number"),
+        ('message.label_values={"a": b}', "message.label_values.a: input should be a valid number"),
+        ("message.root=a..b", "message.root"),
+        ("message.root=.a", "message.root"),
+    ],
+)
+def test_settings_of_messages_that_make_no_sense_are_refused(override, problem):
+    """YAML reads yes and true as one, so that a name without quotes would not be what was written."""
+    assert problem in refused(override)
+
+
 def test_delta_table_is_a_folder_or_a_name(tmp_path, monkeypatch):
     """A slash makes it a folder, of this machine or of another file system."""
     monkeypatch.chdir(tmp_path)
