@@ -51,6 +51,8 @@ class ServedModel:
     """Column under which the pipeline looks for the vector."""
     fields: tuple[Field, ...] = ()
     """The raw columns that the pipeline reads; none if it reads a vector."""
+    margin_scale: float = 1.0
+    """Standard deviation of the margin, as far as known: what margins, which have no unit, are divided by."""
 
     def identity(self) -> dict[str, str]:
         """Return what it takes to find this very version again."""
