@@ -1,4 +1,4 @@
-"""The Python versions that are promised: each place that names them names the same, and the lock files cover them all."""
+"""The Python versions that are promised: every place names the same ones, and the lock files cover them all."""
 
 import re
 import subprocess

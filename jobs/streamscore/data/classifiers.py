@@ -119,7 +119,7 @@ def margin_scale(scored: DataFrame) -> float | None:
 
     if "probability" in scored.columns:
         return None
-    row: Any = scored.agg(F.stddev_pop(vector_to_array("rawPrediction")[1])).first()
+    row: Any = scored.agg(F.stddev_pop(vector_to_array(F.col("rawPrediction"))[1])).first()
     return row[0] or None
 
 
@@ -128,7 +128,7 @@ def _calibration(scored: DataFrame) -> LogisticRegressionModel:
     from pyspark.ml.classification import LogisticRegression
 
     # The vector is (-margin, margin), so the two weights have the same effect, and the slope is their difference.
-    model = LogisticRegression(featuresCol=_MARGIN).fit(scored.select(LABEL, _MARGIN))
+    model: LogisticRegressionModel = LogisticRegression(featuresCol=_MARGIN).fit(scored.select(LABEL, _MARGIN))
     against, towards = model.coefficients.toArray()
     if not towards - against > 0:
         raise InputError(
