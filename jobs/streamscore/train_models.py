@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +134,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     made_up = synthetic.examples(GOLDEN_ROWS, settings.seed)
     trained = {"features": Trained(pipeline, raw, FEATURES)}
     names = config.mlflow.registered_names.model_dump()
-    learners = {
+    learners: dict[str, Callable[[], PipelineModel]] = {
         "lr": lambda: classifiers.logistic_regression(vectors, settings.lr),
         "svm": lambda: classifiers.svm(vectors, settings.svm),
     }
