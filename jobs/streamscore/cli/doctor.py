@@ -52,8 +52,8 @@ def _python(_config: Config) -> Findings:
     import pyspark
 
     version = ".".join(map(str, sys.version_info[:3]))
-    if not (3, 10) <= sys.version_info < (3, 12):
-        yield "fault", f"Python {version}: PySpark 3.5 is made for 3.10 and 3.11; use one of them"
+    if not (3, 10) <= sys.version_info < (3, 14):
+        yield "fault", f"Python {version}: streamscore is tested on 3.10 to 3.13; use one of them"
     elif pyspark.__version__ != maven.SPARK_VERSION:
         yield (
             "fault",

@@ -319,6 +319,12 @@ class Classifier(_Section):
     max_iter: Positive
 
 
+class Svm(Classifier):
+    """Settings of the linear SVM."""
+
+    calibrate: bool
+
+
 class Train(_Section):
     """What train_models trains on, and how."""
 
@@ -334,7 +340,7 @@ class Train(_Section):
     hash_size: Positive
     min_category_count: Positive
     lr: Classifier
-    svm: Classifier
+    svm: Svm
     output: LocalFolder
 
     @field_validator("hash_size")

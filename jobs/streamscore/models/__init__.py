@@ -196,6 +196,7 @@ def sign(
     metrics: Mapping[str, float],
     origin: Mapping[str, str],
     fields: Sequence[Field] = (),
+    margin_scale: float | None = None,
 ) -> Path:
     """Write the manifest of a newly trained model into its folder, so that the gate can verify it at every load.
 
@@ -207,6 +208,8 @@ def sign(
         metrics: how good it is.
         origin: where it comes from, for instance ``data_sha256`` and ``git_commit``.
         fields: the raw columns; none for a model on a vector.
+        margin_scale: standard deviation of the margin on the test set, for a model without probabilities; greater
+            than 0.
 
     Returns:
         The manifest's file.
@@ -228,6 +231,7 @@ def sign(
         num_features=served.size,
         labels=tuple(map(float, range(served.classes))),
         metrics=dict(metrics),
+        margin_scale=margin_scale,
         origin=dict(origin),
         golden=checks.rows(spark, served, examples),
         files=inspected.hashes,
@@ -350,6 +354,7 @@ def _served(
         classes,
         source,
         reads,
+        1.0 if manifest is None or manifest.margin_scale is None else manifest.margin_scale,
     )
 
 

@@ -66,6 +66,8 @@ class Trained:
     metrics: Mapping[str, float] = field(default_factory=dict)
     fields: Sequence[Field] = ()
     """The raw columns; none for a model on a vector."""
+    margin_scale: float | None = None
+    """Standard deviation of the margin on the test set, for a model without probabilities."""
 
 
 def import_ahead(config: Config) -> None:

@@ -81,6 +81,8 @@ class Manifest(_Part):
     labels: tuple[float, ...]
     """The classes that it can predict."""
     metrics: dict[str, float]
+    margin_scale: Annotated[float, Field(gt=0)] | None = None
+    """Standard deviation of the margin on the test set, for a model without probabilities."""
     origin: dict[str, str]
     """Where the model comes from: digest of the training data, git commit."""
     golden: Annotated[tuple[Golden, ...], Field(min_length=1)]
