@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from streamscore import __version__
@@ -33,9 +35,9 @@ def write_metadata(folder: Path, class_name: Any, uid: str, params: Any = None, 
 
 
 def write_data(folder: Path, name: str = "data") -> None:
-    """Write a stage's data, or what stands for them."""
+    """Write a stage's data, or what stands for them: a parquet file of one number."""
     (folder / name).mkdir()
-    (folder / name / PARQUET).write_bytes(b"PAR1")
+    pq.write_table(pa.table({"value": [1.0]}), folder / name / PARQUET)
     (folder / name / "_SUCCESS").touch()
 
 

@@ -126,7 +126,7 @@ def load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
     with _found(config, model, spark) as found, _named(model):
         inspected = _inspected(found, model)
         pipeline = _load(found, inspected)
-        if gate.inspect(found.files, model.trust).hashes != inspected.hashes:
+        if gate.hashes(found.files, inspected) != inspected.hashes:
             raise ModelError(f"{found.files.location}: the folder has changed while it was loaded; try again")
         served = _served(model, found, inspected, pipeline, config.message.size, config.message.columns)
         if inspected.manifest is not None:

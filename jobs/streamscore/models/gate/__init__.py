@@ -2,7 +2,8 @@
 
 A folder that Spark ML saved is code: its metadata name the classes to load, and a stage may run SQL or import a Python
 module. So the order is: links and strange files are refused; the manifest's hashes are compared; the metadata are read
-here, in plain Python, and every stage's class must be on a list. Only then is Spark handed the folder.
+here, in plain Python, and every stage's class must be on a list; the parquet files' footers, sizes and tree nodes are
+checked. Only then is Spark handed the folder.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from streamscore.errors import ModelError
+from streamscore.models.gate import contents, stages
 from streamscore.models.gate import manifest as manifests
-from streamscore.models.gate import stages
 from streamscore.models.gate.manifest import MANIFEST, Manifest
 
 if TYPE_CHECKING:
@@ -79,17 +80,18 @@ def inspect(files: Files, trust: Literal["manifest", "unsigned"] = "manifest") -
             "To accept a model that someone else saved, set `trust: unsigned` in its entry of `models`"
         )
     manifest = manifests.parse(text, f"{files.location}/{MANIFEST}") if text is not None else None
-    names = [name for name in _without_marks(found) if inner or name != MANIFEST]
+    names = _names(found, inner)
     if manifest is not None:
         _compare(f"{files.location}/{inner}", names, manifest)
     hashes = {name: files.sha256(inner + name) for name in names}
     if manifest is not None:
         _compare_hashes(f"{files.location}/{inner}", hashes, manifest)
-    read, in_python = stages.read(files, inner, names)
+    pipeline = stages.read(files, inner, names)
+    contents.check(files, inner, {name: found[name] for name in names}, pipeline.trees)
     inspected = Inspected(
         inner,
-        read,
-        in_python,
+        pipeline.stages,
+        pipeline.in_python,
         hashes,
         sum(found[name] for name in names),
         manifest,
@@ -98,6 +100,21 @@ def inspect(files: Files, trust: Literal["manifest", "unsigned"] = "manifest") -
     if manifest is not None:
         _compare_contents(files.location, inspected, manifest)
     return inspected
+
+
+def hashes(files: Files, inspected: Inspected) -> dict[str, str]:
+    """Return the sha256 of every file that Spark wrote, as it is now, by its name in Spark's folder.
+
+    Raises:
+        ModelError: a link or a strange file has come into the folder, or a file cannot be read.
+    """
+    names = _names(files.walk(inspected.inner), inspected.inner)
+    return {name: files.sha256(inspected.inner + name) for name in names}
+
+
+def _names(found: dict[str, int], inner: str) -> list[str]:
+    """Return the files that Spark wrote: neither the marks of file systems, nor the manifest."""
+    return [name for name in _without_marks(found) if inner or name != MANIFEST]
 
 
 def _without_marks(sizes: dict[str, int]) -> list[str]:
