@@ -157,7 +157,9 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
             dict(_flat(figures)),
             origin,
             trained,
-            lambda model, folder: models.sign(spark, folder, model.golden, model.metrics, origin, model.fields),
+            lambda model, folder: models.sign(
+                spark, folder, model.golden, model.metrics, origin, model.fields, config.signatures.key_file
+            ),
         )
     figures["registered"] = {model.name: model.version for model in registered}
     figures["fingerprint"] = fingerprint(config)

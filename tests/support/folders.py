@@ -93,11 +93,11 @@ def write_manifest(folder: Path, **changes: Any) -> dict[str, Any]:
     return told
 
 
-def refusal(folder, trust="unsigned"):
+def refusal(folder, trust="unsigned", public_keys=()):
     """Return the message with which a folder is refused, without the folder's own name; it must be quick."""
     start = time.monotonic()
     with pytest.raises(ModelError) as caught:
-        gate.inspect(LocalFiles(folder), trust)
+        gate.inspect(LocalFiles(folder), trust, public_keys)
 
     assert time.monotonic() - start < 6  # with the work of the square of the files it takes minutes
     assert caught.value.exit_code == 4

@@ -145,7 +145,7 @@ TREES = {
     "null": (changed_node(3, leftChild=None), "its column .*leftChild has a null"),
     "null in a list": (changed_node(0, leftCategoriesOrThreshold=[None]), "its column .*Threshold has a null"),
     "null for a split": (changed_node(3, split=None), "it has no single column .*split"),
-    "nothing": (lambda n: n.clear(), "or none|tree 1 has no nodes"),
+    "nothing": (lambda n: n.clear(), "or none|tree 1 has no nodes|not between"),
 }
 OUTCOMES = {
     "class too many": (changed_node(3, impurityStats=[1.0, 2.0, 3.0]), "node 3 has not 2 class counts, but: 3"),

@@ -255,7 +255,7 @@ def _chunk(leaf: tuple[str, int, int], column: Struct, end: int) -> _Chunk:
     first, dictionary = told[9], told.get(11) or 0
     start = dictionary if 0 < dictionary < first else first
     _require(
-        told[5] == told[7] == 0 or len(_MAGIC) <= start <= start + told[7] <= end,
+        len(_MAGIC) <= start <= start + told[7] <= end,
         f"the column {name} is not between the file's begin and footer",
     )
     return _Chunk(name, kind, width, told[4], told[5], start, start + told[7])
