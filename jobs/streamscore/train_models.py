@@ -162,7 +162,14 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
             origin,
             trained,
             lambda model, folder: models.sign(
-                spark, folder, model.golden, model.metrics, origin, model.fields, model.margin_scale
+                spark,
+                folder,
+                model.golden,
+                model.metrics,
+                origin,
+                model.fields,
+                model.margin_scale,
+                config.signatures.key_file,
             ),
         )
     figures["registered"] = {model.name: model.version for model in registered}

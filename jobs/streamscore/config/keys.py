@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 from itertools import pairwise
@@ -21,6 +22,7 @@ from pydantic import (
 from streamscore.config import fields as raw
 from streamscore.config.types import (
     AbsolutePath,
+    Ed25519Key,
     IndexName,
     LocalFolder,
     Location,
@@ -168,12 +170,28 @@ class Message(_Section):
         return self
 
 
+Trust = Literal["manifest", "signed", "unsigned"]
+"""What must vouch for a model's files."""
+
+
 class Model(_Section):
     """A model to score with: its name in the outcomes, and its address."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
     uri: str
-    trust: Literal["manifest", "unsigned"] = "manifest"
+    trust: Trust = "manifest"
+
+
+class Signatures(_Section):
+    """The keys that sign models, and those that verify the signatures."""
+
+    public_keys: tuple[Ed25519Key, ...]
+    key_file: AbsolutePath | None
+
+    @property
+    def raw_keys(self) -> tuple[bytes, ...]:
+        """The public keys, each of 32 bytes."""
+        return tuple(map(base64.b64decode, self.public_keys))
 
 
 class Elasticsearch(_Section):
@@ -450,6 +468,7 @@ class Config(_Section):
     kafka: Kafka
     message: Message
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
+    signatures: Signatures
     elasticsearch: Elasticsearch
     quality: Quality
     delta: Delta
@@ -470,3 +489,10 @@ class Config(_Section):
         if duplicates:
             raise ValueError(f"the name {duplicates[0]!r} is used more than once")
         return value
+
+    @model_validator(mode="after")
+    def _signers_known(self) -> Config:
+        signed = [model.name for model in self.models if model.trust == "signed"]
+        if signed and not self.signatures.public_keys:
+            raise ValueError(f"the model {signed[0]!r} has trust: signed, but signatures.public_keys names no key")
+        return self

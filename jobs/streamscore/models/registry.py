@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from streamscore.config import Config
 from streamscore.errors import ModelError, ServerError
+from streamscore.models.gate.signature import SIGNATURE
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 _URI = re.compile(r"^models:/(?P<name>[^@/]+)(?:@(?P<alias>[^/]+)|/(?P<version>[^/]+))$")
 _RUN_URI = re.compile(r"^runs:/(?P<run>[0-9a-f]{32})/(?P<path>.+)$")
-SCHEMES: Final = ("models:/", "runs:/")
+MODELS: Final = "models:/"
+"""How the address of a registered version or alias begins."""
+SCHEMES: Final = (MODELS, "runs:/")
 """How the address of a model in the registry begins."""
 
 _TRACKING_URI: Final = "MLFLOW_TRACKING_URI"
@@ -37,7 +40,7 @@ _REGISTRY_URI: Final = "MLFLOW_REGISTRY_URI"
 _address_in_use = threading.RLock()
 """MLflow has one address for the whole process, which no other thread may change meanwhile."""
 
-_MANIFEST_TAG: Final = "manifest_sha256"
+MANIFEST_TAG: Final = "manifest_sha256"
 """Tag of a version with its manifest's digest. No tag's name has a point in it: Unity Catalog refuses those."""
 
 
@@ -121,7 +124,7 @@ def log_training(
                 _log(mlflow, config, name, model)
                 if model.registered_as is not None:
                     logged = Registered(name, run.info.run_id, f"runs:/{run.info.run_id}/{name}")
-                    version_tags = {**tags, _MANIFEST_TAG: _sign(mlflow, config, logged, model, sign)}
+                    version_tags = {**tags, MANIFEST_TAG: _sign(mlflow, config, logged, model, sign)}
                     made = mlflow.register_model(logged.uri, model.registered_as, tags=version_tags)
                     registered.append(_registered(made))
         for version in registered:
@@ -335,10 +338,12 @@ def _example(row: DataFrame) -> Any:
 def _sign(
     mlflow: Any, config: Config, logged: Registered, model: Trained, sign: Callable[[Trained, Path], Path]
 ) -> str:
-    """Add the manifest to a model that was logged, made from what is really there, and return its digest."""
+    """Make the manifest of a model from what was really logged, add it with its signature, and return its digest."""
     with downloaded(config, logged) as folder:
         manifest = sign(model, folder)
-        mlflow.log_artifact(str(manifest), artifact_path=logged.name)
+        for file in (manifest, folder / SIGNATURE):
+            if file.exists():
+                mlflow.log_artifact(str(file), artifact_path=logged.name)
         return hashlib.sha256(manifest.read_bytes()).hexdigest()
 
 
@@ -367,7 +372,7 @@ def _registered(version: Any) -> Registered:
         version.name,
         str(version.version),
         f"models:/{version.name}/{version.version}",
-        version.tags.get(_MANIFEST_TAG),
+        version.tags.get(MANIFEST_TAG),
     )
 
 

@@ -134,7 +134,7 @@ def test_model_is_trusted_by_its_manifest_unless_its_entry_says_otherwise():
 
     assert [model.trust for model in loaded.models] == ["manifest", "unsigned"]
     assert refused("models=[{name: a, uri: /a, trust: yes}]").startswith(
-        "models.0.trust: input should be 'manifest' or"
+        "models.0.trust: input should be 'manifest', 'signed' or"
     )
 
 

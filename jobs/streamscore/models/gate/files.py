@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import stat
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Final, Protocol
 
@@ -64,6 +65,10 @@ class Files(Protocol):
         """Return the sha256 of a file, in hexadecimal digits."""
         ...
 
+    def opened(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """Open a file to read any part of it; for another file system, a copy of it on this machine."""
+        ...
+
 
 class LocalFiles:
     """A model's folder on a file system that this machine has mounted."""
@@ -105,7 +110,7 @@ class LocalFiles:
         Raises:
             ModelError: it is longer, is no plain file, or cannot be read.
         """
-        with self._open(name) as file:
+        with self.opened(name) as file:
             content = file.read(limit + 1)
         if len(content) > limit:
             raise self._refused(name, f"it is longer than {limit:,} bytes, which no such file is")
@@ -117,8 +122,28 @@ class LocalFiles:
         Raises:
             ModelError: it is no plain file, or cannot be read.
         """
-        with self._open(name) as file:
+        with self.opened(name) as file:
             return sha256(file)
+
+    def opened(self, name: str) -> IO[bytes]:
+        """Open a file to read any part of it.
+
+        Raises:
+            ModelError: it is no plain file, or cannot be read.
+        """
+        try:
+            # Without O_NONBLOCK a pipe put in the file's place would keep this process waiting for ever.
+            handle = os.open(self._root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            is_link = error.errno == errno.ELOOP
+            reason = (
+                "a link is refused: it may point to anything" if is_link else f"it cannot be read ({error.strerror})"
+            )
+            raise self._refused(name, reason) from None
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise self._refused(name, "it is not a plain file")
+        return os.fdopen(handle, "rb")
 
     def _walk(self, base: str, folder: str, found: dict[str, int]) -> None:
         try:
@@ -143,21 +168,6 @@ class LocalFiles:
                 raise self._refused(name, "it is neither a file nor a folder")
             if len(found) > MAX_FILES:
                 raise self._refused(name, f"more than {MAX_FILES:,} files are refused")
-
-    def _open(self, name: str) -> IO[bytes]:
-        try:
-            # Without O_NONBLOCK a pipe put in the file's place would keep this process waiting for ever.
-            handle = os.open(self._root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError as error:
-            is_link = error.errno == errno.ELOOP
-            reason = (
-                "a link is refused: it may point to anything" if is_link else f"it cannot be read ({error.strerror})"
-            )
-            raise self._refused(name, reason) from None
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            os.close(handle)
-            raise self._refused(name, "it is not a plain file")
-        return os.fdopen(handle, "rb")
 
     def _mode(self, name: str) -> int:
         try:
