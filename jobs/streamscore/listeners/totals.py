@@ -12,6 +12,7 @@ from rich.table import Table
 
 from streamscore.listeners.base import BatchListener
 from streamscore.quality import figures
+from streamscore.system.console import as_markup
 
 if TYPE_CHECKING:
     from streamscore.scoring.served import ServedModel
@@ -138,7 +139,7 @@ class Totals(BatchListener):
             style = "green" if (figures.above_baseline(accuracy, baseline) or 0) > 0 else "yellow"
             table.add_row(
                 name,
-                version,
+                as_markup(version),
                 f"{counts['scored']:,}",
                 f"{counts['correct']:,}",
                 f"[{style}]{_percent(accuracy)}[/{style}]",
