@@ -427,7 +427,10 @@ def test_file_that_is_not_utf_8_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("ssl.truststore.location=/none.pem", "client: ssl.truststore.location failed"),
+        (
+            "ssl.truststore.location=/none.pem",
+            "kafka.options.ssl.truststore.location: /none.pem cannot be read (No such",
+        ),
         ("security.protocol=TLS", 'kafka.options: Invalid value "TLS" for configuration property "security.protocol"'),
         ("auto.offset.reset=latest", "kafka.options.auto.offset.reset: Spark sets this itself"),
         ("acks=1", "kafka.options.acks: not to be set: otherwise records could be lost or doubled"),
