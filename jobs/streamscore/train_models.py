@@ -168,8 +168,8 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
                 model.metrics,
                 origin,
                 model.fields,
-                model.margin_scale,
-                config.signatures.key_file,
+                margin_scale=model.margin_scale,
+                key=config.signatures.key_file,
             ),
         )
     figures["registered"] = {model.name: model.version for model in registered}

@@ -55,6 +55,18 @@ def test_list_counts_reasons_and_names_the_newest(command):
     assert len(command("list", "--reason", "not_json", "--limit", "2").splitlines()) == 3
 
 
+def test_message_with_more_headers_than_the_client_takes_is_told(own, tmp_path, produce):
+    """It is in the topic; a list without it would say that it is not."""
+    kafka_settings = own().kafka
+    kafka.ensure(kafka_settings, kafka_settings.topics.rejected)
+    headers = [("h", b"")] * (rejected.MAX_HEADERS + 1)
+    produce(kafka_settings, kafka_settings.topics.rejected, [(None, b"v", headers)])
+    passed_over = []
+
+    assert list(rejected.read(kafka_settings, passed_over.append)) == []
+    assert [place.rpartition("-")[2] for place in passed_over] == ["0"]
+
+
 def test_show_shows_the_whole_message(command, config):
     """Key, value and headers as they came, and what is wrong."""
     message = next(message for message in rejected.read(config.kafka) if message.key == b"k0")

@@ -9,7 +9,7 @@ import typer
 
 from streamscore import config as configuration
 from streamscore.cli.options import ConfigOption, JsonOption, SetOption
-from streamscore.system.console import print_json, print_table
+from streamscore.system.console import print_json, print_line, print_table
 
 app = typer.Typer(name="models", help="The configured models.", no_args_is_help=True)
 
@@ -50,8 +50,8 @@ def models_check(
         raise typer.BadParameter("give either --signed or --unsigned")
     chosen = inventory.chosen(settings, model, "signed" if signed else "unsigned" if unsigned else None)
     for subject, text in inventory.check(settings, chosen, files_only=files_only):
-        typer.echo(f"{subject:<14} {text}")
-    typer.echo(f"{'passes':<14} {'the files; nothing was loaded' if files_only else chosen.uri}")
+        print_line(f"{subject:<14} {text}")
+    print_line(f"{'passes':<14} {'the files; nothing was loaded' if files_only else chosen.uri}")
 
 
 @app.command(name="sign")
@@ -77,7 +77,7 @@ def models_promote(
     """Move a model's alias to a version, once its files have passed the gate."""
     from streamscore.cli import inventory
 
-    typer.echo(inventory.promote(configuration.load(config, overrides), name, version))
+    print_line(inventory.promote(configuration.load(config, overrides), name, version))
 
 
 @app.command(name="rollback")
@@ -90,4 +90,4 @@ def models_rollback(
     """Move a model's alias back to the previous version."""
     from streamscore.cli import inventory
 
-    typer.echo(inventory.rollback(configuration.load(config, overrides), name))
+    print_line(inventory.rollback(configuration.load(config, overrides), name))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from streamscore.clients import tls
+from streamscore.clients.kafka_settings import RENAMED, client_settings, trust
 from streamscore.config import Kafka, is_loopback
 from streamscore.errors import ConfigError, RefusedError, ServerError
 
@@ -21,28 +25,6 @@ Client = TypeVar("Client")
 _SILENT = logging.getLogger("streamscore.librdkafka")
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
-
-# librdkafka, the C client, has its own names for what the Java client calls otherwise (librdkafka, CONFIGURATION.md).
-_SAME = frozenset({"security.protocol", "sasl.mechanism", "client.id", "ssl.endpoint.identification.algorithm"})
-_RENAMED = {
-    "ssl.truststore.location": "ssl.ca.location",
-    "ssl.truststore.certificates": "ssl.ca.pem",
-    "ssl.keystore.certificate.chain": "ssl.certificate.pem",
-    "ssl.keystore.key": "ssl.key.pem",
-    "ssl.key.password": "ssl.key.password",
-}
-_KEY_STORE = "ssl.keystore.location"  # one file for the key and its certificate; librdkafka has a name for each
-_JAVA_ONLY = frozenset({"ssl.truststore.type", "ssl.keystore.type", "sasl.jaas.config"})
-# Spark's Kafka source and sink refuse these (KafkaSourceProvider).
-_SPARKS_OWN = (
-    *("auto.offset.reset", "enable.auto.commit", "interceptor.classes"),
-    *("key.deserializer", "value.deserializer", "key.serializer", "value.serializer"),
-)
-_NOT_TO_BE_SET = {
-    **dict.fromkeys(_SPARKS_OWN, "Spark sets this itself"),
-    **dict.fromkeys(("acks", "enable.idempotence"), "not to be set: otherwise records could be lost or doubled"),
-}
-
 
 MAX_RECORD_BYTES = 32 * 1024 * 1024
 """Largest record that is written, in bytes, if the topic takes it: what the Java producer's whole memory can hold."""
@@ -87,34 +69,6 @@ class Extent(NamedTuple):
         return self.begin.get(partition, 0) <= offset < self.end.get(partition, 0)
 
 
-def client_settings(kafka: Kafka) -> dict[str, str | int]:
-    """Return the connection's settings under the names of librdkafka.
-
-    Raises:
-        ConfigError: a security setting has no counterpart there, for instance a JKS trust store.
-    """
-    options = kafka.client_options()
-    for kind in ("truststore", "keystore"):
-        if options.get(f"ssl.{kind}.location") and options.get(f"ssl.{kind}.type", "JKS") != "PEM":
-            raise ConfigError(f"kafka.options.ssl.{kind}.type: only PEM files are supported; set it to PEM")
-    settings: dict[str, str | int] = {"bootstrap.servers": kafka.bootstrap_servers}
-    for name, value in options.items():
-        if name in _SAME:
-            settings[name] = value
-        elif name in _RENAMED:
-            settings[_RENAMED[name]] = value
-        elif name == _KEY_STORE:
-            settings |= {"ssl.certificate.location": value, "ssl.key.location": value}
-        elif name in _NOT_TO_BE_SET:
-            raise ConfigError(f"kafka.options.{name}: {_NOT_TO_BE_SET[name]}")
-        elif name not in _JAVA_ONLY and name.startswith(("ssl.", "sasl.")):
-            supported = sorted({*_SAME, *_RENAMED, *_JAVA_ONLY, _KEY_STORE})
-            raise ConfigError(f"kafka.options.{name}: not supported; supported are {', '.join(supported)}")
-    if "sasl.jaas.config" in options:
-        settings |= _credentials(options["sasl.jaas.config"])
-    return settings
-
-
 def _made(client: Callable[..., Client], settings: Mapping[str, Any]) -> Client:
     """Return a client with these settings, some of which, a file's name for instance, only the client can judge."""
     from confluent_kafka import KafkaException
@@ -123,7 +77,7 @@ def _made(client: Callable[..., Client], settings: Mapping[str, Any]) -> Client:
         return client({**settings}, logger=_SILENT)
     except KafkaException as error:
         reason = error.args[0].str()
-        for java, renamed in _RENAMED.items():
+        for java, renamed in RENAMED.items():
             reason = reason.replace(renamed, java)
         raise ConfigError(f"kafka.options: {reason}") from None
 
@@ -177,7 +131,7 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
 
     Raises:
         ServerError: no broker answers within the timeout (seconds), or each is known to be down after some of it.
-        RefusedError: the brokers do not let this user in.
+        RefusedError: the brokers do not let this user in, or the TLS connection fails for a reason that stays.
     """
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
@@ -195,6 +149,7 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
                 f"Kafka at {kafka.bootstrap_servers} refuses the credentials ({refusal.str()}): see security.protocol, "
                 "sasl.mechanism and sasl.jaas.config of kafka.options"
             ) from None
+        _require_same_protocol(kafka)
         reason = next((one for one in told if one.name() != _ALL_DOWN), error.args[0]).str()
         is_near = all(is_loopback(host) for host, _ in kafka.addresses())
         raise ServerError(
@@ -202,6 +157,61 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
             f"{' `streamscore up` starts one on this machine' if is_near else ''}"
         ) from None
     return sorted(name for name in metadata.topics if not name.startswith("__"))
+
+
+_OF_TLS = {
+    tls.Fault.AUTHORITY: (
+        "has a certificate of an authority that is not trusted: name the authority's PEM file in "
+        "kafka.options.ssl.truststore.location, with ssl.truststore.type: PEM"
+    ),
+    tls.Fault.EXPIRED: "has a certificate that has expired or is not valid yet: renew it, or set this machine's clock",
+    tls.Fault.HOST_NAME: (
+        "has a certificate for other host names: write one of its names in kafka.bootstrap_servers, or give the broker "
+        "a certificate for this one"
+    ),
+    tls.Fault.NO_TLS: (
+        "does not speak TLS: set kafka.options.security.protocol to PLAINTEXT or SASL_PLAINTEXT, or name the port for "
+        "TLS in kafka.bootstrap_servers"
+    ),
+    tls.Fault.CLIENT_MISSING: (
+        "wants a certificate of the client: name its PEM file in kafka.options.ssl.keystore.location, with "
+        "ssl.keystore.type: PEM"
+    ),
+    tls.Fault.CLIENT_REFUSED: "refuses the certificate of the client: see kafka.options.ssl.keystore.location",
+}
+
+
+def _require_same_protocol(kafka: Kafka) -> None:
+    """Look for the reason of a failure in the brokers' TLS, of which librdkafka only says that the handshake failed.
+
+    Raises:
+        RefusedError: a broker has another protocol or certificate than the configuration says.
+    """
+    is_tls = kafka.client_options().get("security.protocol", "PLAINTEXT").upper().endswith("SSL")
+    for host, port in kafka.addresses():
+        told = None
+        if not is_tls:
+            if tls.speaks_tls(host, port):
+                told = "speaks TLS: set kafka.options.security.protocol to SSL or SASL_SSL"
+        elif _speaks_plaintext(host, port):
+            told = _OF_TLS[tls.Fault.NO_TLS]
+        else:
+            fault = tls.fault(host, port, trust(kafka))
+            told = None if fault is None else _OF_TLS[fault]
+        if told is not None:
+            raise RefusedError(f"Kafka at {host}:{port} {told}")
+
+
+def _speaks_plaintext(host: str, port: int) -> bool:
+    """Return whether a broker answers a request without TLS; when it is spoken to in TLS, it only hangs up."""
+    request = struct.pack(">ihhih", 10, 18, 0, 1, -1)  # ApiVersions, version 0, of a client without a name
+    try:
+        with socket.create_connection((host.strip("[]"), port), timeout=tls.PROBE_SECONDS) as connection:
+            connection.sendall(request)
+            answer = connection.recv(8)
+    except OSError:
+        return False
+    return answer[4:] == request[8:12]  # the number of the request, behind the length
 
 
 def _metadata(client: AdminClient, told: Sequence[KafkaError], timeout: float) -> ClusterMetadata:
@@ -539,10 +549,3 @@ def _next(client: Consumer, topic: str) -> Message | None:
     if message is None or error is not None:
         raise ServerError(f"the topic {topic!r} cannot be read: {error.str() if error else 'timed out'}")
     return message
-
-
-def _credentials(jaas: str) -> dict[str, str]:
-    found = {name: text for name, _, text in re.findall(r"""(username|password)\s*=\s*(["'])(.*?)\2""", jaas)}
-    if set(found) != {"username", "password"}:
-        raise ConfigError('kafka.options.sasl.jaas.config: expected a login module with username="…" and password="…"')
-    return {f"sasl.{name}": value for name, value in found.items()}

@@ -22,6 +22,9 @@ REPLAY_OF: Final = "replay-of"
 CLOCK_MARGIN_MS: Final = 600_000
 """How far the clocks of the machines that reject and replay may differ, in milliseconds: ten minutes."""
 
+MAX_HEADERS: Final = 100_000
+"""Most headers of a message that the client takes; of one with more it shows none (librdkafka, ``rdkafka_msg.c``)."""
+
 _OURS: Final = frozenset(REJECTED_HEADERS)
 
 Header = tuple[str, bytes | None]
@@ -57,18 +60,25 @@ class Rejected:
         return list(self.headers[: len(self.headers) - len(_OURS)])
 
 
-def read(kafka: Kafka) -> Iterator[Rejected]:
-    """Yield every message that the rejected topic holds now.
+def read(kafka: Kafka, pass_over: Callable[[str], object] = lambda _: None) -> Iterator[Rejected]:
+    """Yield every message that the rejected topic holds now, as far as its headers can be read.
+
+    Args:
+        kafka: the brokers and topics.
+        pass_over: told the place of each record that shows no headers: score_stream writes none without, so it has
+            more than ``MAX_HEADERS``, or somebody else wrote it.
 
     Raises:
         ServerError: no broker answers, or the topic does not exist.
     """
     for message in kafka_client.read(kafka, kafka.topics.rejected):
         headers = _headers(message)
+        if not headers:
+            pass_over(f"{message.topic()}-{message.partition()}-{message.offset()}")
         last = headers[-len(_OURS) :]
         if not {name for name, _ in last} >= _OURS:
             continue  # not written by score_stream
-        ours = {name: (value or b"").decode() for name, value in last}
+        ours = {name: (value or b"").decode(errors="replace") for name, value in last}
         yield Rejected(
             message.key(),
             message.value(),
@@ -173,7 +183,7 @@ def _replayed(kafka: Kafka, wanted: Sequence[Rejected]) -> set[str]:
     since = min(message.first_timestamp for message in wanted) - CLOCK_MARGIN_MS
     with step(f"Looking for earlier replays in the topic {kafka.topics.input}") as progress:
         return {
-            (value or b"").decode()
+            (value or b"").decode(errors="replace")
             for message in _counted(kafka_client.read(kafka, kafka.topics.input, since=max(0, since)), progress)
             for name, value in _headers(message)
             if name == REPLAY_OF

@@ -88,12 +88,22 @@ def _read_yaml(path: Traversable) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+        raise ConfigError(f"{path}: not valid YAML{_place(error)}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected keys with values, found {type(tree).__name__}")
     return tree
+
+
+def _place(error: Exception) -> str:
+    """Return the end of a message that says where a YAML error is; its own text may repeat a secret."""
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    if mark is not None:
+        return f" at line {mark.line + 1}, column {mark.column + 1}; a text with special characters needs quotes"
+    if isinstance(error, yaml.YAMLError):
+        return ": it has a control character, which YAML has only as an escape in double quotes"
+    return ": a value looks like a date or a number, but is none; put it in quotes"
 
 
 def _merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from streamscore.quality import figures
 from streamscore.quality.confusion import Confusion, label_counts, labelled, total
 from streamscore.quality.packed import unpack
 from streamscore.quality.statistic import EMPTY, Statistic
+from streamscore.system.console import as_markup
 
 if TYPE_CHECKING:
     from streamscore.scoring.served import ServedModel
@@ -150,7 +151,7 @@ class Totals(BatchListener):
             style = "green" if (figures.above_baseline(accuracy, baseline) or 0) > 0 else "yellow"
             table.add_row(
                 name,
-                version,
+                as_markup(version),
                 f"{done['scored']:,}",
                 f"{done['correct']:,}",
                 f"[{style}]{_percent(accuracy)}[/{style}]",

@@ -200,6 +200,7 @@ def sign(
     metrics: Mapping[str, float],
     origin: Mapping[str, str],
     fields: Sequence[Field] = (),
+    *,
     margin_scale: float | None = None,
     key: Path | None = None,
 ) -> Path:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from streamscore.config import Config
 from streamscore.errors import SetupError
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 
 _FOREIGN: Final = ("SPARK_CONF_DIR", "HADOOP_CONF_DIR", "YARN_CONF_DIR")
 """Environment variables that name folders of settings, on a machine of a cluster for instance."""
+
+
+_CANCEL_SECONDS: Final = 5.0
+_STATUS_SECONDS: Final = 0.25
+"""Longer than what Spark's status of its tasks may be behind (``spark.ui.liveUpdate.period``)."""
 
 
 def create(config: Config, job: str, own: Mapping[str, str] | None = None, jars: Sequence[Path] = ()) -> SparkSession:
@@ -101,7 +107,28 @@ def opened(config: Config, job: str, own: Mapping[str, str] | None = None) -> It
     finally:
         if ours:
             with suppress(OSError, Py4JError):  # Ctrl-C reaches the JVM too: it may be gone
+                _cancel_jobs(spark)
                 spark.stop()
+
+
+def _cancel_jobs(spark: SparkSession) -> None:
+    """Cancel the jobs that still run and wait for the end of their tasks, at most five seconds.
+
+    Spark stops its executor and its scheduler first: of each task that is started or ends after that, it logs a stack
+    trace (``RejectedExecutionException``).
+    """
+    context = spark.sparkContext
+    jobs = context.statusTracker()
+    if not jobs.getActiveJobsIds():
+        return
+    executors: Any = context._jsc.sc().statusTracker()  # type: ignore[attr-defined]  # noqa: SLF001 (Python's lacks them)
+    deadline = time.monotonic() + _CANCEL_SECONDS
+    while time.monotonic() < deadline:
+        context.cancelAllJobs()
+        time.sleep(_STATUS_SECONDS)
+        busy = any(executor.numRunningTasks() for executor in executors.getExecutorInfos())
+        if not busy and not jobs.getActiveJobsIds():
+            return
 
 
 def _existing() -> SparkSession | None:

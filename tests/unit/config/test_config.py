@@ -120,12 +120,29 @@ def test_missing_file_lists_the_names_that_exist():
     )
 
 
-def test_broken_yaml_names_the_file(tmp_path):
-    """A file that is not YAML."""
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("password: @hunter2", " at line 2, column 13;"),
+        ("password: *hunter2", " at line 2, column 13;"),
+        ("password: !hunter2 a", " at line 2, column 13;"),
+        ("password: %hunter2", " at line 2, column 13;"),
+        ('password: "hunter2', " at line 3, column 1;"),
+        ("password: hunter2: b", " at line 2, column 20;"),
+        ("password: hunter2\x07", ": it has a control character"),
+        ("password: 2026-02-30", ": a value looks like a date"),
+    ],
+)
+def test_broken_yaml_is_told_by_its_place_alone(tmp_path, line, place):
+    """The message never repeats the line, which may hold a secret."""
     file = tmp_path / "broken.yml"
-    file.write_text("kafka: [")
+    file.write_text(f"elasticsearch:\n  {line}\n")
 
-    assert refused(environment=str(file)).startswith(f"{file}: not valid YAML")
+    told = refused(environment=str(file))
+
+    assert told.startswith(f"{file}: not valid YAML{place}")
+    assert "hunter2" not in told
+    assert "2026" not in told
 
 
 def test_model_is_trusted_by_its_manifest_unless_its_entry_says_otherwise():
@@ -439,7 +456,10 @@ def test_file_that_is_not_utf_8_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("ssl.truststore.location=/none.pem", "client: ssl.truststore.location failed"),
+        (
+            "ssl.truststore.location=/none.pem",
+            "kafka.options.ssl.truststore.location: /none.pem cannot be read (No such",
+        ),
         ("security.protocol=TLS", 'kafka.options: Invalid value "TLS" for configuration property "security.protocol"'),
         ("auto.offset.reset=latest", "kafka.options.auto.offset.reset: Spark sets this itself"),
         ("acks=1", "kafka.options.acks: not to be set: otherwise records could be lost or doubled"),

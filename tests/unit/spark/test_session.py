@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 
 from streamscore import score_stream, seed_topic, train_models
 from streamscore.config import CONF_DIR
+from streamscore.local import java
 from streamscore.spark import session
 from streamscore.spark.settings import log_file, spark_settings
 from streamscore.stream.stop import StopRequest
@@ -235,6 +236,27 @@ def test_settings_of_a_cluster_that_stop_spark_are_named(tmp_path):
         r"It reads the settings in SPARK_CONF_DIR: are they meant for it\?$",
         done.stderr.strip(),
     )
+
+
+def test_session_that_ends_with_jobs_leaves_no_stack_trace(tmp_path):
+    """Neither on the console nor in Spark's log: whoever reads one after a clean end looks for a fault."""
+    program = (
+        "import threading, time\nfrom streamscore import config\nfrom streamscore.spark import session\n"
+        f"settings = config.load('local', ['state_dir={tmp_path}', 'spark.master=local[2]'])\n"
+        "with session.opened(settings, 'score_stream') as spark:\n"
+        "    many = spark.range(10**6, numPartitions=50_000)\n"
+        "    [threading.Thread(target=many.count, daemon=True).start() for _ in range(2)]\n"
+        "    while not spark.sparkContext.statusTracker().getActiveJobsIds(): time.sleep(0.1)\n"
+        "    time.sleep(1)\n"
+        "print('the end')"
+    )
+    environment = {**java.environment(java.find()), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+
+    assert done.stdout == "the end\n", done.stderr
+    told = (tmp_path / "logs" / "score_stream.spark.log").read_text()
+    assert "RejectedExecutionException" not in done.stderr + told
+    assert "\tat " not in done.stderr.partition("Exception in thread")[0]
 
 
 @pytest.fixture
