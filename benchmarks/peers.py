@@ -19,7 +19,7 @@ import numpy as np
 
 from figures import Run
 from measure import Meter
-from streamscore.clients import elasticsearch, kafka, kafka_settings
+from streamscore.clients import elasticsearch, kafka_settings
 from streamscore.config import Config
 
 WARM_UP = 0.1
