@@ -40,7 +40,7 @@ _UNLESS_THE_LABEL = "; if one of the columns is the label, save the pipeline wit
 
 @dataclass(frozen=True)
 class _Found:
-    """Where a model is."""
+    """The location of one version of a model."""
 
     files: Files
     path: str
@@ -48,11 +48,11 @@ class _Found:
     origin: str
     """Address of this very version."""
     version: str | None
-    """Its version, if the place where it is has versions."""
+    """The registry's version; None for a plain folder."""
     manifest_sha256: str | None = None
-    """Digest of its manifest, if the place where it is has noted that."""
+    """The sha256 of the manifest that was registered; None if none is known."""
     is_registered: bool = False
-    """Whether it is a version in a registry, which has to note that digest."""
+    """Whether it is a version in a model registry, which must know that digest."""
 
 
 def load(spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]] | None = None) -> list[ServedModel]:
@@ -144,7 +144,7 @@ def load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
 def load_noted(
     spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]], record: str
 ) -> list[ServedModel]:
-    """Load the models with which an unfinished batch was begun.
+    """Load the models that an unfinished batch was started with.
 
     Args:
         spark: the session.
@@ -158,13 +158,13 @@ def load_noted(
     """
     found = []
     for entry in noted:
-        begun = f"a batch was begun with version {entry['version']} of the model {entry['name']!r}"
+        begun = f"a batch was started with version {entry['version']} of the model {entry['name']!r}"
         way_out = f"put it back, or delete {record} to finish the batch with the present models"
         told = {key: entry[key] for key in ("name", "uri", "trust")}
         try:
             model = load_one(spark, config, Model.model_validate(told))
         except ModelError as error:
-            raise ModelError(f"{begun}, which cannot be had any more: {way_out}\n{error}") from None
+            raise ModelError(f"{begun}, which is no longer available: {way_out}\n{error}") from None
         if model.version != entry["version"]:
             raise ModelError(f"{begun}, but {entry['uri']} is now version {model.version}: {way_out}")
         found.append(model)

@@ -19,17 +19,17 @@ _NAME = re.compile(r"[A-Za-z0-9._=+-]+")
 
 
 def require_plain(location: str, name: str) -> None:
-    """Refuse a file's name that could be taken for another one, or for a pattern.
+    """Check that a file's name has only characters that Spark writes: no look-alikes, no glob patterns.
 
     Raises:
-        ModelError: as it says.
+        ModelError: it has others.
     """
     if not all(_NAME.fullmatch(part) for part in name.split("/")):
         raise refused(location, name, "a name with such characters is refused: Spark writes none")
 
 
 def refused(location: str, name: str, reason: str) -> ModelError:
-    """Return the error that names a file, whatever characters are in its name, and the reason.
+    """Return an error that names a file, with special characters escaped, and the reason.
 
     Args:
         location: the model's folder.
@@ -40,7 +40,7 @@ def refused(location: str, name: str, reason: str) -> ModelError:
 
 
 class Files(Protocol):
-    """The few things that are done with a model's files; names are relative, with ``/``."""
+    """Read access to a model's folder; file names are relative, with ``/``."""
 
     location: str
     """The folder, for messages."""
@@ -50,7 +50,7 @@ class Files(Protocol):
         ...
 
     def has(self, name: str) -> bool:
-        """Return whether there is something else than a folder of that name."""
+        """Return whether an entry of that name exists that is not a folder."""
         ...
 
     def walk(self, folder: str) -> dict[str, int]:
@@ -89,7 +89,7 @@ class LocalFiles:
         return stat.S_ISDIR(mode)
 
     def has(self, name: str) -> bool:
-        """Return whether there is something else than a folder of that name, of whatever kind."""
+        """Return whether an entry of that name exists that is not a folder: a file, a link or anything else."""
         mode = self._mode(name)
         return mode != 0 and not stat.S_ISDIR(mode)
 

@@ -1,4 +1,4 @@
-"""The files of a model on another file system, reached as Spark reaches it."""
+"""A model's files on a remote file system, read through Hadoop's client."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class HadoopFiles(HadoopRoot):
         return bool(self._files.exists(path) and self._files.getFileStatus(path).isDirectory())
 
     def has(self, name: str) -> bool:
-        """Return whether there is something else than a folder of that name."""
+        """Return whether an entry of that name exists that is not a folder."""
         return bool(self._files.exists(self._path(name))) and not self.is_folder(name)
 
     def walk(self, folder: str) -> dict[str, int]:
