@@ -33,9 +33,11 @@ _FOREIGN: Final = ("SPARK_CONF_DIR", "HADOOP_CONF_DIR", "YARN_CONF_DIR")
 """Environment variables that name folders of settings, on a machine of a cluster for instance."""
 
 
-_CANCEL_SECONDS: Final = 5.0
+_CANCEL_SECONDS: Final = 10.0
 _STATUS_SECONDS: Final = 0.25
 """Longer than what Spark's status of its tasks may be behind (``spark.ui.liveUpdate.period``)."""
+_IDLE_LOOKS: Final = 2
+"""A job that was cancelled may just have been started again, by a query's next stage."""
 
 
 def create(config: Config, job: str, own: Mapping[str, str] | None = None, jars: Sequence[Path] = ()) -> SparkSession:
@@ -112,7 +114,7 @@ def opened(config: Config, job: str, own: Mapping[str, str] | None = None) -> It
 
 
 def _cancel_jobs(spark: SparkSession) -> None:
-    """Cancel the jobs that still run and wait for the end of their tasks, at most five seconds.
+    """Cancel the jobs that still run and wait for the end of their tasks, at most ten seconds.
 
     Spark stops its executor and its scheduler first: of each task that is started or ends after that, it logs a stack
     trace (``RejectedExecutionException``).
@@ -121,14 +123,14 @@ def _cancel_jobs(spark: SparkSession) -> None:
     jobs = context.statusTracker()
     if not jobs.getActiveJobsIds():
         return
-    executors: Any = context._jsc.sc().statusTracker()  # type: ignore[attr-defined]  # noqa: SLF001 (Python's lacks them)
+    executors: Any = context._jsc.sc().statusTracker()  # noqa: SLF001 (Python's lacks them)
     deadline = time.monotonic() + _CANCEL_SECONDS
-    while time.monotonic() < deadline:
+    idle = 0
+    while idle < _IDLE_LOOKS and time.monotonic() < deadline:
         context.cancelAllJobs()
         time.sleep(_STATUS_SECONDS)
-        busy = any(executor.numRunningTasks() for executor in executors.getExecutorInfos())
-        if not busy and not jobs.getActiveJobsIds():
-            return
+        is_busy = any(executor.numRunningTasks() for executor in executors.getExecutorInfos())
+        idle = 0 if is_busy or jobs.getActiveJobsIds() else idle + 1
 
 
 def _existing() -> SparkSession | None:

@@ -238,25 +238,39 @@ def test_settings_of_a_cluster_that_stop_spark_are_named(tmp_path):
     )
 
 
-def test_session_that_ends_with_jobs_leaves_no_stack_trace(tmp_path):
-    """Neither on the console nor in Spark's log: whoever reads one after a clean end looks for a fault."""
-    program = (
-        "import threading, time\nfrom streamscore import config\nfrom streamscore.spark import session\n"
-        f"settings = config.load('local', ['state_dir={tmp_path}', 'spark.master=local[2]'])\n"
-        "with session.opened(settings, 'score_stream') as spark:\n"
-        "    many = spark.range(10**6, numPartitions=50_000)\n"
-        "    [threading.Thread(target=many.count, daemon=True).start() for _ in range(2)]\n"
-        "    while not spark.sparkContext.statusTracker().getActiveJobsIds(): time.sleep(0.1)\n"
-        "    time.sleep(1)\n"
-        "print('the end')"
-    )
-    environment = {**java.environment(java.find()), "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+JOB_AT_THE_END = """
+import sys, threading, time
+from pyspark.sql import SparkSession
+from streamscore import config
+from streamscore.spark import session
 
-    assert done.stdout == "the end\n", done.stderr
-    told = (tmp_path / "logs" / "score_stream.spark.log").read_text()
-    assert "RejectedExecutionException" not in done.stderr + told
-    assert "\tat " not in done.stderr.partition("Exception in thread")[0]
+def jobs(spark):
+    return list(spark.sparkContext.statusTracker().getActiveJobsIds())
+
+stop = SparkSession.stop
+SparkSession.stop = lambda spark: (print("jobs", jobs(spark)), stop(spark))
+settings = config.load("local", [f"state_dir={sys.argv[1]}", "spark.master=local[2]"])
+with session.opened(settings, "score_stream") as spark:
+    many = spark.range(10**6, numPartitions=5_000)
+    threading.Thread(target=many.count, daemon=True).start()
+    while not jobs(spark):
+        time.sleep(0.1)
+"""
+
+
+def test_session_that_ends_cancels_its_jobs_first(tmp_path):
+    """Of tasks that end after its executor, Spark logs stack traces, and who reads one looks for a fault."""
+    done = subprocess.run(
+        [sys.executable, "-c", JOB_AT_THE_END, str(tmp_path)],
+        env={**java.environment(java.find()), "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout == "jobs []\n", done.stderr
+    assert "RejectedExecutionException" not in done.stderr
+    assert "RejectedExecutionException" not in (tmp_path / "logs" / "score_stream.spark.log").read_text()
 
 
 @pytest.fixture
