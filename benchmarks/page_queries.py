@@ -23,7 +23,7 @@ from streamscore.clients import elasticsearch
 from streamscore.config import Elasticsearch
 from streamscore.dashboard.figures import Snapshot
 from streamscore.dashboard.reader import BUDGET, Reader
-from streamscore.dashboard.windows import HOUR
+from streamscore.quality.windows import HOUR
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client

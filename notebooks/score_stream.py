@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from streamscore import score_stream
 from streamscore.launch import notebook
 from streamscore.quality import figures
+from streamscore.quality.evaluation import FIGURES
 from streamscore.stream.stop import StopRequest
 
 dbutils = globals().get("dbutils")
@@ -31,9 +32,10 @@ spark = score_stream.JOB.create_session(config)
 # MAGIC %md
 # MAGIC ## Live counts
 # MAGIC
-# MAGIC A line per batch: events so far and per second, what could not be decoded, how far behind the topic the stream
-# MAGIC is, and each model's accuracy beside the majority-class baseline: the accuracy of always predicting the most
-# MAGIC frequent label.
+# MAGIC Lines per batch: events so far and per second, what could not be decoded, how far behind the topic the stream
+# MAGIC is, and the majority-class baseline: the accuracy of always predicting the most frequent label. Then of each
+# MAGIC model the accuracy with its interval of 95 %, ROC AUC, RIG (0: no better than the bare rate of clicks) and log
+# MAGIC loss.
 
 # COMMAND ----------
 
@@ -45,7 +47,7 @@ def show(totals):
     """Print the totals after each batch and keep them."""
     if not history or totals.batches > history[-1]["batches"]:
         history.append(totals.summary())
-        print(totals.line())
+        print(*totals.lines(), sep="\n")
 
 
 stop = StopRequest(seconds or None)
@@ -59,16 +61,22 @@ summary = score_stream.run(spark, config.model_copy(update={"stream": stream}), 
 
 # COMMAND ----------
 
-# DBTITLE 1,Outcome per model
+# MAGIC %md
+# MAGIC Low and high are the ends of the interval of 95 %; without them the figure has none. The value of the single
+# MAGIC events lies within ± bound of a figure from bins, such as ROC AUC. An accuracy is better or worse than the
+# MAGIC baseline only where its whole interval lies on one side of it.
+
+# COMMAND ----------
+
+# DBTITLE 1,Figures per model
+parts = ("value", "low", "high", "bound")
 outcome = [
-    (name, model["version"], model["scored"], model["correct"], model["accuracy"], summary["majority_rate"])
+    (name, model["version"], model["scored"], FIGURES[key].name, *((figure or {}).get(part) for part in parts))
     for name, model in summary["models"].items()
+    for key, figure in model["figures"].items()
 ]
-display(
-    spark.createDataFrame(
-        outcome, "model string, version string, scored long, correct long, accuracy double, baseline double"
-    )
-)
+columns = "model string, version string, scored long, figure string"
+display(spark.createDataFrame(outcome, f"{columns}, {', '.join(f'{part} double' for part in parts)}"))
 
 # COMMAND ----------
 

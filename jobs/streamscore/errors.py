@@ -38,7 +38,7 @@ class ConfigError(StreamscoreError):
 
 
 class InputError(StreamscoreError):
-    """Raised when a data set cannot be used: absent, empty, or with other columns or types than needed."""
+    """Raised when data cannot be used: absent, empty, or with other columns or types than needed."""
 
     exit_code = 3
 

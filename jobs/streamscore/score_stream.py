@@ -204,7 +204,8 @@ def _print(totals: Totals) -> None:
     if console is not None:
         with suppress(OSError):  # the terminal may have gone
             console.print(totals.table())
-    log.info("summary: %s", totals.line())
+    for line in totals.lines():
+        log.info("summary: %s", line)
 
 
 JOB = Job(NAME, __doc__.splitlines()[0], OPTIONS, check, run, settings=streaming, ahead=registry.import_ahead)

@@ -13,6 +13,7 @@ from streamscore.clients import elasticsearch, kafka
 from streamscore.config.fields import ddl
 from streamscore.data import criteo
 from streamscore.errors import ConfigError
+from streamscore.quality.evaluation import FIGURES
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.py"))
 
@@ -99,12 +100,21 @@ def test_scoring_notebook_shows_live_counts_and_the_outcome(notebook, spark, own
     left, shown = notebook("score_stream", config=as_file(config), seconds=seconds)
     table, figure = shown
     summary = left["summary"]
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("events ")]
+    printed = capsys.readouterr().out.splitlines()
+    lines = [line for line in printed if line.startswith("events ")]
     drawn = {line.get_label(): line.get_xydata()[-1].tolist() for line in figure.axes[0].get_lines()}
 
     assert summary["events"] == 3000 if seconds == "0" else 0 < summary["events"] <= 3000
     assert lines[-1].startswith(f"events {summary['events']:,} ")
-    assert [row["scored"] for row in table.collect()] == [summary["scored"]] * 2
+    rows = {(row["model"], row["figure"]): row for row in table.collect()}
+    assert {row["scored"] for row in rows.values()} == {summary["scored"]}
+    assert list(rows) == [(name, figure.name) for name in ("lr", "svm") for figure in FIGURES.values()]
+    for name, model in summary["models"].items():
+        found = {part: rows[name, "accuracy"][part] for part in ("value", "low", "high")}
+        assert found == model["figures"]["accuracy"]
+        assert rows[name, "ROC AUC"]["bound"] == model["figures"]["auc"]["bound"]
+        assert any(line.startswith(f"{name} {model['version']}: accuracy {found['value']:.2%} [") for line in printed)
+    assert rows["svm", "RIG"]["value"] is None  # a margin is no probability
     assert list(drawn) == ["lr", "svm", "majority-class baseline"]
     assert drawn["lr"] == [summary["events"], summary["models"]["lr"]["accuracy"]]
     assert elasticsearch.count(config.elasticsearch) == 2 * summary["events"]

@@ -18,7 +18,7 @@ from streamscore.config import TimeRange
 from streamscore.errors import RefusedError, ServerError
 from streamscore.launch.job import Job
 from streamscore.launch.runner import reported
-from streamscore.system.console import log, print_json, print_line, print_table, set_up_logging
+from streamscore.system.console import log, print_json, print_line, print_table, print_tables, set_up_logging
 
 app = typer.Typer(
     name="streamscore",
@@ -120,6 +120,37 @@ def status(*, config: ConfigOption = "local", overrides: SetOption, as_json: Jso
     else:
         print_table({"part": 14, "state": 0}, state.rows())
     raise typer.Exit(0 if state.ok else 1)
+
+
+@app.command()
+def quality(
+    *,
+    config: ConfigOption = "local",
+    overrides: SetOption,
+    time_range: Annotated[
+        TimeRange, typer.Option("--range", help="how far back to go: the last minutes, hours, days, or all")
+    ] = "1h",
+    model: Annotated[str | None, typer.Option(help="only the versions of this model", metavar="NAME")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how good each version of each model is, from what the job has added up in Elasticsearch.
+
+    A figure is green or red only where its whole interval lies above or below that of a model that knows nothing; a
+    calibration ratio that is off 1 is yellow.
+
+    With --json: range; models, each with name, version, score_kind (probability, margin or class_probability), scored,
+    labelled and figures, an object by name: each has value, and low and high (its interval), bound, lower or upper
+    where it has them; an undefined figure is null. docs/quality.md explains them.
+
+    Exit code 3: nothing was scored in that time; 2: no such model, or elasticsearch.enabled is false; 5: no answer.
+    """
+    from streamscore.cli import figures
+
+    versions = figures.read(configuration.load(config, overrides), time_range, model)
+    if as_json:
+        print_json(figures.as_json(versions, time_range))
+    else:
+        print_tables(lambda width: figures.tables(versions, width), figures.LEGEND)
 
 
 @app.command()

@@ -366,12 +366,12 @@ _OF_TLS: Final = {
 
 @contextmanager
 def reporting(settings: Elasticsearch) -> Iterator[None]:
-    """Re-raise the client's exceptions as errors of ours, with messages that say what to do.
+    """Re-raise the client's exceptions as our errors, with messages that say what to do.
 
     Raises:
-        ServerError: the server cannot be reached, or says that it is overloaded.
-        RequestTooLargeError: it takes no request of that size.
-        RefusedError: it refuses the request for another reason.
+        RefusedError: the server refuses the credentials, the user, or the request.
+        RequestTooLargeError: what answers refuses the request as too large.
+        ServerError: the server cannot be reached, is overloaded, or its certificate is not trusted.
     """
     from elasticsearch import ApiError, AuthenticationException, AuthorizationException, SSLError, TransportError
 

@@ -11,10 +11,10 @@ from itertools import pairwise
 from statistics import median_low
 from typing import Final
 
-from streamscore.dashboard.windows import Period, Window
 from streamscore.quality import confusion, figures
 from streamscore.quality.confusion import Confusion
 from streamscore.quality.figures import BASELINE
+from streamscore.quality.windows import Period, Window
 
 QUIET_MS: Final = 30_000
 """After so many milliseconds without a new event or batch the stream counts as quiet."""

@@ -16,7 +16,7 @@ from streamscore.dashboard import charts, markup
 from streamscore.dashboard.figures import ModelFigures, Snapshot, in_order
 from streamscore.dashboard.palette import of_models, stylesheet
 from streamscore.dashboard.reader import Reader
-from streamscore.dashboard.windows import RANGES
+from streamscore.quality.windows import RANGES
 
 CARDS_PER_ROW = 3
 """Most model cards side by side."""

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from streamscore.config import Elasticsearch
 from streamscore.dashboard.figures import BatchReport, Bucket, StreamReport, Tally, Throughput, Version
-from streamscore.dashboard.windows import Period, Window
+from streamscore.quality.windows import Period, Window
 from streamscore.schema import TIME
 
 LAST_BATCHES: Final = 20

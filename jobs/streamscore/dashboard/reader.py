@@ -18,8 +18,8 @@ from streamscore.config import Elasticsearch
 from streamscore.dashboard import queries
 from streamscore.dashboard.figures import Bucket, Snapshot
 from streamscore.dashboard.queries import Search
-from streamscore.dashboard.windows import Period, Window, of_batches, window
 from streamscore.errors import RefusedError, ServerError, TooManyBucketsError
+from streamscore.quality.windows import Period, Window, of_batches, window
 from streamscore.system.console import log
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Reader:
         settings = self._settings
         (period_answer, stream_answer), took = self._search(queries.period(settings), queries.stream(settings))
         period, stream = queries.read_period(period_answer), queries.read_stream(stream_answer)
-        shown = window(time_range, period or Period(now, now), now)
+        shown = window(time_range, period or Period(now, now), now, (1,))
         worked = of_batches(shown, queries.read_period(stream_answer) or Period(now, now))
         (counts_answer, rejected_answer, batches_answer), more = self._search(
             queries.counts(settings, shown),

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from streamscore.config import Elasticsearch
 from streamscore.dashboard.queries import Search, aggregate, aggregations_of, buckets_of, since, terms
-from streamscore.dashboard.windows import Window
+from streamscore.quality.windows import Window
 from streamscore.schema import ScoreKind
 
 BINS: Final = 500

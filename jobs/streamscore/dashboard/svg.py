@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from streamscore.dashboard.figures import ModelFigures
 from streamscore.dashboard.queries import moment
-from streamscore.dashboard.windows import DAY, INTERVALS, MINUTE
+from streamscore.quality.windows import DAY, INTERVALS, MINUTE
 
 LEFT: Final = 46
 RIGHT: Final = 22

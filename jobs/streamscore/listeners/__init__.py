@@ -10,7 +10,7 @@ from streamscore.listeners.base import BatchListener
 from streamscore.listeners.label_field import LabelField
 from streamscore.listeners.rejected_share import RejectedShare
 from streamscore.listeners.status import StatusDocuments
-from streamscore.listeners.terminal import LogLine, Terminal, Watcher
+from streamscore.listeners.terminal import LogLines, Terminal, Watcher
 from streamscore.listeners.totals import Totals
 from streamscore.system.console import terminal
 
@@ -30,7 +30,7 @@ def configured(config: Config, totals: Totals, watch: Callable[[Totals], None] |
     elif console is not None:
         eyes = Terminal(totals, console)
     else:
-        eyes = LogLine(totals, config.stream.report_seconds)
+        eyes = LogLines(totals, config.stream.report_seconds)
     status = [StatusDocuments(config, totals)] if config.elasticsearch.enabled else []
     limits = [RejectedShare(config.stream, config.kafka.topics.rejected), LabelField(config.message, config.kafka)]
     return [totals, *status, *limits, eyes]

@@ -1,4 +1,4 @@
-"""The running totals in view: a live table on a terminal, a line per interval in a log, a caller's own eyes."""
+"""The running totals in view: a live table on a terminal, some lines per interval in a log, a caller's own eyes."""
 
 from __future__ import annotations
 
@@ -42,18 +42,19 @@ class Terminal(BatchListener):
 
 
 @dataclass
-class LogLine(BatchListener):
-    """A line in the log, every so many seconds."""
+class LogLines(BatchListener):
+    """Some lines in the log, every so many seconds."""
 
     totals: Totals
     seconds: float
     _last: float = field(default_factory=time.monotonic, init=False)
 
     def refresh(self) -> None:
-        """Write the line, if it is time to."""
+        """Write the lines, if it is time to."""
         if time.monotonic() - self._last >= self.seconds:
             self._last = time.monotonic()
-            log.info("%s", self.totals.line())
+            for line in self.totals.lines():
+                log.info("%s", line)
 
 
 @dataclass

@@ -8,14 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from streamscore.listeners.base import BatchListener
-from streamscore.quality import figures
+from streamscore.quality import figures, text
 from streamscore.quality.confusion import Confusion, label_counts, labelled, total
+from streamscore.quality.evaluation import FIGURES, Evaluation, evaluate
 from streamscore.quality.packed import unpack
 from streamscore.quality.statistic import EMPTY, Statistic
-from streamscore.system.console import as_markup
+from streamscore.system.console import VERDICTS, as_markup
 
 if TYPE_CHECKING:
     from streamscore.scoring.served import ServedModel
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
 SUMS: Final = "sums"
 """Name of the metric with the packed statistics of a batch."""
+
+SHOWN: Final = ("accuracy", "auc", "rig", "log_loss")
+"""Figures in the table and in the log; the first of them with its interval."""
 
 
 @dataclass
@@ -89,16 +95,35 @@ class Totals(BatchListener):
         counts = (events for label, events in label_counts(self._confusion).items() if label < classes)
         return figures.baseline(counts, self.labelled)
 
-    def of_model(self, name: str, version: str) -> dict[str, Any]:
-        """Return what one version of a model has done: ``scored``, ``correct`` and ``accuracy``, None without labels.
+    def evaluation(self, name: str, version: str) -> Evaluation:
+        """Return the figures of one version of a model, so far.
 
         Args:
             name: name of the model.
             version: its version.
         """
-        statistic = self.of_version.get((name, version), EMPTY)
-        accuracy = figures.accuracy(statistic.correct, statistic.labelled)
-        return {"version": version, "scored": statistic.scored, "correct": statistic.correct, "accuracy": accuracy}
+        return evaluate(self.of_version.get((name, version), EMPTY))
+
+    def of_model(self, name: str, version: str) -> dict[str, Any]:
+        """Return what one version of a model has done.
+
+        Args:
+            name: name of the model.
+            version: its version.
+
+        Returns:
+            ``version``, ``scored``, ``correct``, ``accuracy`` (None without labels), and ``figures``: all figures by
+            name, as ``streamscore quality --json`` prints them.
+        """
+        evaluation = self.evaluation(name, version)
+        statistic, accuracy = evaluation.statistic, evaluation.figures["accuracy"]
+        return {
+            "version": version,
+            "scored": statistic.scored,
+            "correct": statistic.correct,
+            "accuracy": None if accuracy is None else accuracy.value,
+            "figures": evaluation.to_json(name, version)["figures"],
+        }
 
     def summary(self) -> dict[str, Any]:
         """Return the totals as plain data; of each model, what its present version and those before it have done."""
@@ -125,14 +150,20 @@ class Totals(BatchListener):
             },
         }
 
-    def line(self) -> str:
-        """Return the totals as one line for a log."""
-        accuracies = ((model.name, self.of_model(model.name, model.version)["accuracy"]) for model in self.models)
-        models = ", ".join(f"{name} {_percent(accuracy)}" for name, accuracy in accuracies)
-        return (
+    def lines(self) -> list[str]:
+        """Return the totals as lines for a log: the stream, then each model in use with its figures."""
+        stream = (
             f"events {self.events:,} ({self.rate:,.0f}/s), rejected {self.rejected:,}, lag {self.lag:,}, "
-            f"batch {self.batch_ms:,} ms; {figures.ACCURACY} {models}, {figures.BASELINE} {_percent(self.baseline)}"
+            f"batch {self.batch_ms:,} ms; {figures.BASELINE} {_percent(self.baseline)}"
         )
+        return [stream, *(self._line(model.name, model.version) for model in self.models)]
+
+    def _line(self, name: str, version: str) -> str:
+        evaluation = self.evaluation(name, version)
+        first, *others = SHOWN
+        parts = [f"{FIGURES[first].name} {text.described(evaluation, first)}"]
+        parts += [f"{FIGURES[key].name} {text.value(evaluation, key)}" for key in others]
+        return f"{name} {version}: {', '.join(parts)}"
 
     def table(self) -> Table:
         """Return the totals as a table for a terminal."""
@@ -140,25 +171,29 @@ class Totals(BatchListener):
             f"{self.events:,} events   {self.rate:,.0f}/s   batch {self.batch_ms:,} ms   lag {self.lag:,}   "
             f"rejected {self.rejected:,}"
         )
-        table = Table(title=title, title_justify="left", title_style="bold")
-        table.add_column("model")
-        for heading in ("version", "scored", "correct", figures.ACCURACY, figures.BASELINE_SHORT):
-            table.add_column(heading, justify="right")
-        baseline = self.baseline
+        first, *others = SHOWN
+        look: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}  # two models fit into 80 columns
+        table = Table(title=title, title_justify="left", title_style="bold", **look)
+        table.add_column("model", overflow="fold")
+        table.add_column("scored", justify="right", no_wrap=True)
+        table.add_column(FIGURES[first].name, min_width=len("[12.34, 56.78]"))
+        for heading in (*(FIGURES[key].name for key in others), figures.BASELINE_SHORT):
+            table.add_column(heading, justify="right", no_wrap=True)
         for name, version in dict.fromkeys([*self.of_version, *((model.name, model.version) for model in self.models)]):
-            done = self.of_model(name, version)
-            accuracy = done["accuracy"]
-            style = "green" if (figures.above_baseline(accuracy, baseline) or 0) > 0 else "yellow"
+            evaluation = self.evaluation(name, version)
             table.add_row(
-                name,
-                as_markup(version),
-                f"{done['scored']:,}",
-                f"{done['correct']:,}",
-                f"[{style}]{_percent(accuracy)}[/{style}]",
-                _percent(baseline),
+                f"{name} {as_markup(version)}",
+                f"{evaluation.statistic.scored:,}",
+                _cell(evaluation, first, text.described(evaluation, first)),
+                *(_cell(evaluation, key, text.value(evaluation, key)) for key in others),
+                text.value(evaluation, "baseline"),
             )
         return table
 
 
+def _cell(evaluation: Evaluation, key: str, shown: str) -> Text:
+    return Text(shown, style=VERDICTS[text.verdict(evaluation, key)])
+
+
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.2%}"
+    return text.UNDEFINED if share is None else f"{share:.2%}"

@@ -135,12 +135,12 @@ class Statistic:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Statistic:
-        """Return the statistic of a document of ``to_document``, in which other fields may stand besides."""
+        """Return the statistic of a document of ``to_document``; ``predictions`` may be absent from its ``counts``."""
         counts = document["counts"]
         return cls(
             score_kind=document["score_kind"],
             scored=document["scored"],
-            predictions={(int(at), prediction): n for prediction, at, n in _flat(counts["predictions"])},
+            predictions={(int(at), prediction): n for prediction, at, n in _flat(counts.get("predictions", {}))},
             confusion={(label, float(prediction)): n for label, prediction, n in _flat(counts["confusion"])},
             labels={(int(at), label): n for label, at, n in _flat(counts["labels"])},
             loss_events=document["loss_events"],

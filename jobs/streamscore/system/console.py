@@ -24,7 +24,13 @@ from streamscore.errors import mask_credentials
 TERMINAL_VARIABLE = "STREAMSCORE_TERMINAL"
 """Set by the command line to its terminal's device before it becomes spark-submit, which hides it from Python."""
 
+_NO_LIMIT: Final = 10_000
+"""Columns of an output that is no terminal."""
+
 _STYLES: Final = {"ok": "green", "note": "yellow", "FAULT": "bold red"}
+
+VERDICTS: Final = {"better": "green", "worse": "red", "off": "yellow", None: ""}
+"""How a figure is drawn of which may be said that it is better or worse than guessing, or off its target."""
 
 log = logging.getLogger("streamscore")
 
@@ -158,6 +164,23 @@ def print_table(columns: Mapping[str, int], rows: Iterable[Sequence[str]]) -> No
     with Live(table, console=Console(), vertical_overflow="visible"):
         for row in masked:
             table.add_row(*(Text(cell, style=_STYLES.get(cell.strip(), "")) for cell in row))
+
+
+def print_tables(draw: Callable[[int], Iterable[Table]], note: str) -> None:
+    """Print tables that fit the terminal; elsewhere one without lines and colours, however wide it is.
+
+    Args:
+        draw: returns the tables for a width.
+        note: a text that is printed below them.
+    """
+    on_terminal = sys.stdout.isatty()
+    console = Console() if on_terminal else Console(width=_NO_LIMIT)
+    for table in draw(console.width):
+        if not on_terminal:
+            table.box = None
+        console.print(table)
+        console.print()
+    console.print(Text(note, style="dim"))
 
 
 def print_json(value: Any) -> None:

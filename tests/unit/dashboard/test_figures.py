@@ -16,8 +16,8 @@ from streamscore.dashboard.figures import (
     accuracy_span,
     in_order,
 )
-from streamscore.dashboard.windows import Period, Window
 from streamscore.quality.figures import BASELINE
+from streamscore.quality.windows import Period, Window
 
 MODELS = ["lr", "svm"]
 

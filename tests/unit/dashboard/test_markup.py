@@ -11,7 +11,7 @@ from streamscore import config
 from streamscore.dashboard import markup, palette
 from streamscore.dashboard.figures import BatchReport, Bucket, ModelFigures, Snapshot, StreamReport, Tally, Version
 from streamscore.dashboard.reader import Fault, View
-from streamscore.dashboard.windows import Period, Window
+from streamscore.quality.windows import Period, Window
 
 NOW = 1_795_514_400_000  # 2026-11-24 10:00:00 UTC
 EVIL = "<script>alert(1)</script>"

@@ -7,7 +7,7 @@ import pytest
 from streamscore import config
 from streamscore.dashboard import queries, scores
 from streamscore.dashboard.figures import BatchReport, Bucket, StreamReport, Tally, Throughput, Version
-from streamscore.dashboard.windows import Period, Window
+from streamscore.quality.windows import Period, Window
 from streamscore.schema import OUTCOME_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
 
 SETTINGS = config.load().elasticsearch

@@ -11,8 +11,8 @@ from streamscore import config
 from streamscore.dashboard import report
 from streamscore.dashboard.figures import BatchReport, Bucket, Snapshot, StreamReport, Tally, Throughput, Version
 from streamscore.dashboard.scores import Bin, curves
-from streamscore.dashboard.windows import Period, Window
 from streamscore.errors import ConfigError
+from streamscore.quality.windows import Period, Window
 
 START = 1_795_514_400_000  # 2026-11-24 10:00:00 UTC
 CONFIG = config.load("local", ["dashboard.min_labelled=1"])

@@ -7,7 +7,7 @@ import pytest
 
 from streamscore.config import load
 from streamscore.dashboard.scores import BINS, Bin, CalibrationPoint, ScoreEdges, bins, curves, edges, read_edges
-from streamscore.dashboard.windows import Window
+from streamscore.quality.windows import Window
 
 SETTINGS = load("local").elasticsearch
 EVERYTHING = Window(0, 60_000, whole=True)

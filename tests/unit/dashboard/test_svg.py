@@ -8,7 +8,7 @@ import pytest
 
 from streamscore.dashboard import svg
 from streamscore.dashboard.figures import ModelFigures
-from streamscore.dashboard.windows import DAY, MINUTE, SECOND
+from streamscore.quality.windows import DAY, MINUTE, SECOND
 
 
 def drawn(html):

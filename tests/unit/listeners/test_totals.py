@@ -1,13 +1,20 @@
 """The running totals: from what the stream observed to what people read."""
 
 import base64
+import io
+import json
+import re
 import struct
 import zlib
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from streamscore.listeners.totals import Totals
+from streamscore.quality.estimates import wilson
+from streamscore.quality.evaluation import FIGURES, evaluate
+from streamscore.quality.statistic import of_rows
 from streamscore.scoring.served import ServedModel
 from streamscore.stream.progress import committed
 
@@ -97,13 +104,20 @@ def test_batches_add_up(totals):
         "lag": 0,
     }
     assert summary["majority_rate"] == 13 / 18
+    found = summary["models"]["lr"]["figures"]
     assert summary["models"]["lr"] == {
         "version": "3",
         "scored": 18,
         "correct": 12,
         "accuracy": 12 / 18,
+        "figures": found,
         "earlier_versions": [],
     }
+    assert list(found) == list(FIGURES)
+    assert found["accuracy"] == wilson(12, 18).to_json()
+    assert found["baseline"] == {"value": 13 / 18}
+    assert found["rig"] is None  # the sums of probabilities are empty here
+    json.dumps(summary)
     assert summary["models"]["svm"]["correct"] == 10
 
 
@@ -114,14 +128,14 @@ def test_versions_of_a_model_are_counted_apart(totals):
     models = totals.summary()["models"]
 
     assert (models["lr"]["scored"], models["lr"]["correct"]) == (28, 20)
-    assert models["svm"] == {
-        "version": "5",
-        "scored": 10,
-        "correct": 9,
-        "accuracy": 0.9,
-        "earlier_versions": [{"version": "4", "scored": 18, "correct": 10, "accuracy": 10 / 18}],
-    }
-    assert "svm 90.00%" in totals.line()
+    (earlier,) = models["svm"]["earlier_versions"]
+    for version, expected in (
+        (models["svm"], {"version": "5", "scored": 10, "correct": 9, "accuracy": 0.9}),
+        (earlier, {"version": "4", "scored": 18, "correct": 10, "accuracy": 10 / 18}),
+    ):
+        assert {key: version[key] for key in expected} == expected
+        assert version["figures"]["accuracy"] == wilson(version["correct"], version["scored"]).to_json()
+    assert totals.lines()[2].startswith("svm 5: accuracy 90.00% [59.58, 98.21] wide, ROC AUC ")
     assert totals.table().row_count == 3
 
 
@@ -160,7 +174,9 @@ def test_without_labels_there_is_no_accuracy():
 
     assert totals.summary()["models"]["lr"]["accuracy"] is None
     assert totals.summary()["majority_rate"] is None
-    assert "lr -, svm -" in totals.line()
+    assert totals.summary()["models"]["lr"]["figures"]["baseline"] is None
+    assert totals.lines()[0].endswith("majority-class baseline –")
+    assert totals.lines()[1:] == [f"{name}: accuracy –, ROC AUC –, RIG –, log loss –" for name in ("lr 3", "svm 4")]
 
 
 def test_baseline_is_that_of_the_most_frequent_of_all_labels():
@@ -174,12 +190,44 @@ def test_baseline_is_that_of_the_most_frequent_of_all_labels():
     assert totals.summary()["majority_rate"] == 4 / 14
 
 
-def test_line_and_table_say_the_same(totals):
-    """One for logs, one for terminals."""
-    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+def drawn(totals, width):
+    """Return the table's lines on a terminal of a width, and how its cells are coloured."""
+    console = Console(width=width, record=True, file=io.StringIO(), force_terminal=True, color_system="standard")
     console.print(totals.table())
-    table = console.export_text()
+    coloured = re.findall("\x1b\\[3([123])m(\\S+)", console.export_text(clear=False, styles=True))
+    return console.export_text().splitlines(), coloured
 
-    assert "accuracy lr 66.67%, svm 55.56%, majority-class baseline 72.22%" in totals.line()
-    for text in ("20 events", "rejected 2", "lr", "66.67%", "55.56%", "72.22%"):
-        assert text in table
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_lines_and_table_say_the_same(totals, width):
+    """One for logs, one for terminals, where nothing is cut off."""
+    table, coloured = drawn(totals, width)
+
+    assert totals.lines()[0].endswith(", rejected 2, lag 0, batch 200 ms; majority-class baseline 72.22%")
+    assert totals.lines()[1].startswith("lr 3: accuracy 66.67% [43.75, 83.72] wide, ROC AUC ")
+    for text in ("20 events", "rejected 2", "lr", "66.67%", "[43.75, 83.72]", "wide", "55.56%", "72.22%"):
+        assert any(text in line for line in table)
+    assert all(len(line.rstrip()) <= width and "…" not in line for line in table)
+    assert coloured == []  # 18 events allow no verdict
+
+
+@pytest.mark.parametrize(("right", "colour"), [(700, "2"), (300, "1"), (500, None)])
+def test_only_what_is_certain_is_coloured(right, colour):
+    """Green above the baseline, red below it."""
+    totals = Totals(MODELS[:1], synthetic=False)
+    hear(totals, progress(0, 1_000, labelled=1_000, positive=500, correct=(right,)))
+    _, coloured = drawn(totals, 100)
+
+    assert coloured == ([] if colour is None else [(colour, f"{right / 10:.2f}%")])
+
+
+def test_totals_equal_the_evaluation_of_the_rows():
+    """What a batch's sums tell is what the events themselves tell."""
+    random = np.random.default_rng(3)
+    labels, scores = random.integers(0, 2, 500), random.random(500)
+    statistic = of_rows(labels, scores > 0.5, scores, "probability")
+    totals = Totals(MODELS[:1], synthetic=False, of_version={("lr", "3"): statistic})
+    found = totals.summary()["models"]["lr"]["figures"]
+
+    assert found == evaluate(statistic).to_json("lr", "3")["figures"]
+    assert totals.lines()[1].endswith(f"log loss {found['log_loss']['value']:.4f}")

@@ -1,7 +1,8 @@
-"""The stretch of time that is shown, and the buckets that it is counted in."""
+"""The stretch of time that is shown: the windows that are read for it, and the buckets that they are added up in."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +23,11 @@ RANGES: Final[dict[str, int | None]] = {
 """The time ranges to choose from, in milliseconds; None is everything there is."""
 
 BUCKETS: Final = 60
-"""Most buckets of a window, give or take one: the points of the accuracy chart."""
+"""Most buckets of a window, give or take one: the points of a chart over time."""
+
+MOST_WINDOWS: Final = 1_100
+"""Most windows of statistics that a range is read from, per model: three hours of those of 10 seconds, a week of those
+of 10 minutes."""
 
 INTERVALS: Final = (
     *(SECOND * count for count in (1, 2, 5, 10, 15, 30)),
@@ -48,23 +53,29 @@ class Window:
     interval: int
     whole: bool
     """Whether nothing lies before the start."""
+    seconds: int = 1
+    """Length of the windows of statistics that the buckets are made of, in seconds."""
 
 
-def window(time_range: str, period: Period, now: int) -> Window:
+def window(time_range: str, period: Period, now: int, lengths: Sequence[int]) -> Window:
     """Return the window of a time range.
 
     It starts where a bucket starts, at most one bucket earlier than asked for: so no bucket is counted in part, and
-    the figures of a bucket mean the same at every refresh.
+    the figures of a bucket mean the same at every refresh. The statistics that it is read from are the finest of which
+    it has no more than ``MOST_WINDOWS``, whatever the number of events.
 
     Args:
         time_range: one of ``RANGES``.
         period: the first and the last message of all.
         now: this moment, in epoch milliseconds.
+        lengths: the lengths of windows for which statistics are kept, in seconds, the shortest first.
     """
     length = RANGES[time_range]
     start = period.first if length is None else max(period.first, now - length)
     # A message that is dated ahead, by a producer's clock or in another unit, must not make the buckets longer.
-    return _window(start, min(period.last, now), whole=start == period.first)
+    end = min(period.last, now)
+    seconds = next((each for each in lengths if end - start <= each * SECOND * MOST_WINDOWS), lengths[-1])
+    return _window(start, end, seconds, whole=start == period.first)
 
 
 def of_batches(shown: Window, period: Period) -> Window:
@@ -78,10 +89,15 @@ def of_batches(shown: Window, period: Period) -> Window:
         period: the first and the last batch of all.
     """
     start = shown.start - MINUTE if shown.whole else shown.start  # a batch begins before the last of its events comes
-    return _window(max(start, period.first), period.last, whole=False)
+    return _window(max(start, period.first), period.last, 1, whole=False)
 
 
-def _window(start: int, end: int, *, whole: bool) -> Window:
-    span = max(0, end - start)
-    interval = next((interval for interval in INTERVALS if span <= interval * BUCKETS), INTERVALS[-1])
-    return Window(start - start % interval, interval, whole)
+def _window(start: int, end: int, seconds: int, *, whole: bool) -> Window:
+    span, shortest = max(0, end - start), seconds * SECOND
+    doubled = shortest
+    while span > doubled * BUCKETS:
+        doubled *= 2
+    round_ones = (interval for interval in INTERVALS if interval % shortest == 0 and span <= interval * BUCKETS)
+    round_one = next(round_ones, doubled)
+    interval = round_one if round_one <= 4 * doubled else doubled
+    return Window(start - start % interval, interval, whole, seconds)

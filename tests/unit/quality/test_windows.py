@@ -3,9 +3,26 @@
 import pytest
 
 from streamscore.config import TimeRange
-from streamscore.dashboard.windows import BUCKETS, DAY, HOUR, MINUTE, RANGES, SECOND, Period, of_batches, window
+from streamscore.quality.windows import (
+    BUCKETS,
+    DAY,
+    HOUR,
+    MINUTE,
+    MOST_WINDOWS,
+    RANGES,
+    SECOND,
+    Period,
+    of_batches,
+)
+from streamscore.quality.windows import window as window_of
 
 NOW = 1_795_514_400_000
+LENGTHS = (10, 600, 86_400)
+
+
+def window(time_range, period, now, lengths=(1,)):
+    """Return a window of statistics of a second each, unless other lengths are asked for."""
+    return window_of(time_range, period, now, lengths)
 
 
 def test_ranges_are_those_of_the_configuration():
@@ -71,3 +88,34 @@ def test_buckets_of_a_live_range_stay_in_place():
     later = window("1h", Period(NOW - DAY, NOW + 2 * SECOND), NOW + 2 * SECOND)
 
     assert (first.start, first.interval) == (later.start, later.interval)
+
+
+@pytest.mark.parametrize(
+    ("time_range", "length", "seconds", "interval"),
+    [
+        ("5m", DAY, 10, 10 * SECOND),
+        ("15m", DAY, 10, 30 * SECOND),
+        ("1h", DAY, 10, MINUTE),
+        ("6h", DAY, 600, 10 * MINUTE),
+        ("24h", DAY, 600, 30 * MINUTE),
+        ("7d", 30 * DAY, 600, 3 * HOUR),
+        ("all", 5 * SECOND, 10, 10 * SECOND),
+        ("all", 400 * DAY, 86_400, 7 * DAY),
+        ("all", 1_000 * DAY, 86_400, 30 * DAY),
+    ],
+)
+def test_statistics_are_as_fine_as_a_bounded_number_allows(time_range, length, seconds, interval):
+    """Whole windows make a bucket, and no range is read from more of them than that."""
+    shown = window(time_range, Period(NOW - length, NOW), NOW, LENGTHS)
+
+    assert (shown.seconds, shown.interval) == (seconds, interval)
+    assert shown.start % interval == 0
+    assert (NOW - shown.start) / (1_000 * seconds) <= MOST_WINDOWS + interval / (1_000 * seconds)
+
+
+def test_windows_of_an_odd_length_make_buckets_of_their_own():
+    """None of the round intervals is a multiple of it; nor is any long enough for decades."""
+    shown = window("1h", Period(NOW - DAY, NOW), NOW, (7,))
+
+    assert (shown.seconds, shown.interval) == (7, 16 * 7 * SECOND)
+    assert window("all", Period(NOW - 4_000 * DAY, NOW), NOW, LENGTHS).interval == 128 * DAY

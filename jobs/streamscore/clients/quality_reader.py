@@ -1,0 +1,136 @@
+"""The statistics of quality as the job has written them: those of a stretch of time, whatever the rate of events.
+
+What is read are sums per window, model and version, never one document per event. Windows of one length are read at a
+time: each event is in one window of each.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from streamscore.clients import elasticsearch
+from streamscore.config import Config, Elasticsearch, TimeRange
+from streamscore.quality.statistic import Statistic, total
+from streamscore.quality.windows import SECOND, Period, window
+from streamscore.schema import TIME
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch as Client
+
+_PAGE: Final = 1_000
+_ORDER: Final = ({TIME: "asc"}, {"topic": "asc"}, {"model": "asc"}, {"model_version": "asc"}, {"stream": "asc"})
+_UNREAD: Final = ["before", "counts.predictions"]
+"""What no figure needs: half of a document."""
+
+
+class Part(NamedTuple):
+    """What a statistic is of."""
+
+    topic: str
+    """The input topic."""
+    model: str
+    version: str
+    begin: int
+    """Begin of the window in event time, in epoch milliseconds."""
+
+
+def ends(settings: Elasticsearch, seconds: int) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the searches for the first and the last window of a length; ``read_ends`` reads their answers.
+
+    Args:
+        settings: names the index.
+        seconds: length of the windows.
+    """
+    return [
+        (
+            settings.quality_index,
+            {
+                "size": 1,
+                "track_total_hits": False,
+                "_source": False,
+                "query": {"term": {"seconds": seconds}},
+                "sort": [{TIME: order}],
+            },
+        )
+        for order in ("asc", "desc")
+    ]
+
+
+def read_ends(answers: Iterable[Mapping[str, Any]], seconds: int) -> Period | None:
+    """Return the time from the begin of the first window to the end of the last; None if there is none.
+
+    Args:
+        answers: the answers to the searches of ``ends``.
+        seconds: length of the windows.
+    """
+    begins = [int(hit["sort"][0]) for answer in answers for hit in answer["hits"]["hits"]]
+    return Period(begins[0], begins[-1] + seconds * SECOND) if begins else None
+
+
+def statistics(
+    server: Client, settings: Elasticsearch, seconds: int, ranges: Iterable[tuple[int, int | None]]
+) -> Iterator[tuple[Part, Statistic]]:
+    """Yield the statistics of the windows that begin in some stretches of time, in order of time.
+
+    Statistics of one part that several streams have written come one by one.
+
+    Args:
+        server: the client.
+        settings: names the index.
+        seconds: length of the windows.
+        ranges: for each stretch its begin and its end, in epoch milliseconds; the end does not belong to it, and None
+            is open.
+
+    Raises:
+        ServerError: the server cannot be reached, or refuses.
+    """
+    times = [{"range": {TIME: {"gte": begin, **({} if end is None else {"lt": end})}}} for begin, end in ranges]
+    body: dict[str, Any] = {
+        "size": _PAGE,
+        "track_total_hits": False,
+        "query": {
+            "bool": {
+                "filter": [{"term": {"seconds": seconds}}, {"bool": {"should": times, "minimum_should_match": 1}}],
+            }
+        },
+        "sort": list(_ORDER),
+        "_source": {"excludes": _UNREAD},
+    }
+    while True:
+        (answer,), _ = elasticsearch.search(server, settings, [(settings.quality_index, body)])
+        hits = answer["hits"]["hits"]
+        for hit in hits:
+            source = hit["_source"]
+            part = Part(source["topic"], source["model"], source["model_version"], source[TIME])
+            yield part, Statistic.from_document(source)
+        if len(hits) < _PAGE:
+            return
+        body["search_after"] = hits[-1]["sort"]
+
+
+def of_range(server: Client, config: Config, time_range: TimeRange, now: int) -> dict[tuple[str, str], Statistic]:
+    """Return the statistics of a time range by model and version, of all topics; the live page shows the same events.
+
+    A range begins where a window begins, as ``quality.windows.window`` says.
+
+    Args:
+        server: the client.
+        config: names the index and the lengths of windows.
+        time_range: how far back it goes.
+        now: this moment, in epoch milliseconds.
+
+    Raises:
+        ServerError: the server cannot be reached, or refuses.
+    """
+    settings, lengths = config.elasticsearch, config.quality.windows
+    answers, _ = elasticsearch.search(server, settings, ends(settings, lengths[0]))
+    period = read_ends(answers, lengths[0])
+    if period is None:
+        return {}
+    shown = window(time_range, period, now, lengths)
+    found: defaultdict[tuple[str, str], list[Statistic]] = defaultdict(list)
+    for part, statistic in statistics(server, settings, shown.seconds, [(shown.start, None)]):
+        found[part.model, part.version].append(statistic)
+    return {of: total(parts) for of, parts in sorted(found.items())}

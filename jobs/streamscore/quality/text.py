@@ -1,0 +1,55 @@
+"""Figures as text, for whatever has no markup: terminal, log, command line and notebooks."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from streamscore.quality.estimates import BinnedEstimate, BoundedValue, Estimate
+from streamscore.quality.evaluation import Evaluation
+
+UNDEFINED: Final = "–"
+"""Shown where a figure is undefined."""
+
+_PERCENT: Final = frozenset({"accuracy", "precision", "recall", "balanced_accuracy", "baseline"})
+"""Figures that are shares of events."""
+
+Verdict = Literal["better", "worse", "off"]
+"""What may be coloured: a figure that is better or worse than that of a model that knows nothing, or a calibration
+ratio that is off 1."""
+
+
+def value(evaluation: Evaluation, name: str) -> str:
+    """Return a figure alone, with two decimals of a percentage or four of another number."""
+    figure = evaluation.figures[name]
+    if figure is None:
+        return UNDEFINED
+    return f"{figure.value:.2%}" if name in _PERCENT else f"{figure.value:.4f}"
+
+
+def described(evaluation: Evaluation, name: str) -> str:
+    """Return a figure with its bound, its interval, and a word if the interval is too wide for a verdict."""
+    figure, parts = evaluation.figures[name], [value(evaluation, name)]
+    if isinstance(figure, BinnedEstimate):
+        parts.append(f"± {figure.bound:.4f}")
+    if isinstance(figure, BoundedValue):
+        parts.append(f"({figure.lower:.4f} to {figure.upper:.4f})")
+    if isinstance(figure, Estimate) and figure.low is not None and figure.high is not None:
+        parts.append(f"[{_end(name, figure.low)}, {_end(name, figure.high)}]")
+    if evaluation.is_uncertain(name):
+        parts.append("wide")
+    return " ".join(parts)
+
+
+def verdict(evaluation: Evaluation, name: str) -> Verdict | None:
+    """Return what the whole interval of a figure allows to say; None if it allows nothing, or is too wide."""
+    side = evaluation.compare(name)
+    if side == "unclear" or evaluation.is_uncertain(name):
+        return None
+    if name == "calibration_ratio":
+        return "off"
+    return "better" if side == "above" else "worse"
+
+
+def _end(name: str, number: float) -> str:
+    """Return an end of an interval, in the unit of the figure, which is not repeated."""
+    return f"{100 * number:.2f}" if name in _PERCENT else f"{number:.4f}"
