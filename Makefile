@@ -10,7 +10,9 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Half of its time a test waits: for a server, a JVM, a page. A file of tests stays together, and with what it has set up.
-PYTEST := $(BIN)/python -Im pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Each worker has servers of its own and takes some 4 GB of memory.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -Im pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := setup.py pyproject.toml README.md $(shell find jobs conf -type f -not -path '*/__pycache__/*' -not -path '*.egg-info/*')
 
