@@ -7,17 +7,19 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.abc import Traversable
 from importlib.resources import files
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from streamscore.config.keys import SECRET_KEY, Config
 from streamscore.errors import ConfigError, mask_credentials
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable  # Python 3.13 warns that it has moved; 3.10 has it nowhere else
 
 CONF_DIR = files("streamscore") / "conf"  # in a zip too, as --py-files ships it
 
