@@ -217,8 +217,8 @@ def sign(
         metrics: how good it is.
         origin: where it comes from, for instance ``data_sha256`` and ``git_commit``.
         fields: the raw columns; none for a model on a vector.
-        margin_scale: standard deviation of the margin on the test set, for a model without probabilities; greater
-            than 0.
+        margin_scale: half the standard deviation of the margin on the test set, for a model without probabilities;
+            greater than 0.
         key: file with an Ed25519 private key that signs the manifest; None: no signature.
 
     Returns:

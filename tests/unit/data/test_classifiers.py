@@ -127,12 +127,12 @@ def fitted(spark, intercept):
     return LogisticRegressionModel(java).setFeaturesCol("margin")
 
 
-def test_margin_scale_is_the_standard_deviation_of_the_margin(vectors, svms):
+def test_margin_scale_is_half_the_standard_deviation_of_the_margin(vectors, svms):
     """Of a model with probabilities there is none."""
     calibrated, plain = (model.pipeline.transform(vectors) for model in svms)
     margins = [row["score_plain"] for row in apply_models(vectors, svms).collect()]
 
-    assert classifiers.margin_scale(plain) == pytest.approx(np.std(margins), rel=1e-9)
+    assert classifiers.margin_scale(plain) == pytest.approx(np.std(margins) / 2, rel=1e-9)
     assert classifiers.margin_scale(calibrated) is None
     same = plain.withColumn("rawPrediction", array_to_vector(F.array(F.lit(-1.0), F.lit(1.0))))
     assert classifiers.margin_scale(same) is None, "nothing can be divided by it"
