@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from streamscore.clients import kafka
+from streamscore.clients import kafka, topic_records
 from streamscore.clients.paced import send_paced
 from streamscore.config import Config
 from streamscore.data import datasets
@@ -144,13 +144,13 @@ def _there(spark: SparkSession, rows: datasets.NumberedRows, config: Config) -> 
 def _counted(config: Config, wanted: int) -> Iterator[None]:
     """Show a parallel write's progress by what has arrived in the topic."""
     topic = config.kafka.topics.input
-    before = kafka.extent(config.kafka, topic).records
+    before = topic_records.extent(config.kafka, topic).records
     finished = threading.Event()
 
     def watch(show: Callable[[str], None]) -> None:
         while not finished.wait(1.0):
             with suppress(ServerError):  # the write itself will tell if the broker stays away
-                show(f"{kafka.extent(config.kafka, topic).records - before:,} of {wanted:,}")
+                show(f"{topic_records.extent(config.kafka, topic).records - before:,} of {wanted:,}")
 
     with step(f"Sending {wanted:,} messages") as show:
         watcher = threading.Thread(target=watch, args=(show,), daemon=True)

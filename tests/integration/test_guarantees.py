@@ -13,7 +13,7 @@ from pyspark.ml.classification import LogisticRegression
 from pyspark.sql import functions as F
 
 from streamscore import models, score_stream, sinks
-from streamscore.clients import kafka
+from streamscore.clients import kafka, topic_records
 from streamscore.errors import CheckpointError, ModelError, RejectedShareError, StreamError
 from streamscore.models.watch import ModelWatch
 from streamscore.quality.statistic import EMPTY, Statistic
@@ -464,7 +464,7 @@ def test_too_many_rejected_messages_stop_the_job(spark, world):
     with pytest.raises(RejectedShareError, match=r"\d+% of the last messages were rejected"):
         score_stream.run(spark, config)
 
-    assert kafka.extent(config.kafka, config.kafka.topics.rejected).records < 600
+    assert topic_records.extent(config.kafka, config.kafka.topics.rejected).records < 600
 
 
 def test_fewer_rejected_messages_do_not(spark, world, small_models):

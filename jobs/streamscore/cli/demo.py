@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from streamscore import score_stream, seed_topic, train_models
-from streamscore.clients import elasticsearch, kafka
+from streamscore.clients import elasticsearch, kafka, topic_records
 from streamscore.config import Config
 from streamscore.dashboard import server as page_server
 from streamscore.errors import CheckError, CheckpointError, ConfigError, SetupError, StreamError
@@ -184,7 +184,7 @@ def _counts(config: Config) -> tuple[int, int, int]:
     """Return the number of records of the three topics."""
     names = config.kafka.topics
     events, outcomes, rejected = (
-        kafka.extent(config.kafka, name).records for name in (names.input, names.predictions, names.rejected)
+        topic_records.extent(config.kafka, name).records for name in (names.input, names.predictions, names.rejected)
     )
     return events, outcomes, rejected
 

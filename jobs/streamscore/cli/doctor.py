@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, Literal, NamedTuple
 
 from streamscore import models
-from streamscore.clients import elasticsearch
+from streamscore.clients import elasticsearch, topic_records
 from streamscore.clients import kafka as kafka_client
 from streamscore.config import Config
 from streamscore.errors import StreamscoreError
@@ -96,7 +96,7 @@ def _kafka(config: Config) -> Findings:
         text = f"no topic {kafka.topics.input!r}, or this user may not see it (ACL Describe); there are {names}"
         yield "fault", f"{text}. Correct kafka.topics, or create it with `streamscore seed` or `create`"
         return
-    held = kafka_client.extent(kafka, kafka.topics.input)
+    held = topic_records.extent(kafka, kafka.topics.input)
     yield "ok", f"topic {kafka.topics.input}: {len(held.end)} partitions, {held.records:,} events"
     missing = [name for name in (kafka.topics.predictions, kafka.topics.rejected) if name not in existing]
     if missing:
@@ -149,7 +149,7 @@ def _past(config: Config) -> Findings:
     checkpoint.require_topic(files, location, config.kafka.topics.input)
     ownership.require_known(config, past)
     scored = checkpoint.offsets(files, past.committed).get(config.kafka.topics.input, {})
-    held = kafka_client.extent(config.kafka, config.kafka.topics.input)
+    held = topic_records.extent(config.kafka, config.kafka.topics.input)
     for partition, offset in scored.items():
         begin, end = held.begin.get(partition, 0), held.end.get(partition, 0)
         if offset > end:

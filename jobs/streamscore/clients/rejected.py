@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from streamscore.clients import kafka as kafka_client
+from streamscore.clients import topic_records
 from streamscore.clients.producer import Outbox
 from streamscore.config import Kafka
 from streamscore.errors import InputError
@@ -71,7 +71,7 @@ def read(kafka: Kafka, pass_over: Callable[[str], object] = lambda _: None) -> I
     Raises:
         ServerError: no broker answers, or the topic does not exist.
     """
-    for message in kafka_client.read(kafka, kafka.topics.rejected):
+    for message in topic_records.read(kafka, kafka.topics.rejected):
         headers = _headers(message)
         if not headers:
             pass_over(f"{message.topic()}-{message.partition()}-{message.offset()}")
@@ -129,7 +129,7 @@ def available(kafka: Kafka, messages: Sequence[Rejected]) -> list[Rejected]:
     """
     if all(message.is_kept for message in messages):
         return list(messages)
-    held = kafka_client.extent(kafka, kafka.topics.input)
+    held = topic_records.extent(kafka, kafka.topics.input)
     return [
         message
         for message in messages
@@ -184,7 +184,7 @@ def _replayed(kafka: Kafka, wanted: Sequence[Rejected]) -> set[str]:
     with step(f"Looking for earlier replays in the topic {kafka.topics.input}") as progress:
         return {
             (value or b"").decode(errors="replace")
-            for message in _counted(kafka_client.read(kafka, kafka.topics.input, since=max(0, since)), progress)
+            for message in _counted(topic_records.read(kafka, kafka.topics.input, since=max(0, since)), progress)
             for name, value in _headers(message)
             if name == REPLAY_OF
         }
@@ -203,7 +203,7 @@ def _with_content(kafka: Kafka, messages: Sequence[Rejected]) -> Iterator[Reject
     """Yield messages, those that are not kept with the content that the input topic has; else as they are."""
     yield from (message for message in messages if message.is_kept)
     moved = {message.origin[1:]: message for message in messages if not message.is_kept}
-    for original in kafka_client.fetch(kafka, kafka.topics.input, sorted(moved)) if moved else ():
+    for original in topic_records.fetch(kafka, kafka.topics.input, sorted(moved)) if moved else ():
         message = moved.pop((original.partition() or 0, original.offset() or 0))
         yield replace(
             message,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from streamscore.clients import kafka
+from streamscore.clients import topic_records
 from streamscore.config import Kafka, Message
 from streamscore.errors import ServerError
 from streamscore.listeners.base import BatchListener
@@ -67,7 +67,7 @@ class LabelField(BatchListener):
         """Yield the objects with the features, of the last messages of a batch."""
         for (topic, partition), end in batch.ends.items():
             places = ((partition, offset) for offset in range(max(0, end - ENOUGH), end))
-            for record in kafka.fetch(self.kafka, topic, places):
+            for record in topic_records.fetch(self.kafka, topic, places):
                 event = self._event(record.value())
                 if event is not None:
                     yield event

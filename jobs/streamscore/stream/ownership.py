@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from streamscore.clients import elasticsearch, kafka
+from streamscore.clients import elasticsearch, kafka, topic_records
 from streamscore.config import Config
 from streamscore.errors import CheckpointError, ServerError, StreamError
 from streamscore.stream import notes
@@ -129,7 +129,7 @@ def _has_outcomes(config: Config) -> bool:
     if config.kafka.topics.predictions not in kafka.names(config.kafka):
         return False
     event = re.compile(re.escape(config.kafka.topics.input) + r"-\d+-\d+")
-    last = kafka.read(config.kafka, config.kafka.topics.predictions, last=1)
+    last = topic_records.read(config.kafka, config.kafka.topics.predictions, last=1)
     return any(event.fullmatch(_event_id(message.value())) for message in last)
 
 

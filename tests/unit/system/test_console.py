@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from streamscore import cli
-from streamscore.clients import kafka
+from streamscore.clients import topic_records
 from streamscore.errors import ServerError
 from streamscore.launch.runner import reported
 from streamscore.listeners.totals import Totals
@@ -199,7 +199,7 @@ class Record:
 def test_rejected_messages_are_listed_as_text_and_unreadable_ones_counted(command, monkeypatch):
     """Anybody who may write to the topic chooses what is in it."""
     records = [Record(0, is_readable=True), Record(1, is_readable=False), Record(2, is_readable=False)]
-    monkeypatch.setattr(kafka, "read", lambda *_, **__: iter(records))
+    monkeypatch.setattr(topic_records, "read", lambda *_, **__: iter(records))
     listed = command("rejected", "list")
 
     assert VISIBLE.removesuffix(r"\ud800") in listed
