@@ -8,6 +8,8 @@ shipped objects, and both must find what a known set of documents holds.
 from __future__ import annotations
 
 import json
+import math
+import operator
 import re
 import uuid
 
@@ -15,6 +17,7 @@ import pytest
 
 from streamscore.clients import elasticsearch
 from streamscore.kibana import alert, dashboards_api, saved_objects
+from streamscore.quality.statistic import of_rows
 
 START = 1_760_000_040_000  # a full minute, in epoch milliseconds
 MINUTE = 60_000
@@ -38,15 +41,18 @@ BATCHES = (
     (-100, 9, 9, 90.0, ["lr:0"]),
 )
 
-OUTCOMES_LR = {("correct", 4), ("incorrect", 1), ("unlabelled", 1)}
-OUTCOMES_SVM = {("correct", 2), ("incorrect", 3), ("unlabelled", 1)}
+# correct, incorrect, unlabelled
+OUTCOMES_LR = {(4, 1, 1)}
+OUTCOMES_SVM = {(2, 3, 1)}
+# The last one has three classes, is never right, and has no documents of its events.
+KINDS = {"lr": "probability", "svm": "margin", "forest": "class_probability"}
 EXPECTED = {
     "events": [{(8,)}],
     "rate": [{(50.0,)}],
     "lag": [{(2,)}],
     "rejected": [{(3,)}],
     "baseline": [{(0.6,)}],
-    "accuracy": [{("lr", 0.8), ("svm", 0.4)}],
+    "accuracy": [{("lr", 0.8), ("svm", 0.4), ("forest", 0.0)}],
     "outcomes-lr": [OUTCOMES_LR],
     "outcomes-svm": [OUTCOMES_SVM],
     "accuracy-over-time": [
@@ -55,6 +61,8 @@ EXPECTED = {
             (START, "svm", 0.0),
             (START + MINUTE, "lr", 1.0),
             (START + MINUTE, "svm", 1.0),
+            (START, "forest", 0.0),
+            (START + MINUTE, "forest", 0.0),
         },
         {(START, 0.6667), (START + MINUTE, 0.5)},
     ],
@@ -85,6 +93,7 @@ def config(servers):
     """A configuration with indices of this module's own, which hold the known documents."""
     name = f"t{uuid.uuid4().hex[:8]}"
     names = {"index": name, "rejected_index": f"{name}-rejected", "status_index": f"{name}-status"}
+    names["quality_index"] = f"{name}-quality"
     settings = servers.model_copy(update={"elasticsearch": servers.elasticsearch.model_copy(update=names)})
     elasticsearch.ensure(settings.elasticsearch)
     with elasticsearch.client(settings.elasticsearch) as client:
@@ -108,6 +117,7 @@ def documents(names):
             outcome = {"event_id": f"ml-0-{number}", "model": model, "model_version": "1", "prediction": prediction}
             judged = {} if label is None else {"label": label, "correct": int(label == prediction)}
             yield names["index"], {"@timestamp": START + minute * MINUTE, **outcome, **judged}
+    yield from ((names["quality_index"], document) for document in statistics())
     for number, (minute, reason) in enumerate(REJECTED):
         yield (
             names["rejected_index"],
@@ -129,6 +139,21 @@ def documents(names):
                 "synthetic": True,
             },
         )
+
+
+def statistics():
+    """Yield the documents of the quality index, as the job writes them: of each event one in windows of each length."""
+    for seconds in (10, 600, 86_400):
+        for position, model in enumerate(KINDS):
+            windows = {}
+            for minute, label, *predictions in ((*event, 2.0) for event in EVENTS):
+                begin = (START + minute * MINUTE) // (1_000 * seconds) * 1_000 * seconds
+                row = (math.nan if label is None else label, predictions[position], 0.25 + predictions[position] / 2)
+                windows.setdefault(begin, []).append(row)
+            for begin, rows in windows.items():
+                of = {"@timestamp": begin, "seconds": seconds, "topic": "ml", "stream": "s", "batch": 0}
+                statistic = of_rows(*zip(*rows, strict=True), KINDS[model]).to_document()
+                yield {**of, "model": model, "model_version": "1", **statistic}
 
 
 def buckets_of(aggregation):
@@ -193,9 +218,6 @@ def lens_group(name, columns):
     parameters = column["params"]
     if column["operationType"] == "date_histogram":
         return over_time(name)
-    if column["operationType"] == "filters":
-        named = {one["label"]: {"bool": {"filter": kql(one["input"]["query"])}} for one in parameters["filters"]}
-        return name, {"filters": {"filters": named}}
     assert column["operationType"] == "terms"
     ranked = columns.get(parameters["orderBy"].get("columnId"), {"operationType": "key"})
     by = {"count": "_count", "key": "_key"}.get(ranked["operationType"], "order")
@@ -223,15 +245,16 @@ def lens_number(name, columns):
             return number, needed
         tree = column["params"]["tinymathAst"]
         return (lambda bucket: calculated(tree, {part: number(bucket) for part, (number, _) in parts.items()})), needed
-    body = {name: {{"average": "avg"}.get(operation, operation): {"field": source}}}
-    return (lambda bucket: bucket[name]["value"]), body
+    body = {"value": {operation: {"field": source}}}
+    chosen = {"bool": {"filter": kql(column.get("filter", {"query": ""})["query"])}}
+    return (lambda bucket: bucket[name]["value"]["value"]), {name: {"filter": chosen, "aggs": body}}
 
 
 def calculated(tree, values):
     """Return the value of a formula's tree."""
     if not isinstance(tree, dict):
         return values[tree] if isinstance(tree, str) else tree
-    functions = {"pick_max": max, "subtract": lambda left, right: left - right}
+    functions = {"pick_max": max, "subtract": operator.sub, "divide": operator.truediv}
     return functions[tree["name"]](*(calculated(argument, values) for argument in tree["args"]))
 
 
@@ -258,6 +281,8 @@ def esql_condition(text):
         return []
     if match := re.fullmatch(r'(\w+) == ("?\w+"?)', text):
         return [{"term": {match[1]: json.loads(match[2])}}]
+    if match := re.fullmatch(r'(\w+) != ("\w+")', text):
+        return [{"bool": {"must_not": {"term": {match[1]: json.loads(match[2])}}}}]
     return [{"exists": {"field": re.fullmatch(r"(\w+) IS NOT NULL", text)[1]}}]
 
 
@@ -265,10 +290,6 @@ def esql_group(text):
     """Return the aggregation of one part of a BY."""
     if text == "BUCKET(@timestamp, 75, ?_tstart, ?_tend)":
         return over_time(text)
-    if match := re.fullmatch(r"(\w+) = CASE\((.+)\)", text):
-        *cases, last = match[2].split(", ")
-        named = {json.loads(name): esql_condition(test)[0] for test, name in zip(*[iter(cases)] * 2, strict=True)}
-        return match[1], {"filters": {"filters": named, "other_bucket_key": json.loads(last)}}
     return text, {"terms": {"field": text, "size": 100}}
 
 
@@ -283,7 +304,7 @@ def esql_number(text):
 
 def python(text):
     """Return an expression of numbers and names as Python writes it."""
-    return text.replace("GREATEST", "max").replace(" AND ", " and ")
+    return text.replace("GREATEST", "max").replace("TO_DOUBLE", "float").replace(" AND ", " and ")
 
 
 def esql_rows(client, query):
@@ -309,9 +330,10 @@ def esql_rows(client, query):
             single = {name: value for name, value in hit["_source"].items() if not isinstance(value, list)}
             names, rows = list(single), {tuple(single.values())}
         elif word == "EVAL":
-            name, expression = rest.split(" = ")
-            rows = {evaluated(row, names, name, python(expression)) for row in rows}
-            names = names if name in names else [*names, name]
+            for part in listed(rest):
+                name, expression = part.split(" = ")
+                rows = {evaluated(row, names, name, python(expression)) for row in rows}
+                names = names if name in names else [*names, name]
         elif word in {"KEEP", "DROP"}:
             told = rest.split(", ")
             kept = told if word == "KEEP" else [name for name in names if name not in told]
@@ -332,7 +354,7 @@ def holds(condition, values):
 def evaluated(row, names, name, expression):
     """Return a row with a computed column, in the place of an older one of that name."""
     values = dict(zip(names, row, strict=True))
-    number = eval(expression, {"max": max}, values)  # noqa: S307 (a query of ours)
+    number = eval(expression, {"max": max, "float": float}, values)  # noqa: S307 (a query of ours)
     values[name] = rounded(float(number))
     return tuple(values.values())
 

@@ -7,7 +7,7 @@ import uuid
 from typing import Any, Final
 
 from streamscore.config import Config
-from streamscore.kibana import panels
+from streamscore.kibana import formula, panels
 from streamscore.schema import TIME
 
 NAME: Final = "streamscore: a model is worse than guessing"
@@ -59,14 +59,17 @@ def changeable(config: Config) -> dict[str, Any]:
 def query(config: Config) -> str:
     """Return the query in ES|QL: one row per model below the baseline; the rule adds the time window.
 
-    The baseline follows from the mean of the labels only if these are 0 and 1.
+    It reads the sums of the quality index, so that it holds whatever share of the events have documents of their own.
+    The baseline is that of the labels 0 and 1: models with more classes are left out.
     """
-    settings = config.kibana.alert
+    settings, baseline, accuracy = config.kibana.alert, panels.BASELINE_FORMULA, panels.ACCURACY_FORMULA
+    summed = dict.fromkeys([*formula.fields(accuracy), *formula.fields(baseline)])
     steps = [
-        f"FROM {config.elasticsearch.index}",
-        "STATS accuracy = AVG(correct), positive = AVG(label), top = MAX(label), labelled = COUNT(correct) BY model",
-        f"EVAL baseline = {panels.baseline('positive')}",
-        f"WHERE top <= 1 AND labelled >= {settings.min_labelled} AND accuracy < baseline - {settings.margin}",
+        f"FROM {config.elasticsearch.quality_index}",
+        f"WHERE {panels.one_length(config).esql} AND {panels.TWO_CLASSES.esql}",
+        f"STATS {', '.join(f'{field} = SUM({field})' for field in summed)} BY model",
+        f"EVAL accuracy = {formula.esql(accuracy)}, baseline = {formula.esql(baseline)}",
+        f"WHERE labelled >= {settings.min_labelled} AND accuracy < baseline - {settings.margin}",
         "KEEP model, accuracy, baseline, labelled",
     ]
     return "\n| ".join(steps)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from streamscore.config import Config
-from streamscore.kibana import panels
-from streamscore.kibana.panels import OUTCOMES, Grid, GroupBy, Layer, Metric, Panel
+from streamscore.kibana import formula, panels
+from streamscore.kibana.panels import Grid, GroupBy, Layer, Metric, Panel
 from streamscore.schema import TIME
 
 OLDEST: Final = (9, 5)
@@ -33,39 +34,38 @@ def build(config: Config) -> dict[str, Any]:
 
 def query(layer: Layer, panel: Panel) -> str:
     """Return a layer's query in ES|QL."""
-    conditions = " AND ".join([_IN_RANGE, *(condition.esql for condition in panel.where)])
+    conditions = " AND ".join([_IN_RANGE, *(condition.esql for condition in (*panel.where, *layer.where))])
     steps = [f"FROM {layer.index}", f"WHERE {conditions}"]
     (metric, *_) = layer.metrics
     if metric.operation == "last":
         steps += [f"SORT {TIME} DESC", "LIMIT 1", f"EVAL {metric.name} = {metric.field}", f"KEEP {metric.name}"]
         return "\n| ".join(steps)
-    computed = ", ".join(f"{metric.name} = {_function(metric)}" for metric in layer.metrics)
-    if metric.operation == "baseline":
-        computed += f", largest = MAX({metric.field})"
+    computed = ", ".join(f"{name} = {function}" for name, function in _aggregates(layer.metrics).items())
     groups = ", ".join(_by(group) for group in layer.groups)
     steps.append(f"STATS {computed} BY {groups}" if groups else f"STATS {computed}")
-    if metric.operation == "baseline":
-        steps.append("WHERE largest <= 1")  # the mean of more labels than 0 and 1 says nothing
-        steps.append(f"EVAL {metric.name} = {panels.baseline(metric.name)}")
-        steps.append("DROP largest")
+    formulas = [(metric.name, metric.formula) for metric in layer.metrics if metric.formula is not None]
+    if formulas:
+        steps.append(f"EVAL {', '.join(f'{name} = {formula.esql(each)}' for name, each in formulas)}")
+        shown = {metric.name for metric in layer.metrics}
+        steps.append(f"DROP {', '.join(name for name in _aggregates(layer.metrics) if name not in shown)}")
     if layer.groups:
         steps.append(f"LIMIT {_ROWS}")  # by default Elasticsearch leaves out all after the first thousand
     return "\n| ".join(steps)
 
 
-def _function(metric: Metric) -> str:
-    functions = {"count": "COUNT(*)", "average": "AVG({0})", "baseline": "AVG({0})"}
-    return functions.get(metric.operation, f"{metric.operation.upper()}({{0}})").format(metric.field)
+def _aggregates(metrics: Sequence[Metric]) -> dict[str, str]:
+    """Return what is to be computed of the documents, by name; the sums of a formula have the names of their fields."""
+    computed = {}
+    for metric in metrics:
+        if metric.formula is not None:
+            computed |= {field: f"SUM({field})" for field in formula.fields(metric.formula)}
+        else:
+            computed[metric.name] = f"{metric.operation.upper()}({metric.field or '*'})"
+    return computed
 
 
 def _by(group: GroupBy) -> str:
-    if group.kind == "time":
-        return _BUCKET
-    if group.kind == "outcome":
-        correct, incorrect, neither = (outcome.label for outcome in OUTCOMES)
-        field = group.field
-        return f'{group.name} = CASE({field} == 1, "{correct}", {field} == 0, "{incorrect}", "{neither}")'
-    return group.field
+    return _BUCKET if group.kind == "time" else group.field
 
 
 def _grid(grid: Grid) -> dict[str, int]:
@@ -79,7 +79,8 @@ def _config(panel: Panel) -> dict[str, Any]:
     asked = {"data_source": _source(layer, panel)}
     if panel.chart == "donut":
         styling = {"styling": {"donut_hole": "m"}}
-        return {"type": "pie", **titled, **asked, "metrics": metrics, "group_by": groups, **styling}
+        split = {"group_by": groups} if groups else {}
+        return {"type": "pie", **titled, **asked, "metrics": metrics, **split, **styling}
     if panel.chart == "metric":
         split = {"breakdown_by": groups[0]} if groups else {}
         return {"type": "metric", **asked, "metrics": [{"type": "primary", **metrics[0]}], **split}

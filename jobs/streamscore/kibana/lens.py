@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamscore.kibana.panels import OUTCOMES, GroupBy, Layer, Metric, Panel
+from streamscore.kibana import formula
+from streamscore.kibana.panels import GroupBy, Layer, Metric, Panel
 from streamscore.schema import TIME
 
 TERMS = 20
@@ -36,7 +37,7 @@ def reference_name(layer: Layer) -> str:
 def _layer(layer: Layer) -> dict[str, Any]:
     columns: dict[str, Any] = {group.name: _group_column(group, layer) for group in layer.groups}
     for metric in layer.metrics:
-        columns |= _metric_columns(metric)
+        columns |= _metric_columns(metric, " AND ".join(condition.kql for condition in layer.where))
     return {"columnOrder": list(columns), "columns": columns, "incompleteColumns": {}}
 
 
@@ -52,11 +53,6 @@ def _group_column(group: GroupBy, layer: Layer) -> dict[str, Any]:
             "params": parameters,
         }
     column |= {"dataType": group.type, "scale": "ordinal"}
-    if group.kind == "outcome":
-        filters = [
-            {"label": outcome.label, "input": {"language": "kuery", "query": outcome.kql}} for outcome in OUTCOMES
-        ]
-        return column | {"operationType": "filters", "params": {"filters": filters}}
     ranked = _ranked(layer)
     order = {"type": "column", "columnId": ranked.name} if ranked else {"type": "alphabetical"}
     parameters = {
@@ -78,8 +74,13 @@ def _ranked(layer: Layer) -> Metric | None:
     return next((metric for metric in layer.metrics if metric.operation == "max"), None)
 
 
-def _metric_columns(metric: Metric) -> dict[str, Any]:
-    """Return the columns of a metric; a majority-class baseline is a formula, which takes four."""
+def _metric_columns(metric: Metric, kql: str) -> dict[str, Any]:
+    """Return the columns of a metric; a formula takes one for each of its sums, and two of its own.
+
+    Args:
+        metric: the metric.
+        kql: which documents a formula is over, beside the panel's; empty: all.
+    """
     column: dict[str, Any] = {
         "label": metric.label,
         "customLabel": True,
@@ -88,8 +89,8 @@ def _metric_columns(metric: Metric) -> dict[str, Any]:
         "scale": "ratio",
     }
     style = {} if metric.number == "date" else {"format": _format(metric)}
-    if metric.operation == "baseline":
-        return _baseline_columns(metric, column, style)
+    if metric.formula is not None:
+        return _formula_columns(metric, metric.formula, column | {"params": style}, kql)
     parameters: dict[str, Any] = dict(style)
     if metric.operation == "count":
         column |= {"operationType": "count", "sourceField": "___records___"}
@@ -108,40 +109,26 @@ def _metric_columns(metric: Metric) -> dict[str, Any]:
     return {metric.name: column | {"params": parameters}}
 
 
-def _baseline_columns(metric: Metric, column: dict[str, Any], style: dict[str, Any]) -> dict[str, Any]:
-    """Return the formula's column and the ones that Lens computes it from, named as Lens itself names them."""
-    share = f"average({metric.field})"
-    formula = f"pick_max({share}, 1 - {share})"
-    positive, negative, result = (f"{metric.name}X{number}" for number in range(3))
-    part = column | {"label": f"Part of {formula}"}
-    average = part | {"operationType": "average", "sourceField": metric.field, "params": {"emptyAsNull": False}}
-    rest = f"1 - {share}"
-    tree = {
-        "type": "function",
-        "name": "pick_max",
-        "args": [
-            positive,
-            {
-                "type": "function",
-                "name": "subtract",
-                "args": [1, negative],
-                "location": {"min": formula.index(rest), "max": len(formula) - 1},
-                "text": rest,
-            },
-        ],
-        "location": {"min": 0, "max": len(formula)},
-        "text": formula,
-    }
+def _formula_columns(metric: Metric, call: formula.Call, column: dict[str, Any], kql: str) -> dict[str, Any]:
+    """Return the formula's column and the ones that Lens computes it from, named as Lens itself names them.
+
+    Args:
+        metric: the metric.
+        call: its formula.
+        column: what the columns have in common, with the format of the result.
+        kql: which documents the formula is over; empty: all.
+    """
+    text, summed = formula.lens(call, kql), list(formula.sums(call))
+    names = [f"{metric.name}X{number}" for number in range(len(summed) + 1)]
+    part = column | {"label": f"Part of {text}"}
+    chosen = {"filter": {"language": "kuery", "query": kql}} if kql else {}
+    one = part | {"operationType": "sum", "params": {"emptyAsNull": False}} | chosen
+    params = {"formula": text, "isFormulaBroken": False, **column["params"]}
+    tree = formula.tree(call, iter(names), kql)
     return {
-        metric.name: column
-        | {
-            "operationType": "formula",
-            "params": {"formula": formula, "isFormulaBroken": False, **style},
-            "references": [result],
-        },
-        positive: average,
-        negative: average,
-        result: part | {"operationType": "math", "params": {"tinymathAst": tree}, "references": [positive, negative]},
+        metric.name: column | {"operationType": "formula", "params": params, "references": names[-1:]},
+        **{name: one | {"sourceField": each.field} for name, each in zip(names, summed, strict=False)},
+        names[-1]: part | {"operationType": "math", "params": {"tinymathAst": tree}, "references": names[:-1]},
     }
 
 
@@ -160,6 +147,7 @@ def _visualization(panel: Panel) -> tuple[str, dict[str, Any]]:
         ring = single | {
             "primaryGroups": groups,
             "metrics": metrics,
+            "allowMultipleMetrics": len(metrics) > 1,
             "numberDisplay": "percent",
             "percentDecimals": 1,
             "categoryDisplay": "default",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from streamscore.config import Config
+from streamscore.kibana.formula import Call, Sum
 from streamscore.quality.figures import ACCURACY, BASELINE
 from streamscore.schema import TIME
 
@@ -24,6 +25,7 @@ Each message of the input topic is scored by every model and compared with the l
 
 - **Correct** and **incorrect** count labelled messages; **unlabelled** ones cannot be judged.
 - **{BASELINE.capitalize()}**: the accuracy of always predicting the more frequent label, 0 or 1.
+- The **confusion table** counts only messages that have documents of their own (`elasticsearch.documents`).
 - **Models** says which version scored since when, and whether the messages are synthetic (made up) or real.
 """
 
@@ -34,29 +36,30 @@ Number = Literal["number", "percent", "date"]
 class Metric:
     """A number per group: how it is computed, and how it is written.
 
-    ``last`` is the field's value in the newest document; ``baseline`` is the share of the more frequent of two labels.
+    ``last`` is the field's value in the newest document; ``formula`` is arithmetic on sums.
     """
 
     name: str
     label: str
-    operation: Literal["count", "sum", "average", "min", "max", "last", "baseline"]
+    operation: Literal["count", "sum", "min", "max", "last", "formula"]
     field: str = ""
     number: Number = "number"
+    formula: Call | None = None
 
 
 @dataclass(frozen=True)
 class GroupBy:
-    """What a metric is grouped by: the values of a field, intervals of time, or the three outcomes of a prediction."""
+    """What a metric is grouped by: the values of a field, or intervals of time."""
 
     name: str
     label: str
-    kind: Literal["terms", "time", "outcome"]
+    kind: Literal["terms", "time"]
     type: Literal["string", "number", "boolean"] = "string"
 
     @property
     def field(self) -> str:
         """The field that decides the group."""
-        return {"time": TIME, "outcome": "correct"}.get(self.kind, self.name)
+        return TIME if self.kind == "time" else self.name
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Layer:
     index: str
     metrics: tuple[Metric, ...]
     groups: tuple[GroupBy, ...] = ()
+    where: tuple[Condition, ...] = ()
+    """Filters of this layer, beside those of the panel."""
 
 
 @dataclass(frozen=True)
@@ -99,36 +104,43 @@ class Panel:
     where: tuple[Condition, ...] = ()
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One of the three outcomes of a prediction."""
-
-    label: str
-    kql: str
-
-
-OUTCOMES: Final = (
-    Outcome("correct", "correct: 1"),
-    Outcome("incorrect", "correct: 0"),
-    Outcome("unlabelled", "NOT correct: *"),
-)
-
 _MODEL: Final = GroupBy("model", "Model", "terms")
 _OVER_TIME: Final = GroupBy("time", "Time", "time")
-_OUTCOME: Final = GroupBy("outcome", "Outcome", "outcome")
-_ACCURACY: Final = Metric("accuracy", ACCURACY.capitalize(), "average", "correct", "percent")
-_BASELINE: Final = Metric("baseline", BASELINE.capitalize(), "baseline", "label", "percent")
+_CORRECT, _LABELLED, _SCORED, _POSITIVES = (Sum(name) for name in ("correct", "labelled", "scored", "positives"))
+
+ACCURACY_FORMULA: Final = Call("divide", _CORRECT, _LABELLED)
+BASELINE_FORMULA: Final = Call(
+    "divide", Call("pick_max", _POSITIVES, Call("subtract", _LABELLED, _POSITIVES)), _LABELLED
+)
+"""The share of the more frequent of the labels 0 and 1, from the sums of the quality index."""
+
+_ACCURACY: Final = Metric("accuracy", ACCURACY.capitalize(), "formula", number="percent", formula=ACCURACY_FORMULA)
+_BASELINE: Final = Metric("baseline", BASELINE.capitalize(), "formula", number="percent", formula=BASELINE_FORMULA)
+_OUTCOMES: Final = (
+    Metric("correct", "correct", "sum", "correct"),
+    Metric("incorrect", "incorrect", "sum", "incorrect"),
+    Metric("unlabelled", "unlabelled", "formula", formula=Call("subtract", _SCORED, _LABELLED)),
+)
+TWO_CLASSES: Final = Condition('NOT score_kind: "class_probability"', 'score_kind != "class_probability"')
+"""Only of these models ``positives`` is counted, from which the baseline follows."""
+
+
+def one_length(config: Config) -> Condition:
+    """Return the filter on the quality index that takes each event once: windows of the shortest length only."""
+    seconds = config.quality.windows[0]
+    return Condition(f"seconds: {seconds}", f"seconds == {seconds}")
+
 
 TEXT_GRID: Final = Grid(0, 0, COLUMNS, 7)
 
 
 def panels(config: Config) -> list[Panel]:
     """Return the charts of the dashboard for the configured models and indices, from top to bottom."""
-    indices = config.elasticsearch
+    indices, once = config.elasticsearch, one_length(config)
     top = TEXT_GRID.h
     shown = list(_row_of_numbers(config, top))
     top += 5
-    donuts = list(_donuts([model.name for model in config.models], indices.index, top))
+    donuts = list(_donuts(config, top))
     shown += donuts
     top = donuts[-1].grid.y + donuts[-1].grid.h
     shown.append(
@@ -137,10 +149,11 @@ def panels(config: Config) -> list[Panel]:
             f"{_ACCURACY.label} over time, with the {BASELINE}",
             "lines",
             (
-                Layer("models", indices.index, (_ACCURACY,), (_OVER_TIME, _MODEL)),
-                Layer("baseline", indices.index, (_BASELINE,), (_OVER_TIME,)),
+                Layer("models", indices.quality_index, (_ACCURACY,), (_OVER_TIME, _MODEL)),
+                Layer("baseline", indices.quality_index, (_BASELINE,), (_OVER_TIME,), (TWO_CLASSES,)),
             ),
             Grid(0, top, COLUMNS, 12),
+            (once,),
         )
     )
     top += 12
@@ -175,11 +188,6 @@ def panels(config: Config) -> list[Panel]:
     return shown
 
 
-def baseline(positive: str) -> str:
-    """Return the majority-class baseline of labels 0 and 1 in ES|QL, from an expression for the share of label 1."""
-    return f"GREATEST({positive}, 1 - {positive})"
-
-
 _VERSIONS: Final = (
     Metric("since", "First batch", "min", TIME, "date"),
     Metric("until", "Newest batch", "max", TIME, "date"),
@@ -192,24 +200,28 @@ _VERSION_GROUPS: Final = (
 
 
 def _row_of_numbers(config: Config, top: int) -> Iterator[Panel]:
-    indices = config.elasticsearch
-    numbers: Sequence[tuple[str, str, Metric, int]] = (
-        ("events", indices.status_index, Metric("total", "Events", "sum", "events"), 7),
-        ("rate", indices.status_index, Metric("rate", "Events per second of work", "last", "events_per_second"), 7),
-        ("lag", indices.status_index, Metric("behind", "Lag", "last", "lag"), 7),
-        ("rejected", indices.rejected_index, Metric("rejected", "Rejected", "count"), 7),
-        ("baseline", indices.index, _BASELINE, 7),
+    indices, once = config.elasticsearch, one_length(config)
+    rate = Metric("rate", "Events per second of work", "last", "events_per_second")
+    numbers: Sequence[tuple[str, str, Metric, tuple[Condition, ...]]] = (
+        ("events", indices.status_index, Metric("total", "Events", "sum", "events"), ()),
+        ("rate", indices.status_index, rate, ()),
+        ("lag", indices.status_index, Metric("behind", "Lag", "last", "lag"), ()),
+        ("rejected", indices.rejected_index, Metric("rejected", "Rejected", "count"), ()),
+        ("baseline", indices.quality_index, _BASELINE, (once,)),
     )
-    left = 0
-    for name, index, metric, width in numbers:
-        yield Panel(name, metric.label, "metric", (Layer("number", index, (metric,)),), Grid(left, top, width, 5))
+    left, width = 0, 7
+    for name, index, metric, where in numbers:
+        layer = Layer("number", index, (metric,), where=(TWO_CLASSES,) if metric is _BASELINE else ())
+        yield Panel(name, metric.label, "metric", (layer,), Grid(left, top, width, 5), where)
         left += width
-    layer = Layer("number", indices.index, (_ACCURACY,), (_MODEL,))
-    yield Panel("accuracy", f"{_ACCURACY.label} by model", "metric", (layer,), Grid(left, top, COLUMNS - left, 5))
+    layer = Layer("number", indices.quality_index, (_ACCURACY,), (_MODEL,))
+    place = Grid(left, top, COLUMNS - left, 5)
+    yield Panel("accuracy", f"{_ACCURACY.label} by model", "metric", (layer,), place, (once,))
 
 
-def _donuts(models: Sequence[str], index: str, top: int) -> Iterator[Panel]:
+def _donuts(config: Config, top: int) -> Iterator[Panel]:
     """Two donuts share a row; more than two stand three in a row."""
+    models = [model.name for model in config.models]
     in_row = min(max(len(models), 2), 3)
     width, height = COLUMNS // in_row, 13
     for number, model in enumerate(models):
@@ -218,7 +230,7 @@ def _donuts(models: Sequence[str], index: str, top: int) -> Iterator[Panel]:
             f"outcomes-{model}",
             f"{model}: correct and incorrect",
             "donut",
-            (Layer("outcomes", index, (Metric("events", "Events", "count"),), (_OUTCOME,)),),
+            (Layer("outcomes", config.elasticsearch.quality_index, _OUTCOMES),),
             Grid(column * width, top + row * height, width, height),
-            (Condition(f'model: "{model}"', f'model == "{model}"'),),
+            (one_length(config), Condition(f'model: "{model}"', f'model == "{model}"')),
         )

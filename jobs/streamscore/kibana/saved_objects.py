@@ -50,7 +50,7 @@ def data_views(config: Config, prefix: str) -> list[dict[str, Any]]:
             },
             [],
         )
-        for index in (indices.index, indices.rejected_index, indices.status_index)
+        for index in (indices.index, indices.rejected_index, indices.status_index, indices.quality_index)
     ]
 
 

@@ -90,10 +90,8 @@ def test_terminal_shows_as_many_versions_side_by_side_as_fit(monkeypatch, width,
 
     assert len(re.findall("^figure", shown, re.MULTILINE)) == headings
     assert all(len(line.rstrip()) <= width for line in shown.splitlines())
-    assert re.findall("\x1b\\[(3[0-9])m(\\S+ \\S+ \\S+)", coloured)[:2] == [
-        ("32", "70.00% [67.95, 71.97]"),
-        ("31", "30.00% [28.03, 32.05]"),
-    ]
+    found = re.findall("\x1b\\[(3[0-9])m(\\S+ \\S+ \\S+)", coloured)
+    assert {("32", "70.00% [67.95, 71.97]"), ("31", "30.00% [28.03, 32.05]")} <= set(found)
     assert "…" not in shown
 
 

@@ -180,7 +180,7 @@ def test_an_older_kibana_gets_saved_objects(kibana):
     """Before 9.5 everything is an object of the NDJSON file, and the rule goes through its own API."""
     changes = run(kibana)
 
-    assert len(kibana.objects) == 17
+    assert len(kibana.objects) == 18
     assert kibana.dashboards == {}
     assert ("default", "dashboard", "streamscore") in kibana.objects
     assert kinds(changes) == {("created", kind) for kind in ("data view", "text", "chart", "dashboard", "alert rule")}
@@ -299,7 +299,7 @@ def test_a_refused_object_is_named(kibana):
     kibana.broken = "streamscore-lag"
     changes = importer.run(configuration.load("local", [f"kibana.url={kibana.url}"]))
 
-    assert len(list(itertools.islice(changes, 16))) == 16
+    assert len(list(itertools.islice(changes, 17))) == 17
     with pytest.raises(ServerError, match="did not import lens streamscore-lag: unsupported_type"):
         next(changes)
     assert kibana.rules == {}

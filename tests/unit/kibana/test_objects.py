@@ -12,17 +12,18 @@ import pytest
 
 from streamscore import config as configuration
 from streamscore.kibana import alert, dashboards_api, export, panels, saved_objects
-from streamscore.schema import OUTCOME_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
+from streamscore.schema import OUTCOME_PROPERTIES, QUALITY_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
 
 FOLDER = Path(__file__).parents[3] / "docker" / "kibana"
 MAPPINGS = {
     "predictions": OUTCOME_PROPERTIES,
     "predictions-rejected": REJECTED_PROPERTIES,
     "predictions-status": STATUS_PROPERTIES,
+    "predictions-quality": QUALITY_PROPERTIES,
 }
 ESQL_WORDS = {
     *("FROM", "WHERE", "STATS", "BY", "EVAL", "SORT", "DESC", "LIMIT", "KEEP", "DROP", "AND", "IS", "NOT", "NULL"),
-    *("COUNT", "AVG", "SUM", "MIN", "MAX", "GREATEST", "CASE", "BUCKET", "_tstart", "_tend"),
+    *("COUNT", "AVG", "SUM", "MIN", "MAX", "GREATEST", "TO_DOUBLE", "BUCKET", "_tstart", "_tend"),
 }
 
 
@@ -110,7 +111,7 @@ def test_ids_are_unique(objects):
     """Two objects with one id would overwrite each other."""
     ids = [entry["id"] for entry in objects]
 
-    assert len(ids) == len(set(ids)) == 17
+    assert len(ids) == len(set(ids)) == 18
 
 
 def test_every_reference_resolves_inside_the_file(objects):
@@ -195,7 +196,7 @@ def test_every_field_of_a_lens_chart_is_in_its_index(objects):
         fields |= {field for text in texts for field in re.findall(r"(\w+):", text)}
         assert fields <= set(MAPPINGS[index]), entry["id"]
         used |= fields
-    assert {"correct", "label", "model", "lag", "reason", "@timestamp"} < used
+    assert {"correct", "positives", "label", "model", "lag", "reason", "seconds", "@timestamp"} < used
 
 
 def test_the_types_of_grouped_fields_are_those_of_the_mapping(objects):
@@ -272,20 +273,18 @@ def test_every_model_has_its_donut():
     """The number of models is the configuration's."""
     drawn = [panel for panel in panels.panels(with_models(3)) if panel.chart == "donut"]
 
-    assert [panel.where[0].kql for panel in drawn] == ['model: "m0"', 'model: "m1"', 'model: "m2"']
+    assert [panel.where[1].kql for panel in drawn] == ['model: "m0"', 'model: "m1"', 'model: "m2"']
 
 
 def test_indices_and_models_follow_the_configuration():
     """Another index than the default one is shown everywhere."""
-    settings = config("elasticsearch.index=mine", "elasticsearch.rejected_index=bad", "elasticsearch.status_index=how")
+    names = {"index": "mine", "rejected_index": "bad", "status_index": "how", "quality_index": "good"}
+    settings = config(*(f"elasticsearch.{key}={name}" for key, name in names.items()))
     text = saved_objects.lines(saved_objects.build(settings, "streamscore"))
 
     assert "predictions" not in text.replace("Predictions of", "")
-    assert {re.match(r"FROM (\S+)", query)[1] for query in values_of(dashboards_api.build(settings), "query")} == {
-        "mine",
-        "bad",
-        "how",
-    }
+    queries = values_of(dashboards_api.build(settings), "query")
+    assert {re.match(r"FROM (\S+)", query)[1] for query in queries} == set(names.values())
 
 
 def test_objects_load_in_the_oldest_kibana_that_is_stated(objects):
@@ -304,35 +303,69 @@ def test_ids_of_another_space_are_others():
     assert not here & there
 
 
-def test_the_baseline_is_a_formula_that_lens_can_read_back(objects):
-    """The formula's tree must say what its text says."""
-    (layer,) = (layer for entry, layer, _ in lens_layers(objects) if entry["id"] == "streamscore-baseline")
-    formula = layer["columns"]["baseline"]["params"]["formula"]
-    tree = layer["columns"]["baselineX2"]["params"]["tinymathAst"]
+def tree_text(tree, columns):
+    """Return the text of a formula's tree, from its functions and the columns of its sums."""
+    if isinstance(tree, str):
+        column = columns[tree]
+        chosen = f", kql='{column['filter']['query']}'" if "filter" in column else ""
+        return f"{column['operationType']}({column['sourceField']}{chosen})"
+    first, second = (tree_text(part, columns) for part in tree["args"])
+    signs = {"divide": f"{first} / {second}", "subtract": f"{first} - {second}"}
+    return signs.get(tree["name"], f"{tree['name']}({first}, {second})")
 
-    assert formula == "pick_max(average(label), 1 - average(label))" == tree["text"]
-    assert (tree["name"], tree["args"][0]) == ("pick_max", "baselineX0")
-    inner = tree["args"][1]
-    assert (inner["name"], inner["args"]) == ("subtract", [1, "baselineX1"])
-    assert formula[inner["location"]["min"] : inner["location"]["max"]] == inner["text"] == "1 - average(label)"
+
+def test_formulas_can_be_read_back_by_lens(objects):
+    """The tree of each formula says what its text says, and so does each part of it, where the text has it."""
+    formulas = {}
+    for entry, layer, _ in lens_layers(objects):
+        for name, column in layer["columns"].items():
+            if column["operationType"] == "formula":
+                (result,) = column["references"]
+                tree, text = layer["columns"][result]["params"]["tinymathAst"], column["params"]["formula"]
+                parts = [tree, *(part for part in values_of(tree, "args") for part in part if isinstance(part, dict))]
+                for part in parts:
+                    assert text[part["location"]["min"] : part["location"]["max"]] == part["text"]
+                    assert part["text"] == tree_text(part, layer["columns"])
+                formulas[entry["id"].removeprefix("streamscore-"), name] = text
+
+    assert formulas["accuracy", "accuracy"] == formulas["accuracy-over-time", "accuracy"]
+    assert formulas["accuracy", "accuracy"] == "sum(correct) / sum(labelled)"
+    assert formulas["outcomes-lr", "unlabelled"] == "sum(scored) - sum(labelled)"
+    assert re.sub(", kql='.*?'", "", formulas["baseline", "baseline"]) == (
+        "pick_max(sum(positives), sum(labelled) - sum(positives)) / sum(labelled)"
+    )
+
+
+def test_only_the_confusion_table_needs_a_document_per_event():
+    """All else is right whatever share of the events has documents: from sums, each event in one window of them."""
+    settings = config("quality.windows=[20, 600, 86400]")
+    for panel in panels.panels(settings):
+        for layer in panel.layers:
+            of_quality = layer.index == "predictions-quality"
+            assert (layer.index == "predictions") == (panel.name == "confusion")
+            assert ("seconds == 20" in dashboards_api.query(layer, panel)) == of_quality
+            assert (panels.one_length(settings) in panel.where) == of_quality
+    assert "seconds == 20" in alert.query(settings)
 
 
 def test_queries_of_the_donuts_and_of_the_lines():
     """The two questions that the dashboard is there for."""
     shown = {panel.name: panel for panel in panels.panels(config())}
     donut, lines = shown["outcomes-lr"], shown["accuracy-over-time"]
+    in_range = "@timestamp >= ?_tstart AND @timestamp < ?_tend AND seconds == 10"
 
     assert dashboards_api.query(donut.layers[0], donut).splitlines() == [
-        "FROM predictions",
-        '| WHERE @timestamp >= ?_tstart AND @timestamp < ?_tend AND model == "lr"',
-        '| STATS events = COUNT(*) BY outcome = CASE(correct == 1, "correct", correct == 0, "incorrect", "unlabelled")',
-        "| LIMIT 10000",
+        "FROM predictions-quality",
+        f'| WHERE {in_range} AND model == "lr"',
+        "| STATS correct = SUM(correct), incorrect = SUM(incorrect), scored = SUM(scored), labelled = SUM(labelled)",
+        "| EVAL unlabelled = scored - labelled",
+        "| DROP scored, labelled",
     ]
-    assert dashboards_api.query(lines.layers[1], lines).splitlines()[2:] == [
-        "| STATS baseline = AVG(label), largest = MAX(label) BY BUCKET(@timestamp, 75, ?_tstart, ?_tend)",
-        "| WHERE largest <= 1",
-        "| EVAL baseline = GREATEST(baseline, 1 - baseline)",
-        "| DROP largest",
+    assert dashboards_api.query(lines.layers[1], lines).splitlines()[1:] == [
+        f'| WHERE {in_range} AND score_kind != "class_probability"',
+        "| STATS positives = SUM(positives), labelled = SUM(labelled) BY BUCKET(@timestamp, 75, ?_tstart, ?_tend)",
+        "| EVAL baseline = TO_DOUBLE(GREATEST(positives, labelled - positives)) / labelled",
+        "| DROP positives, labelled",
         "| LIMIT 10000",
     ]
 
@@ -340,12 +373,14 @@ def test_queries_of_the_donuts_and_of_the_lines():
 def test_the_alert_needs_enough_labelled_events():
     """A handful of unlucky events is no reason to wake somebody."""
     rule = alert.build(config("kibana.alert.min_labelled=50", "kibana.alert.margin=0.1"))
+    baseline = "TO_DOUBLE(GREATEST(positives, labelled - positives)) / labelled"
 
     assert rule["params"]["esqlQuery"]["esql"].splitlines() == [
-        "FROM predictions",
-        "| STATS accuracy = AVG(correct), positive = AVG(label), top = MAX(label), labelled = COUNT(correct) BY model",
-        "| EVAL baseline = GREATEST(positive, 1 - positive)",
-        "| WHERE top <= 1 AND labelled >= 50 AND accuracy < baseline - 0.1",
+        "FROM predictions-quality",
+        '| WHERE seconds == 10 AND score_kind != "class_probability"',
+        "| STATS correct = SUM(correct), labelled = SUM(labelled), positives = SUM(positives) BY model",
+        f"| EVAL accuracy = TO_DOUBLE(correct) / labelled, baseline = {baseline}",
+        "| WHERE labelled >= 50 AND accuracy < baseline - 0.1",
         "| KEEP model, accuracy, baseline, labelled",
     ]
     assert rule["params"]["groupBy"] == "row"
