@@ -8,27 +8,27 @@ import sys
 import textwrap
 
 PROGRAM = """
-from collections import Counter
 from streamscore.dashboard import markup
-from streamscore.dashboard.figures import ModelFigures
+from streamscore.dashboard.figures import SHOWN, ModelFigures
 from streamscore.listeners.totals import Totals
+from streamscore.quality.statistic import Statistic
 from streamscore.scoring.served import ServedModel
 from rich.console import Console
 
-model = ModelFigures("lr", 10, {(0.0, 0.0): 6, (1.0, 0.0): 2})
-for figure in markup.kpi_accuracies([model], {"lr": "red"}):
-    print(figure.key, figure.name, figure.text)
+statistic = Statistic("probability", 10, confusion={(0.0, 0.0): 6, (1.0, 0.0): 2})
+print([markup.row(ModelFigures("lr", statistic), key) for key in SHOWN])
 totals = Totals([ServedModel("lr", "1", None, 2)], False)
-totals.of_version["lr", "1"] = Counter(scored=10, labelled=8, correct=6)
+totals.of_version["lr", "1"] = statistic
+print(totals.of_model("lr", "1"))
 Console(width=150).print(totals.table())
 """
 
 
-def edit(path, old, new):
-    """Replace a text that a file has once."""
-    text = path.read_text(encoding="utf-8")
-    assert text.count(old) == 1, (path, old)
-    path.write_text(text.replace(old, new), encoding="utf-8")
+def replace(path, pattern, text):
+    """Replace what a file has once."""
+    changed, times = re.subn(pattern, lambda _: text, path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert times == 1, (path, pattern)
+    path.write_text(changed, encoding="utf-8")
 
 
 def test_page_adds_a_figure(root, tmp_path):
@@ -37,21 +37,13 @@ def test_page_adds_a_figure(root, tmp_path):
     named = re.findall(r"^\d\. `jobs/(.*?)`", page, re.MULTILINE)
     blocks = [textwrap.dedent(block) for block in re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)]
     shutil.copytree(root / "jobs" / "streamscore", tmp_path / "streamscore", ignore=shutil.ignore_patterns("*.lock"))
-    function, property_, key_figure, cell = blocks
-    figures, models, markup, totals = (tmp_path / name for name in named)
+    function, entry, on_page, on_terminal = blocks
+    figures, evaluation, page_figures, totals = (tmp_path / name for name in named)
     figures.write_text(f"{figures.read_text(encoding='utf-8')}\n\n{function}", encoding="utf-8")
-    place = "    @property\n    def baseline(self)"
-    first = models.read_text(encoding="utf-8").replace(place, f"{textwrap.indent(property_, '    ')}\n{place}", 1)
-    models.write_text(first, encoding="utf-8")
-    start = markup.read_text(encoding="utf-8").index("def kpi_accuracies")
-    end = markup.read_text(encoding="utf-8").index("    ]\n", start)
-    text = markup.read_text(encoding="utf-8")
-    accuracies = text[start:end].replace("        KeyFigure(", "        *(KeyFigure(", 1).rstrip() + "),\n"
-    markup.write_text(f"{text[:start]}{accuracies}{textwrap.indent(key_figure, '        ')}{text[end:]}", "utf-8")
-    edit(totals, "figures.BASELINE_SHORT):", "figures.BASELINE_SHORT, figures.ERROR_RATE):")
-    edit(
-        totals, "                _percent(baseline),\n", f"                _percent(baseline),\n                {cell}"
-    )
+    first = "FIGURES: Final[Mapping[str, Definition]] = {\n"
+    replace(evaluation, re.escape(first), f"{first}    {entry}")
+    for path, line in ((page_figures, on_page), (totals, on_terminal)):
+        replace(path, r"^SHOWN: Final = .*\n", line)
 
     shown = subprocess.run(
         [sys.executable, "-c", PROGRAM],
@@ -63,7 +55,7 @@ def test_page_adds_a_figure(root, tmp_path):
 
     assert shown.returncode == 0, shown.stderr
     assert len(named) <= 4
-    assert "accuracy-lr accuracy of lr 75.0" in shown.stdout
-    assert "error-rate-lr error rate of lr 25.0" in shown.stdout
-    assert re.search(r"baseline.*error rate", shown.stdout)
-    assert "25.00%" in shown.stdout
+    assert "name='error rate', value=0.25, text='25.00%', interval='7.15 – 59.07'" in shown.stdout
+    assert "'error_rate': {'value': 0.25, " in shown.stdout
+    assert re.search(r"accuracy .*error rate .*ROC AUC", shown.stdout)
+    assert re.search(r"75\.00% .*25\.00%", shown.stdout)
