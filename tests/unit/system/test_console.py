@@ -5,7 +5,6 @@ import json
 import logging
 import re
 import sys
-from collections import Counter
 from types import SimpleNamespace
 
 import folders
@@ -19,6 +18,7 @@ from streamscore.errors import ServerError
 from streamscore.launch.runner import reported
 from streamscore.listeners.totals import Totals
 from streamscore.models import registry
+from streamscore.quality.statistic import Statistic
 from streamscore.schema import REJECTED_HEADERS
 from streamscore.system import console
 
@@ -117,7 +117,7 @@ def test_step_shows_its_title_as_it_is(screen):
 def test_tables_show_versions_as_they_are(screen):
     """Those of a registry, for one."""
     totals = Totals([SimpleNamespace(name="m", version=HOSTILE)], synthetic=True)
-    totals.of_version["m", HOSTILE] = Counter(scored=1)
+    totals.of_version["m", HOSTILE] = Statistic(scored=1)
     console.terminal().print(totals.table())
 
     assert VISIBLE in screen()
