@@ -20,6 +20,7 @@ LOCAL = [
     "pandas>=2.2,<3",
     "pyarrow>=25,<26",
     "pyspark==3.5.7",
+    "setuptools>=80; python_version >= '3.12'",  # for distutils, which PySpark imports and Python has no more
 ]
 DASHBOARD = [
     "altair>=6.2,<7",
@@ -45,11 +46,13 @@ setup(
         "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: System :: Monitoring",
         "Typing :: Typed",
     ],
-    python_requires=">=3.10,<3.13",  # 3.12 is Databricks'; with Spark of one's own it is 3.10 or 3.11, see the Makefile
+    python_requires=">=3.10,<3.14",
     package_dir={"": "jobs"},
     packages=find_packages("jobs"),
     package_data={

@@ -22,7 +22,7 @@ from figures import Growth, Row, Run, compared
 from servers import INPUT, KAFKA_ONLY, LOOSE_INPUT, Bed
 from sides import Side, compare
 from streamscore import score_stream
-from streamscore.clients import kafka
+from streamscore.clients import kafka, topic_records
 from streamscore.config import Config
 from streamscore.launch import submit
 from variants import Engine
@@ -367,7 +367,7 @@ def _peaks(config: Config, keys: Sequence[str], records: int) -> Iterator[tuple[
     peak = 0.0
     while job.poll() is None:
         peak = max(peak, _jvm_gigabytes(job))
-        written = kafka.extent(config.kafka, config.kafka.topics.predictions).records
+        written = topic_records.extent(config.kafka, config.kafka.topics.predictions).records
         if written:
             yield written / records, peak
         time.sleep(0.2)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from figures import percentile
-from streamscore.clients import kafka
+from streamscore.clients import kafka, topic_records
 from streamscore.config import Config
 
 
@@ -67,7 +67,7 @@ def observed(config: Config, warm_up: float) -> dict[str, float]:
 
     topic = config.kafka.topics.predictions
     waits: list[tuple[int, int]] = []
-    wanted = kafka.extent(config.kafka, topic).records
+    wanted = topic_records.extent(config.kafka, topic).records
     consumer = kafka.consumer(config.kafka)
     consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(config.kafka.partitions)])
     while len(waits) < wanted:

@@ -19,7 +19,7 @@ import numpy as np
 
 from figures import Run
 from measure import Meter
-from streamscore.clients import elasticsearch, kafka
+from streamscore.clients import elasticsearch, kafka_settings
 from streamscore.config import Config
 
 WARM_UP = 0.1
@@ -155,7 +155,7 @@ def _confluent(
 ) -> Run:
     from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
-    names, connection = config.kafka.topics, kafka.client_settings(config.kafka)
+    names, connection = config.kafka.topics, kafka_settings.client_settings(config.kafka)
     consumer = Consumer({**connection, **_FETCHING, "group.id": "benchmark", "enable.auto.commit": False})
     places = range(config.kafka.partitions)
     consumer.assign([TopicPartition(names.input, number, OFFSET_BEGINNING) for number in places])

@@ -9,7 +9,7 @@ from pathlib import Path
 import data
 from figures import Run
 from streamscore import config as configuration
-from streamscore.clients import elasticsearch, kafka
+from streamscore.clients import elasticsearch, kafka, topic_records
 from streamscore.config import Config
 from streamscore.local import stack
 from streamscore.local.ports import free_port
@@ -62,7 +62,7 @@ class Bed:
         """Check that a run left so many records of each of its events, rejected none, and indexed all outcomes."""
         names = config.kafka.topics
         wanted = {names.predictions: run.done * records, names.rejected: 0}
-        found = {name: kafka.extent(config.kafka, name).records for name in wanted}
+        found = {name: topic_records.extent(config.kafka, name).records for name in wanted}
         if config.elasticsearch.enabled:
             wanted[config.elasticsearch.index] = run.done * len(config.models)
             found[config.elasticsearch.index] = elasticsearch.count(config.elasticsearch)
@@ -71,7 +71,7 @@ class Bed:
     def require_input(self, config: Config, run: Run) -> None:
         """Check that a run's events are those that the input topic holds."""
         name = config.kafka.topics.input
-        _require({name: run.done}, {name: kafka.extent(config.kafka, name).records})
+        _require({name: run.done}, {name: topic_records.extent(config.kafka, name).records})
 
 
 def _require(found: Mapping[str, int], wanted: Mapping[str, int]) -> None:

@@ -94,7 +94,9 @@ display(test_set.limit(5))
 # MAGIC Criteo's natural mix that is about 74 %, and the best model there can be is only some points above it. So the
 # MAGIC AUC says more: how often a clicked row gets a higher score than one that was not. With synthetic rows in
 # MAGIC their natural mix the best possible values are known, and `auc_of_best` is the share of them that a model
-# MAGIC reaches. A linear SVM has no probability, hence no log loss.
+# MAGIC reaches. A linear SVM has no probability of its own: a calibration behind it turns its margin into one and
+# MAGIC leaves its predictions as they are. With `train.svm.calibrate=false` it is the article's plain SVM, without
+# MAGIC log loss.
 
 # COMMAND ----------
 

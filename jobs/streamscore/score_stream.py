@@ -29,7 +29,7 @@ from streamscore.sinks.base import OutcomeSink
 from streamscore.sinks.kafka import MAX_HEADERS_BYTES
 from streamscore.spark import sources
 from streamscore.spark.settings import log_file, streaming
-from streamscore.stream import checkpoint, ownership, recovery
+from streamscore.stream import notes, ownership, recovery
 from streamscore.stream.ownership import TopicWatch
 from streamscore.stream.query import QueryRunner
 from streamscore.stream.recovery import HeldCheckpoint
@@ -102,7 +102,7 @@ def run(
         for sink in outputs:
             sink.prepare(spark)
         if held.past.is_new:
-            checkpoint.note_outputs(held.files, {name: end for sink in outputs for name, end in sink.ends().items()})
+            notes.note_outputs(held.files, {name: end for sink in outputs for name, end in sink.ends().items()})
         totals = Totals(aliases.served, config.stream.synthetic, aliases.refused)
         with listeners.opened(listeners.configured(config, totals, watch)) as hearing:
             scoring = _Scoring(spark, config, held, topic, outputs, totals, hearing, stop)
@@ -157,12 +157,12 @@ class _Scoring:
         held = self._held
         if not held.past.is_unfinished:  # after a clean shutdown a batch without a commit was planned only
             return
-        noted = checkpoint.noted_models(held.files, held.past.planned)
+        noted = notes.noted_models(held.files, held.past.planned)
         if noted is None or noted == [model.identity() for model in served]:
             return
         names = ", ".join(f"{model['name']} {model['version']}" for model in noted)
         log.info("batch %s was begun with %s: finishing it with them", held.past.planned, names)
-        earlier = models.load_noted(self._spark, self._config, noted, f"{held.location}/{checkpoint.MODELS}")
+        earlier = models.load_noted(self._spark, self._config, noted, f"{held.location}/{notes.MODELS}")
         self._run(earlier, last_batch=held.past.planned)
 
     def run_until_stopped(self, aliases: ModelWatch) -> None:
@@ -171,7 +171,7 @@ class _Scoring:
         served = None
         while served is not aliases.served and not self._stop:
             served = aliases.served
-            checkpoint.note_models(self._held.files, next_batch, [model.identity() for model in served])
+            notes.note_models(self._held.files, next_batch, [model.identity() for model in served])
             next_batch = self._run(served, interrupted=partial(self._is_over, aliases, served)) + 1
 
     def _is_over(self, aliases: ModelWatch, served: Sequence[ServedModel]) -> bool:
@@ -192,7 +192,7 @@ class _Scoring:
 
 def _load_models(spark: SparkSession, config: Config, held: HeldCheckpoint) -> ModelWatch:
     with step("Loading the models"):
-        noted = checkpoint.noted_models(held.files, held.past.planned + 1)
+        noted = notes.noted_models(held.files, held.past.planned + 1)
         aliases = ModelWatch(spark, config, models.load(spark, config, noted))
     for model in aliases.served:
         log.info("model %s: version %s, %s features", model.name, model.version, f"{model.size:,}")

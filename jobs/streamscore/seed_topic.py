@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from streamscore.clients import kafka
+from streamscore.clients import kafka, topic_records
 from streamscore.clients.paced import send_paced
 from streamscore.config import Config
 from streamscore.data import datasets
@@ -52,7 +52,7 @@ def check(config: Config) -> None:
         InputError: the data set is absent or empty, or has other columns or types than needed.
         ServerError: no broker answers, or the topic cannot be created.
     """
-    datasets.check_footer(config.seed, config.message.columns)
+    datasets.check_footer(config.seed, config.message.columns, config.message.label_values)
     if kafka.ensure(config.kafka, config.kafka.topics.input):
         log.info("created the topic %s with %s partitions", config.kafka.topics.input, config.kafka.partitions)
 
@@ -71,7 +71,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
 
     settings = config.seed
     with step(f"Reading {settings.source}"):
-        rows = datasets.numbered(spark, settings, config.message.columns)
+        rows = datasets.numbered(spark, settings, config.message.columns, config.message.label_values)
     wanted = rows.count * settings.repeat
     there = None
     if settings.resume:
@@ -144,13 +144,13 @@ def _there(spark: SparkSession, rows: datasets.NumberedRows, config: Config) -> 
 def _counted(config: Config, wanted: int) -> Iterator[None]:
     """Show a parallel write's progress by what has arrived in the topic."""
     topic = config.kafka.topics.input
-    before = kafka.extent(config.kafka, topic).records
+    before = topic_records.extent(config.kafka, topic).records
     finished = threading.Event()
 
     def watch(show: Callable[[str], None]) -> None:
         while not finished.wait(1.0):
             with suppress(ServerError):  # the write itself will tell if the broker stays away
-                show(f"{kafka.extent(config.kafka, topic).records - before:,} of {wanted:,}")
+                show(f"{topic_records.extent(config.kafka, topic).records - before:,} of {wanted:,}")
 
     with step(f"Sending {wanted:,} messages") as show:
         watcher = threading.Thread(target=watch, args=(show,), daemon=True)

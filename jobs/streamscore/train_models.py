@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamscore import __version__, models
 from streamscore.config import Config
-from streamscore.data import criteo, features, provenance, synthetic
+from streamscore.data import classifiers, criteo, features, provenance, synthetic
 from streamscore.errors import InputError
 from streamscore.launch.arguments import Option
 from streamscore.launch.job import Job
@@ -33,7 +33,6 @@ from streamscore.system.paths import as_spark_takes, is_local, local_path
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
-    from pyspark.ml.classification import LinearSVC, LogisticRegression
     from pyspark.sql import DataFrame, SparkSession
 
 NAME = "train_models"
@@ -121,11 +120,12 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
         test_set = _export(pipeline.transform(test), Path(settings.output) / TEST_SET, FEATURES)
         if settings.raw_models:
             raw_test_set = _export(test, Path(settings.output) / RAW_TEST_SET, *COLUMNS)
-    vectors = pipeline.transform(train).select(LABEL, FEATURES).persist()
+    for_calibration = classifiers.is_for_calibration(criteo.ROW, *COLUMNS).alias(classifiers.FOR_CALIBRATION)
+    vectors = pipeline.transform(train).select(LABEL, FEATURES, for_calibration).persist()
     held_out = spark.read.parquet(as_spark_takes(test_set)).persist()
     figures: dict[str, Any] = {"train_rows": vectors.count(), **_class_balance(held_out)}
-    if settings.data == "synthetic" and not settings.balance:  # it is known of the last rows, all of them
-        best = synthetic.best_possible(Path(path), settings.test_rows)
+    best = _best_possible(config, path)
+    if best is not None:
         figures["best_possible"] = best._asdict()
     raw = train.select(*COLUMNS).limit(1)
     example = held_out.select(FEATURES).limit(1)
@@ -134,17 +134,21 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     made_up = synthetic.examples(GOLDEN_ROWS, settings.seed)
     trained = {"features": Trained(pipeline, raw, FEATURES)}
     names = config.mlflow.registered_names.model_dump()
-    for name, classifier in _classifiers(config).items():
+    learners: dict[str, Callable[[], PipelineModel]] = {
+        "lr": lambda: classifiers.logistic_regression(vectors, settings.lr),
+        "svm": lambda: classifiers.svm(vectors, settings.svm),
+    }
+    for name, fit in learners.items():
         with step(f"Training {name} on {figures['train_rows']:,} rows"):
-            fitted = _fit(classifier, vectors)
-            metrics = figures[name] = _evaluate(fitted, held_out)
-            if "best_possible" in figures:
-                metrics["auc_of_best"] = metrics["auc"] / best.auc
-            trained[name] = Trained(fitted, example, "prediction", names[name], golden, metrics)
+            fitted = fit()
+            figures[name], scale = _evaluate(fitted, held_out, best)
+            metrics = figures[name]
+            trained[name] = Trained(fitted, example, "prediction", names[name], golden, metrics, margin_scale=scale)
         if settings.raw_models:
             figures[f"{name}{RAW}"] = metrics
+            joined, in_registry = _joined(pipeline, fitted), f"{names[name]}{RAW}"
             trained[f"{name}{RAW}"] = Trained(
-                _joined(pipeline, fitted), raw, "prediction", f"{names[name]}{RAW}", made_up, metrics, criteo.FIELDS
+                joined, raw, "prediction", in_registry, made_up, metrics, criteo.FIELDS, scale
             )
     vectors.unpersist()
     held_out.unpersist()
@@ -157,7 +161,16 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
             dict(_flat(figures)),
             origin,
             trained,
-            lambda model, folder: models.sign(spark, folder, model.golden, model.metrics, origin, model.fields),
+            lambda model, folder: models.sign(
+                spark,
+                folder,
+                model.golden,
+                model.metrics,
+                origin,
+                model.fields,
+                margin_scale=model.margin_scale,
+                key=config.signatures.key_file,
+            ),
         )
     figures["registered"] = {model.name: model.version for model in registered}
     figures["fingerprint"] = fingerprint(config)
@@ -241,23 +254,6 @@ def _export(test: DataFrame, target: Path, *columns: str) -> Path:
     return target
 
 
-def _classifiers(config: Config) -> dict[str, LogisticRegression | LinearSVC]:
-    """Return the two learners; on the vectors of ``features.fit`` neither needs to scale anything first."""
-    from pyspark.ml.classification import LinearSVC, LogisticRegression
-
-    lr, svm = config.train.lr, config.train.svm
-    return {
-        "lr": LogisticRegression(regParam=lr.reg_param, maxIter=lr.max_iter, standardization=False),
-        "svm": LinearSVC(regParam=svm.reg_param, maxIter=svm.max_iter, standardization=False),
-    }
-
-
-def _fit(classifier: LogisticRegression | LinearSVC, vectors: DataFrame) -> PipelineModel:
-    from pyspark.ml import Pipeline
-
-    return Pipeline(stages=[classifier]).fit(vectors)
-
-
 def _class_balance(test: DataFrame) -> dict[str, float | None]:
     """Return the number of test rows, the share of clicks, and the majority-class baseline."""
     counts = {row[LABEL]: row["count"] for row in test.groupBy(LABEL).count().collect()}
@@ -269,7 +265,23 @@ def _class_balance(test: DataFrame) -> dict[str, float | None]:
     }
 
 
-def _evaluate(model: PipelineModel, test: DataFrame) -> dict[str, Any]:
+def _best_possible(config: Config, path: str) -> synthetic.Best | None:
+    """Return the figures of the best possible model if they are known: of the last synthetic rows, all of them."""
+    if config.train.data != "synthetic" or config.train.balance:
+        return None
+    return synthetic.best_possible(Path(path), config.train.test_rows)
+
+
+def _evaluate(
+    model: PipelineModel, test: DataFrame, best: synthetic.Best | None
+) -> tuple[dict[str, Any], float | None]:
+    """Return the figures of a model on the test set, and the scale of its margins if it has no probabilities.
+
+    Args:
+        model: the model.
+        test: the test set, with ``label`` and ``features``.
+        best: the figures of the best possible model, if they are known.
+    """
     from pyspark.ml.evaluation import BinaryClassificationEvaluator, MulticlassClassificationEvaluator
 
     scored = model.transform(test).persist()
@@ -280,12 +292,15 @@ def _evaluate(model: PipelineModel, test: DataFrame) -> dict[str, Any]:
         "auc": exact.evaluate(scored),
         "accuracy": quality.accuracy(confusion.correct(counts), confusion.labelled(counts)),
     }
-    if "probability" in scored.columns:  # a linear SVM has none
+    if "probability" in scored.columns:  # a plain linear SVM has none
         log_loss = MulticlassClassificationEvaluator(labelCol=LABEL)
         log_loss.set(log_loss.metricName, "logLoss")
         figures["log_loss"] = log_loss.evaluate(scored)
+    if best is not None:
+        figures["auc_of_best"] = figures["auc"] / best.auc
+    scale = classifiers.margin_scale(scored)
     scored.unpersist()
-    return figures
+    return figures, scale
 
 
 def _flat(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

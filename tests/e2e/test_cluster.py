@@ -13,7 +13,7 @@ from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression, OneVsRest
 
 from streamscore import score_stream, seed_topic
-from streamscore.clients import elasticsearch, kafka
+from streamscore.clients import elasticsearch, kafka, topic_records
 from streamscore.config.keys import Model
 from streamscore.launch import submit
 
@@ -81,7 +81,7 @@ def test_zipped_wheel_and_packed_python_score_on_local_cluster(
 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert elasticsearch.count(config.elasticsearch) == 6000
-    assert kafka.extent(config.kafka, config.kafka.topics.predictions).records == 6000
+    assert topic_records.extent(config.kafka, config.kafka.topics.predictions).records == 6000
     assert (tmp_path / "ran").exists()
 
 
@@ -115,7 +115,7 @@ def test_killed_executors_lose_and_double_nothing(spark, own, small_models, jars
     running = job(command, env={**submit.prepare(config), **waits}, cwd=tmp_path)
 
     def records():
-        return kafka.extent(config.kafka, config.kafka.topics.predictions).records
+        return topic_records.extent(config.kafka, config.kafka.topics.predictions).records
 
     running.wait_until(lambda: records() > 0, 300)  # on a busy machine three JVMs take their time
     running.wait_until(lambda: elasticsearch.count(config.elasticsearch) > records())

@@ -11,7 +11,7 @@ import pytest
 from jobs import Job, environment
 
 from streamscore import score_stream
-from streamscore.clients import kafka
+from streamscore.clients import kafka, topic_records
 from streamscore.launch import submit
 from streamscore.local import stack
 
@@ -168,7 +168,7 @@ def test_outages_of_the_servers_are_waited_for(spark, servers, world, small_mode
     one.send(300)
     job = one.start()
     names = one.config.kafka.topics
-    job.wait_until(lambda: kafka.extent(one.config.kafka, names.predictions).records > 0)
+    job.wait_until(lambda: topic_records.extent(one.config.kafka, names.predictions).records > 0)
     for name in ("elasticsearch", "kafka"):
         one.send(1000)
         pids = pid_of(servers, name)
@@ -195,7 +195,9 @@ def test_outages_of_the_servers_are_waited_for(spark, servers, world, small_mode
 def caught_up(config, ledger):
     """Return whether there is an outcome or a rejected record for every message."""
     names = config.kafka.topics
-    outcomes, rejected = (kafka.extent(config.kafka, name).records for name in (names.predictions, names.rejected))
+    outcomes, rejected = (
+        topic_records.extent(config.kafka, name).records for name in (names.predictions, names.rejected)
+    )
     return outcomes >= 2 * len(ledger.good) and rejected >= len(ledger.bad)
 
 

@@ -1,7 +1,9 @@
 """Commands of the documents that need something which is not here: they run against a stand-in."""
 
+import base64
 import re
 import shlex
+import shutil
 import zipfile
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from streamscore import config, train_models
 from streamscore.data import criteo
 from streamscore.messages import decoder
+from streamscore.models import registry
 from streamscore.spark import maven
 
 STAND_IN = """#!/bin/bash
@@ -93,20 +96,23 @@ def registry_of_two(spark, own, tmp_path):
     return config
 
 
-def test_every_command_of_the_models_document_runs(shell, root, registry_of_two, as_file):
-    """In order: looked at, promoted, rolled back, and trained with the feature stages inside."""
+def test_every_command_of_the_models_document_runs(shell, root, registry_of_two, as_file, tmp_path):
+    """In order: looked at, signed, promoted, rolled back, and trained with the feature stages inside."""
     text = (root / "docs" / "models.md").read_text(encoding="utf-8")
     env = {"STREAMSCORE_CONFIG": as_file(registry_of_two)}
+    with registry.downloaded(registry_of_two, registry.resolve(registry_of_two, "models:/streamscore-lr/1")) as model:
+        shutil.copytree(model, tmp_path / "forest")
     printed = {}
     for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
         for command in block.splitlines():
-            done = shell(command, env=env)
+            done = shell(command.replace("/models/forest", "forest"), cwd=tmp_path, env=env)
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
             printed[command] = done.stdout + done.stderr
 
     assert "version 2" in printed["streamscore models list"]
     assert "8 golden rows reproduce" in printed["streamscore models check lr"]
     assert "nothing was loaded" in printed["streamscore models check models:/streamscore-svm/1 --files-only"]
+    assert "streamscore.json.sig" in printed["streamscore models sign /models/forest --key training.pem"]
     assert "version 2 -> 2" in printed["streamscore models promote lr 2"]
     assert "version 2 -> 1" in printed["streamscore models rollback lr"]
     assert "registered streamscore-svm_raw, version 1" in printed["streamscore train --raw-models"]
@@ -115,9 +121,12 @@ def test_every_command_of_the_models_document_runs(shell, root, registry_of_two,
 def test_configurations_of_the_models_document_are_valid(root, tmp_path):
     """The longer one is for the columns that the training has."""
     text = (root / "docs" / "models.md").read_text(encoding="utf-8")
-    short, long = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    short, signed, long = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "training.pub").write_text(base64.b64encode(bytes(range(32))).decode())
     (tmp_path / "short.yml").write_text(short)
+    (tmp_path / "signed.yml").write_text(signed.replace("/etc/streamscore", str(tmp_path)))
     (tmp_path / "long.yml").write_text(long)
 
     assert [model.trust for model in config.load(str(tmp_path / "short.yml")).models] == ["manifest", "unsigned"]
+    assert config.load(str(tmp_path / "signed.yml")).signatures.raw_keys == (bytes(range(32)),)
     assert config.load(str(tmp_path / "long.yml")).message.columns == criteo.FIELDS

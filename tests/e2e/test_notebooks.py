@@ -78,7 +78,7 @@ def test_training_notebook_tells_the_whole_story(notebook, own, as_file, suffix,
     assert [row["model"] for row in scores.collect()] == ["lr", "svm", "best possible"]
     assert scores.collect()[0]["auc"] == left["figures"]["lr"]["auc"]
     assert all(points[0] == [0, 0] and points[-1] == [1, 1] for points in drawn)
-    assert [line.get_label() for line in calibration.get_legend_handles_labels()[0]] == ["lr"]
+    assert [line.get_label() for line in calibration.get_legend_handles_labels()[0]] == ["lr", "svm"]
 
 
 def test_training_notebook_says_at_once_what_models_of_raw_columns_need(notebook, own, as_file):

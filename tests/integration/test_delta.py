@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from streamscore import score_stream, train_models
-from streamscore.clients import kafka
+from streamscore.clients import kafka, topic_records
 from streamscore.data import criteo
 from streamscore.errors import InputError, ServerError, StreamError
 from streamscore.schema import TABLE_ROW
@@ -168,7 +168,7 @@ def test_table_with_other_columns_is_refused_before_the_first_batch(spark, world
 
     with pytest.raises(ServerError, match="the Delta table .*/outcomes does not take the outcomes: .*schema"):
         score_stream.run(spark, config)
-    assert kafka.extent(config.kafka, config.kafka.topics.predictions).records == 0
+    assert topic_records.extent(config.kafka, config.kafka.topics.predictions).records == 0
 
 
 def test_training_from_a_table_equals_training_from_the_file(spark, own, tmp_path):

@@ -17,7 +17,7 @@ from streamscore.cli import doctor
 from streamscore.clients import elasticsearch, kafka
 from streamscore.errors import StreamscoreError
 from streamscore.local import java
-from streamscore.stream import checkpoint
+from streamscore.stream import folders, lease
 from streamscore.system import processes
 
 
@@ -275,12 +275,12 @@ def test_wrong_clock_is_found(config, monkeypatch):
 
 def test_running_job_and_unfinished_batch_are_told(config):
     """These are no faults."""
-    files = checkpoint.folder(config.stream.checkpoint)
+    files = folders.open_folder(config.stream.checkpoint)
     (Path(config.stream.checkpoint) / "commits" / "0").unlink()
     texts = [finding.text for finding in doctor.examine(config)]
     assert any("batch 0 was planned and not committed" in text for text in texts)
     birth = processes.birth(os.getpid())
-    files.write(checkpoint.LEASE, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "birth": birth}))
+    files.write(lease.LEASE, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "birth": birth}))
     texts = [finding.text for finding in doctor.examine(config)]
 
     assert any(f"in use by process {os.getpid()}" in text for text in texts)

@@ -11,7 +11,7 @@ from cluster import Cluster
 
 from streamscore import config as configuration
 from streamscore import score_stream
-from streamscore.clients import kafka
+from streamscore.clients import kafka, topic_records
 from streamscore.errors import ServerError, StreamError
 from streamscore.local.ports import free_port
 
@@ -50,7 +50,7 @@ def test_records_that_followers_have_not_got_yet_are_not_written_again(
     """A batch times out; a replay gives up while nobody can tell what is there, and the next one waits for it."""
     ledger = oracle.Ledger(5)
     oracle.send(config, ledger.next_messages(400, share_bad=0.25))
-    await_visible = kafka.await_visible
+    await_visible = topic_records.await_visible
     # The client asks any broker, and two of three do not answer: then the job does not even start (code 5).
     monkeypatch.setattr(kafka, "topic_id", lambda *_: "the same")
 
@@ -66,7 +66,7 @@ def test_records_that_followers_have_not_got_yet_are_not_written_again(
             threading.Timer(1.0, cluster.thaw).start()
             return await_visible(connection, topics, 120, is_stopping)
 
-        monkeypatch.setattr(kafka, "await_visible", thaw_soon)
+        monkeypatch.setattr(topic_records, "await_visible", thaw_soon)
         score_stream.run(spark, config)
 
     outcomes = [json.loads(value) for _, value, _ in consume(config.kafka, config.kafka.topics.predictions)]
@@ -79,7 +79,7 @@ def test_waiting_for_what_is_hidden_ends_with_the_job_and_is_short_where_nothing
     """It asks each partition once or twice; a job that is stopping does not wait at all."""
     topics = [config.kafka.topics.predictions, config.kafka.topics.rejected]
     began = time.monotonic()
-    assert kafka.await_visible(config.kafka, topics, 60) == {topic: {0: 0, 1: 0} for topic in topics}
+    assert topic_records.await_visible(config.kafka, topics, 60) == {topic: {0: 0, 1: 0} for topic in topics}
     assert time.monotonic() - began < 10
 
     with cluster.frozen():
@@ -87,6 +87,6 @@ def test_waiting_for_what_is_hidden_ends_with_the_job_and_is_short_where_nothing
         producer.produce(topics[1], b"hidden", partition=1)
         assert producer.flush(1) == 1
         with pytest.raises(ServerError, match=f"written to {topics[1]}-1 may still be hidden"):
-            kafka.await_visible(config.kafka, topics, 60, lambda: True)
+            topic_records.await_visible(config.kafka, topics, 60, lambda: True)
     assert producer.flush(60) == 0
-    assert kafka.await_visible(config.kafka, topics, 60)[topics[1]] == {0: 0, 1: 1}
+    assert topic_records.await_visible(config.kafka, topics, 60)[topics[1]] == {0: 0, 1: 1}

@@ -13,13 +13,13 @@ from pyspark.ml.classification import LogisticRegression
 from pyspark.sql import functions as F
 
 from streamscore import models, score_stream, sinks
-from streamscore.clients import kafka
+from streamscore.clients import kafka, topic_records
 from streamscore.errors import CheckpointError, ModelError, RejectedShareError, StreamError
 from streamscore.models.watch import ModelWatch
 from streamscore.quality.statistic import EMPTY, Statistic
 from streamscore.sinks.quality import QualityStatistics
 from streamscore.spark import sources
-from streamscore.stream import checkpoint, ownership, query
+from streamscore.stream import checkpoint, folders, lease, ownership, query
 from streamscore.stream.checkpoint import State
 from streamscore.stream.recovery import HeldCheckpoint
 from streamscore.stream.stop import StopRequest
@@ -333,7 +333,7 @@ def test_models_are_not_replaced_before_a_batch_that_was_begun_is_finished(spark
     committed = []
 
     def replaces(*_):
-        files = checkpoint.folder(config.stream.checkpoint)
+        files = folders.open_folder(config.stream.checkpoint)
         committed.append(checkpoint.inspect(files, config.stream.checkpoint).committed)
         return False
 
@@ -357,7 +357,7 @@ def test_second_session_of_one_jvm_does_not_take_the_checkpoint_from_the_first(s
     first.start()
     try:
         assert begun.wait(120)
-        monkeypatch.setattr(checkpoint, "PATIENCE", 1.0)
+        monkeypatch.setattr(lease, "PATIENCE", 1.0)
         with pytest.raises(CheckpointError, match="is in use by another session of this Spark application"):
             score_stream.run(spark.newSession(), config)
         assert first.is_alive()
@@ -464,7 +464,7 @@ def test_too_many_rejected_messages_stop_the_job(spark, world):
     with pytest.raises(RejectedShareError, match=r"\d+% of the last messages were rejected"):
         score_stream.run(spark, config)
 
-    assert kafka.extent(config.kafka, config.kafka.topics.rejected).records < 600
+    assert topic_records.extent(config.kafka, config.kafka.topics.rejected).records < 600
 
 
 def test_fewer_rejected_messages_do_not(spark, world, small_models):

@@ -15,7 +15,7 @@ from streamscore.dashboard import server
 from streamscore.errors import CheckpointError, SetupError
 from streamscore.local import stack
 from streamscore.local.ports import free_port
-from streamscore.stream import checkpoint
+from streamscore.stream import checkpoint, folders
 from streamscore.system import console
 
 
@@ -89,7 +89,7 @@ def test_demo_leaves_alone_what_a_running_job_has(config, tmp_path):
     location = tmp_path / "checkpoint"
     used = config.model_copy(update={"stream": config.stream.model_copy(update={"checkpoint": f"file://{location}"})})
     with (
-        checkpoint.hold(checkpoint.folder(str(location)), str(location), os.getpid()),
+        checkpoint.hold(folders.open_folder(str(location)), str(location), os.getpid()),
         pytest.raises(CheckpointError, match=f"process {os.getpid()} uses .* file://{location}, .*stop that job"),
     ):
         demo._reset(used)

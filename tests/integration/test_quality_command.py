@@ -1,4 +1,4 @@
-"""``streamscore quality`` on a real Elasticsearch: the figures of a time range, added up from what the job wrote."""
+"""``streamscore quality`` on a real Elasticsearch: the figures of a time range, added up from the job's statistics."""
 
 import json
 import time
@@ -24,9 +24,16 @@ def config(own):
 
 
 @pytest.fixture
-def run(config, as_file):
+def run(config):
     """Return a function that runs the command."""
-    return lambda *words: CliRunner().invoke(cli.app, ["quality", "--config", as_file(config), *words])
+    settings = config.elasticsearch
+    place = (
+        "--set",
+        f"elasticsearch.url={settings.url}",
+        "--set",
+        f"elasticsearch.quality_index={settings.quality_index}",
+    )
+    return lambda *words: CliRunner().invoke(cli.app, ["quality", *place, *words])
 
 
 def rows(events, share_right, seed):
@@ -54,7 +61,7 @@ def put(config, ages, model="lr", version="1"):
 
 
 def test_figures_are_those_of_the_events_of_the_range(config, run):
-    """All versions, each event once, whatever lengths of windows there are; older ones only where asked for."""
+    """All versions, each event once, whatever lengths of windows there are; older ones where they are asked for."""
     recent = put(config, [20, 600, 1_800, 30 * HOUR])
     other = put(config, [40], version="2")
     expected = {

@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from streamscore import cli, score_stream
-from streamscore.clients import kafka, rejected
+from streamscore.clients import kafka, rejected, topic_records
 from streamscore.errors import ConfigError, InputError, ServerError, StreamscoreError
 
 
@@ -53,6 +53,18 @@ def test_list_counts_reasons_and_names_the_newest(command):
     assert listed.count("not_json: not JSON, or not complete, near byte 0") == 3
     assert "secret" not in listed
     assert len(command("list", "--reason", "not_json", "--limit", "2").splitlines()) == 3
+
+
+def test_message_with_more_headers_than_the_client_takes_is_told(own, tmp_path, produce):
+    """It is in the topic; a list without it would say that it is not."""
+    kafka_settings = own().kafka
+    kafka.ensure(kafka_settings, kafka_settings.topics.rejected)
+    headers = [("h", b"")] * (rejected.MAX_HEADERS + 1)
+    produce(kafka_settings, kafka_settings.topics.rejected, [(None, b"v", headers)])
+    passed_over = []
+
+    assert list(rejected.read(kafka_settings, passed_over.append)) == []
+    assert [place.rpartition("-")[2] for place in passed_over] == ["0"]
 
 
 def test_show_shows_the_whole_message(command, config):
@@ -165,7 +177,7 @@ def test_bad_message_that_has_expired_is_replayed_with_a_repaired_value_only(lar
     config, sent = large(rejected_limit=1_048_588)
     name = config.kafka.topics.input
     everything = [message for message in rejected.read(config.kafka) if not message.is_kept]
-    ends = [TopicPartition(name, *entry) for entry in kafka.extent(config.kafka, name).end.items()]
+    ends = [TopicPartition(name, *entry) for entry in topic_records.extent(config.kafka, name).end.items()]
     client = kafka.admin(config.kafka)
     for future in client.delete_records(ends).values():
         future.result()
@@ -173,7 +185,7 @@ def test_bad_message_that_has_expired_is_replayed_with_a_repaired_value_only(lar
     assert rejected.available(config.kafka, everything) == []
     with pytest.raises(InputError, match=f"as large as .*{everything[0].event_id}.* no longer holds it. --value sends"):
         rejected.replay(config.kafka, everything)
-    assert kafka.extent(config.kafka, name).records == 0
+    assert topic_records.extent(config.kafka, name).records == 0
     assert rejected.replay(config.kafka, everything[:1], value=sent[3][1]) == 1
 
 
@@ -255,13 +267,13 @@ def test_one_message_is_read_at_its_place(own, produce, monkeypatch):
     name = config.kafka.topics.input
     kafka.ensure(config.kafka, name)
     produce(config.kafka, name, [(f"k{number}".encode(), f"v{number}", []) for number in range(100)])
-    held = kafka.extent(config.kafka, name)
-    expected = {(m.partition(), m.offset()): m.value() for m in kafka.read(config.kafka, name)}
+    held = topic_records.extent(config.kafka, name)
+    expected = {(m.partition(), m.offset()): m.value() for m in topic_records.read(config.kafka, name)}
     places = [(0, 7), (0, 3), (1, held.end[1] - 1)]
     begun, read = [], []
     consumer = kafka.consumer
     monkeypatch.setattr(kafka, "consumer", lambda settings: Reads(consumer(settings), begun, read))
-    messages = list(kafka.fetch(config.kafka, name, [*places, (1, held.end[1]), (9, 0)]))
+    messages = list(topic_records.fetch(config.kafka, name, [*places, (1, held.end[1]), (9, 0)]))
 
     assert [message.value() for message in messages] == [expected[place] for place in places]
     assert begun == [(name, *place) for place in places]

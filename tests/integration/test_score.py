@@ -8,7 +8,7 @@ import pytest
 from pyspark.ml import PipelineModel
 
 from streamscore import score_stream, seed_topic
-from streamscore.clients import elasticsearch, kafka
+from streamscore.clients import elasticsearch, kafka, kafka_settings
 from streamscore.errors import ModelError, ServerError, StreamError
 from streamscore.models import registry
 from streamscore.sinks.topics import write_topic
@@ -272,7 +272,7 @@ def test_only_what_a_transaction_has_committed_is_scored(spark, own, article_mod
 
     config = own("stream.available_now=true", f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]")
     kafka.ensure(config.kafka, config.kafka.topics.input)
-    settings = kafka.client_settings(config.kafka)
+    settings = kafka_settings.client_settings(config.kafka)
     producer = Producer({**settings, "transactional.id": config.kafka.topics.input, "acks": "all"})
     producer.init_transactions(30)
     for number, end in enumerate(

@@ -10,7 +10,7 @@ from confluent_kafka.admin import NewTopic
 from pyspark.ml.linalg import Vectors
 
 from streamscore import seed_topic
-from streamscore.clients import kafka
+from streamscore.clients import kafka, topic_records
 from streamscore.clients import paced as pacing
 from streamscore.data import datasets
 from streamscore.errors import RefusedError, ServerError
@@ -48,7 +48,7 @@ def test_full_speed_sends_every_row_once(spark, own, source, consume):
     assert all(key.decode().split("-")[0] == summary["digest"] for key, _, _ in records)
     assert all(headers == [("id", key)] for key, _, headers in records)
     assert {json.loads(value)["features"]["values"][0] for _, value, _ in records} == {float(n) for n in range(5000)}
-    assert len(kafka.extent(config.kafka, config.kafka.topics.input).end) == 3
+    assert len(topic_records.extent(config.kafka, config.kafka.topics.input).end) == 3
 
 
 def test_limit_and_repeat(spark, own, source, consume):

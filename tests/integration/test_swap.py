@@ -1,5 +1,6 @@
 """Models swapped while the stream runs: the old one serves until the new one is let in, and no event sees both."""
 
+import base64
 import itertools
 import os
 import random
@@ -14,6 +15,8 @@ from types import SimpleNamespace
 import mlflow
 import oracle
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression
 from pyspark.ml.linalg import Vectors
@@ -30,7 +33,7 @@ from streamscore.models.watch import ModelWatch
 def register(spark, own):
     """Return a function that trains a model of some size and registers it as a new version with the alias."""
 
-    def train(config, seed, size=oracle.SIZE, name="lr"):
+    def train(config, seed, size=oracle.SIZE, name="lr", key=None):
         generator = random.Random(seed)
         rows = [
             (
@@ -49,7 +52,7 @@ def register(spark, own):
             {},
             {},
             {name: Trained(model, data.select("features").limit(1), "prediction", names[name])},
-            lambda _model, folder: models.sign(spark, folder, golden, {}, {}),
+            lambda _model, folder: models.sign(spark, folder, golden, {}, {}, key=key),
         )[0]
 
     return train
@@ -66,19 +69,19 @@ def watch(spark, own, register):
     )
     for model in names:
         register(config, seed=1, name=model)
-    watch = ModelWatch(spark, config, models.load(spark, config))
+    watched = SimpleNamespace(config=config, names=names, watch=ModelWatch(spark, config, models.load(spark, config)))
 
     def until(condition):
         deadline = time.monotonic() + 90
         while not condition():
-            assert time.monotonic() < deadline, (watch.served, watch.refused())
-            watch.replaces(watch.served)
+            assert time.monotonic() < deadline, (watched.watch.served, watched.watch.refused())
+            watched.watch.replaces(watched.watch.served)
             time.sleep(0.05)
 
-    return SimpleNamespace(
-        config=config, names=names, until=until, watch=watch,
-        versions=lambda: [model.version for model in watch.served], refused=lambda: set(watch.refused()),
-    )  # fmt: skip
+    watched.until = until
+    watched.versions = lambda: [model.version for model in watched.watch.served]
+    watched.refused = lambda: set(watched.watch.refused())
+    return watched
 
 
 def test_version_is_refused_alone_and_judged_again_when_another_alias_moves(watch, register, caplog):
@@ -105,6 +108,35 @@ def test_version_is_refused_alone_and_judged_again_when_another_alias_moves(watc
     watch.until(lambda: watch.versions() == ["3", "3"])
     assert watch.refused() == set()
     assert "take 90 features, those before took 110: messages of another size are rejected" in caplog.text
+
+
+def test_version_without_its_tag_or_its_signature_does_not_take_over(spark, watch, register, tmp_path):
+    """Under the running job: the one in use stays, and goes on until a version comes that is as it should be."""
+    client = mlflow.MlflowClient(registry.tracking_uri(watch.config))
+    register(watch.config, seed=2)
+    client.delete_model_version_tag(watch.names["lr"], "2", registry.MANIFEST_TAG)
+    watch.until(lambda: watch.refused() == {"lr:2"})
+    assert "has no tag manifest_sha256" in watch.watch.refused()["lr:2"]
+    assert watch.versions() == ["1", "1"]
+
+    keys = {name: Ed25519PrivateKey.generate() for name in ("ours", "theirs")}
+    for name, key in keys.items():
+        (tmp_path / name).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public = base64.b64encode(keys["ours"].public_key().public_bytes_raw()).decode()
+    signed = {"signatures": watch.config.signatures.model_copy(update={"public_keys": (public,)})}
+    signed["models"] = tuple(model.model_copy(update={"trust": "signed"}) for model in watch.config.models[:1])
+    config = watch.config.model_copy(update=signed)
+    register(config, seed=3, key=tmp_path / "ours")
+    watch.watch = ModelWatch(spark, config, models.load(spark, config))
+    register(config, seed=4)
+    watch.until(lambda: watch.refused() == {"lr:4"})
+    assert "there is no signature" in watch.watch.refused()["lr:4"]
+    register(config, seed=5, key=tmp_path / "theirs")
+    watch.until(lambda: watch.refused() == {"lr:5"})
+    assert "none of the 1 keys in signatures.public_keys" in watch.watch.refused()["lr:5"]
+    assert watch.versions() == ["3"]
+    register(config, seed=6, key=tmp_path / "ours")
+    watch.until(lambda: watch.versions() == ["6"])
 
 
 def test_version_in_use_goes_on_over_a_restart(spark, watch, register, caplog):

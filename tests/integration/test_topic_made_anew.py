@@ -10,7 +10,7 @@ from streamscore import score_stream
 from streamscore.cli.doctor import examine
 from streamscore.clients import kafka
 from streamscore.errors import CheckpointError, ServerError, StreamError
-from streamscore.stream import checkpoint, ownership
+from streamscore.stream import checkpoint, folders, ownership
 from streamscore.stream.stop import StopRequest
 from streamscore.system import failpoints
 
@@ -108,7 +108,7 @@ def test_topic_created_again_before_anything_was_scored_is_let_in(own, fill):
     """A new checkpoint has no offsets of the old one."""
     config = own()
     fill(config, 1)
-    files = checkpoint.folder(config.stream.checkpoint)
+    files = folders.open_folder(config.stream.checkpoint)
     past = checkpoint.inspect(files, config.stream.checkpoint)
     ownership.TopicWatch(config, files, past)
     create_again(config, 1, fill)
@@ -137,7 +137,7 @@ def test_topic_is_asked_for_now_and_then_and_a_missing_one_is_no_other(own, monk
     monkeypatch.setattr(ownership, "TOPIC_POLL_SECONDS", 0.1)
     config = own()
     kafka.ensure(config.kafka, config.kafka.topics.input)
-    files = checkpoint.folder(config.stream.checkpoint)
+    files = folders.open_folder(config.stream.checkpoint)
     watch = ownership.TopicWatch(config, files, checkpoint.inspect(files, config.stream.checkpoint))
     kafka.delete(config.kafka, config.kafka.topics.input)
     for _ in range(10):

@@ -33,10 +33,10 @@ def test_figures_are_honest(trained):
     assert figures["test_rows"] == 20_000
     for name in ("lr", "svm"):
         assert 0.85 < figures[name]["auc_of_best"] < 1
+        assert figures[name]["log_loss"] > figures["best_possible"]["log_loss"]
         assert figures[name]["auc"] < figures["best_possible"]["auc"]
-    assert figures["lr"]["log_loss"] > figures["best_possible"]["log_loss"]
     assert figures["lr"]["accuracy"] > figures["majority_rate"] == pytest.approx(0.744, abs=0.02)
-    assert "log_loss" not in figures["svm"]
+    assert figures["svm"]["log_loss"] < figures["lr"]["log_loss"] + 0.03
 
 
 def test_test_set_is_one_file_in_row_order(spark, trained):

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from streamscore import __version__
@@ -33,9 +35,9 @@ def write_metadata(folder: Path, class_name: Any, uid: str, params: Any = None, 
 
 
 def write_data(folder: Path, name: str = "data") -> None:
-    """Write a stage's data, or what stands for them."""
+    """Write a stage's data, or what stands for them: a parquet file of one number."""
     (folder / name).mkdir()
-    (folder / name / PARQUET).write_bytes(b"PAR1")
+    pq.write_table(pa.table({"value": [1.0]}), folder / name / PARQUET)
     (folder / name / "_SUCCESS").touch()
 
 
@@ -91,11 +93,11 @@ def write_manifest(folder: Path, **changes: Any) -> dict[str, Any]:
     return told
 
 
-def refusal(folder, trust="unsigned"):
+def refusal(folder, trust="unsigned", public_keys=()):
     """Return the message with which a folder is refused, without the folder's own name; it must be quick."""
     start = time.monotonic()
     with pytest.raises(ModelError) as caught:
-        gate.inspect(LocalFiles(folder), trust)
+        gate.inspect(LocalFiles(folder), trust, public_keys)
 
     assert time.monotonic() - start < 6  # with the work of the square of the files it takes minutes
     assert caught.value.exit_code == 4

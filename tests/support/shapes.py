@@ -3,8 +3,9 @@
 from streamscore.config import Message
 
 
-def shape(form="spark", max_bytes=1000, fields=None):
+def shape(form="spark", max_bytes=1000, fields=None, **settings):
     """Return the shape of messages with a label and with features: a vector, or raw columns."""
-    return Message(
-        label_field="label", features_field="features", vector_form=form, fields=fields, size=None, max_bytes=max_bytes
-    )
+    defaults = {"root": None, "label_values": {}, "text_numbers": False, "size": None}
+    names = {"label_field": "label", "features_field": "features"}
+    kinds = {"vector_form": form, "fields": fields, "max_bytes": max_bytes}
+    return Message(**{**names, **kinds, **defaults, **settings})

@@ -2,16 +2,21 @@
 
 import gzip
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
 from streamscore import config as configuration
 from streamscore import models, train_models
+from streamscore.config import Model
+from streamscore.config.fields import ddl
 from streamscore.data import criteo, features
 from streamscore.errors import InputError
 from streamscore.models import registry
+from streamscore.scoring.apply import apply_models
 
 
 def line(number, label):
@@ -110,14 +115,18 @@ def test_export_is_computed_in_parallel_and_written_in_order(spark, tmp_path):
     assert found[0] == found[1]
 
 
+def even(tmp_path, addresses, *overrides):
+    """Return the configuration of a small training on balanced synthetic rows."""
+    small = ("train.rows=6000", "train.test_rows=2000", "train.hash_size=1024", "train.balance=true")
+    few = ("train.lr.max_iter=2", "train.svm.max_iter=2", f"train.output={tmp_path}")
+    return configuration.load("local", [*addresses, *small, *few, *overrides])
+
+
 @pytest.fixture(scope="module")
 def balanced(spark, addresses, tmp_path_factory):
-    """A small training on balanced synthetic rows, with models of raw columns: its configuration and its figures."""
-    small = ("train.rows=6000", "train.test_rows=2000", "train.hash_size=1024", "train.balance=true")
-    few = ("train.raw_models=true", "train.lr.max_iter=2", "train.svm.max_iter=2")
+    """A small training on balanced rows, with models of raw columns: its configuration and its figures."""
     names = "mlflow.registered_names={lr: even-lr, svm: even-svm}"
-    output = f"train.output={tmp_path_factory.mktemp('balanced')}"
-    config = configuration.load("local", [*addresses, *small, *few, names, output])
+    config = even(tmp_path_factory.mktemp("balanced"), addresses, "train.raw_models=true", names)
     return config, train_models.run(spark, config)
 
 
@@ -143,3 +152,32 @@ def test_no_row_of_the_data_is_in_a_manifest(spark, balanced):
         told = [json.dumps({name: row["row"][name] for name in train_models.COLUMNS}) for row in golden]
         assert not own & set(told)
         assert len(set(told)) == train_models.GOLDEN_ROWS
+
+
+def test_calibrated_svm_is_served_with_probabilities(spark, addresses, balanced):
+    """With its vector and with raw columns; the gate lets the SVM inside pass as a stage before the classifier."""
+    config, figures = balanced
+    raw = configuration.load("local", [*addresses, f"message.fields='{ddl(criteo.FIELDS)}'"])
+    served = [
+        models.load_one(spark, shaped, Model(name="svm", uri=f"models:/even-svm{suffix}@champion"))
+        for suffix, shaped in (("", config), ("_raw", raw))
+    ]
+
+    assert [(model.score_kind, model.margin_scale) for model in served] == [("probability", 1.0)] * 2
+    assert [type(stage).__name__ for stage in served[0].stages] == ["LinearSVCModel", "LogisticRegressionModel"]
+    assert 0 < figures["svm"]["log_loss"] < math.log(2), "better than a probability of a half for all"
+
+
+def test_plain_svm_is_the_same_without_probabilities(spark, addresses, balanced, tmp_path):
+    """The article's; its manifest keeps the scale of its margins."""
+    names = "mlflow.registered_names={lr: plain-lr, svm: plain-svm}"
+    config = even(tmp_path, addresses, "train.svm.calibrate=false", names)
+    figures = train_models.run(spark, config)
+    served = models.load_one(spark, config, Model(name="svm", uri="models:/plain-svm@champion"))
+    margins = [row["score_svm"] for row in apply_models(spark.read.parquet(figures["test_set"]), [served]).collect()]
+
+    assert served.score_kind == "margin"
+    assert served.margin_scale == pytest.approx(np.std(margins) / 2, rel=1e-9)
+    assert "log_loss" not in figures["svm"]
+    assert figures["svm"]["accuracy"] == balanced[1]["svm"]["accuracy"]
+    assert figures["svm"]["auc"] == pytest.approx(balanced[1]["svm"]["auc"], abs=1e-9)

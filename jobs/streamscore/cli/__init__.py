@@ -18,7 +18,7 @@ from streamscore.config import TimeRange
 from streamscore.errors import RefusedError, ServerError
 from streamscore.launch.job import Job
 from streamscore.launch.runner import reported
-from streamscore.system.console import log, print_json, print_table, print_tables, set_up_logging
+from streamscore.system.console import log, print_json, print_line, print_table, print_tables, set_up_logging
 
 app = typer.Typer(
     name="streamscore",
@@ -71,7 +71,7 @@ def up(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     from streamscore.local import stack
 
     for server in stack.up(configuration.load(config, overrides)):
-        typer.echo(f"{server.name:<14} {server.address:<24} pid {server.pid}, log {server.log}")
+        print_line(f"{server.name:<14} {server.address:<24} pid {server.pid}, log {server.log}")
 
 
 @app.command()
@@ -81,7 +81,7 @@ def down(*, config: ConfigOption = "local", overrides: SetOption) -> None:
 
     settings = configuration.load(config, overrides)
     stopped = " and ".join(stack.down(settings))
-    typer.echo(f"stopped {stopped}" if stopped else f"nothing was running that was started with {settings.state_dir}")
+    print_line(f"stopped {stopped}" if stopped else f"nothing was running that was started with {settings.state_dir}")
 
 
 @app.command()
@@ -100,7 +100,8 @@ def create(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     created = [f"topic {name}" for name in names]
     if settings.elasticsearch.enabled:
         created += [f"index {name}" for name in elasticsearch.ensure(settings.elasticsearch)]
-    typer.echo("\n".join(f"created {name}" for name in created) or "everything is there")
+    for line in [f"created {name}" for name in created] or ["everything is there"]:
+        print_line(line)
 
 
 @app.command()
@@ -201,7 +202,7 @@ def report(
     from streamscore.dashboard import report as writer
 
     size = writer.write(configuration.load(config, overrides), time_range, out)
-    typer.echo(f"{out} ({size / 1024:,.0f} kB)")
+    print_line(f"{out} ({size / 1024:,.0f} kB)")
 
 
 @app.command(context_settings=_PASS_ON, add_help_option=False)

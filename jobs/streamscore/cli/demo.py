@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from streamscore import score_stream, seed_topic, train_models
-from streamscore.clients import elasticsearch, kafka
+from streamscore.clients import elasticsearch, kafka, topic_records
 from streamscore.config import Config
 from streamscore.dashboard import server as page_server
 from streamscore.errors import CheckError, CheckpointError, ConfigError, SetupError, StreamError
@@ -21,7 +21,7 @@ from streamscore.launch import submit
 from streamscore.local import stack
 from streamscore.local.process import tail
 from streamscore.models import registry
-from streamscore.stream import checkpoint
+from streamscore.stream import checkpoint, folders, lease
 from streamscore.system.console import log, terminal
 from streamscore.system.paths import local_path
 
@@ -137,9 +137,9 @@ def _trained(config: Config) -> bool:
 def _reset(config: Config) -> None:
     """Delete the topics, the index and the checkpoint, so that the counts at the end are those of this run."""
     names, location = config.kafka.topics, config.stream.checkpoint
-    files = checkpoint.folder(location)
+    files = folders.open_folder(location)
     checkpoint.require_topic(files, location, names.input)
-    holder = checkpoint.holder(files)
+    holder = lease.holder(files)
     if holder is not None:
         raise CheckpointError(
             f"process {holder} uses the checkpoint {location}, which the demo deletes: stop that job first"
@@ -184,7 +184,7 @@ def _counts(config: Config) -> tuple[int, int, int]:
     """Return the number of records of the three topics."""
     names = config.kafka.topics
     events, outcomes, rejected = (
-        kafka.extent(config.kafka, name).records for name in (names.input, names.predictions, names.rejected)
+        topic_records.extent(config.kafka, name).records for name in (names.input, names.predictions, names.rejected)
     )
     return events, outcomes, rejected
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Final, Literal, NamedTuple
 
 from streamscore import models
-from streamscore.clients import elasticsearch
+from streamscore.clients import elasticsearch, topic_records
 from streamscore.clients import kafka as kafka_client
 from streamscore.config import Config
 from streamscore.errors import StreamscoreError
 from streamscore.local import artifacts, java
 from streamscore.spark import maven
-from streamscore.stream import checkpoint, ownership
+from streamscore.stream import checkpoint, folders, lease, ownership
 from streamscore.system.paths import is_local
 
 GIB: Final = 1 << 30
@@ -52,8 +52,8 @@ def _python(_config: Config) -> Findings:
     import pyspark
 
     version = ".".join(map(str, sys.version_info[:3]))
-    if not (3, 10) <= sys.version_info < (3, 12):
-        yield "fault", f"Python {version}: PySpark 3.5 is made for 3.10 and 3.11; use one of them"
+    if not (3, 10) <= sys.version_info < (3, 14):
+        yield "fault", f"Python {version}: streamscore is tested on 3.10 to 3.13; use one of them"
     elif pyspark.__version__ != maven.SPARK_VERSION:
         yield (
             "fault",
@@ -96,7 +96,7 @@ def _kafka(config: Config) -> Findings:
         text = f"no topic {kafka.topics.input!r}, or this user may not see it (ACL Describe); there are {names}"
         yield "fault", f"{text}. Correct kafka.topics, or create it with `streamscore seed` or `create`"
         return
-    held = kafka_client.extent(kafka, kafka.topics.input)
+    held = topic_records.extent(kafka, kafka.topics.input)
     yield "ok", f"topic {kafka.topics.input}: {len(held.end)} partitions, {held.records:,} events"
     missing = [name for name in (kafka.topics.predictions, kafka.topics.rejected) if name not in existing]
     if missing:
@@ -123,9 +123,9 @@ def _checkpoint(config: Config) -> Findings:
     if not is_local(location):
         yield "note", f"{location} is on a file system that only Spark reaches; the job checks it when it starts"
         return
-    files = checkpoint.folder(location)
+    files = folders.open_folder(location)
     past = checkpoint.inspect(files, location)
-    holder = checkpoint.holder(files)
+    holder = lease.holder(files)
     if holder is not None:
         yield "note", f"{location} is in use by process {holder}: a job is running"
     if past.is_new:
@@ -144,12 +144,12 @@ def _past(config: Config) -> Findings:
     location = config.stream.checkpoint
     if not is_local(location):
         return
-    files = checkpoint.folder(location)
+    files = folders.open_folder(location)
     past = checkpoint.inspect(files, location)
     checkpoint.require_topic(files, location, config.kafka.topics.input)
     ownership.require_known(config, past)
     scored = checkpoint.offsets(files, past.committed).get(config.kafka.topics.input, {})
-    held = kafka_client.extent(config.kafka, config.kafka.topics.input)
+    held = topic_records.extent(config.kafka, config.kafka.topics.input)
     for partition, offset in scored.items():
         begin, end = held.begin.get(partition, 0), held.end.get(partition, 0)
         if offset > end:

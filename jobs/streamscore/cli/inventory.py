@@ -18,6 +18,8 @@ from streamscore.spark import session
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from streamscore.config.keys import Trust
+
 
 class Entry(NamedTuple):
     """A configured model; if it has no version, ``note`` says why."""
@@ -61,17 +63,22 @@ def entries(config: Config) -> Iterator[Entry]:
             yield Entry(model, version, manifest.metrics if manifest else {}, "" if manifest else "no manifest")
 
 
-def chosen(config: Config, target: str, *, unsigned: bool) -> Model:
+def chosen(config: Config, target: str, trust: Trust | None) -> Model:
     """Return the configured model with a name or an address; for any other address, a new entry.
 
     Args:
         config: the configuration.
         target: the name or the address.
-        unsigned: accept the model without a manifest, whatever its entry says.
+        trust: what must vouch for the model, whatever its entry says; None: what the entry says.
+
+    Raises:
+        ConfigError: a signature is required, but the configuration has no public key.
     """
     configured = next((model for model in config.models if target in {model.name, model.uri}), None)
     model = configured or Model(name="model", uri=target)
-    return model.model_copy(update={"trust": "unsigned"}) if unsigned else model
+    if trust == "signed" and not config.signatures.public_keys:
+        raise ConfigError("signatures.public_keys names no key, so no signature can be verified")
+    return model if trust is None else model.model_copy(update={"trust": trust})
 
 
 def check(config: Config, model: Model, *, files_only: bool) -> Iterator[tuple[str, str]]:
@@ -93,6 +100,8 @@ def check(config: Config, model: Model, *, files_only: bool) -> Iterator[tuple[s
     try:
         version, inspected = models.inspect(config, model, spark)
         yield "version", version
+        if model.trust == "signed":
+            yield "signature", "of one of the public keys"
         yield from _findings(inspected)
         if files_only or spark is None:
             return

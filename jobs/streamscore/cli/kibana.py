@@ -9,6 +9,7 @@ import typer
 
 from streamscore import config as configuration
 from streamscore.cli.options import ConfigOption, SetOption
+from streamscore.system.console import print_line
 
 app = typer.Typer(name="kibana", help="The Kibana dashboard.", no_args_is_help=True)
 
@@ -29,7 +30,7 @@ def kibana_import(
     chosen = [configuration.as_override(key, value) for key, value in options.items() if value is not None]
     settings = configuration.load(config, [*overrides, *chosen])
     for change in importer.run(settings, with_alert=alert):
-        typer.echo(str(change))
+        print_line(str(change))
 
 
 @app.command(name="export")
@@ -43,4 +44,4 @@ def kibana_export(
     from streamscore.kibana import export
 
     for path in export.write(configuration.load(config, overrides), folder):
-        typer.echo(str(path))
+        print_line(str(path))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from streamscore import config as configuration
 from streamscore.cli.options import ConfigOption, JsonOption, SetOption
-from streamscore.system.console import print_json, print_table
+from streamscore.system.console import print_json, print_line, print_table
 
 app = typer.Typer(name="models", help="The configured models.", no_args_is_help=True)
 
@@ -38,16 +39,31 @@ def models_check(
     config: ConfigOption = "local",
     overrides: SetOption,
     unsigned: Annotated[bool, typer.Option("--unsigned", help="accept a model without a manifest")] = False,
+    signed: Annotated[bool, typer.Option("--signed", help="require a signature by signatures.public_keys")] = False,
     files_only: Annotated[bool, typer.Option("--files-only", help="check only the files; start no JVM")] = False,
 ) -> None:
     """Take one model through the gate and print the findings; exit code 4 if it is refused."""
     from streamscore.cli import inventory
 
     settings = configuration.load(config, overrides)
-    chosen = inventory.chosen(settings, model, unsigned=unsigned)
+    if signed and unsigned:
+        raise typer.BadParameter("give either --signed or --unsigned")
+    chosen = inventory.chosen(settings, model, "signed" if signed else "unsigned" if unsigned else None)
     for subject, text in inventory.check(settings, chosen, files_only=files_only):
-        typer.echo(f"{subject:<14} {text}")
-    typer.echo(f"{'passes':<14} {'the files; nothing was loaded' if files_only else chosen.uri}")
+        print_line(f"{subject:<14} {text}")
+    print_line(f"{'passes':<14} {'the files; nothing was loaded' if files_only else chosen.uri}")
+
+
+@app.command(name="sign")
+def models_sign(
+    folder: Annotated[Path, typer.Argument(help="a model's folder on this machine, with its manifest")],
+    *,
+    key: Annotated[Path, typer.Option("--key", help="file with the Ed25519 private key, PEM without a password")],
+) -> None:
+    """Sign the manifest of a model, once its files have passed the gate; for entries with trust: signed."""
+    from streamscore import models
+
+    typer.echo(str(models.add_signature(folder, key)))
 
 
 @app.command(name="promote")
@@ -61,7 +77,7 @@ def models_promote(
     """Move a model's alias to a version, once its files have passed the gate."""
     from streamscore.cli import inventory
 
-    typer.echo(inventory.promote(configuration.load(config, overrides), name, version))
+    print_line(inventory.promote(configuration.load(config, overrides), name, version))
 
 
 @app.command(name="rollback")
@@ -74,4 +90,4 @@ def models_rollback(
     """Move a model's alias back to the previous version."""
     from streamscore.cli import inventory
 
-    typer.echo(inventory.rollback(configuration.load(config, overrides), name))
+    print_line(inventory.rollback(configuration.load(config, overrides), name))

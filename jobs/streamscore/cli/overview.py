@@ -13,7 +13,7 @@ from streamscore.clients import kafka as kafka_client
 from streamscore.config import Config
 from streamscore.errors import ServerError, SetupError
 from streamscore.local import java
-from streamscore.stream import checkpoint
+from streamscore.stream import folders, lease
 from streamscore.system.paths import is_local
 
 PATIENCE = 3.0
@@ -106,6 +106,6 @@ def _job(location: str) -> Job | None:
     if not is_local(location):
         return None
     try:
-        return Job(location, checkpoint.holder(checkpoint.folder(location)), None)
+        return Job(location, lease.holder(folders.open_folder(location)), None)
     except OSError as error:
         return Job(location, None, str(error))

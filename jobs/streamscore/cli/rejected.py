@@ -12,6 +12,7 @@ from streamscore import config as configuration
 from streamscore.cli.options import ConfigOption, SetOption
 from streamscore.errors import ConfigError
 from streamscore.schema import REASONS
+from streamscore.system.console import print_line, printable
 
 app = typer.Typer(name="rejected", help="The messages that could not be scored.", no_args_is_help=True)
 
@@ -28,15 +29,21 @@ def rejected_list(
     from streamscore.clients import rejected as topic
 
     _require_known(reason)
+    unreadable: list[str] = []
     messages = [
         message
-        for message in topic.read(configuration.load(config, overrides).kafka)
+        for message in topic.read(configuration.load(config, overrides).kafka, unreadable.append)
         if reason in {None, message.reason}
     ]
     for name, count in sorted(Counter(message.reason for message in messages).items()):
-        typer.echo(f"{count:>8,} {name}")
+        print_line(f"{count:>8,} {name}")
     for message in sorted(messages, key=lambda message: message.timestamp)[-limit:]:
-        typer.echo(f"{message.event_id}  {message.reason}: {message.detail}")
+        print_line(f"{message.event_id}  {message.reason}: {message.detail}")
+    if unreadable:
+        print_line(
+            f"not listed: {len(unreadable)} whose headers this client does not read, the last at {unreadable[-1]}: it "
+            f"takes {topic.MAX_HEADERS:,} headers at most. Kafka's own console consumer reads them"
+        )
 
 
 @app.command(name="show")
@@ -46,15 +53,18 @@ def rejected_show(
     config: ConfigOption = "local",
     overrides: SetOption,
 ) -> None:
-    """Show one rejected message in full."""
+    """Show one rejected message in full; its texts are shown as Python shows bytes."""
     from streamscore.clients import rejected as topic
 
     (message,) = topic.select(configuration.load(config, overrides).kafka, [event_id])
-    typer.echo(f"{'reason':<8} {message.reason}: {message.detail}")
-    typer.echo(f"{'key':<8} {message.key!r}")
-    for name, value in message.own_headers():
-        typer.echo(f"{'header':<8} {name} = {value!r}")
-    typer.echo(f"{'value':<8} {message.value!r}")
+    headers = (("header", f"{name} = {value!r}") for name, value in message.own_headers())
+    for part, text in (
+        ("reason", f"{message.reason}: {message.detail}"),
+        ("key", repr(message.key)),
+        *headers,
+        ("value", repr(message.value)),
+    ):
+        typer.echo(f"{part:<8} {printable(text, limit=None)}")
 
 
 @app.command(name="replay")
@@ -81,13 +91,13 @@ def rejected_replay(
     if reason is not None:
         available = topic.available(kafka, messages)
         if len(available) < len(messages):
-            typer.echo(
+            print_line(
                 f"{len(messages) - len(available)} were too large to be kept and have expired from the input topic"
             )
         messages = available
     sent = topic.replay(kafka, messages, None if value is None else value.read_bytes())
     others = "; the others were sent before" if sent < len(messages) else ""
-    typer.echo(f"sent {sent} of {len(messages)}{others}")
+    print_line(f"sent {sent} of {len(messages)}{others}")
 
 
 def _require_known(reason: str | None) -> None:

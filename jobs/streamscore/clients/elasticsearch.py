@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from streamscore.clients import tls
 from streamscore.config import Elasticsearch, is_loopback
 from streamscore.errors import RefusedError, RequestTooLargeError, ServerError
 from streamscore.schema import (
@@ -354,9 +355,17 @@ def _told_reason(body: Any) -> str:
     return " ".join(str(told).split())[:500] if told else "it does not say which"
 
 
+_OF_TLS: Final = {
+    tls.Fault.AUTHORITY: "name the authority's PEM file in elasticsearch.ca_file",
+    tls.Fault.EXPIRED: "renew it, or set this machine's clock",
+    tls.Fault.HOST_NAME: "write one of them in elasticsearch.url, or give the server a certificate for this one",
+    tls.Fault.NO_TLS: "write http:// in elasticsearch.url, or name the port for TLS there",
+}
+
+
 @contextmanager
 def reporting(settings: Elasticsearch) -> Iterator[None]:
-    """Turn the client's exceptions into messages that say what to do.
+    """Re-raise the client's exceptions as our errors, with messages that say what to do.
 
     Raises:
         RefusedError: the server refuses the credentials, the user, or the request.
@@ -387,10 +396,14 @@ def reporting(settings: Elasticsearch) -> Iterator[None]:
             raise _unknown_version(settings, f"before {_WRITTEN_TO}") from None
         raise RefusedError(f"Elasticsearch at {settings.url} refused a request: {error}") from None
     except SSLError as error:
-        unknown = any(words in str(error.message) for words in ("local issuer", "self-signed", "self signed"))
-        way_out = ": name the authority that signed its certificate in elasticsearch.ca_file" if unknown else ""
-        raise ServerError(f"no safe connection to Elasticsearch at {settings.url} ({error.message}){way_out}") from None
+        fault = tls.fault(settings.host, settings.port, tls.Trust(settings.ca_file))
+        told = f"{fault.value}: {_OF_TLS[fault]}" if fault in _OF_TLS else error.message
+        raise ServerError(f"no safe connection to Elasticsearch at {settings.url}: {told}") from None
     except TransportError as error:
+        if settings.url.startswith("http://") and tls.speaks_tls(settings.host, settings.port):
+            raise RefusedError(
+                f"Elasticsearch at {settings.url} speaks TLS: write https:// in elasticsearch.url"
+            ) from None
         raise ServerError(
             f"no Elasticsearch answers at {settings.url} ({error.message}): is it running?"
             f"{' `streamscore up` starts one on this machine' if is_loopback(settings.host) else ''}"

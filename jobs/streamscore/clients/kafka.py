@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
+import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import cycle
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from streamscore.clients import tls
+from streamscore.clients.kafka_settings import RENAMED, client_settings, trust
 from streamscore.config import Kafka, is_loopback
 from streamscore.errors import ConfigError, RefusedError, ServerError
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, KafkaError, Message, Producer
+    from confluent_kafka import Consumer, KafkaError, Producer
     from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[attr-defined]
 
 Client = TypeVar("Client")
@@ -21,28 +24,6 @@ Client = TypeVar("Client")
 _SILENT = logging.getLogger("streamscore.librdkafka")
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
-
-# librdkafka, the C client, has its own names for what the Java client calls otherwise (librdkafka, CONFIGURATION.md).
-_SAME = frozenset({"security.protocol", "sasl.mechanism", "client.id", "ssl.endpoint.identification.algorithm"})
-_RENAMED = {
-    "ssl.truststore.location": "ssl.ca.location",
-    "ssl.truststore.certificates": "ssl.ca.pem",
-    "ssl.keystore.certificate.chain": "ssl.certificate.pem",
-    "ssl.keystore.key": "ssl.key.pem",
-    "ssl.key.password": "ssl.key.password",
-}
-_KEY_STORE = "ssl.keystore.location"  # one file for the key and its certificate; librdkafka has a name for each
-_JAVA_ONLY = frozenset({"ssl.truststore.type", "ssl.keystore.type", "sasl.jaas.config"})
-# Spark's Kafka source and sink refuse these (KafkaSourceProvider).
-_SPARKS_OWN = (
-    *("auto.offset.reset", "enable.auto.commit", "interceptor.classes"),
-    *("key.deserializer", "value.deserializer", "key.serializer", "value.serializer"),
-)
-_NOT_TO_BE_SET = {
-    **dict.fromkeys(_SPARKS_OWN, "Spark sets this itself"),
-    **dict.fromkeys(("acks", "enable.idempotence"), "not to be set: otherwise records could be lost or doubled"),
-}
-
 
 MAX_RECORD_BYTES = 32 * 1024 * 1024
 """Largest record that is written, in bytes, if the topic takes it: what the Java producer's whole memory can hold."""
@@ -61,58 +42,8 @@ _ALL_DOWN = "_ALL_BROKERS_DOWN"
 _DOWN_SECONDS = 2.0
 """A broker that is restarted may be away for this long. One that is slow to answer gets more time."""
 
-_SETTLING_SECONDS = 10.0
-"""After its creation, or a change of leader, a topic may be unusable for a moment."""
-
-_PROBE_SECONDS = 4.0
-"""A broker that refuses an offset does so at once; the client has to connect first."""
-
 _ROOM = 65_536
 """Bytes that a rejected message's record may have beyond the message itself."""
-
-
-class Extent(NamedTuple):
-    """The offsets that a topic holds: from ``begin`` up to, not including, ``end``, by partition."""
-
-    begin: dict[int, int]
-    end: dict[int, int]
-
-    @property
-    def records(self) -> int:
-        """Number of records."""
-        return sum(self.end.values()) - sum(self.begin.values())
-
-    def holds(self, partition: int, offset: int) -> bool:
-        """Return whether an offset lies between the first and the last one of its partition."""
-        return self.begin.get(partition, 0) <= offset < self.end.get(partition, 0)
-
-
-def client_settings(kafka: Kafka) -> dict[str, str | int]:
-    """Return the connection's settings under the names of librdkafka.
-
-    Raises:
-        ConfigError: a security setting has no counterpart there, for instance a JKS trust store.
-    """
-    options = kafka.client_options()
-    for kind in ("truststore", "keystore"):
-        if options.get(f"ssl.{kind}.location") and options.get(f"ssl.{kind}.type", "JKS") != "PEM":
-            raise ConfigError(f"kafka.options.ssl.{kind}.type: only PEM files are supported; set it to PEM")
-    settings: dict[str, str | int] = {"bootstrap.servers": kafka.bootstrap_servers}
-    for name, value in options.items():
-        if name in _SAME:
-            settings[name] = value
-        elif name in _RENAMED:
-            settings[_RENAMED[name]] = value
-        elif name == _KEY_STORE:
-            settings |= {"ssl.certificate.location": value, "ssl.key.location": value}
-        elif name in _NOT_TO_BE_SET:
-            raise ConfigError(f"kafka.options.{name}: {_NOT_TO_BE_SET[name]}")
-        elif name not in _JAVA_ONLY and name.startswith(("ssl.", "sasl.")):
-            supported = sorted({*_SAME, *_RENAMED, *_JAVA_ONLY, _KEY_STORE})
-            raise ConfigError(f"kafka.options.{name}: not supported; supported are {', '.join(supported)}")
-    if "sasl.jaas.config" in options:
-        settings |= _credentials(options["sasl.jaas.config"])
-    return settings
 
 
 def _made(client: Callable[..., Client], settings: Mapping[str, Any]) -> Client:
@@ -123,7 +54,7 @@ def _made(client: Callable[..., Client], settings: Mapping[str, Any]) -> Client:
         return client({**settings}, logger=_SILENT)
     except KafkaException as error:
         reason = error.args[0].str()
-        for java, renamed in _RENAMED.items():
+        for java, renamed in RENAMED.items():
             reason = reason.replace(renamed, java)
         raise ConfigError(f"kafka.options: {reason}") from None
 
@@ -177,7 +108,7 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
 
     Raises:
         ServerError: no broker answers within the timeout (seconds), or each is known to be down after some of it.
-        RefusedError: the brokers do not let this user in.
+        RefusedError: the brokers do not let this user in, or the TLS connection fails for a reason that stays.
     """
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
@@ -195,6 +126,7 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
                 f"Kafka at {kafka.bootstrap_servers} refuses the credentials ({refusal.str()}): see security.protocol, "
                 "sasl.mechanism and sasl.jaas.config of kafka.options"
             ) from None
+        _require_same_protocol(kafka)
         reason = next((one for one in told if one.name() != _ALL_DOWN), error.args[0]).str()
         is_near = all(is_loopback(host) for host, _ in kafka.addresses())
         raise ServerError(
@@ -202,6 +134,61 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
             f"{' `streamscore up` starts one on this machine' if is_near else ''}"
         ) from None
     return sorted(name for name in metadata.topics if not name.startswith("__"))
+
+
+_OF_TLS = {
+    tls.Fault.AUTHORITY: (
+        "has a certificate of an authority that is not trusted: name the authority's PEM file in "
+        "kafka.options.ssl.truststore.location, with ssl.truststore.type: PEM"
+    ),
+    tls.Fault.EXPIRED: "has a certificate that has expired or is not valid yet: renew it, or set this machine's clock",
+    tls.Fault.HOST_NAME: (
+        "has a certificate for other host names: write one of its names in kafka.bootstrap_servers, or give the broker "
+        "a certificate for this one"
+    ),
+    tls.Fault.NO_TLS: (
+        "does not speak TLS: set kafka.options.security.protocol to PLAINTEXT or SASL_PLAINTEXT, or name the port for "
+        "TLS in kafka.bootstrap_servers"
+    ),
+    tls.Fault.CLIENT_MISSING: (
+        "wants a certificate of the client: name its PEM file in kafka.options.ssl.keystore.location, with "
+        "ssl.keystore.type: PEM"
+    ),
+    tls.Fault.CLIENT_REFUSED: "refuses the certificate of the client: see kafka.options.ssl.keystore.location",
+}
+
+
+def _require_same_protocol(kafka: Kafka) -> None:
+    """Look for the reason of a failure in the brokers' TLS, of which librdkafka only says that the handshake failed.
+
+    Raises:
+        RefusedError: a broker has another protocol or certificate than the configuration says.
+    """
+    is_tls = kafka.client_options().get("security.protocol", "PLAINTEXT").upper().endswith("SSL")
+    for host, port in kafka.addresses():
+        told = None
+        if not is_tls:
+            if tls.speaks_tls(host, port):
+                told = "speaks TLS: set kafka.options.security.protocol to SSL or SASL_SSL"
+        elif _speaks_plaintext(host, port):
+            told = _OF_TLS[tls.Fault.NO_TLS]
+        else:
+            fault = tls.fault(host, port, trust(kafka))
+            told = None if fault is None else _OF_TLS[fault]
+        if told is not None:
+            raise RefusedError(f"Kafka at {host}:{port} {told}")
+
+
+def _speaks_plaintext(host: str, port: int) -> bool:
+    """Return whether a broker answers a request without TLS; when it is spoken to in TLS, it only hangs up."""
+    request = struct.pack(">ihhih", 10, 18, 0, 1, -1)  # ApiVersions, version 0, of a client without a name
+    try:
+        with socket.create_connection((host.strip("[]"), port), timeout=tls.PROBE_SECONDS) as connection:
+            connection.sendall(request)
+            answer = connection.recv(8)
+    except OSError:
+        return False
+    return answer[4:] == request[8:12]  # the number of the request, behind the length
 
 
 def _metadata(client: AdminClient, told: Sequence[KafkaError], timeout: float) -> ClusterMetadata:
@@ -347,197 +334,3 @@ def delete(kafka: Kafka, *unwanted: str) -> None:
             raise ServerError(f"the topic {topic!r} could not be deleted: {error.args[0].str()}") from None
     while set(doomed) & set(names(kafka)):
         time.sleep(0.1)
-
-
-def extent(kafka: Kafka, topic: str) -> Extent:
-    """Return the offsets that a topic holds.
-
-    Raises:
-        ServerError: no broker answers, or the topic does not exist.
-    """
-    from confluent_kafka import KafkaError, KafkaException, TopicPartition
-    from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its package re-exports it
-
-    require(kafka, topic)
-    client = admin(kafka)
-    settling = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
-    deadline = time.monotonic() + _SETTLING_SECONDS
-    while True:
-        ends = []
-        try:
-            known = client.list_topics(topic, timeout=10.0).topics[topic].partitions
-            partitions = [TopicPartition(topic, number) for number in known]
-            for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]
-                futures = client.list_offsets(dict.fromkeys(partitions, spec))
-                ends.append({key.partition: future.result().offset for key, future in futures.items()})
-            break
-        except KafkaException as error:
-            # The leader of a topic that was created a moment ago may not know yet that it is one.
-            if error.args[0].code() not in settling or time.monotonic() > deadline:
-                reason = error.args[0].str()
-                raise ServerError(f"the offsets of the topic {topic!r} cannot be read: {reason}") from None
-            time.sleep(0.2)
-    return Extent(*ends)
-
-
-def read(kafka: Kafka, topic: str, last: int | None = None, since: int | None = None) -> Iterator[Message]:
-    """Yield the messages that a topic holds now.
-
-    Args:
-        kafka: the brokers.
-        topic: the topic.
-        last: only so many at the end of each partition.
-        since: only from the first one of each partition whose timestamp is this or later, in epoch milliseconds.
-
-    Raises:
-        ServerError: no broker answers, or the topic does not exist.
-    """
-    from confluent_kafka import TopicPartition
-
-    held = extent(kafka, topic)
-    begins = held.begin if since is None else _offsets_since(kafka, topic, held, since)
-    client = consumer(kafka)
-    try:
-        for partition, end in held.end.items():
-            begin = max(begins[partition], 0 if last is None else end - last)
-            if begin < end:
-                client.assign([TopicPartition(topic, partition, begin)])
-                yield from _until(client, end, topic)
-    finally:
-        client.close()
-
-
-def fetch(kafka: Kafka, topic: str, positions: Iterable[tuple[int, int]]) -> Iterator[Message]:
-    """Yield single messages; each is read at its place, and those that the topic no longer holds are left out.
-
-    Args:
-        kafka: the brokers.
-        topic: the topic.
-        positions: partition and offset of each message.
-
-    Raises:
-        ServerError: no broker answers, or the topic does not exist.
-    """
-    from confluent_kafka import TopicPartition
-
-    held = extent(kafka, topic)
-    client = consumer(kafka)
-    try:
-        for partition, offset in positions:
-            if held.holds(partition, offset):
-                client.assign([TopicPartition(topic, partition, offset)])
-                message = _next(client, topic)
-                if message is not None and message.offset() == offset:
-                    yield message
-    finally:
-        client.close()
-
-
-def await_visible(
-    kafka: Kafka, topics: Sequence[str], seconds: float, is_stopping: Callable[[], bool] = lambda: False
-) -> dict[str, dict[int, int]]:
-    """Wait until consumers see all records that were appended to some topics before this call.
-
-    A record that its leader has appended stays hidden until enough replicas have it, and what a killed producer has
-    sent is appended all the same. Nothing is written, so no consumer notices.
-
-    Args:
-        kafka: the brokers.
-        topics: the topics.
-        seconds: for how long to wait.
-        is_stopping: asked now and then; once it returns true, each partition is asked once at the most.
-
-    Returns:
-        By topic and partition, the offset before which all of these records are.
-
-    Raises:
-        ServerError: a record is still hidden at the end of that time, or no broker answers.
-    """
-    deadline = time.monotonic() + seconds
-    ends: dict[tuple[str, int], int] = {}  # where each log ended at the most, at some moment since this call
-    # The short step finds the end of a log that is at rest; others are soon past the end that a long step has found.
-    steps = cycle((1, 1_000, 1_000_000))
-    has_asked = False
-    while True:
-        visible_ends = {topic: extent(kafka, topic).end for topic in topics}
-        visible = {(topic, number): end for topic, parts in visible_ends.items() for number, end in parts.items()}
-        hidden = {place: end for place, end in visible.items() if place not in ends or ends[place] > end}
-        if not hidden:
-            return visible_ends
-        if has_asked and (time.monotonic() > deadline or is_stopping()):
-            places = ", ".join(f"{topic}-{number}" for topic, number in sorted(hidden))
-            raise ServerError(
-                f"records that were written to {places} may still be hidden, for too few replicas have them, so that "
-                f"nobody can tell what is there already (waited for {seconds:.0f} s, kafka.options.delivery.timeout.ms)"
-                ": are all of Kafka's brokers running?"
-            )
-        step, has_asked = next(steps), True
-        for place in _past_the_end(kafka, {place: end + step for place, end in hidden.items()}):
-            ends[place] = min(hidden[place] + step - 1, ends.get(place, hidden[place] + step))
-
-
-def _past_the_end(kafka: Kafka, offsets: Mapping[tuple[str, int], int]) -> set[tuple[str, int]]:
-    """Return the partitions whose logs end before an offset, be their last records visible or not.
-
-    A leader refuses to read from behind the end of its log (``OFFSET_OUT_OF_RANGE``); from between the last visible
-    record and that end it returns nothing.
-    """
-    from confluent_kafka import KafkaError, TopicPartition
-
-    client = consumer(kafka, reset="error")
-    refused: set[tuple[str, int]] = set()
-    deadline = time.monotonic() + _PROBE_SECONDS
-    try:
-        client.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
-        while len(refused) < len(offsets) and (left := deadline - time.monotonic()) > 0:
-            message = client.poll(left)
-            error = None if message is None else message.error()
-            if message is not None and error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 (its public name)
-                refused.add((str(message.topic()), int(message.partition() or 0)))
-    finally:
-        client.close()
-    return refused
-
-
-def _offsets_since(kafka: Kafka, topic: str, held: Extent, since: int) -> dict[int, int]:
-    """Return the offset of the first message of each partition whose timestamp is not before a time."""
-    from confluent_kafka import KafkaException, TopicPartition
-    from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
-
-    client = admin(kafka)  # kept until the answers are there: they are lost with the client
-    spec = OffsetSpec.for_timestamp(since)
-    wanted = {TopicPartition(topic, partition): spec for partition in held.end}
-    try:
-        offsets = {key.partition: future.result().offset for key, future in client.list_offsets(wanted).items()}
-    except KafkaException as error:
-        raise ServerError(f"the offsets of the topic {topic!r} cannot be read: {error.args[0].str()}") from None
-    # A negative offset: there is no such message.
-    return {partition: held.end[partition] if offset < 0 else offset for partition, offset in offsets.items()}
-
-
-def _until(client: Consumer, end: int, topic: str) -> Iterator[Message]:
-    """Yield the messages of the assigned partition up to, not including, an offset."""
-    while (message := _next(client, topic)) is not None:
-        yield message
-        if (message.offset() or 0) >= end - 1:
-            return
-
-
-def _next(client: Consumer, topic: str) -> Message | None:
-    """Return the next message of the assigned partition; None at its end, which the markers of a transaction may be."""
-    from confluent_kafka import KafkaError
-
-    message = client.poll(30.0)
-    error = message.error() if message is not None else None
-    if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 (its public name)
-        return None
-    if message is None or error is not None:
-        raise ServerError(f"the topic {topic!r} cannot be read: {error.str() if error else 'timed out'}")
-    return message
-
-
-def _credentials(jaas: str) -> dict[str, str]:
-    found = {name: text for name, _, text in re.findall(r"""(username|password)\s*=\s*(["'])(.*?)\2""", jaas)}
-    if set(found) != {"username", "password"}:
-        raise ConfigError('kafka.options.sasl.jaas.config: expected a login module with username="…" and password="…"')
-    return {f"sasl.{name}": value for name, value in found.items()}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from streamscore.clients import kafka as kafka_client
+from streamscore.clients import topic_records
 from streamscore.clients.producer import Outbox
 from streamscore.config import Kafka
 from streamscore.errors import InputError
@@ -21,6 +21,9 @@ REPLAY_OF: Final = "replay-of"
 
 CLOCK_MARGIN_MS: Final = 600_000
 """How far the clocks of the machines that reject and replay may differ, in milliseconds: ten minutes."""
+
+MAX_HEADERS: Final = 100_000
+"""Most headers of a message that the client takes; of one with more it shows none (librdkafka, ``rdkafka_msg.c``)."""
 
 _OURS: Final = frozenset(REJECTED_HEADERS)
 
@@ -57,18 +60,25 @@ class Rejected:
         return list(self.headers[: len(self.headers) - len(_OURS)])
 
 
-def read(kafka: Kafka) -> Iterator[Rejected]:
-    """Yield every message that the rejected topic holds now.
+def read(kafka: Kafka, pass_over: Callable[[str], object] = lambda _: None) -> Iterator[Rejected]:
+    """Yield every message that the rejected topic holds now, as far as its headers can be read.
+
+    Args:
+        kafka: the brokers and topics.
+        pass_over: told the place of each record that shows no headers: score_stream writes none without, so it has
+            more than ``MAX_HEADERS``, or somebody else wrote it.
 
     Raises:
         ServerError: no broker answers, or the topic does not exist.
     """
-    for message in kafka_client.read(kafka, kafka.topics.rejected):
+    for message in topic_records.read(kafka, kafka.topics.rejected):
         headers = _headers(message)
+        if not headers:
+            pass_over(f"{message.topic()}-{message.partition()}-{message.offset()}")
         last = headers[-len(_OURS) :]
         if not {name for name, _ in last} >= _OURS:
             continue  # not written by score_stream
-        ours = {name: (value or b"").decode() for name, value in last}
+        ours = {name: (value or b"").decode(errors="replace") for name, value in last}
         yield Rejected(
             message.key(),
             message.value(),
@@ -119,7 +129,7 @@ def available(kafka: Kafka, messages: Sequence[Rejected]) -> list[Rejected]:
     """
     if all(message.is_kept for message in messages):
         return list(messages)
-    held = kafka_client.extent(kafka, kafka.topics.input)
+    held = topic_records.extent(kafka, kafka.topics.input)
     return [
         message
         for message in messages
@@ -173,8 +183,8 @@ def _replayed(kafka: Kafka, wanted: Sequence[Rejected]) -> set[str]:
     since = min(message.first_timestamp for message in wanted) - CLOCK_MARGIN_MS
     with step(f"Looking for earlier replays in the topic {kafka.topics.input}") as progress:
         return {
-            (value or b"").decode()
-            for message in _counted(kafka_client.read(kafka, kafka.topics.input, since=max(0, since)), progress)
+            (value or b"").decode(errors="replace")
+            for message in _counted(topic_records.read(kafka, kafka.topics.input, since=max(0, since)), progress)
             for name, value in _headers(message)
             if name == REPLAY_OF
         }
@@ -193,7 +203,7 @@ def _with_content(kafka: Kafka, messages: Sequence[Rejected]) -> Iterator[Reject
     """Yield messages, those that are not kept with the content that the input topic has; else as they are."""
     yield from (message for message in messages if message.is_kept)
     moved = {message.origin[1:]: message for message in messages if not message.is_kept}
-    for original in kafka_client.fetch(kafka, kafka.topics.input, sorted(moved)) if moved else ():
+    for original in topic_records.fetch(kafka, kafka.topics.input, sorted(moved)) if moved else ():
         message = moved.pop((original.partition() or 0, original.offset() or 0))
         yield replace(
             message,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 from itertools import pairwise
@@ -21,6 +22,7 @@ from pydantic import (
 from streamscore.config import fields as raw
 from streamscore.config.types import (
     AbsolutePath,
+    Ed25519Key,
     IndexName,
     LocalFolder,
     Location,
@@ -127,14 +129,26 @@ class Kafka(_Section):
         }
 
 
+def _label_name(name: object) -> object:
+    """Return a name of a label as text; YAML reads some names as truth values, and not those that were meant."""
+    if isinstance(name, bool):
+        raise ValueError(  # noqa: TRY004 (of this pydantic makes a message)
+            "put the names in quotes: without them, YAML takes true, yes and on for the same, as false, no and off"
+        )
+    return as_text(name)
+
+
 class Message(_Section):
     """The shape of an input message."""
 
+    root: Annotated[str, Field(pattern=r"^[^.]+(\.[^.]+)*$")] | None
     label_field: str
+    label_values: dict[Annotated[str, BeforeValidator(_label_name)], Annotated[float, Field(allow_inf_nan=False)]]
     features_field: str
     vector_form: Literal["spark", "triple", "dense"]
     fields: str | None
     size: Positive | None
+    text_numbers: bool
     max_bytes: Annotated[int, Field(gt=0, lt=1 << 31)]
 
     @property
@@ -156,12 +170,28 @@ class Message(_Section):
         return self
 
 
+Trust = Literal["manifest", "signed", "unsigned"]
+"""What must vouch for a model's files."""
+
+
 class Model(_Section):
     """A model to score with: its name in the outcomes, and its address."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
     uri: str
-    trust: Literal["manifest", "unsigned"] = "manifest"
+    trust: Trust = "manifest"
+
+
+class Signatures(_Section):
+    """The keys that sign models, and those that verify the signatures."""
+
+    public_keys: tuple[Ed25519Key, ...]
+    key_file: AbsolutePath | None
+
+    @property
+    def raw_keys(self) -> tuple[bytes, ...]:
+        """The public keys, each of 32 bytes."""
+        return tuple(map(base64.b64decode, self.public_keys))
 
 
 class Elasticsearch(_Section):
@@ -307,6 +337,12 @@ class Classifier(_Section):
     max_iter: Positive
 
 
+class Svm(Classifier):
+    """Settings of the linear SVM."""
+
+    calibrate: bool
+
+
 class Train(_Section):
     """What train_models trains on, and how."""
 
@@ -322,7 +358,7 @@ class Train(_Section):
     hash_size: Positive
     min_category_count: Positive
     lr: Classifier
-    svm: Classifier
+    svm: Svm
     output: LocalFolder
 
     @field_validator("hash_size")
@@ -432,6 +468,7 @@ class Config(_Section):
     kafka: Kafka
     message: Message
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
+    signatures: Signatures
     elasticsearch: Elasticsearch
     quality: Quality
     delta: Delta
@@ -452,3 +489,10 @@ class Config(_Section):
         if duplicates:
             raise ValueError(f"the name {duplicates[0]!r} is used more than once")
         return value
+
+    @model_validator(mode="after")
+    def _signers_known(self) -> Config:
+        signed = [model.name for model in self.models if model.trust == "signed"]
+        if signed and not self.signatures.public_keys:
+            raise ValueError(f"the model {signed[0]!r} has trust: signed, but signatures.public_keys names no key")
+        return self

@@ -7,17 +7,19 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.abc import Traversable
 from importlib.resources import files
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from streamscore.config.keys import SECRET_KEY, Config
 from streamscore.errors import ConfigError, mask_credentials
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable  # Python 3.13 warns that it has moved; 3.10 has it nowhere else
 
 CONF_DIR = files("streamscore") / "conf"  # in a zip too, as --py-files ships it
 
@@ -88,12 +90,22 @@ def _read_yaml(path: Traversable) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+        raise ConfigError(f"{path}: not valid YAML{_place(error)}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected keys with values, found {type(tree).__name__}")
     return tree
+
+
+def _place(error: Exception) -> str:
+    """Return the end of a message that says where a YAML error is; its own text may repeat a secret."""
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    if mark is not None:
+        return f" at line {mark.line + 1}, column {mark.column + 1}; a text with special characters needs quotes"
+    if isinstance(error, yaml.YAMLError):
+        return ": it has a control character, which YAML has only as an escape in double quotes"
+    return ": a value looks like a date or a number, but is none; put it in quotes"
 
 
 def _merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,8 +182,8 @@ def _is_text(kind: Any) -> bool:
 
 
 def _split_key(key: str) -> list[str]:
-    """Split a dotted key; the rest after ``kafka.options.`` or ``spark.conf.`` is one name that contains dots."""
-    for prefix in ("kafka.options.", "spark.conf."):
+    """Split a dotted key; the rest of one under ``kafka.options`` and the like is one name that may contain dots."""
+    for prefix in ("kafka.options.", "spark.conf.", "message.label_values."):
         if key.startswith(prefix):
             return [*prefix.rstrip(".").split("."), key.removeprefix(prefix)]
     return key.split(".")
@@ -204,7 +216,8 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _refuse_plain_secrets(tree: Mapping[str, Any]) -> None:
     for path, value in _leaves(tree):
-        if value is None or not SECRET_KEY.search(path) or path.startswith("spark.conf."):  # there, none is possible
+        # A Spark setting cannot be a secret, and a label is none.
+        if value is None or not SECRET_KEY.search(path) or path.startswith(("spark.conf.", "message.label_values.")):
             continue
         if not _REFERENCE.search(str(value)) or _PLAIN_PASSWORD.search(str(value)):
             raise ConfigError(f"{path}: a secret in plain text is refused; write ${{env:NAME}} or ${{file:PATH}}")

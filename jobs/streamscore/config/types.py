@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,6 +11,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from streamscore.system.paths import is_local, local_path
+
+_ED25519_HEAD = bytes.fromhex("302a300506032b6570032100")
+_ED25519_BYTES = 32
 
 
 def _memory_size(text: str) -> str:
@@ -45,6 +50,19 @@ def as_text(value: object) -> object:
     return str(value) if isinstance(value, int | float) else value
 
 
+def _ed25519_key(text: str) -> str:
+    """Return an Ed25519 public key as base64 of its 32 bytes, from that, or from PEM or its body (RFC 8410)."""
+    body = re.sub(r"-----(BEGIN|END) PUBLIC KEY-----|\s", "", text)
+    try:
+        key = base64.b64decode(body, validate=True)
+    except binascii.Error:
+        key = b""
+    raw = key.removeprefix(_ED25519_HEAD)
+    if len(raw) != _ED25519_BYTES:
+        raise ValueError("not an Ed25519 public key in PEM or base64; `openssl pkey -in key.pem -pubout` prints one")
+    return base64.b64encode(raw).decode()
+
+
 def _absolute_if_folder(table: str) -> str:
     return _absolute_if_local(table) if "/" in table else table
 
@@ -55,6 +73,7 @@ Location = Annotated[str, AfterValidator(_absolute_if_local)]
 LocalFolder = Annotated[str, AfterValidator(_absolute_of_this_machine)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 StateFolder = Annotated[Path, AfterValidator(_without_comma)]
+Ed25519Key = Annotated[str, AfterValidator(_ed25519_key)]
 MemorySize = Annotated[str, AfterValidator(_memory_size)]
 Positive = Annotated[int, Field(gt=0)]
 TimeRange = Literal["5m", "15m", "1h", "6h", "24h", "7d", "all"]

@@ -3,46 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from streamscore.config import Config, Seed
+from streamscore.data import columns, footers, vectors
 from streamscore.errors import InputError
 from streamscore.messages.formats import format_of
 from streamscore.messages.formats.base import PARTS
 from streamscore.spark import sources
 from streamscore.spark.errors import translate_spark_errors
-from streamscore.system.paths import is_local, local_path
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark.sql import Column, DataFrame, SparkSession
-    from pyspark.sql.types import DataType
 
     from streamscore.config.fields import Field
 
 NUMBER: Final = "number"
 """Column with a row's position in the data set, from 0."""
 
-_WHOLE: Final = frozenset({"tinyint", "smallint", "int", "int8", "int16", "int32"})
-_RAW_TYPES: Final[Mapping[str, frozenset[str]]] = {
-    "INT": _WHOLE,
-    "BIGINT": _WHOLE | {"bigint", "int64"},
-    "DOUBLE": _WHOLE | {"float", "double"},
-    "BOOLEAN": frozenset({"boolean", "bool"}),
-    "STRING": frozenset({"string", "large_string"}),
-}
-"""The types, Spark's and Arrow's names, that a raw column may have in a data set: those that become it without loss."""
-
-_VECTOR_FIELDS: Final = ("type", "size", "indices", "values")
+_VECTOR: Final = f"struct<{PARTS.format('int')}>"
+"""A vector as Spark stores it; as its own type it would have to be converted before it can be checked."""
 
 
 @dataclass(frozen=True)
 class NumberedRows:
     """The rows of a data set: ``number``, ``label`` (double or null) and ``features``.
 
-    Features are a vector, or its parts, or a struct of raw columns.
+    Features are the parts of a vector, or a struct of raw columns.
     """
 
     data: DataFrame
@@ -53,78 +43,68 @@ class NumberedRows:
     """12 hexadecimal digits: a hash of the rows and their order, independent of the files' names."""
 
 
-def check_footer(settings: Seed, fields: Sequence[Field] = ()) -> None:
+def check_footer(settings: Seed, fields: Sequence[Field] = (), label_values: Mapping[str, float] | None = None) -> None:
     """Check a local parquet file, or a folder of them, by its footers alone.
 
     Args:
         settings: the data set and its columns.
         fields: raw columns that it must have instead of a vector; empty if it has a vector.
+        label_values: the class of each label that is a text or a truth value; None: labels are numbers.
 
     Raises:
-        InputError: it is absent, not parquet or empty, or has other columns or types than needed.
+        InputError: it is absent, not parquet or empty, has other columns or types than needed, or Spark cannot
+            decompress it.
     """
-    source = settings.source
-    if not is_local(source) or sources.is_delta(source):
+    if not footers.has_footers(settings.source):
         return  # Spark checks these
-    import pyarrow as pa
-    import pyarrow.dataset as pads
-
-    path = local_path(source)
-    if not path.exists():
-        raise InputError(
-            f"{source}: no such file or folder. `streamscore train` writes a test set; --source names another"
-        )
-    try:
-        dataset = pads.dataset(path, format="parquet")
-        count = dataset.count_rows()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{source}: not parquet ({str(error).splitlines()[0]})") from None
-    if not dataset.files:
-        raise InputError(f"{source}: no parquet file in this folder")
-    kind = str if fields else _arrow_kind
-    _require_columns({field.name: kind(field.type) for field in dataset.schema}, settings, fields)
-    if count == 0:
-        raise InputError(f"{source}: has the columns {', '.join(dataset.schema.names)}, but no rows")
+    found = footers.read(settings.source)
+    columns.require(found.types, settings, fields, label_values or {})
+    found.require_codecs(columns.needed(settings, fields))
+    if found.count == 0:
+        raise InputError(f"{settings.source}: has the columns {', '.join(found.types)}, but no rows")
 
 
-def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) -> NumberedRows:
+def numbered(
+    spark: SparkSession,
+    settings: Seed,
+    fields: Sequence[Field] = (),
+    label_values: Mapping[str, float] | None = None,
+) -> NumberedRows:
     """Read a data set and number its rows in the order of its files' names and of the rows within.
 
     Args:
         spark: the session.
         settings: the data set and its columns.
         fields: raw columns that it must have instead of a vector; empty if it has a vector.
+        label_values: the class of each label that is a text or a truth value; None: labels are numbers.
 
     Raises:
         InputError: it cannot be read, is empty, has other columns or types than needed, or a row that makes no message.
     """
     from pyspark.sql import functions as F
 
-    dataset = sources.data_set(spark, settings.source)
-    types = {field.name: field.dataType for field in dataset.schema}
-    kinds = {name: kind.simpleString() if fields else _spark_kind(kind) for name, kind in types.items()}
-    _require_columns(kinds, settings, fields)
-    label = F.lit(None) if settings.label_column is None else F.col(f"`{settings.label_column}`")
-    if fields:
-        features = F.struct(*(F.col(field.name).cast(field.type.lower()).alias(field.name) for field in fields))
-    else:
-        features = F.col(f"`{settings.features_column}`")
-        if _spark_kind(dataset.schema[settings.features_column].dataType) == "text":
-            features = _parsed(features)
+    dataset, types = _needed_columns(spark, settings, fields, label_values or {})
+    # Under names that no alias below has: Spark would take some uses of a column of the same name for the alias.
+    cells = {name: F.col(f"_column_{place}") for place, name in enumerate(columns.needed(settings, fields))}
+    label = _label(settings.label_column, cells, types, label_values or {})
+    features = _raw(fields, cells) if fields else _vector(settings.features_column, cells, types)
     placed = dataset.select(
-        label.cast("double").alias("label"),
-        features.alias("features"),
+        *(F.col(_quoted(name)).alias(f"_column_{place}") for place, name in enumerate(cells)),
         F.col("_metadata.file_path").alias("file"),
         _row_index(settings.source).alias("index"),
+    ).select(
+        label.value.alias("label"),
+        features.value.alias("features"),
+        F.coalesce(features.problem, label.problem).alias("problem"),
+        *("file", "index"),
     )
-    unusable = F.col("features").isNull() | (F.abs("label") >= float("inf"))  # Spark takes NaN for more than that
     # One pass gives each file's length, for the numbers, and its content's hash, for the digest.
     counted = (
         placed.groupBy("file")
         .agg(
             F.count("*").alias("count"),
             F.bit_xor(F.xxhash64("index", "label", "features")).alias("hash"),
-            F.min(F.when(unusable, F.col("index"))).alias("bad"),
+            F.min(F.when(F.col("problem").isNotNull(), F.struct("index", "problem"))).alias("bad"),
         )
         .orderBy("file")
     )
@@ -134,14 +114,12 @@ def numbered(spark: SparkSession, settings: Seed, fields: Sequence[Field] = ()) 
     starts = []
     for row in files:
         if row["bad"] is not None:
-            raise InputError(
-                f"{settings.source}: row {row['bad'] + 1:,} of {row['file']} has no features, or they are not a vector "
-                "such as (110,[8,9],[12.0,16.0]), or its label is not a finite number"
-            )
+            place = f"row {row['bad']['index'] + 1:,} of {row['file']}"
+            raise InputError(f"{settings.source}: {place}: {row['bad']['problem']}")
         starts.append((row["file"], before))
         before += row["count"]
     if before == 0:
-        raise InputError(f"{settings.source}: has the columns {', '.join(dataset.columns)}, but no rows")
+        raise InputError(f"{settings.source}: has the columns {', '.join(types)}, but no rows")
     counts_and_hashes = ";".join(f"{row['count']},{row['hash']}" for row in files)
     offsets = spark.createDataFrame(starts, "file string, start long")
     data = placed.join(F.broadcast(offsets), "file").select(
@@ -169,9 +147,90 @@ def records(rows: NumberedRows, config: Config, rounds: range) -> DataFrame:
     number = F.col(NUMBER) + F.col("round") * F.lit(rows.total).cast("long")  # the same, however many are wanted
     key = F.encode(F.concat_ws("-", F.lit(rows.digest), number.cast("string")), "UTF-8")
     value = format_of(config.message).encode(F.col("label"), F.col("features"), config.message)
+    for name in reversed(config.message.root.split(".") if config.message.root else []):
+        value = F.concat(F.lit(f"{{{json.dumps(name)}:"), value, F.lit("}"))
     header = F.struct(F.lit("id").alias("key"), F.col("key").alias("value"))
     encoded = repeated.select(number.alias(NUMBER), key.alias("key"), value.alias("value"))
     return encoded.withColumn("headers", F.array(header))
+
+
+def _needed_columns(
+    spark: SparkSession, settings: Seed, fields: Sequence[Field], label_values: Mapping[str, float]
+) -> tuple[DataFrame, Mapping[str, str]]:
+    """Return the needed columns of a data set, and the types, in Spark's words, of all that were looked at."""
+    source = settings.source
+    if footers.has_footers(source):
+        types = footers.read(source).types
+    else:
+        inferred = sources.data_set(spark, source)
+        types = {field.name: field.dataType.simpleString() for field in inferred.schema}
+    columns.require(types, settings, fields, label_values)
+    if sources.is_delta(source):
+        return inferred, types
+    # Spark is told what to read: it would refuse a file for the type of a column that nobody needs.
+    types = {name: _VECTOR if kind == "vector" else kind for name, kind in types.items()}
+    schema = ", ".join(f"{_quoted(name)} {types[name]}" for name in columns.needed(settings, fields))
+    return sources.data_set(spark, source, schema), types
+
+
+class _Read(NamedTuple):
+    """What is read of each row for a message, and why the row makes none; null if it does."""
+
+    value: Column
+    problem: Column
+
+
+def _label(
+    name: str | None, cells: Mapping[str, Column], types: Mapping[str, str], label_values: Mapping[str, float]
+) -> _Read:
+    """Return the label, a double or null."""
+    from pyspark.sql import functions as F
+
+    if name is None:
+        return _Read(F.lit(None).cast("double"), F.lit(None).cast("string"))
+    column = cells[name]
+    if columns.kind_of(types[name]) == "number":
+        value = column.cast("double")
+        is_wrong = F.abs(value) >= float("inf")  # Spark takes NaN for more than that
+        problem = "is not a finite number"
+    else:
+        classes = F.create_map(*(F.lit(each) for pair in label_values.items() for each in pair))
+        value = F.element_at(classes, column.cast("string"))
+        is_wrong = column.isNotNull() & value.isNull()
+        problem = "is none of the names in message.label_values"
+    return _Read(value, F.when(is_wrong, F.lit(f"its label, {name!r}, {problem}")))
+
+
+def _vector(name: str, cells: Mapping[str, Column], types: Mapping[str, str]) -> _Read:
+    """Return the vector, as its parts."""
+    from pyspark.sql import functions as F
+
+    vector = vectors.checked(cells[name], types[name])
+    none = F.lit(
+        f"its features, {name!r}, are absent, or they are not a vector such as (110,[8,9],[12.0,16.0]) or [0.0,1.5]"
+    )
+    infinite = F.lit(f"its features, {name!r}, have a value that is not a finite number")
+    return _Read(vector.parts, F.when(vector.parts.isNull(), none).when(~vector.is_finite, infinite))
+
+
+def _raw(fields: Sequence[Field], cells: Mapping[str, Column]) -> _Read:
+    """Return the struct of the raw columns; NaN, which is how pandas has a number that is absent, becomes null."""
+    from pyspark.sql import functions as F
+
+    values = {field.name: cells[field.name].cast(field.type.lower()) for field in fields}
+    problems = []
+    for field in fields:
+        if field.type == "DOUBLE":
+            values[field.name] = F.nanvl(values[field.name], F.lit(None).cast("double"))
+            is_infinite = F.abs(values[field.name]) == float("inf")
+            problems.append(F.when(is_infinite, F.lit(f"its column {field.name!r} is infinite")))
+    struct = F.struct(*(value.alias(name) for name, value in values.items()))
+    return _Read(struct, F.coalesce(*problems, F.lit(None).cast("string")))
+
+
+def _quoted(name: str) -> str:
+    """Return a column's name as Spark's SQL takes it, whatever it is."""
+    return f"`{name.replace('`', '``')}`"
 
 
 def _row_index(source: str) -> Column:
@@ -184,78 +243,3 @@ def _row_index(source: str) -> Column:
     # Delta's reader has no such column, and reading the files without Delta would return deleted rows.
     in_file = Window.partitionBy("_metadata.file_path").orderBy(F.monotonically_increasing_id())
     return F.row_number().over(in_file) - 1
-
-
-def _parsed(text: Column) -> Column:
-    """Return the parts of a vector from its printed text, or null if no message may have such a vector."""
-    from pyspark.sql import functions as F
-
-    numbers = r"\[([-+.,\s\w]*)\]"
-    sparse = rf"^\s*\((\d+),\s*{numbers},\s*{numbers}\)\s*$"
-    dense = rf"^\s*{numbers}\s*$"
-    as_json = F.when(
-        text.rlike(sparse), F.regexp_replace(text, sparse, r'{"type":0,"size":$1,"indices":[$2],"values":[$3]}')
-    ).when(text.rlike(dense), F.regexp_replace(text, dense, r'{"type":1,"values":[$1]}'))
-    # As numbers of any kind, since a fraction among whole numbers would be cut off or lost.
-    parts = F.from_json(as_json, f"struct<{PARTS.format('double')}>")
-    size, indices, values = parts["size"], parts["indices"], parts["values"]
-    ascending = F.array_sort(F.array_distinct(indices)) == indices
-    fitting = F.forall(indices, lambda index: (index == F.floor(index)) & index.between(0, size - 1))
-    is_sparse = (size > 0) & (F.size(indices) == F.size(values)) & ascending & fitting
-    is_dense = (parts["type"] == 1) & (F.size(values) > 0)
-    finite = F.forall(values, lambda value: F.abs(value) < float("inf"))
-    whole = F.struct(parts["type"], size, indices.cast("array<int>").alias("indices"), values)
-    return F.when((is_sparse | is_dense) & finite, whole)
-
-
-def _require_columns(kinds: Mapping[str, str], settings: Seed, fields: Sequence[Field]) -> None:
-    """Check that a data set has the columns that the settings name.
-
-    Args:
-        kinds: each column's kind (vector, text, number) or, if raw columns are needed, its type, by name.
-        settings: the data set and its columns.
-        fields: the raw columns that are needed; empty for a vector.
-
-    Raises:
-        InputError: a column is missing or has another kind or type.
-    """
-    required: list[tuple[str, Collection[str]]]
-    if fields:
-        required = [(field.name, _RAW_TYPES[field.type]) for field in fields]
-        label: Collection[str] = _RAW_TYPES["DOUBLE"] | {"bigint", "int64"}
-        way_out = "message.fields says which are needed, --label-column which is the label"
-    else:
-        required = [(settings.features_column, ("vector", "text"))]
-        label = ("number",)
-        way_out = "Name others with --label-column and --features-column"
-    if settings.label_column is not None:
-        required.append((settings.label_column, label))
-    for name, allowed in required:
-        if kinds.get(name) not in allowed:
-            there = ", ".join(f"{column} ({kind})" for column, kind in kinds.items()) or "none"
-            problem = "no column" if name not in kinds else f"the wrong type, {kinds[name]}, for"
-            needed = f"one of {', '.join(sorted(allowed))}" if fields else f"a {' or a '.join(allowed)}"
-            raise InputError(
-                f"{settings.source}: {problem} {name!r}, which must be {needed}. The columns found: {there}. {way_out}"
-            )
-
-
-def _arrow_kind(kind: pa.DataType) -> str:
-    from pyarrow import types
-
-    if types.is_struct(kind) and {field.name for field in kind} == set(_VECTOR_FIELDS):
-        return "vector"
-    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-        return "number"
-    return "text" if types.is_string(kind) or types.is_large_string(kind) else str(kind)
-
-
-def _spark_kind(kind: DataType) -> str:
-    from pyspark.ml.linalg import VectorUDT
-    from pyspark.sql.types import NumericType, StringType
-
-    if isinstance(kind, VectorUDT):
-        return "vector"
-    if isinstance(kind, NumericType):
-        return "number"
-    return "text" if isinstance(kind, StringType) else kind.simpleString()

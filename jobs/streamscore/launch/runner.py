@@ -61,6 +61,5 @@ def reported() -> Iterator[None]:
 
 
 def _fail(error: StreamscoreError) -> NoReturn:
-    for line in str(error).splitlines():
-        log.error("%s", line)
+    log.error("%s", error)
     sys.exit(error.exit_code)

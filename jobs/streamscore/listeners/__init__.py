@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from streamscore.config import Config
 from streamscore.listeners.base import BatchListener
+from streamscore.listeners.label_field import LabelField
 from streamscore.listeners.rejected_share import RejectedShare
 from streamscore.listeners.status import StatusDocuments
 from streamscore.listeners.terminal import LogLines, Terminal, Watcher
@@ -31,7 +32,8 @@ def configured(config: Config, totals: Totals, watch: Callable[[Totals], None] |
     else:
         eyes = LogLines(totals, config.stream.report_seconds)
     status = [StatusDocuments(config, totals)] if config.elasticsearch.enabled else []
-    return [totals, *status, RejectedShare(config.stream, config.kafka.topics.rejected), eyes]
+    limits = [RejectedShare(config.stream, config.kafka.topics.rejected), LabelField(config.message, config.kafka)]
+    return [totals, *status, *limits, eyes]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from streamscore.quality.confusion import Confusion, label_counts, labelled, tot
 from streamscore.quality.evaluation import FIGURES, Evaluation, evaluate
 from streamscore.quality.packed import unpack
 from streamscore.quality.statistic import EMPTY, Statistic
-from streamscore.system.console import VERDICTS
+from streamscore.system.console import VERDICTS, as_markup
 
 if TYPE_CHECKING:
     from streamscore.scoring.served import ServedModel
@@ -182,7 +182,7 @@ class Totals(BatchListener):
         for name, version in dict.fromkeys([*self.of_version, *((model.name, model.version) for model in self.models)]):
             evaluation = self.evaluation(name, version)
             table.add_row(
-                f"{name} {version}",
+                f"{name} {as_markup(version)}",
                 f"{evaluation.statistic.scored:,}",
                 _cell(evaluation, first, text.described(evaluation, first)),
                 *(_cell(evaluation, key, text.value(evaluation, key)) for key in others),

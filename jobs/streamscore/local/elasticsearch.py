@@ -68,10 +68,9 @@ def server(config: Config, java: Java) -> Server:
     (folder / "config" / "jvm.options").write_text(JVM_OPTIONS.format(folder=folder), encoding="utf-8")
     heap = config.local.elasticsearch_heap
     environment = {
-        **os.environ,
-        **javas.for_any_path(),
+        **javas.server_environment(java),
         # Reaches the script's helper JVMs too: no folder in /tmp.
-        "JDK_JAVA_OPTIONS": f"{os.environ.get('JDK_JAVA_OPTIONS', '')} -XX:-UsePerfData",
+        "JDK_JAVA_OPTIONS": f"{os.environ.get('JDK_JAVA_OPTIONS', '')} -XX:-UsePerfData".strip(),
         "ES_JAVA_HOME": str(java.home),
         "ES_JAVA_OPTS": f"-Xms{heap} -Xmx{heap}",
         "ES_PATH_CONF": str(folder / "config"),

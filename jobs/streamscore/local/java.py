@@ -10,7 +10,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from streamscore.errors import SetupError
 
@@ -60,10 +60,22 @@ def find() -> Java:
     )
 
 
+_SERVERS: Final = re.compile("PATH|HOME|USER|LOGNAME|LANG|LC_.*|TZ|TMPDIR|LD_LIBRARY_PATH|JDK_JAVA_OPTIONS")
+"""Environment variables that a local server takes over: what programs and Java itself need."""
+
+
 def environment(java: Java) -> dict[str, str]:
     """Return this process's environment with the given Java first."""
     path = f"{java.home / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
     return {**os.environ, **for_any_path(), "JAVA_HOME": str(java.home), "PATH": path}
+
+
+def server_environment(java: Java) -> dict[str, str]:
+    """Return a small environment for a local server, with the given Java first.
+
+    A server outlives the command that starts it, and must not hold the passwords and keys of that command's shell.
+    """
+    return {name: value for name, value in environment(java).items() if name == "JAVA_HOME" or _SERVERS.fullmatch(name)}
 
 
 def for_any_path() -> dict[str, str]:

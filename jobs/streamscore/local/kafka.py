@@ -85,7 +85,7 @@ def server(config: Config, java: Java) -> Server:
     return Server(
         name=NAME,
         command=[*run, "kafka.Kafka", str(settings)],
-        environment=javas.environment(java),
+        environment=javas.server_environment(java),
         address=f"{host}:{port}",
         log=log,
         probe=partial(probe, config),
@@ -104,7 +104,7 @@ def _format(run: list[str], settings: Path, log: Path, java: Java) -> None:
         done = subprocess.run(
             # One argument, for an identity may begin with a hyphen.
             [*run, "kafka.tools.StorageTool", "format", f"-t={cluster}", "-c", str(settings), "--ignore-formatted"],
-            env=javas.environment(java),
+            env=javas.server_environment(java),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

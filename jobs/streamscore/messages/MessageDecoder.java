@@ -32,12 +32,13 @@ public final class MessageDecoder implements UDF1 {
         .enable(JsonParser.Feature.STRICT_DUPLICATE_DETECTION)
         .enable(JsonParser.Feature.ALLOW_NON_NUMERIC_NUMBERS);
 
-    private final String labelField;
+    private static final String FRAME = "looks like a Schema Registry frame, which is not read: send plain JSON";
+
+    private final MessageShape shape;
     private final String featuresField;
     /** How the vector is written, or null where the message has raw columns. */
     private final VectorForm form;
     private final int size;
-    private final int maxBytes;
     /** What stands in the place of a bad message's features: a vector without a set value, or columns without values. */
     private final Object blank;
     /** The raw columns of a message, or null where it has a vector. */
@@ -46,38 +47,33 @@ public final class MessageDecoder implements UDF1 {
     private final PlainReader plain;
 
     /**
-     * @param labelField name of the label's field
+     * @param shape what the configuration says of messages
      * @param featuresField name of the vector's field
      * @param form the class of the form in which the vector is written, without its package
      * @param size number of features that a vector must have
-     * @param maxBytes longest message that is parsed
      * @throws Exception there is no such form
      */
-    public MessageDecoder(String labelField, String featuresField, String form, int size, int maxBytes)
-        throws Exception {
-        this.labelField = labelField;
+    public MessageDecoder(MessageShape shape, String featuresField, String form, int size) throws Exception {
+        this.shape = shape;
         this.featuresField = featuresField;
         this.form = (VectorForm) Class.forName("streamscore." + form).newInstance();
         this.size = size;
-        this.maxBytes = maxBytes;
         this.blank = Vectors.sparse(size, new int[0], new double[0]);
         this.columns = null;
-        this.plain = this.form.plain(labelField, featuresField, size);
+        this.plain = shape.root.length > 0 ? null : this.form.plain(shape.labelField, featuresField, size);
     }
 
     /**
      * For messages with raw columns in the place of a vector.
      *
-     * @param labelField name of the label's field
+     * @param shape what the configuration says of messages
      * @param columns the fields that are columns, as in "I1 INT,C1 STRING"
-     * @param maxBytes longest message that is parsed
      */
-    public MessageDecoder(String labelField, String columns, int maxBytes) {
-        this.labelField = labelField;
+    public MessageDecoder(MessageShape shape, String columns) {
+        this.shape = shape;
         this.featuresField = null;
         this.form = null;
         this.size = 0;
-        this.maxBytes = maxBytes;
         this.columns = new RawColumns(columns);
         this.blank = RowFactory.create(new Object[this.columns.count()]);
         this.plain = null;
@@ -88,8 +84,8 @@ public final class MessageDecoder implements UDF1 {
             return rejected("tombstone", "the message has no value");
         }
         byte[] bytes = (byte[]) value;
-        if (bytes.length > maxBytes) {
-            return rejected("too_large", bytes.length + " bytes, at most " + maxBytes + " are parsed");
+        if (bytes.length > shape.maxBytes) {
+            return rejected("too_large", bytes.length + " bytes, at most " + shape.maxBytes + " are parsed");
         }
         Object read = plain == null ? null : plain.read(bytes);
         if (read != null) {
@@ -97,21 +93,21 @@ public final class MessageDecoder implements UDF1 {
         }
         int bad = firstNonUtf8(bytes);
         if (bad >= 0) {
-            return rejected("not_utf8", "not UTF-8 at byte " + bad);
+            return rejected("not_utf8", "not UTF-8 at byte " + bad + (isFrame(bytes) ? "; " + FRAME : ""));
         }
         // The parser would take both as a sign of UTF-16 or UTF-32 and read on.
         if (startsWithByteOrderMark(bytes)) {
             return rejected("not_json", "starts with a byte-order mark");
         }
         if (containsNul(bytes)) {
-            return rejected("not_json", "contains a NUL byte");
+            return rejected("not_json", isFrame(bytes) ? FRAME : "contains a NUL byte");
         }
-        Reading reading = new Reading(columns, size);
+        Reading reading = new Reading(shape, columns, size);
         JsonParser parser = JSON.createParser(bytes);
         try {
             readMessage(parser, reading);
         } catch (JsonProcessingException error) {
-            return rejectedAsJson(error, parser);
+            return rejectedAsJson(error, parser, bytes.length);
         } catch (RuntimeException error) {
             // The stream would stop, and at each start again: no message may do that, whatever is wrong in the parser.
             return rejected("not_json", "the parser fails on it: " + error.getClass().getName());
@@ -119,7 +115,7 @@ public final class MessageDecoder implements UDF1 {
             parser.close();
         }
         Object row = reading.row();
-        return row == null ? rejected(reading.reason, reading.detail) : row;
+        return row == null ? rejected(reading.reason, explained(reading, bytes)) : row;
     }
 
     private void readMessage(JsonParser parser, Reading reading) throws IOException {
@@ -132,35 +128,84 @@ public final class MessageDecoder implements UDF1 {
             reading.notJson("the message is not a JSON object");
             return;
         }
+        readObject(parser, reading, 0);
+        if (parser.nextToken() != null) {
+            reading.notJson("something follows the JSON object");
+        }
+    }
+
+    /** Reads the object at hand; one that is not yet that of label and features only leads to it. */
+    private void readObject(JsonParser parser, Reading reading, int depth) throws IOException {
+        if (depth == shape.root.length) {
+            readFields(parser, reading);
+            return;
+        }
+        while (parser.nextToken() != JsonToken.END_OBJECT) {
+            boolean isOnPath = parser.getCurrentName().equals(shape.root[depth]);
+            JsonToken token = parser.nextToken();
+            if (isOnPath && token == JsonToken.START_OBJECT) {
+                readObject(parser, reading, depth + 1);
+            } else if (isOnPath && token == JsonToken.VALUE_NULL) {
+                reading.noValue();
+            } else {
+                reading.skip(parser);
+            }
+        }
+    }
+
+    private void readFields(JsonParser parser, Reading reading) throws IOException {
         while (parser.nextToken() != JsonToken.END_OBJECT) {
             String name = parser.getCurrentName();
             parser.nextToken();
             if (name.equals(featuresField)) {
                 reading.beginFeatures();
                 form.read(parser, reading);
-            } else if (name.equals(labelField)) {
+            } else if (name.equals(shape.labelField)) {
                 reading.readLabel(parser);
             } else if (columns == null || !reading.readColumn(name, parser)) {
                 reading.skip(parser);
             }
         }
-        if (parser.nextToken() != null) {
-            reading.notJson("something follows the JSON object");
+    }
+
+    /** Returns the detail of a bad message, with the fields that it has or the form that fits, if that is the fault. */
+    private String explained(Reading reading, byte[] bytes) throws IOException {
+        if (!reading.reason.equals("bad_features")) {
+            return reading.detail;
         }
+        Diagnosis diagnosis = new Diagnosis(JSON, bytes, shape.root, featuresField);
+        if (!reading.hasFeatures()) {
+            String missing = columns == null
+                ? "the message has no field " + Diagnosis.quoted(featuresField) + " (message.features_field)"
+                : reading.detail;
+            return missing + (shape.root.length == 0 ? "" : " in message.root, " + shape.path()) + "; "
+                + diagnosis.fields();
+        }
+        String fitting = form == null ? null : diagnosis.form();
+        if (fitting == null || form.getClass().getName().equals("streamscore." + fitting + "Form")) {
+            return reading.detail;
+        }
+        return reading.detail + "; message.vector_form: " + fitting.toLowerCase() + " fits";
     }
 
     private Object rejected(String reason, String detail) {
         return RowFactory.create(new Object[] {null, blank, reason, detail});
     }
 
-    private Object rejectedAsJson(JsonProcessingException error, JsonParser parser) {
-        long at = parser.getTokenLocation().getByteOffset();
+    private Object rejectedAsJson(JsonProcessingException error, JsonParser parser, int length) {
+        // Before the first token the parser's place is -1, and behind the last one it may be the end.
+        long at = Math.max(0, Math.min(parser.getTokenLocation().getByteOffset(), length - 1));
         // Jackson has no exception class of its own for this; a test holds the wording.
         String message = error.getOriginalMessage();
         if (message != null && message.startsWith("Duplicate field")) {
             return rejected("duplicate_name", "a name stands twice in one object, second time at byte " + at);
         }
         return rejected("not_json", "not JSON, or not complete, near byte " + at);
+    }
+
+    /** Returns whether a message begins with a zero byte and a number of four bytes, the id of a schema. */
+    private static boolean isFrame(byte[] bytes) {
+        return bytes.length > 5 && bytes[0] == 0 && bytes[1] == 0;
     }
 
     private static boolean startsWithByteOrderMark(byte[] bytes) {

@@ -8,7 +8,8 @@ import java.util.HashMap;
 
 /**
  * The raw columns of a message, where it has columns in the place of a vector: their names, their types, and how a value
- * of each is read. No value is converted: what is not of its column's type is named and refused.
+ * of each is read. No value is converted, but a text that is a number where the configuration says so: what is not of its
+ * column's type is named and refused.
  */
 public final class RawColumns implements Serializable {
     private static final long serialVersionUID = 1L;
@@ -52,8 +53,12 @@ public final class RawColumns implements Serializable {
         return names[place];
     }
 
+    boolean isNumeric(int place) {
+        return !types[place].equals("STRING") && !types[place].equals("BOOLEAN");
+    }
+
     /** Returns the value at hand, null, or one of the two marks above. */
-    Object read(int place, JsonParser parser) throws IOException {
+    Object read(int place, JsonParser parser, boolean textNumbers) throws IOException {
         JsonToken token = parser.currentToken();
         String type = types[place];
         if (token == JsonToken.VALUE_NULL) {
@@ -65,6 +70,9 @@ public final class RawColumns implements Serializable {
         if (type.equals("BOOLEAN")) {
             return token == JsonToken.VALUE_TRUE || token == JsonToken.VALUE_FALSE
                 ? (Object) Boolean.valueOf(token == JsonToken.VALUE_TRUE) : WRONG;
+        }
+        if (token == JsonToken.VALUE_STRING) {
+            return textNumbers ? readText(type, parser) : WRONG;
         }
         if (type.equals("DOUBLE")) {
             return readDouble(token, parser);
@@ -83,7 +91,24 @@ public final class RawColumns implements Serializable {
         if (token != JsonToken.VALUE_NUMBER_INT && token != JsonToken.VALUE_NUMBER_FLOAT) {
             return WRONG;
         }
-        double number = parser.getDoubleValue();
+        return finite(parser.getDoubleValue());
+    }
+
+    private static Object readText(String type, JsonParser parser) throws IOException {
+        if (type.equals("DOUBLE")) {
+            return NumberText.isNumber(parser) ? finite(NumberText.toDouble(parser)) : WRONG;
+        }
+        if (!NumberText.isLong(parser)) {
+            return WRONG;
+        }
+        long number = NumberText.toLong(parser);
+        if (type.equals("INT")) {
+            return number == (int) number ? (Object) Integer.valueOf((int) number) : WRONG;
+        }
+        return Long.valueOf(number);
+    }
+
+    private static Object finite(double number) {
         return Double.isNaN(number) || Double.isInfinite(number) ? NOT_FINITE : (Object) Double.valueOf(number);
     }
 

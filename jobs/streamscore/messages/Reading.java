@@ -31,15 +31,18 @@ final class Reading {
     private double[] values;
     private int valueCount = -1;
 
+    private final MessageShape shape;
     private final RawColumns columns;
     private final int size;
     private final Object[] cells;
 
     /**
+     * @param shape what the configuration says of messages
      * @param columns the raw columns of a message, or null where it has a vector
      * @param size number of features that a vector must have
      */
-    Reading(RawColumns columns, int size) {
+    Reading(MessageShape shape, RawColumns columns, int size) {
+        this.shape = shape;
         this.columns = columns;
         this.size = size;
         this.cells = columns == null ? null : new Object[columns.count()];
@@ -62,10 +65,21 @@ final class Reading {
         fault(STRUCTURE_FAULT, "bad_features", faultDetail);
     }
 
+    /** Says that the object with label and features is null. */
+    void noValue() {
+        fault(STRUCTURE_FAULT, "tombstone", "the message has no value: " + shape.path() + " is null");
+        hasFeatures = true;
+    }
+
+    /** Returns whether the features' field was found, or a field that is a column. */
+    boolean hasFeatures() {
+        return hasFeatures;
+    }
+
     /** Returns the row of a good message; of a bad one null, and then reason and detail say why. */
     Object row() {
         if (columns != null && !hasFeatures) {
-            badFeatures("the message has none of the fields that are columns");
+            badFeatures("the message has none of the fields of message.fields");
         } else if (columns == null && gravity < SIZE_FAULT) {
             judgeFeatures();
         }
@@ -86,17 +100,42 @@ final class Reading {
         if (token == JsonToken.VALUE_NULL) {
             return;
         }
-        if (!isNumber(token)) {
-            fault(STRUCTURE_FAULT, "bad_label", "the label is not a number");
+        boolean isTruth = token == JsonToken.VALUE_TRUE || token == JsonToken.VALUE_FALSE;
+        if (!shape.labelValues.isEmpty() && (isTruth || token == JsonToken.VALUE_STRING)) {
+            label = (Double) shape.labelValues.get(parser.getText());
+            if (label != null) {
+                return;
+            }
+        }
+        if (!isNumber(parser)) {
+            fault(STRUCTURE_FAULT, "bad_label", "the label is not a number" + labelHint(parser, isTruth));
             skip(parser);
             return;
         }
-        double number = parser.getDoubleValue();
+        double number = toDouble(parser);
         if (Double.isNaN(number) || Double.isInfinite(number)) {
             fault(STRUCTURE_FAULT, "bad_label", "the label is not finite");
             return;
         }
         label = Double.valueOf(number);
+    }
+
+    private String labelHint(JsonParser parser, boolean isTruth) throws IOException {
+        if (!isTruth && parser.currentToken() != JsonToken.VALUE_STRING) {
+            return "";
+        }
+        if (!shape.labelValues.isEmpty()) {
+            return ", nor one of the names in message.label_values" + textHint(parser);
+        }
+        String hint = textHint(parser);
+        return hint.isEmpty() ? ", but " + (isTruth ? "true or false" : "text")
+            + ": message.label_values says which class that is" : hint;
+    }
+
+    /** Returns what to add to the message about a text that would be a number if texts counted. */
+    private String textHint(JsonParser parser) throws IOException {
+        return !shape.textNumbers && NumberText.isNumber(parser)
+            ? ", but a number as text: message.text_numbers: true reads it" : "";
     }
 
     /** Reads the value at hand if its name is a column's, and tells whether it is. */
@@ -106,9 +145,9 @@ final class Reading {
             return false;
         }
         hasFeatures = true;
-        Object cell = columns.read(place, parser);
+        Object cell = columns.read(place, parser, shape.textNumbers);
         if (cell == RawColumns.WRONG) {
-            badFeatures("the field " + columns.described(place));
+            badFeatures("the field " + columns.described(place) + (columns.isNumeric(place) ? textHint(parser) : ""));
             skip(parser);
         } else if (cell == RawColumns.NOT_FINITE) {
             fault(NUMBER_FAULT, "not_finite", "the field " + columns.named(place) + " is not finite");
@@ -135,11 +174,11 @@ final class Reading {
 
     void readType(JsonParser parser) throws IOException {
         if (!isInt(parser)) {
-            badFeatures("the vector's type is not a whole number");
+            badFeatures("the vector's type is not a whole number" + textHint(parser));
             skip(parser);
             return;
         }
-        type = parser.getIntValue();
+        type = toInt(parser);
         if (type != 0 && type != 1) {
             badFeatures("the vector's type is neither 0 nor 1");
         }
@@ -149,12 +188,12 @@ final class Reading {
         if (parser.currentToken() == JsonToken.VALUE_NULL) {
             return;
         }
-        if (!isInt(parser) || parser.getIntValue() < 0) {
-            badFeatures("the vector's size is not a whole number from 0");
+        if (!isInt(parser) || toInt(parser) < 0) {
+            badFeatures("the vector's size is not a whole number from 0" + textHint(parser));
             skip(parser);
             return;
         }
-        declaredSize = parser.getIntValue();
+        declaredSize = toInt(parser);
     }
 
     void readIndices(JsonParser parser) throws IOException {
@@ -170,7 +209,7 @@ final class Reading {
         indexCount = 0;
         while (parser.nextToken() != JsonToken.END_ARRAY) {
             if (!isInt(parser)) {
-                badFeatures("index number " + indexCount + " is not a whole number");
+                badFeatures("index number " + indexCount + " is not a whole number" + textHint(parser));
                 skip(parser);
                 indexCount++;
                 continue;
@@ -178,7 +217,7 @@ final class Reading {
             if (indexCount >= indices.length) {
                 indices = Arrays.copyOf(indices, indexCount * 2);
             }
-            indices[indexCount++] = parser.getIntValue();
+            indices[indexCount++] = toInt(parser);
         }
     }
 
@@ -191,8 +230,8 @@ final class Reading {
         values = new double[32];
         valueCount = 0;
         while (parser.nextToken() != JsonToken.END_ARRAY) {
-            if (!isNumber(parser.currentToken())) {
-                badFeatures("value number " + valueCount + " is not a number");
+            if (!isNumber(parser)) {
+                badFeatures("value number " + valueCount + " is not a number" + textHint(parser));
                 skip(parser);
                 valueCount++;
                 continue;
@@ -200,7 +239,7 @@ final class Reading {
             if (valueCount >= values.length) {
                 values = Arrays.copyOf(values, valueCount * 2);
             }
-            double number = parser.getDoubleValue();
+            double number = toDouble(parser);
             if (Double.isNaN(number) || Double.isInfinite(number)) {
                 fault(NUMBER_FAULT, "not_finite", "value number " + valueCount + " is not finite");
             }
@@ -269,12 +308,28 @@ final class Reading {
         }
     }
 
-    private boolean isNumber(JsonToken token) {
-        return token == JsonToken.VALUE_NUMBER_INT || token == JsonToken.VALUE_NUMBER_FLOAT;
+    private boolean isNumber(JsonParser parser) throws IOException {
+        JsonToken token = parser.currentToken();
+        return token == JsonToken.VALUE_NUMBER_INT || token == JsonToken.VALUE_NUMBER_FLOAT
+            || (shape.textNumbers && NumberText.isNumber(parser));
+    }
+
+    private static double toDouble(JsonParser parser) throws IOException {
+        return parser.currentToken() == JsonToken.VALUE_STRING ? NumberText.toDouble(parser) : parser.getDoubleValue();
     }
 
     private boolean isInt(JsonParser parser) throws IOException {
-        return parser.currentToken() == JsonToken.VALUE_NUMBER_INT
-            && parser.getNumberType() == JsonParser.NumberType.INT;
+        if (parser.currentToken() == JsonToken.VALUE_NUMBER_INT) {
+            return parser.getNumberType() == JsonParser.NumberType.INT;
+        }
+        if (!shape.textNumbers || !NumberText.isLong(parser)) {
+            return false;
+        }
+        long number = NumberText.toLong(parser);
+        return number == (int) number;
+    }
+
+    private static int toInt(JsonParser parser) throws IOException {
+        return parser.currentToken() == JsonToken.VALUE_STRING ? (int) NumberText.toLong(parser) : parser.getIntValue();
     }
 }

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from streamscore.scoring.served import ServedModel
 
 SOURCES = (
+    "MessageShape.java",
+    "NumberText.java",
+    "Diagnosis.java",
     "PlainReader.java",
     "RawColumns.java",
     "Reading.java",
@@ -99,8 +102,11 @@ def register(spark: SparkSession, name: str, message: MessageShape, size: int) -
     """
     from streamscore.messages.decode import decoded_type
 
+    shape = _java(spark, "MessageShape")(
+        message.label_field, message.root, message.text_numbers, dict(message.label_values), message.max_bytes
+    )
     arguments = formats.format_of(message).decoder_arguments(message, size)
-    _register(spark, name, decoded_type(message.columns), "MessageDecoder", *arguments)
+    _register(spark, name, decoded_type(message.columns), "MessageDecoder", shape, *arguments)
 
 
 def register_text(spark: SparkSession, name: str) -> None:

@@ -19,9 +19,11 @@ from streamscore.models import checks, gate, registry
 from streamscore.models.checks import Example
 from streamscore.models.gate import Inspected
 from streamscore.models.gate import manifest as manifests
+from streamscore.models.gate import signature as signatures
 from streamscore.models.gate.files import Files, LocalFiles
 from streamscore.models.gate.manifest import MANIFEST
 from streamscore.models.gate.remote import HadoopFiles
+from streamscore.models.gate.signature import SIGNATURE
 from streamscore.schema import FEATURES
 from streamscore.scoring import served
 from streamscore.scoring.served import ServedModel, flattened
@@ -38,7 +40,7 @@ _UNLESS_THE_LABEL = "; if one of the columns is the label, save the pipeline wit
 
 @dataclass(frozen=True)
 class _Found:
-    """Where a model is."""
+    """The location of one version of a model."""
 
     files: Files
     path: str
@@ -46,9 +48,11 @@ class _Found:
     origin: str
     """Address of this very version."""
     version: str | None
-    """Its version, if the place where it is has versions."""
+    """The registry's version; None for a plain folder."""
     manifest_sha256: str | None = None
-    """Digest of its manifest, if the place where it is has noted that."""
+    """The sha256 of the manifest that was registered; None if none is known."""
+    is_registered: bool = False
+    """Whether it is a version in a model registry, which must know that digest."""
 
 
 def load(spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]] | None = None) -> list[ServedModel]:
@@ -124,9 +128,9 @@ def load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
         ServerError: the registry cannot be reached.
     """
     with _found(config, model, spark) as found, _named(model):
-        inspected = _inspected(found, model)
+        inspected = _inspected(config, found, model)
         pipeline = _load(found, inspected)
-        if gate.inspect(found.files, model.trust).hashes != inspected.hashes:
+        if gate.hashes(found.files, inspected) != inspected.hashes:
             raise ModelError(f"{found.files.location}: the folder has changed while it was loaded; try again")
         served = _served(model, found, inspected, pipeline, config.message.size, config.message.columns)
         if inspected.manifest is not None:
@@ -140,7 +144,7 @@ def load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
 def load_noted(
     spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]], record: str
 ) -> list[ServedModel]:
-    """Load the models with which an unfinished batch was begun.
+    """Load the models that an unfinished batch was started with.
 
     Args:
         spark: the session.
@@ -154,13 +158,13 @@ def load_noted(
     """
     found = []
     for entry in noted:
-        begun = f"a batch was begun with version {entry['version']} of the model {entry['name']!r}"
+        begun = f"a batch was started with version {entry['version']} of the model {entry['name']!r}"
         way_out = f"put it back, or delete {record} to finish the batch with the present models"
         told = {key: entry[key] for key in ("name", "uri", "trust")}
         try:
             model = load_one(spark, config, Model.model_validate(told))
         except ModelError as error:
-            raise ModelError(f"{begun}, which cannot be had any more: {way_out}\n{error}") from None
+            raise ModelError(f"{begun}, which is no longer available: {way_out}\n{error}") from None
         if model.version != entry["version"]:
             raise ModelError(f"{begun}, but {entry['uri']} is now version {model.version}: {way_out}")
         found.append(model)
@@ -185,7 +189,7 @@ def inspect(config: Config, model: Model, spark: SparkSession | None = None) -> 
         ServerError: the registry cannot be reached.
     """
     with _found(config, model, spark) as found, _named(model):
-        inspected = _inspected(found, model)
+        inspected = _inspected(config, found, model)
         return found.version or inspected.version, inspected
 
 
@@ -196,8 +200,14 @@ def sign(
     metrics: Mapping[str, float],
     origin: Mapping[str, str],
     fields: Sequence[Field] = (),
+    *,
+    margin_scale: float | None = None,
+    key: Path | None = None,
 ) -> Path:
     """Write the manifest of a newly trained model into its folder, so that the gate can verify it at every load.
+
+    The manifest proves that the files are those of the training to whoever trusts the manifest; only a signature proves
+    where the manifest comes from. An earlier manifest and its signature are replaced.
 
     Args:
         spark: the session.
@@ -207,15 +217,19 @@ def sign(
         metrics: how good it is.
         origin: where it comes from, for instance ``data_sha256`` and ``git_commit``.
         fields: the raw columns; none for a model on a vector.
+        margin_scale: half the standard deviation of the margin on the test set, for a model without probabilities;
+            greater than 0.
+        key: file with an Ed25519 private key that signs the manifest; None: no signature.
 
     Returns:
-        The manifest's file.
+        The manifest's file; the signature's, if there is one, is beside it.
 
     Raises:
-        ModelError: the gate would refuse this folder even with a manifest.
+        ModelError: the gate would refuse this folder even with a manifest, or the key cannot be used.
     """
     folder = folder.resolve()
-    (folder / MANIFEST).unlink(missing_ok=True)
+    for name in (MANIFEST, SIGNATURE):
+        (folder / name).unlink(missing_ok=True)
     model = Model(name="model", uri=str(folder), trust="unsigned")
     found = _Found(LocalFiles(folder), as_spark_takes(folder), str(folder), None)
     inspected = gate.inspect(found.files, "unsigned")
@@ -228,12 +242,37 @@ def sign(
         num_features=served.size,
         labels=tuple(map(float, range(served.classes))),
         metrics=dict(metrics),
+        margin_scale=margin_scale,
         origin=dict(origin),
         golden=checks.rows(spark, served, examples),
         files=inspected.hashes,
     )
     path = folder / MANIFEST
     path.write_text(manifests.text(made), encoding="utf-8")
+    if key is not None:
+        _write_signature(folder, key)
+    return path
+
+
+def add_signature(folder: Path, key: Path) -> Path:
+    """Sign the manifest of a model whose files are as the manifest says; return the signature's file. Needs no Spark.
+
+    Args:
+        folder: the model's folder on this machine, with its manifest.
+        key: file with the Ed25519 private key, PEM without a password.
+
+    Raises:
+        ModelError: the gate refuses the folder, or the key cannot be used.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: there is no such folder; only a model in a folder of this machine can be signed")
+    gate.inspect(LocalFiles(folder.resolve()))
+    return _write_signature(folder, key)
+
+
+def _write_signature(folder: Path, key: Path) -> Path:
+    path = folder / SIGNATURE
+    path.write_text(signatures.sign((folder / MANIFEST).read_bytes(), key), encoding="ascii")
     return path
 
 
@@ -249,6 +288,7 @@ def _found(config: Config, model: Model, spark: SparkSession | None) -> Iterator
                 registered.uri,
                 registered.version,
                 registered.manifest_sha256,
+                model.uri.startswith(registry.MODELS),
             )
         return
     if not readable_without_spark(model):
@@ -268,11 +308,16 @@ def _found(config: Config, model: Model, spark: SparkSession | None) -> Iterator
     yield _Found(LocalFiles(folder), as_spark_takes(folder), str(folder), None)
 
 
-def _inspected(found: _Found, model: Model) -> Inspected:
+def _inspected(config: Config, found: _Found, model: Model) -> Inspected:
     pattern = _PATTERN.search(found.path)
     if pattern:
         raise ModelError(f"{found.path}: a path with {pattern[0]!a} is refused: Spark takes it for a pattern of paths")
-    inspected = gate.inspect(found.files, model.trust)
+    inspected = gate.inspect(found.files, model.trust, config.signatures.raw_keys)
+    if found.is_registered and found.manifest_sha256 is None and model.trust != "unsigned":
+        raise ModelError(
+            f"{found.origin} has no tag {registry.MANIFEST_TAG}, so nothing says which manifest was registered. "
+            "Register it with the tag, as docs/models.md shows, or set `trust: unsigned` in its entry of `models`"
+        )
     if found.manifest_sha256 not in {None, inspected.manifest_sha256}:
         raise ModelError(
             f"{found.files.location}/{MANIFEST}: not the manifest that was registered with version {found.version}"
@@ -350,6 +395,7 @@ def _served(
         classes,
         source,
         reads,
+        1.0 if manifest is None or manifest.margin_scale is None else manifest.margin_scale,
     )
 
 

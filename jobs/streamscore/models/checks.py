@@ -1,4 +1,4 @@
-"""Golden rows: features with what a model made of them after its training, which it must make of them at every load."""
+"""Checks of a loaded model: its golden rows must reproduce, and no message may stop the stream."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Example = SparseVector | DenseVector | Mapping[str, Any]
 """The features of one event: a vector, or the values of raw columns by name; one that is not there is null."""
 
 _OTHER_MACHINE: Final = 1e-12
-"""How far a score may be off, relatively, on another Java or processor: their exp and log differ in the last bit."""
+"""Relative tolerance of a score on another Java or processor, whose exp and log differ in the last bit."""
 
 
 _ORDINARY: Final[Mapping[str, Any]] = {
@@ -64,7 +64,7 @@ def outcomes(spark: SparkSession, model: ServedModel, examples: Sequence[Example
 
 
 def rows(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) -> tuple[Golden, ...]:
-    """Return golden rows: examples with what the model predicts for them now.
+    """Return golden rows: examples with the model's present output.
 
     Args:
         spark: the session, which runs a job.
@@ -78,13 +78,13 @@ def rows(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) -
 
 
 def require_steady(spark: SparkSession, model: ServedModel) -> None:
-    """Find out whether a message could hold something that stops the stream or has no outcome.
+    """Check that no message can stop the stream or end without an outcome.
 
     Of raw columns tried are no values at all, each column without a value, texts that no training has seen, and the
     ends of each type; of a vector negative numbers, for which NaiveBayes has no outcome, and the ends of theirs.
 
     Raises:
-        ModelError: there is something.
+        ModelError: one can.
     """
     if not model.fields:
         values = (0.0, -1.0, _LOWEST["DOUBLE"], _HIGHEST["DOUBLE"])
@@ -116,9 +116,9 @@ def _refused(subject: str, apply_to_ordinary: Callable[[], Any]) -> Iterator[Non
 
 
 def require_same(spark: SparkSession, model: ServedModel, manifest: Manifest) -> None:
-    """Compare what a model makes of the golden rows with what it made of them after the training.
+    """Check that a model's output for the golden rows is the one recorded after the training.
 
-    To the last bit, on a machine like the one of the training; elsewhere Java's own functions differ in that bit.
+    It must be equal to the last bit on the same Java and processor; elsewhere Java's exp and log differ in that bit.
 
     Args:
         spark: the session, which runs a job.
@@ -148,7 +148,7 @@ def _is_near(score: float | None, wanted: float, tolerance: float) -> bool:
 
 
 def versions(spark: SparkSession) -> Versions:
-    """Return what runs here."""
+    """Return the versions of the software that runs here."""
     return Versions(
         streamscore=__version__,
         spark=spark.version,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from streamscore.config import Config
 from streamscore.errors import ModelError, ServerError
+from streamscore.models.gate.signature import SIGNATURE
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -28,48 +29,52 @@ if TYPE_CHECKING:
 
 _URI = re.compile(r"^models:/(?P<name>[^@/]+)(?:@(?P<alias>[^/]+)|/(?P<version>[^/]+))$")
 _RUN_URI = re.compile(r"^runs:/(?P<run>[0-9a-f]{32})/(?P<path>.+)$")
-SCHEMES: Final = ("models:/", "runs:/")
+MODELS: Final = "models:/"
+"""How the address of a registered version or alias begins."""
+SCHEMES: Final = (MODELS, "runs:/")
 """How the address of a model in the registry begins."""
 
 _TRACKING_URI: Final = "MLFLOW_TRACKING_URI"
 _REGISTRY_URI: Final = "MLFLOW_REGISTRY_URI"
 
 _address_in_use = threading.RLock()
-"""MLflow has one address for the whole process, which no other thread may change meanwhile."""
+"""MLflow's tracking address is global to the process; this lock keeps other threads from changing it."""
 
-_MANIFEST_TAG: Final = "manifest_sha256"
+MANIFEST_TAG: Final = "manifest_sha256"
 """Tag of a version with its manifest's digest. No tag's name has a point in it: Unity Catalog refuses those."""
 
 
 class Registered(NamedTuple):
-    """A model at an address that always means the same."""
+    """One version of a model, at an address that always means this version."""
 
     name: str
     version: str
     uri: str
     manifest_sha256: str | None = None
-    """Digest of the manifest that it was registered with."""
+    """The sha256 of the manifest that it was registered with; None if it was registered without one."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model to log, and what its manifest says of it if it is registered too."""
+    """A model to log, with what its manifest needs if it is registered too."""
 
     pipeline: PipelineModel
     example: DataFrame
     """One row, with the columns that the pipeline reads."""
     output: str
-    """The column that it is for."""
+    """The column that it outputs."""
     registered_as: str | None = None
     """Its name in the registry; None for one that is only logged."""
     golden: Sequence[Example] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     fields: Sequence[Field] = ()
     """The raw columns; none for a model on a vector."""
+    margin_scale: float | None = None
+    """Standard deviation of the margin on the test set, for a model without probabilities."""
 
 
 def import_ahead(config: Config) -> None:
-    """Begin to import MLflow if a model is in the registry: it takes seconds, in which servers or Spark can start."""
+    """Import MLflow in a background thread if a model is in the registry: it takes seconds."""
     if any(model.uri.startswith(SCHEMES) for model in config.models):
         threading.Thread(target=_imported, daemon=True).start()
 
@@ -95,9 +100,9 @@ def log_training(
 
     Args:
         config: the configuration.
-        parameters: what the run was told.
-        metrics: what came out.
-        tags: where it all comes from; the run and every version get them.
+        parameters: parameters of the run.
+        metrics: metrics of the run.
+        tags: tags of the run and of every version, such as the git commit.
         models: the models by their name in the run.
         sign: writes the manifest of a model into the folder that was logged, and returns its file.
 
@@ -119,7 +124,7 @@ def log_training(
                 _log(mlflow, config, name, model)
                 if model.registered_as is not None:
                     logged = Registered(name, run.info.run_id, f"runs:/{run.info.run_id}/{name}")
-                    version_tags = {**tags, _MANIFEST_TAG: _sign(mlflow, config, logged, model, sign)}
+                    version_tags = {**tags, MANIFEST_TAG: _sign(mlflow, config, logged, model, sign)}
                     made = mlflow.register_model(logged.uri, model.registered_as, tags=version_tags)
                     registered.append(_registered(made))
         for version in registered:
@@ -134,7 +139,7 @@ def is_alias(uri: str) -> bool:
 
 
 def resolve(config: Config, uri: str) -> Registered:
-    """Return what a ``models:/name@alias``, ``models:/name/version`` or ``runs:/run/path`` address means now.
+    """Resolve a ``models:/name@alias``, ``models:/name/version`` or ``runs:/run/path`` address to a version.
 
     Raises:
         ModelError: the address is not of that form, or there is no such model.
@@ -155,7 +160,7 @@ def resolve(config: Config, uri: str) -> Registered:
 
 @contextmanager
 def downloaded(config: Config, model: Registered) -> Iterator[Path]:
-    """Give a folder of this machine, and of nobody else, with the files of a model; it is gone afterwards.
+    """Download a model into a private temporary folder and yield it; the folder is deleted when the context ends.
 
     Raises:
         ModelError: there is no such model in the run.
@@ -171,7 +176,7 @@ def downloaded(config: Config, model: Registered) -> Iterator[Path]:
 
 
 def exists(config: Config, uri: str) -> bool:
-    """Return whether a registry address means a model now."""
+    """Return whether a registry address resolves to a model."""
     try:
         resolve(config, uri)
     except ModelError:
@@ -267,7 +272,7 @@ def _faults(uri: str) -> tuple[type[Exception], ...]:
 
 @contextmanager
 def _mlflow(config: Config) -> Iterator[Any]:
-    """Give the mlflow module, set up for the configured server and quiet, and translate its errors."""
+    """Yield the mlflow module, configured and with quiet loggers; re-raise its errors as ours."""
     mlflow = _imported()
     for noisy in ("mlflow", "alembic", "mlflow.store.db.utils", "mlflow.tracking"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -294,7 +299,7 @@ def _mlflow(config: Config) -> Iterator[Any]:
 
 @contextmanager
 def _absent_is_model_error(config: Config, uri: str) -> Iterator[None]:
-    """Say where a model was looked for when there is none."""
+    """Re-raise MLflow's not-found errors as ModelError, with the registry's address."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -309,7 +314,7 @@ def _absent_is_model_error(config: Config, uri: str) -> Iterator[None]:
 
 
 def _log(mlflow: Any, config: Config, name: str, model: Trained) -> None:
-    """Log one model with what it takes and gives, vectors as MLflow's type for Spark's vectors."""
+    """Log one model with its MLflow signature; vectors have MLflow's type for Spark's vectors."""
     given = model.pipeline.transform(model.example).select(model.output)
     mlflow.spark.log_model(
         model.pipeline,
@@ -333,10 +338,12 @@ def _example(row: DataFrame) -> Any:
 def _sign(
     mlflow: Any, config: Config, logged: Registered, model: Trained, sign: Callable[[Trained, Path], Path]
 ) -> str:
-    """Add the manifest to a model that was logged, made from what is really there, and return its digest."""
+    """Make the manifest of a model from what was really logged, add it with its signature, and return its digest."""
     with downloaded(config, logged) as folder:
         manifest = sign(model, folder)
-        mlflow.log_artifact(str(manifest), artifact_path=logged.name)
+        for file in (manifest, folder / SIGNATURE):
+            if file.exists():
+                mlflow.log_artifact(str(file), artifact_path=logged.name)
         return hashlib.sha256(manifest.read_bytes()).hexdigest()
 
 
@@ -365,7 +372,7 @@ def _registered(version: Any) -> Registered:
         version.name,
         str(version.version),
         f"models:/{version.name}/{version.version}",
-        version.tags.get(_MANIFEST_TAG),
+        version.tags.get(MANIFEST_TAG),
     )
 
 

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 _LONGEST_WAIT: Final = 600.0
-"""Seconds. A version that cannot be loaded is tried again after longer and longer, for it may never be."""
+"""Longest wait between two attempts to load a version, in seconds; the wait doubles after each failure."""
 
 
 @dataclass(frozen=True)
 class _Judgement:
-    """What was decided when the aliases pointed to these versions."""
+    """The decision about the versions that the aliases pointed to."""
 
     pointed: Mapping[str, str]
-    """Version that a model's alias points to, by the model's name."""
+    """The version that each model's alias points to, by the model's name."""
     served: list[ServedModel]
     refused: Mapping[str, str]
     final: bool = True
-    """Whether it holds until an alias moves: not if a version could not be loaded, which says nothing about it."""
+    """Whether it holds until an alias moves. A version that could not be loaded is tried again."""
 
 
 class ModelWatch:
@@ -127,7 +127,7 @@ class ModelWatch:
 
 
 def _warn(error: Exception) -> str:
-    """Log an error after which the current models are kept, and return its reason."""
+    """Log why the current models are kept, and return the reason."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     log.warning("keeping the current models: %s", reason)
     return reason

@@ -86,10 +86,10 @@ class QualityStatistics(OutcomeSink):
         """Return what a batch adds to each document, by the document's id: the longer windows from the shortest."""
         shortest, *longer = self.config.quality.windows
         parts: defaultdict[tuple[int, int, int], list[Statistic]] = defaultdict(list)
-        for begin, model, statistic in unpack(sums, [served.score_kind for served in self.models]):
-            parts[shortest, begin, model].append(statistic)
+        for begin, position, statistic in unpack(sums, [served.score_kind for served in self.models]):
+            parts[shortest, begin, position].append(statistic)
             for seconds in longer:
-                parts[seconds, begin // (1_000 * seconds) * 1_000 * seconds, model].append(statistic)
+                parts[seconds, begin // (1_000 * seconds) * 1_000 * seconds, position].append(statistic)
         added = {}
         for (seconds, begin, position), statistics in parts.items():
             model = self.models[position]

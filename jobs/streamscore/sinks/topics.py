@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import functions as F
 
 from streamscore.clients import kafka as client
+from streamscore.clients import topic_records
 from streamscore.config import Kafka
 from streamscore.sinks.base import Replay
 from streamscore.spark.sources import kafka_options, topics_since
@@ -50,7 +51,7 @@ def ends(kafka: Kafka, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     Raises:
         ServerError: no broker answers, or too few replicas have the last records.
     """
-    visible = client.await_visible(kafka, names, _patience(kafka))
+    visible = topic_records.await_visible(kafka, names, _patience(kafka))
     return {name: {"id": client.topic_id(kafka, name), "ends": visible[name]} for name in names}
 
 
@@ -77,7 +78,7 @@ def written_since(
     Raises:
         ServerError: too few replicas have the last records, or no broker answers.
     """
-    client.await_visible(kafka, names, _patience(kafka), is_stopping)
+    topic_records.await_visible(kafka, names, _patience(kafka), is_stopping)
     written = topics_since(spark, kafka, names, max(0, replay.since - SKEW_MS))
     for name, noted in replay.begins.items():
         if name in names and noted["id"] == client.topic_id(kafka, name):

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyspark.sql import SparkSession
 
 
@@ -27,6 +29,11 @@ class HadoopRoot:
     def _content(self, name: str) -> bytes:
         with self._opened(name) as stream:
             return bytes(self._jvm.org.apache.commons.io.IOUtils.toByteArray(stream))
+
+    def _copy(self, name: str, path: Path) -> None:
+        """Copy a file to this machine, where the driver's JVM runs too."""
+        target = self._jvm.org.apache.hadoop.fs.Path(path.as_uri())
+        self._files.copyToLocalFile(False, self._path(name), target, True)  # True: without a checksum file beside it
 
     def _replace(self, name: str, content: bytes) -> None:
         """Write a file so that ``_content_if_any`` returns the old content or the new, whenever the process dies.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from streamscore.config import Config
 from streamscore.errors import SetupError
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
 
 _FOREIGN: Final = ("SPARK_CONF_DIR", "HADOOP_CONF_DIR", "YARN_CONF_DIR")
 """Environment variables that name folders of settings, on a machine of a cluster for instance."""
+
+
+_CANCEL_SECONDS: Final = 10.0
+_STATUS_SECONDS: Final = 0.25
+"""Longer than what Spark's status of its tasks may be behind (``spark.ui.liveUpdate.period``)."""
+_IDLE_LOOKS: Final = 2
+"""A job that was cancelled may just have been started again, by a query's next stage."""
 
 
 def create(config: Config, job: str, own: Mapping[str, str] | None = None, jars: Sequence[Path] = ()) -> SparkSession:
@@ -101,7 +109,28 @@ def opened(config: Config, job: str, own: Mapping[str, str] | None = None) -> It
     finally:
         if ours:
             with suppress(OSError, Py4JError):  # Ctrl-C reaches the JVM too: it may be gone
+                _cancel_jobs(spark)
                 spark.stop()
+
+
+def _cancel_jobs(spark: SparkSession) -> None:
+    """Cancel the jobs that still run and wait for the end of their tasks, at most ten seconds.
+
+    Spark stops its executor and its scheduler first: of each task that is started or ends after that, it logs a stack
+    trace (``RejectedExecutionException``).
+    """
+    context = spark.sparkContext
+    jobs = context.statusTracker()
+    if not jobs.getActiveJobsIds():
+        return
+    executors: Any = context._jsc.sc().statusTracker()  # noqa: SLF001 (Python's lacks them)
+    deadline = time.monotonic() + _CANCEL_SECONDS
+    idle = 0
+    while idle < _IDLE_LOOKS and time.monotonic() < deadline:
+        context.cancelAllJobs()
+        time.sleep(_STATUS_SECONDS)
+        is_busy = any(executor.numRunningTasks() for executor in executors.getExecutorInfos())
+        idle = 0 if is_busy or jobs.getActiveJobsIds() else idle + 1
 
 
 def _existing() -> SparkSession | None:

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from streamscore.config import CONF_DIR, Config
+from streamscore.config.keys import SECRET_KEY
 from streamscore.system.paths import is_local
 
-# Spark's own patterns miss sasl.jaas.config, es.net.http.auth.pass and the Authorization header.
-_REDACTED = "(?i)secret|password|passwd|token|access[.]?key|account[.]key|jaas|auth[.]pass|authorization|api_?key"
+_REDACTED: Final = (
+    f"(?i){SECRET_KEY.pattern.removeprefix('(?i)')}|passwd|access[.]?key|auth[.]pass|authorization|apikey"
+)
+"""Options whose values Spark shows nowhere: what the configuration takes for a secret, and under the names that Spark
+and the connector have. Spark's own patterns miss ssl.keystore.key, sasl.jaas.config and es.net.http.auth.pass."""
 
 DELTA_SETTINGS: Final = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",

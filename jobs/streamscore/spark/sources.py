@@ -20,6 +20,8 @@ _READING = {"kafka.fetch.max.wait.ms": "10"}
 # A record of a transaction that was aborted, or is not over, is no event; by default Kafka shows it to Spark.
 _COMMITTED = {"kafka.isolation.level": "read_committed"}
 
+_NANOSECONDS = "spark.sql.legacy.parquet.nanosAsLong"
+
 
 def kafka_options(kafka: Kafka) -> dict[str, str]:
     """Return the connection's options for Spark's Kafka source and sink; they hold secrets, never log them."""
@@ -98,12 +100,26 @@ def is_delta(source: str) -> bool:
     return source.startswith("delta:") or (is_local(source) and (local_path(source) / "_delta_log").is_dir())
 
 
-def data_set(spark: SparkSession, source: str) -> DataFrame:
+def data_set(spark: SparkSession, source: str, schema: str | None = None) -> DataFrame:
     """Return a parquet file, a folder of them or a Delta table.
+
+    Args:
+        spark: the session.
+        source: the file, folder or table.
+        schema: the columns to read of parquet, as DDL; None: all of them, as Spark infers them.
 
     Raises:
         InputError: Spark cannot read it.
     """
     kind = "delta" if is_delta(source) else "parquet"
-    with translate_spark_errors(InputError, f"{source}: cannot be read as {kind}"):
-        return spark.read.format(kind).load(as_spark_takes(source.removeprefix("delta:")))
+    reader = spark.read.format(kind)
+    if schema is not None:
+        reader = reader.schema(schema)
+    # A column in nanoseconds, as pandas writes times, would be refused even if nobody needs it.
+    before = spark.conf.get(_NANOSECONDS)
+    spark.conf.set(_NANOSECONDS, "true")
+    try:
+        with translate_spark_errors(InputError, f"{source}: cannot be read as {kind}"):
+            return reader.load(as_spark_takes(source.removeprefix("delta:")))
+    finally:
+        spark.conf.set(_NANOSECONDS, str(before))

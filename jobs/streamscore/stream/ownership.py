@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from streamscore.clients import elasticsearch, kafka
+from streamscore.clients import elasticsearch, kafka, topic_records
 from streamscore.config import Config
 from streamscore.errors import CheckpointError, ServerError, StreamError
-from streamscore.stream import checkpoint
-from streamscore.stream.checkpoint import Folder, State
+from streamscore.stream import notes
+from streamscore.stream.checkpoint import State
+from streamscore.stream.folders import Folder
 
 TOPIC_POLL_SECONDS: Final = 5.0
 """How often a running job asks for the id of its input topic."""
@@ -53,7 +54,7 @@ def require_same_topic(config: Config, files: Folder) -> None:
         ServerError: no broker answers, or the topic does not exist.
     """
     topic = config.kafka.topics.input
-    checkpoint.require_same_topic(files, config.stream.checkpoint, topic, kafka.topic_id(config.kafka, topic))
+    notes.require_same_topic(files, config.stream.checkpoint, topic, kafka.topic_id(config.kafka, topic))
 
 
 class TopicWatch:
@@ -80,7 +81,7 @@ class TopicWatch:
         self._first = self._latest = self._ask()
         if not past.is_new:
             self._require_same()
-        checkpoint.note_topic(files, config.kafka.topics.input, self._first)
+        notes.note_topic(files, config.kafka.topics.input, self._first)
         self._next_look = time.monotonic() + TOPIC_POLL_SECONDS
         self._looking = threading.Thread()
 
@@ -109,7 +110,7 @@ class TopicWatch:
 
     def _require_same(self) -> None:
         topic = self._config.kafka.topics.input
-        checkpoint.require_same_topic(self._files, self._config.stream.checkpoint, topic, self._latest)
+        notes.require_same_topic(self._files, self._config.stream.checkpoint, topic, self._latest)
 
     def _look(self) -> None:
         try:
@@ -128,7 +129,7 @@ def _has_outcomes(config: Config) -> bool:
     if config.kafka.topics.predictions not in kafka.names(config.kafka):
         return False
     event = re.compile(re.escape(config.kafka.topics.input) + r"-\d+-\d+")
-    last = kafka.read(config.kafka, config.kafka.topics.predictions, last=1)
+    last = topic_records.read(config.kafka, config.kafka.topics.predictions, last=1)
     return any(event.fullmatch(_event_id(message.value())) for message in last)
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from streamscore.config import Stream
 from streamscore.sinks.base import Replay
 from streamscore.spark import jvm
-from streamscore.stream import checkpoint
-from streamscore.stream.checkpoint import Folder, State
+from streamscore.stream import checkpoint, folders, notes
+from streamscore.stream.checkpoint import State
+from streamscore.stream.folders import Folder
 from streamscore.stream.stop import StopRequest
 from streamscore.system import failpoints
 
@@ -33,7 +34,7 @@ class HeldCheckpoint:
         """Which batches an earlier run may have written before; None: nothing was left half done."""
         if self.past.last_replayed < 0 or self.past.since is None:
             return None
-        return Replay(self.past.last_replayed, self.past.since, checkpoint.noted_outputs(self.files))
+        return Replay(self.past.last_replayed, self.past.since, notes.noted_outputs(self.files))
 
     @property
     def next_batch(self) -> int:
@@ -70,7 +71,7 @@ def held(spark: SparkSession, settings: Stream, topic: str, stop: StopRequest) -
     process = jvm.jvm_pid(spark)
     failpoints.arm(process)
     location = settings.checkpoint
-    files = checkpoint.folder(location, spark)
+    files = folders.open_folder(location, spark)
     runs = partial(jvm.runs_query, spark)
     with stop.listening(spark), checkpoint.hold(files, location, process, runs) as past:
         checkpoint.require_topic(files, location, topic)

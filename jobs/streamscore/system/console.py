@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -34,17 +35,50 @@ VERDICTS: Final = {"better": "green", "worse": "red", "off": "yellow", None: ""}
 log = logging.getLogger("streamscore")
 
 
-class _MaskingFormatter(logging.Formatter):
-    """Masks the credentials of URLs in every line."""
+MAX_LINE: Final = 2_000
+"""Characters of a line that are printed or logged."""
+
+_MAX_LINES: Final = 100
+"""Lines of a log record that are logged."""
+
+
+def printable(text: str, limit: int | None = MAX_LINE) -> str:
+    """Return a text as one line that is safe to print, whoever wrote it.
+
+    Control characters, among them escape sequences of terminals, line ends and those that turn the direction of
+    writing, are shown as Python's ``repr`` shows them: a header's name or a model's metadata could otherwise change
+    what the terminal shows, or forge lines of a log.
+
+    Args:
+        text: the text.
+        limit: number of characters after which it is cut; None: it is not cut.
+    """
+    cut = text if limit is None or len(text) <= limit else f"{text[:limit]}…"
+    if cut.isprintable():
+        return cut
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in cut)
+
+
+def as_markup(text: str) -> str:
+    """Return markup that rich prints as this text, brackets included, with control characters visible."""
+    return escape(printable(text))
+
+
+class _SafeFormatter(logging.Formatter):
+    """Masks the credentials of URLs, shows control characters, and indents further lines, so that none looks like a
+    record of its own.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        return mask_credentials(super().format(record))
+        lines = mask_credentials(super().format(record)).split("\n")
+        more = [f"… {len(lines) - _MAX_LINES} more lines"] if len(lines) > _MAX_LINES else []
+        return "\n    ".join([*map(printable, lines[:_MAX_LINES]), *more])
 
 
 def set_up_logging() -> None:
     """Send the log of this program to standard error, one line per event; call it once, at the start."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_MaskingFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_SafeFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False
@@ -101,19 +135,26 @@ def step(title: str) -> Iterator[Callable[[str], None]]:
         yield lambda _: None
         log.info("%s: done in %.1f s", title, time.monotonic() - started)
         return
-    with console.status(title) as status:
-        yield lambda detail: status.update(f"{title}  [dim]{detail}[/dim]")
-    console.print(f"[green]✓[/green] {title} [dim]{time.monotonic() - started:.1f} s[/dim]")
+    shown = as_markup(title)
+    with console.status(shown) as status:
+        yield lambda detail: status.update(f"{shown}  [dim]{as_markup(detail)}[/dim]")
+    console.print(f"[green]✓[/green] {shown} [dim]{time.monotonic() - started:.1f} s[/dim]")
+
+
+def print_line(text: str) -> None:
+    """Print a line with credentials masked and control characters visible."""
+    print(printable(mask_credentials(text)))  # noqa: T201 (output)
 
 
 def print_table(columns: Mapping[str, int], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows as they come, with credentials masked: a table on a terminal, else plain lines.
+    """Print rows as they come, with credentials masked and control characters visible: a table on a terminal, else
+    plain lines.
 
     Args:
         columns: names of the columns, with the width that each has in a plain line.
         rows: the cells of each row.
     """
-    masked = ([mask_credentials(cell) for cell in row] for row in rows)
+    masked = ([printable(mask_credentials(cell)) for cell in row] for row in rows)
     if not sys.stdout.isatty():
         for row in masked:
             cells = zip(row, columns.values(), strict=True)
@@ -143,8 +184,9 @@ def print_tables(draw: Callable[[int], Iterable[Table]], note: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as one JSON document, with credentials masked."""
-    print(json.dumps(_masked(value), indent=2, ensure_ascii=False))  # noqa: T201 (output)
+    """Print a value as one JSON document, with credentials masked and control characters escaped."""
+    text = json.dumps(_masked(value), indent=2, ensure_ascii=False)
+    print("".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text))  # noqa: T201 (output)
 
 
 def _masked(value: Any) -> Any:

@@ -120,12 +120,29 @@ def test_missing_file_lists_the_names_that_exist():
     )
 
 
-def test_broken_yaml_names_the_file(tmp_path):
-    """A file that is not YAML."""
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("password: @hunter2", " at line 2, column 13;"),
+        ("password: *hunter2", " at line 2, column 13;"),
+        ("password: !hunter2 a", " at line 2, column 13;"),
+        ("password: %hunter2", " at line 2, column 13;"),
+        ('password: "hunter2', " at line 3, column 1;"),
+        ("password: hunter2: b", " at line 2, column 20;"),
+        ("password: hunter2\x07", ": it has a control character"),
+        ("password: 2026-02-30", ": a value looks like a date"),
+    ],
+)
+def test_broken_yaml_is_told_by_its_place_alone(tmp_path, line, place):
+    """The message never repeats the line, which may hold a secret."""
     file = tmp_path / "broken.yml"
-    file.write_text("kafka: [")
+    file.write_text(f"elasticsearch:\n  {line}\n")
 
-    assert refused(environment=str(file)).startswith(f"{file}: not valid YAML")
+    told = refused(environment=str(file))
+
+    assert told.startswith(f"{file}: not valid YAML{place}")
+    assert "hunter2" not in told
+    assert "2026" not in told
 
 
 def test_model_is_trusted_by_its_manifest_unless_its_entry_says_otherwise():
@@ -134,7 +151,7 @@ def test_model_is_trusted_by_its_manifest_unless_its_entry_says_otherwise():
 
     assert [model.trust for model in loaded.models] == ["manifest", "unsigned"]
     assert refused("models=[{name: a, uri: /a, trust: yes}]").startswith(
-        "models.0.trust: input should be 'manifest' or"
+        "models.0.trust: input should be 'manifest', 'signed' or"
     )
 
 
@@ -340,6 +357,35 @@ def test_raw_columns_that_do_not_fit_are_refused(overrides, problem):
     assert problem in refused(*overrides)
 
 
+@pytest.mark.parametrize(
+    ("override", "values"),
+    [
+        ('message.label_values={"<=50K": 0, ">50K": 1}', {"<=50K": 0.0, ">50K": 1.0}),
+        ("message.label_values={1: 0, 2.5: 1}", {"1": 0.0, "2.5": 1.0}),
+        ("message.label_values.v1.0=3", {"v1.0": 3.0}),
+        ('message.label_values={"token": 1, "password": 0}', {"token": 1.0, "password": 0.0}),
+    ],
+)
+def test_labels_have_classes_by_name(override, values):
+    """Any text is a name, that of a secret too."""
+    assert config.load("local", [override]).message.label_values == values
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("message.label_values={yes: 1, no: 0}", "put the names in quotes"),
+        ('message.label_values={"a": .nan}', "message.label_values.a: input should be a finite number"),
+        ('message.label_values={"a": b}', "message.label_values.a: input should be a valid number"),
+        ("message.root=a..b", "message.root"),
+        ("message.root=.a", "message.root"),
+    ],
+)
+def test_settings_of_messages_that_make_no_sense_are_refused(override, problem):
+    """YAML reads yes and true as one, so that a name without quotes would not be what was written."""
+    assert problem in refused(override)
+
+
 def test_delta_table_is_a_folder_or_a_name(tmp_path, monkeypatch):
     """A slash makes it a folder, of this machine or of another file system."""
     monkeypatch.chdir(tmp_path)
@@ -410,7 +456,10 @@ def test_file_that_is_not_utf_8_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("ssl.truststore.location=/none.pem", "client: ssl.truststore.location failed"),
+        (
+            "ssl.truststore.location=/none.pem",
+            "kafka.options.ssl.truststore.location: /none.pem cannot be read (No such",
+        ),
         ("security.protocol=TLS", 'kafka.options: Invalid value "TLS" for configuration property "security.protocol"'),
         ("auto.offset.reset=latest", "kafka.options.auto.offset.reset: Spark sets this itself"),
         ("acks=1", "kafka.options.acks: not to be set: otherwise records could be lost or doubled"),

@@ -260,7 +260,7 @@ def test_the_wheel_leaves_the_platform_s_own_packages_alone():
 
     assert "elasticsearch" in names
     assert not names & {"pyspark", "delta-spark", "numpy", "pandas", "pyarrow", "mlflow"}
-    assert "<3.13" in metadata.metadata("streamscore")["Requires-Python"].split(",")
+    assert "<3.14" in metadata.metadata("streamscore")["Requires-Python"].split(",")
 
 
 def test_mlflow_is_one_version_with_and_without_its_server():

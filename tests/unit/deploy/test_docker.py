@@ -214,6 +214,35 @@ def test_shell_variables_of_a_container_are_given_to_it(compose):
     assert "$$ELASTIC_PASSWORD" in compose
 
 
+CURL = """#!/bin/sh
+for word; do
+    echo "$word" >> "$SEEN/arguments"
+    case $word in @/dev/fd/*) cat "${word#@}" >> "$SEEN/body" ;; esac
+done
+cat >> "$SEEN/settings"
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "shell", "body"), [("elasticsearch", "sh", ""), ("passwords", "bash", '{"password":"new"}')]
+)
+def test_passwords_are_no_arguments_of_a_command(tmp_path, name, shell, body):
+    """Whoever may list the processes of the machine reads those; curl reads a file."""
+    service = SERVICES[name]
+    (script,) = service.get("command") or [service["healthcheck"]["test"]]
+    (tmp_path / "curl").write_text(CURL)
+    (tmp_path / "curl").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/bin:/usr/bin", "SEEN": str(tmp_path)}
+    environment |= {"ELASTIC_PASSWORD": "old", "KIBANA_PASSWORD": "new"}
+
+    subprocess.run([shell, "-c", script.replace("$$", "$")], env=environment, check=True)
+
+    assert not {"old", "new"} & set(re.findall(r"\w+", (tmp_path / "arguments").read_text()))
+    assert (tmp_path / "settings").read_text() == 'user="elastic:old"\n'
+    assert (tmp_path / "body").exists() == bool(body)
+    assert not body or (tmp_path / "body").read_text() == body
+
+
 def test_the_line_that_makes_up_passwords_works(root, tmp_path, variables):
     """It fills in every variable; Kibana wants a key of at least 32 characters."""
     (line,) = re.findall(r"^for name in .*$", (root / "docs" / "docker.md").read_text(), re.MULTILINE)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from streamscore.errors import ConfigError, SetupError
-from streamscore.local import artifacts, java, kafka, ports, process
+from streamscore.local import artifacts, elasticsearch, java, kafka, ports, process
 from streamscore.system import processes
 
 
@@ -225,6 +225,27 @@ def test_java_gets_a_locale_in_which_a_path_may_have_any_characters(monkeypatch)
         told[codeset] = java.for_any_path()
 
     assert told == {"UTF-8": {}, "ANSI_X3.4-1968": {"LC_ALL": "C.UTF-8"}}
+
+
+def test_servers_inherit_no_secret(make_config, monkeypatch, tmp_path, jars):
+    """They outlive the shell that starts them, and everybody of this user reads the environment of its processes."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+    monkeypatch.setenv("KAFKA_PASSWORD", "hidden")
+    monkeypatch.setenv("ES_JAVA_OPTS", "hidden")
+    monkeypatch.setenv("LC_TIME", "C")
+    config, found = make_config(f"state_dir={tmp_path}"), java.find()
+    monkeypatch.setattr(elasticsearch, "_as_unprivileged", lambda *_: [])
+    started = {module.NAME: module.server(config, found).environment for module in (kafka, elasticsearch)}
+
+    common = {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_TIME", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME"}
+    common |= {"LD_LIBRARY_PATH", "JDK_JAVA_OPTIONS", "LC_CTYPE"}
+    own = {"ES_JAVA_HOME", "ES_JAVA_OPTS", "ES_PATH_CONF", "ES_TMPDIR"}
+    assert set(started["kafka"]) <= common
+    assert own < set(started["elasticsearch"]) <= common | own
+    for environment in started.values():
+        assert "hidden" not in environment.values()
+        assert environment["LC_TIME"] == "C"
+        assert environment["JAVA_HOME"] == str(found.home)
 
 
 def test_one_broker_is_started_not_one_of_several(make_config, tmp_path):

@@ -187,6 +187,21 @@ def test_signed_model_loads(spark, make_config, signed):
     assert len(told["golden"]) == 5
 
 
+def test_manifest_keeps_the_scale_of_the_margins(spark, make_config, data, tmp_path):
+    """Margins have no unit: whoever bins them divides by it. Without a manifest that says so it is 1."""
+    folder = tmp_path / "svm"
+    Pipeline(stages=[LinearSVC(maxIter=2)]).fit(data).save(str(folder))
+    scales = []
+    for told in ({}, {"margin_scale": 0.25}):
+        path = models.sign(spark, folder, [Vectors.dense(1, 2, 3, 4)], {}, {}, **told)
+        scales.append(models.load(spark, make_config(f"models=[{{name: svm, uri: {folder}}}]"))[0].margin_scale)
+    unsigned = f"models=[{{name: svm, uri: {folder}, trust: unsigned}}]"
+    path.unlink()
+
+    assert scales == [1.0, 0.25]
+    assert models.load(spark, make_config(unsigned))[0].margin_scale == 1.0
+
+
 def test_model_is_signed_anew(spark, make_config, signed):
     """An older manifest is replaced, whatever it says."""
     folder, _ = signed

@@ -46,6 +46,10 @@ PIPELINES = {
     "lr_no_raw": lambda: [LogisticRegression(maxIter=5, rawPredictionCol="")],
     "lr_no_probability": lambda: [LogisticRegression(maxIter=5, probabilityCol="")],
     "svm": lambda: [LinearSVC(maxIter=5)],
+    "svm_calibrated": lambda: [
+        LinearSVC(maxIter=5, rawPredictionCol="margin", predictionCol=""),
+        LogisticRegression(featuresCol="margin", threshold=0.4),
+    ],
     "tree": lambda: [DecisionTreeClassifier(maxDepth=3)],
     "tree_several": lambda: [DecisionTreeClassifier(maxDepth=3, leafCol="leaf", **SEVERAL)],
     "forest": lambda: [RandomForestClassifier(numTrees=3, maxDepth=3, seed=1)],

@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 
 from streamscore import score_stream, seed_topic, train_models
 from streamscore.config import CONF_DIR
+from streamscore.local import java
 from streamscore.spark import session
 from streamscore.spark.settings import log_file, spark_settings
 from streamscore.stream.stop import StopRequest
@@ -235,6 +236,41 @@ def test_settings_of_a_cluster_that_stop_spark_are_named(tmp_path):
         r"It reads the settings in SPARK_CONF_DIR: are they meant for it\?$",
         done.stderr.strip(),
     )
+
+
+JOB_AT_THE_END = """
+import sys, threading, time
+from pyspark.sql import SparkSession
+from streamscore import config
+from streamscore.spark import session
+
+def jobs(spark):
+    return list(spark.sparkContext.statusTracker().getActiveJobsIds())
+
+stop = SparkSession.stop
+SparkSession.stop = lambda spark: (print("jobs", jobs(spark)), stop(spark))
+settings = config.load("local", [f"state_dir={sys.argv[1]}", "spark.master=local[2]"])
+with session.opened(settings, "score_stream") as spark:
+    many = spark.range(10**6, numPartitions=5_000)
+    threading.Thread(target=many.count, daemon=True).start()
+    while not jobs(spark):
+        time.sleep(0.1)
+"""
+
+
+def test_session_that_ends_cancels_its_jobs_first(tmp_path):
+    """Of tasks that end after its executor, Spark logs stack traces, and who reads one looks for a fault."""
+    done = subprocess.run(
+        [sys.executable, "-c", JOB_AT_THE_END, str(tmp_path)],
+        env={**java.environment(java.find()), "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout == "jobs []\n", done.stderr
+    assert "RejectedExecutionException" not in done.stderr
+    assert "RejectedExecutionException" not in (tmp_path / "logs" / "score_stream.spark.log").read_text()
 
 
 @pytest.fixture

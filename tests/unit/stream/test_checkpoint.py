@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from streamscore import cli
 from streamscore.errors import CheckpointError, ServerError, StreamError
 from streamscore.launch import supervisor
-from streamscore.stream import checkpoint
+from streamscore.stream import checkpoint, folders, lease, notes
 from streamscore.system import processes
 
 
@@ -32,8 +32,8 @@ def location(tmp_path):
 def files(request, location):
     """The checkpoint's files, seen by this machine and as Spark sees any file system."""
     if request.param == "local":
-        return checkpoint.LocalFolder(location)
-    return checkpoint.HadoopFolder(request.getfixturevalue("spark"), f"file:{location}")
+        return folders.LocalFolder(location)
+    return folders.HadoopFolder(request.getfixturevalue("spark"), f"file:{location}")
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_full_disk_is_named_and_may_pass(full_disk):
     """The system's error names no file, and ``--restart`` gave up at its code."""
     with (
         pytest.raises(StreamError, match=f"the disk of the checkpoint {full_disk} is full"),
-        checkpoint.hold(checkpoint.LocalFolder(str(full_disk)), str(full_disk), os.getpid()),
+        checkpoint.hold(folders.LocalFolder(str(full_disk)), str(full_disk), os.getpid()),
     ):
         pass
     assert StreamError.exit_code in supervisor.PASSING
@@ -104,23 +104,23 @@ class DyingFileSystem:
 def test_job_that_dies_while_it_writes_a_file_leaves_the_old_or_the_new(spark, location, steps):
     """Whichever step it dies before; the file can be written again, and nothing is left over."""
     for old, new in ((None, "one"), ("one", "two"), ("two", "three")):
-        dying = checkpoint.HadoopFolder(spark, f"file:{location}")
+        dying = folders.HadoopFolder(spark, f"file:{location}")
         dying._files = DyingFileSystem(dying._files, steps)
         with suppress(RuntimeError):
             dying.write("x/a", new)
-        assert checkpoint.HadoopFolder(spark, f"file:{location}").read("x/a") in {old, new}
+        assert folders.HadoopFolder(spark, f"file:{location}").read("x/a") in {old, new}
 
-        checkpoint.HadoopFolder(spark, f"file:{location}").write("x/a", new)
-        assert checkpoint.HadoopFolder(spark, f"file:{location}").read("x/a") == new
+        folders.HadoopFolder(spark, f"file:{location}").write("x/a", new)
+        assert folders.HadoopFolder(spark, f"file:{location}").read("x/a") == new
         assert {entry.name for entry in (Path(location) / "x").iterdir()} - {".a.crc"} == {"a"}
 
 
 def test_death_of_one_job_after_another_loses_no_file(spark, location):
     """Each dies one step later than the one before, and none gets to the end."""
-    folder = checkpoint.HadoopFolder(spark, f"file:{location}")
+    folder = folders.HadoopFolder(spark, f"file:{location}")
     folder.write("x/a", "0")
     for number in range(1, 25):
-        dying = checkpoint.HadoopFolder(spark, f"file:{location}")
+        dying = folders.HadoopFolder(spark, f"file:{location}")
         dying._files = DyingFileSystem(dying._files, number % 5)
         with suppress(RuntimeError):
             dying.write("x/a", str(number))
@@ -139,7 +139,7 @@ def test_file_that_cannot_be_written_is_named(files):
 def test_file_system_that_cannot_be_reached_is_told_in_one_line(spark, address, reason):
     """No connector for it, wrong credentials, no such bucket: Java says why."""
     with pytest.raises(ServerError, match=rf"the checkpoint {address} cannot be reached: .*{reason}") as caught:
-        checkpoint.folder(address, spark)
+        folders.open_folder(address, spark)
 
     assert len(str(caught.value).splitlines()) == 1
 
@@ -180,7 +180,7 @@ def test_commit_without_offsets_is_named_with_the_repair(files, location):
 def test_after_a_disorderly_end_even_a_complete_log_is_suspect(files, location):
     """The lease of a dead job is still there: the last entries may have been damaged and removed."""
     write(files, range(12), range(12))
-    files.write(checkpoint.LEASE, json.dumps({"host": "elsewhere", "pid": 1, "birth": "b 1"}))
+    files.write(lease.LEASE, json.dumps({"host": "elsewhere", "pid": 1, "birth": "b 1"}))
 
     assert checkpoint.inspect(files, location).last_replayed == 12
 
@@ -252,9 +252,9 @@ def test_lease_names_its_holder_while_the_work_lasts_and_an_orderly_end_afterwar
     """Whoever comes meanwhile is told who holds it."""
     with checkpoint.hold(files, location, os.getpid()) as past:
         assert past.clean
-        assert checkpoint.holder(files) == os.getpid()
+        assert lease.holder(files) == os.getpid()
         assert not checkpoint.inspect(files, location).clean
-    assert checkpoint.holder(files) is None
+    assert lease.holder(files) is None
     assert checkpoint.inspect(files, location).clean
 
 
@@ -269,11 +269,11 @@ def test_batch_that_came_up_while_the_job_was_stopping_needs_no_comparison(files
 def test_orderly_end_before_the_suspect_batch_has_run_again_settles_nothing(files, location):
     """A job that was stopped while it loaded models has not compared what a killed one before it had written."""
     write(files, range(12), range(11))
-    files.write(checkpoint.LEASE, json.dumps({"host": "elsewhere", "pid": 1, "birth": "b 1"}))
+    files.write(lease.LEASE, json.dumps({"host": "elsewhere", "pid": 1, "birth": "b 1"}))
 
     with checkpoint.hold(files, location, os.getpid()):
         pass
-    assert checkpoint.holder(files) is None
+    assert lease.holder(files) is None
     assert checkpoint.inspect(files, location).last_replayed == 12
 
     with checkpoint.hold(files, location, os.getpid()):
@@ -333,9 +333,9 @@ def test_stream_that_ended_in_order_before_its_first_batch_begins_anew(files, lo
 def test_damaged_lease_is_no_orderly_end_and_nobodys(files, location, text):
     """The power failed while it was written."""
     write(files, range(12), range(12))
-    files.write(checkpoint.LEASE, text)
+    files.write(lease.LEASE, text)
 
-    assert checkpoint.holder(files) is None
+    assert lease.holder(files) is None
     assert checkpoint.inspect(files, location).last_replayed == 12
 
 
@@ -358,7 +358,7 @@ def test_lease_stays_after_a_fault(files, location):
 
 def test_second_job_is_refused_while_the_first_lives(files, location, monkeypatch):
     """Two writers would write everything twice."""
-    monkeypatch.setattr(checkpoint, "PATIENCE", 0.3)
+    monkeypatch.setattr(lease, "PATIENCE", 0.3)
 
     with (
         checkpoint.hold(files, location, os.getpid()),
@@ -377,12 +377,12 @@ def test_of_two_that_start_in_the_same_moment_one_is_refused(location, monkeypat
         return inspect(*given)
 
     monkeypatch.setattr(checkpoint, "inspect", slow)
-    monkeypatch.setattr(checkpoint, "PATIENCE", 0.3)
+    monkeypatch.setattr(lease, "PATIENCE", 0.3)
     outcomes = []
 
     def start(process):
         try:
-            with checkpoint.hold(checkpoint.LocalFolder(location), location, process):
+            with checkpoint.hold(folders.LocalFolder(location), location, process):
                 outcomes.append("runs")
                 end.wait(20)
         except CheckpointError:
@@ -403,7 +403,7 @@ def other_job(location):
     """A process that holds the lock of a checkpoint; it says that it has it, and lets go when it is killed."""
     code = """
 import sys, time
-from streamscore.stream.checkpoint import LocalFolder
+from streamscore.stream.folders import LocalFolder
 with LocalFolder(sys.argv[1]).locked(lambda: sys.exit("not free")):
     print("held", flush=True)
     time.sleep(60)
@@ -418,25 +418,25 @@ with LocalFolder(sys.argv[1]).locked(lambda: sys.exit("not free")):
 
 def test_job_under_another_host_name_is_seen_by_its_lock(location, other_job, monkeypatch):
     """A renamed host, or another container on the same volume: the lease's process cannot be looked at."""
-    monkeypatch.setattr(checkpoint, "PATIENCE", 0.3)
-    files = checkpoint.LocalFolder(location)
-    lease = json.dumps({"host": "elsewhere", "pid": 7, "birth": "b"})
-    files.write(checkpoint.LEASE, lease)
+    monkeypatch.setattr(lease, "PATIENCE", 0.3)
+    files = folders.LocalFolder(location)
+    foreign = json.dumps({"host": "elsewhere", "pid": 7, "birth": "b"})
+    files.write(lease.LEASE, foreign)
 
     with (
         pytest.raises(CheckpointError, match=r"is in use by process 7 on 'elsewhere': stop that job, or choose"),
         checkpoint.hold(files, location, os.getpid()),
     ):
         pass
-    assert files.read(checkpoint.LEASE) == lease
+    assert files.read(lease.LEASE) == foreign
     other_job.kill()
     with checkpoint.hold(files, location, os.getpid()):
-        assert checkpoint.holder(files) == os.getpid()
+        assert lease.holder(files) == os.getpid()
 
 
 def test_lock_is_held_until_the_job_ends(location):
     """Not only while it starts; and it is free again after an end of any kind."""
-    files = checkpoint.LocalFolder(location)
+    files = folders.LocalFolder(location)
 
     def held():
         with files.locked(lambda: pytest.fail("held")):
@@ -451,11 +451,11 @@ def test_lock_is_held_until_the_job_ends(location):
 
 def test_job_that_has_not_noted_itself_yet_is_waited_for(location, other_job, monkeypatch):
     """It has the lock and nothing else; nobody knows its process."""
-    monkeypatch.setattr(checkpoint, "PATIENCE", 0.3)
+    monkeypatch.setattr(lease, "PATIENCE", 0.3)
 
     with (
         pytest.raises(CheckpointError, match=r"is in use by another job: stop that job, or choose"),
-        checkpoint.hold(checkpoint.LocalFolder(location), location, os.getpid()),
+        checkpoint.hold(folders.LocalFolder(location), location, os.getpid()),
     ):
         pass
     assert other_job.poll() is None
@@ -467,9 +467,9 @@ def test_file_system_without_locks_is_used_without_them(location, monkeypatch):
     def flock(*_):
         raise OSError(errno.ENOTSUP, "not supported")
 
-    monkeypatch.setattr(checkpoint.fcntl, "flock", flock)
-    monkeypatch.setattr(checkpoint, "PATIENCE", 0.3)
-    files = checkpoint.LocalFolder(location)
+    monkeypatch.setattr(folders.fcntl, "flock", flock)
+    monkeypatch.setattr(lease, "PATIENCE", 0.3)
+    files = folders.LocalFolder(location)
 
     with (
         checkpoint.hold(files, location, os.getpid()),
@@ -483,41 +483,41 @@ def test_start_waits_for_a_dying_holder(files, location):
     """A killed job's JVM goes on for a moment."""
     dying = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1.5)"])
     birth = processes.birth(dying.pid)
-    files.write(checkpoint.LEASE, json.dumps({"host": socket.gethostname(), "pid": dying.pid, "birth": birth}))
+    files.write(lease.LEASE, json.dumps({"host": socket.gethostname(), "pid": dying.pid, "birth": birth}))
 
     with checkpoint.hold(files, location, os.getpid()):
         assert not psutil.pid_exists(dying.pid) or psutil.Process(dying.pid).status() == psutil.STATUS_ZOMBIE
     dying.wait()
 
 
-@pytest.mark.parametrize("lease", [{"host": "elsewhere", "pid": 1, "birth": "b"}, {"pid": os.getpid(), "birth": "b"}])
-def test_process_of_another_machine_or_a_recycled_pid_holds_nothing(files, lease):
+@pytest.mark.parametrize("content", [{"host": "elsewhere", "pid": 1, "birth": "b"}, {"pid": os.getpid(), "birth": "b"}])
+def test_process_of_another_machine_or_a_recycled_pid_holds_nothing(files, content):
     """A container that was restarted has the same host name and other processes."""
-    files.write(checkpoint.LEASE, json.dumps({"host": socket.gethostname(), **lease}))
+    files.write(lease.LEASE, json.dumps({"host": socket.gethostname(), **content}))
 
-    assert checkpoint.holder(files) is None
+    assert lease.holder(files) is None
 
 
 def test_models_in_force_are_known_for_each_batch(files):
     """The record of a batch that is planned again replaces the later ones."""
     first, second, third = ([{"name": "lr", "uri": f"models:/lr/{n}", "version": str(n)}] for n in (1, 2, 3))
-    assert checkpoint.noted_models(files, 0) is None
-    checkpoint.note_models(files, 0, first)
-    checkpoint.note_models(files, 5, second)
-    checkpoint.note_models(files, 9, second)
-    checkpoint.note_models(files, 7, third)
+    assert notes.noted_models(files, 0) is None
+    notes.note_models(files, 0, first)
+    notes.note_models(files, 5, second)
+    notes.note_models(files, 9, second)
+    notes.note_models(files, 7, third)
 
-    assert [checkpoint.noted_models(files, batch) for batch in (0, 4, 5, 6, 7, 9)] == [
+    assert [notes.noted_models(files, batch) for batch in (0, 4, 5, 6, 7, 9)] == [
         first, first, second, second, third, third,
     ]  # fmt: skip
 
 
 def test_damaged_record_of_the_models_is_named(files):
     """And what happens when it is deleted."""
-    files.write(checkpoint.MODELS, "[{")
+    files.write(notes.MODELS, "[{")
 
     with pytest.raises(CheckpointError, match="models.json in the checkpoint is damaged: delete it, and a batch"):
-        checkpoint.noted_models(files, 0)
+        notes.noted_models(files, 0)
 
 
 def test_status_tells_whether_a_job_holds_the_checkpoint(location):
@@ -525,8 +525,8 @@ def test_status_tells_whether_a_job_holds_the_checkpoint(location):
     words = ("kafka.bootstrap_servers=127.0.0.1:1", "elasticsearch.enabled=false", f"stream.checkpoint={location}")
     command = ["status", *(part for word in words for part in ("--set", word))]
     before = CliRunner().invoke(cli.app, command)
-    lease = {"host": socket.gethostname(), "pid": os.getpid(), "birth": processes.birth(os.getpid())}
-    checkpoint.folder(location).write(checkpoint.LEASE, json.dumps(lease))
+    content = {"host": socket.gethostname(), "pid": os.getpid(), "birth": processes.birth(os.getpid())}
+    folders.open_folder(location).write(lease.LEASE, json.dumps(content))
     during = CliRunner().invoke(cli.app, command)
 
     assert f"score_stream   no process of this machine, checkpoint {location}\n" in before.output

@@ -9,7 +9,7 @@ from streamscore.schema import TABLE_ROW
 from streamscore.sinks import delta
 from streamscore.sinks.base import Sink
 from streamscore.spark import sources
-from streamscore.stream import checkpoint
+from streamscore.stream import checkpoint, folders
 from streamscore.stream.query import QueryRunner
 from streamscore.stream.recovery import HeldCheckpoint
 from streamscore.stream.stop import StopRequest
@@ -96,10 +96,10 @@ def test_checkpoint_without_a_scheme_is_on_this_machine(spark, elsewhere, make_c
     )
     before.awaitTermination()
     stop = StopRequest()
-    files = checkpoint.folder(location)
+    files = folders.open_folder(location)
     held = HeldCheckpoint(files, location, checkpoint.inspect(files, location))
     runner = QueryRunner("any", settings.stream, held, stop, [], tmp_path / "spark.log")
     assert runner.run(texts(elsewhere, 1), [Nowhere()]) == 1
 
-    state = checkpoint.inspect(checkpoint.folder(location), location)
+    state = checkpoint.inspect(folders.open_folder(location), location)
     assert (state.query, state.planned, state.committed) == (before.id, 1, 1)

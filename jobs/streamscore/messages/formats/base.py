@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -35,6 +35,18 @@ class MessageShape(Protocol):
         """The raw columns; empty if the message has a vector."""
 
     @property
+    def root(self) -> str | None:
+        """The fields that lead to the object with label and features, joined by dots; None: it is the message."""
+
+    @property
+    def text_numbers(self) -> bool:
+        """Whether a text that is a number counts as one."""
+
+    @property
+    def label_values(self) -> Mapping[str, float]:
+        """The class of each label that is a text, ``true`` or ``false``."""
+
+    @property
     def max_bytes(self) -> int:
         """Longest message that is parsed, in bytes."""
 
@@ -56,7 +68,7 @@ class Format(Protocol):
         """
 
     def decoder_arguments(self, shape: MessageShape, size: int) -> tuple[Any, ...]:
-        """Return the arguments of the Java class ``MessageDecoder`` for this format.
+        """Return the arguments of the Java class ``MessageDecoder`` for this format, those behind the shape.
 
         Args:
             shape: the names in the message.
@@ -108,4 +120,4 @@ def vector_arguments(java_class: str, shape: MessageShape, size: int) -> tuple[A
         shape: the names in the message.
         size: number of features that the vector must have.
     """
-    return (shape.label_field, shape.features_field, java_class, size, shape.max_bytes)
+    return (shape.features_field, java_class, size)

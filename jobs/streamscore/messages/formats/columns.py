@@ -30,4 +30,4 @@ def encode(label: Column, features: Column, shape: MessageShape) -> Column:
 def decoder_arguments(shape: MessageShape, size: int) -> tuple[Any, ...]:
     """Return the arguments of ``MessageDecoder``; raw columns have no size."""
     del size
-    return (shape.label_field, ddl(shape.columns), shape.max_bytes)
+    return (ddl(shape.columns),)

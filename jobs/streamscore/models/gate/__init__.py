@@ -1,8 +1,9 @@
 """The gate: what of a model's folder is looked at before Spark may load it, without running any of it.
 
 A folder that Spark ML saved is code: its metadata name the classes to load, and a stage may run SQL or import a Python
-module. So the order is: links and strange files are refused; the manifest's hashes are compared; the metadata are read
-here, in plain Python, and every stage's class must be on a list. Only then is Spark handed the folder.
+module. So the order is: links and strange files are refused; the manifest's signature and hashes are checked; the
+metadata are read here, in plain Python, and every stage's class must be on a list; the parquet files' footers, sizes
+and tree nodes are checked. Only then is Spark handed the folder.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from streamscore.errors import ModelError
+from streamscore.models.gate import contents, stages
 from streamscore.models.gate import manifest as manifests
-from streamscore.models.gate import stages
+from streamscore.models.gate import signature as signatures
 from streamscore.models.gate.manifest import MANIFEST, Manifest
+from streamscore.models.gate.signature import SIGNATURE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamscore.config.keys import Trust
     from streamscore.models.gate.files import Files
     from streamscore.models.gate.stages import Stage
 
@@ -60,12 +66,14 @@ class Inspected:
         return tuple(read)
 
 
-def inspect(files: Files, trust: Literal["manifest", "unsigned"] = "manifest") -> Inspected:
+def inspect(files: Files, trust: Trust = "manifest", public_keys: Sequence[bytes] = ()) -> Inspected:
     """Look at a model's folder; load nothing.
 
     Args:
         files: the folder.
-        trust: ``unsigned`` lets a folder without a manifest pass; one that is there is compared all the same.
+        trust: ``signed`` also requires a signature of the manifest; ``unsigned`` lets a folder without a manifest pass,
+            but one that is there is compared all the same.
+        public_keys: the Ed25519 keys whose signatures count, each of 32 bytes.
 
     Raises:
         ModelError: the folder is refused; the message names the file and the reason.
@@ -78,18 +86,21 @@ def inspect(files: Files, trust: Literal["manifest", "unsigned"] = "manifest") -
             f"{files.location}/{MANIFEST}: there is no manifest, so nothing says which files the training wrote. "
             "To accept a model that someone else saved, set `trust: unsigned` in its entry of `models`"
         )
+    if trust == "signed" and text is not None:
+        _require_signature(files, text, public_keys)
     manifest = manifests.parse(text, f"{files.location}/{MANIFEST}") if text is not None else None
-    names = [name for name in _without_marks(found) if inner or name != MANIFEST]
+    names = _names(found, inner)
     if manifest is not None:
         _compare(f"{files.location}/{inner}", names, manifest)
     hashes = {name: files.sha256(inner + name) for name in names}
     if manifest is not None:
         _compare_hashes(f"{files.location}/{inner}", hashes, manifest)
-    read, in_python = stages.read(files, inner, names)
+    pipeline = stages.read(files, inner, names)
+    contents.check(files, inner, {name: found[name] for name in names}, pipeline.trees)
     inspected = Inspected(
         inner,
-        read,
-        in_python,
+        pipeline.stages,
+        pipeline.in_python,
         hashes,
         sum(found[name] for name in names),
         manifest,
@@ -98,6 +109,31 @@ def inspect(files: Files, trust: Literal["manifest", "unsigned"] = "manifest") -
     if manifest is not None:
         _compare_contents(files.location, inspected, manifest)
     return inspected
+
+
+def _require_signature(files: Files, manifest: bytes, public_keys: Sequence[bytes]) -> None:
+    place = f"{files.location}/{SIGNATURE}"
+    if not files.has(SIGNATURE):
+        raise ModelError(
+            f"{place}: there is no signature, and the model's entry says `trust: signed`. Add one with `streamscore "
+            "models sign`, where the private key is"
+        )
+    signatures.require_valid(manifest, files.read(SIGNATURE, signatures.MAX_BYTES), public_keys, place)
+
+
+def hashes(files: Files, inspected: Inspected) -> dict[str, str]:
+    """Return the sha256 of every file that Spark wrote, as it is now, by its name in Spark's folder.
+
+    Raises:
+        ModelError: a link or a strange file has come into the folder, or a file cannot be read.
+    """
+    names = _names(files.walk(inspected.inner), inspected.inner)
+    return {name: files.sha256(inspected.inner + name) for name in names}
+
+
+def _names(found: dict[str, int], inner: str) -> list[str]:
+    """Return the files that Spark wrote: neither the marks of file systems, nor the manifest and its signature."""
+    return [name for name in _without_marks(found) if inner or name not in {MANIFEST, SIGNATURE}]
 
 
 def _without_marks(sizes: dict[str, int]) -> list[str]:

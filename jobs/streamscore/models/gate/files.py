@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import stat
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Final, Protocol
 
@@ -18,17 +19,17 @@ _NAME = re.compile(r"[A-Za-z0-9._=+-]+")
 
 
 def require_plain(location: str, name: str) -> None:
-    """Refuse a file's name that could be taken for another one, or for a pattern.
+    """Check that a file's name has only characters that Spark writes: no look-alikes, no glob patterns.
 
     Raises:
-        ModelError: as it says.
+        ModelError: it has others.
     """
     if not all(_NAME.fullmatch(part) for part in name.split("/")):
         raise refused(location, name, "a name with such characters is refused: Spark writes none")
 
 
 def refused(location: str, name: str, reason: str) -> ModelError:
-    """Return the error that names a file, whatever characters are in its name, and the reason.
+    """Return an error that names a file, with special characters escaped, and the reason.
 
     Args:
         location: the model's folder.
@@ -39,7 +40,7 @@ def refused(location: str, name: str, reason: str) -> ModelError:
 
 
 class Files(Protocol):
-    """The few things that are done with a model's files; names are relative, with ``/``."""
+    """Read access to a model's folder; file names are relative, with ``/``."""
 
     location: str
     """The folder, for messages."""
@@ -49,7 +50,7 @@ class Files(Protocol):
         ...
 
     def has(self, name: str) -> bool:
-        """Return whether there is something else than a folder of that name."""
+        """Return whether an entry of that name exists that is not a folder."""
         ...
 
     def walk(self, folder: str) -> dict[str, int]:
@@ -62,6 +63,10 @@ class Files(Protocol):
 
     def sha256(self, name: str) -> str:
         """Return the sha256 of a file, in hexadecimal digits."""
+        ...
+
+    def opened(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """Open a file to read any part of it; for another file system, a copy of it on this machine."""
         ...
 
 
@@ -84,7 +89,7 @@ class LocalFiles:
         return stat.S_ISDIR(mode)
 
     def has(self, name: str) -> bool:
-        """Return whether there is something else than a folder of that name, of whatever kind."""
+        """Return whether an entry of that name exists that is not a folder: a file, a link or anything else."""
         mode = self._mode(name)
         return mode != 0 and not stat.S_ISDIR(mode)
 
@@ -105,7 +110,7 @@ class LocalFiles:
         Raises:
             ModelError: it is longer, is no plain file, or cannot be read.
         """
-        with self._open(name) as file:
+        with self.opened(name) as file:
             content = file.read(limit + 1)
         if len(content) > limit:
             raise self._refused(name, f"it is longer than {limit:,} bytes, which no such file is")
@@ -117,8 +122,28 @@ class LocalFiles:
         Raises:
             ModelError: it is no plain file, or cannot be read.
         """
-        with self._open(name) as file:
+        with self.opened(name) as file:
             return sha256(file)
+
+    def opened(self, name: str) -> IO[bytes]:
+        """Open a file to read any part of it.
+
+        Raises:
+            ModelError: it is no plain file, or cannot be read.
+        """
+        try:
+            # Without O_NONBLOCK a pipe put in the file's place would keep this process waiting for ever.
+            handle = os.open(self._root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            is_link = error.errno == errno.ELOOP
+            reason = (
+                "a link is refused: it may point to anything" if is_link else f"it cannot be read ({error.strerror})"
+            )
+            raise self._refused(name, reason) from None
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise self._refused(name, "it is not a plain file")
+        return os.fdopen(handle, "rb")
 
     def _walk(self, base: str, folder: str, found: dict[str, int]) -> None:
         try:
@@ -143,21 +168,6 @@ class LocalFiles:
                 raise self._refused(name, "it is neither a file nor a folder")
             if len(found) > MAX_FILES:
                 raise self._refused(name, f"more than {MAX_FILES:,} files are refused")
-
-    def _open(self, name: str) -> IO[bytes]:
-        try:
-            # Without O_NONBLOCK a pipe put in the file's place would keep this process waiting for ever.
-            handle = os.open(self._root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError as error:
-            is_link = error.errno == errno.ELOOP
-            reason = (
-                "a link is refused: it may point to anything" if is_link else f"it cannot be read ({error.strerror})"
-            )
-            raise self._refused(name, reason) from None
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            os.close(handle)
-            raise self._refused(name, "it is not a plain file")
-        return os.fdopen(handle, "rb")
 
     def _mode(self, name: str) -> int:
         try:

@@ -1,4 +1,4 @@
-"""The manifest of a model: what the training wrote, and what the model then predicted, to be compared at every load."""
+"""The manifest of a model: the hashes of its files and its golden rows, which are compared at every load."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MANIFEST: Final = "streamscore.json"
 MAX_BYTES: Final = 16 << 20
 
 FORMAT: Final = 1
-"""Which keys a manifest has; a program knows one format."""
+"""Version of the manifest's format; a release of streamscore reads one."""
 
 
 class _Part(BaseModel):
@@ -41,7 +41,7 @@ class Vector(_Part):
 
 
 class Golden(_Part):
-    """A feature vector, or a row of raw columns, and what the model made of it right after the training."""
+    """A golden row: a feature vector, or a row of raw columns, with the model's output right after the training."""
 
     features: Vector | None = None
     row: dict[str, bool | int | float | str | None] | None = None
@@ -57,7 +57,7 @@ class Golden(_Part):
 
 
 class Versions(_Part):
-    """What the training ran on."""
+    """Versions of the software that the training ran on."""
 
     streamscore: str
     spark: str
@@ -66,7 +66,7 @@ class Versions(_Part):
 
 
 class Manifest(_Part):
-    """Everything that a training says about a model."""
+    """The manifest: what the training recorded about a model."""
 
     format: Literal[1] = FORMAT
     versions: Versions
@@ -81,6 +81,8 @@ class Manifest(_Part):
     labels: tuple[float, ...]
     """The classes that it can predict."""
     metrics: dict[str, float]
+    margin_scale: Annotated[float, Field(gt=0)] | None = None
+    """Standard deviation of the margin on the test set, for a model without probabilities."""
     origin: dict[str, str]
     """Where the model comes from: digest of the training data, git commit."""
     golden: Annotated[tuple[Golden, ...], Field(min_length=1)]
@@ -107,7 +109,7 @@ def parse(content: bytes, place: str) -> Manifest:
     """Read a manifest.
 
     Raises:
-        ModelError: it is not one; the message names the place and what is wrong.
+        ModelError: the content is not a manifest; the message names the place and the fault.
     """
     try:
         return Manifest.model_validate_json(content)
@@ -118,6 +120,6 @@ def parse(content: bytes, place: str) -> Manifest:
 
 
 def text(manifest: Manifest) -> str:
-    """Return a manifest as it is written to its file."""
+    """Return the text of a manifest's file."""
     told: dict[str, Any] = manifest.model_dump(mode="json", exclude_none=True)
     return json.dumps(told, indent=1) + "\n"

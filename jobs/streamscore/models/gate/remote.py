@@ -1,6 +1,12 @@
-"""The files of a model on another file system, reached as Spark reaches it."""
+"""A model's files on a remote file system, read through Hadoop's client."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
 
 from streamscore.models.gate.files import MAX_FILES, refused, require_plain
 from streamscore.spark.hadoop_fs import HadoopRoot
@@ -15,7 +21,7 @@ class HadoopFiles(HadoopRoot):
         return bool(self._files.exists(path) and self._files.getFileStatus(path).isDirectory())
 
     def has(self, name: str) -> bool:
-        """Return whether there is something else than a folder of that name."""
+        """Return whether an entry of that name exists that is not a folder."""
         return bool(self._files.exists(self._path(name))) and not self.is_folder(name)
 
     def walk(self, folder: str) -> dict[str, int]:
@@ -49,3 +55,12 @@ class HadoopFiles(HadoopRoot):
         if self._files.getFileStatus(self._path(name)).getLen() > limit:
             raise refused(self.location, name, f"it is longer than {limit:,} bytes, which no such file is")
         return self._content(name)
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[IO[bytes]]:
+        """Open a copy of a file on this machine, to read any part of it."""
+        with TemporaryDirectory(prefix="model-") as folder:
+            path = Path(folder) / "copy"
+            self._copy(name, path)
+            with path.open("rb") as file:
+                yield file

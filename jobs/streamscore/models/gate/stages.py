@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from streamscore.models.gate.files import refused
+from streamscore.models.gate.schema import parse_json
+from streamscore.models.gate.trees import TreeModel
 
 if TYPE_CHECKING:
     from streamscore.models.gate.files import Files
@@ -85,16 +86,23 @@ class Stage:
         return self.class_name in CLASSIFIERS | {_ONE_VS_REST}
 
 
-def read(files: Files, inner: str, names: Collection[str]) -> tuple[tuple[Stage, ...], bool]:
+class Pipeline(NamedTuple):
+    """A saved pipeline as its metadata describe it."""
+
+    stages: tuple[Stage, ...]
+    in_python: bool
+    """Whether only PySpark's own reader takes it."""
+    trees: dict[str, TreeModel]
+    """The tree models in it, also those inside of OneVsRest, by their folder, which ends with ``/``."""
+
+
+def read(files: Files, inner: str, names: Collection[str]) -> Pipeline:
     """Read the metadata of a pipeline and of all stages in it.
 
     Args:
         files: the model's folder.
         inner: the folder in it that Spark wrote.
         names: the files in there, without those that do not count.
-
-    Returns:
-        The stages, and whether the pipeline is one that only PySpark's own reader takes.
 
     Raises:
         ModelError: metadata are absent or not as Spark writes them, a stage's class is not on the list, or a file
@@ -108,7 +116,7 @@ def read(files: Files, inner: str, names: Collection[str]) -> tuple[tuple[Stage,
     extra = sorted(set(names) - reader.used)
     if extra:
         raise refused(files.location, inner + extra[0], "an extra file: it belongs to no stage of the pipeline")
-    return tuple(found), reader.in_python
+    return Pipeline(tuple(found), reader.in_python, reader.trees)
 
 
 @dataclass
@@ -121,6 +129,7 @@ class _Reader:
     """The names of the files in each folder."""
     used: set[str] = field(default_factory=set)
     """The files that belong to a stage."""
+    trees: dict[str, TreeModel] = field(default_factory=dict)
     metadata_bytes: int = 0
     in_python: bool = False
     """Whether PySpark wrote the pipeline itself, and not the JVM."""
@@ -168,6 +177,7 @@ class _Reader:
             self._one_vs_rest(folder, name, told)
         params = told["defaultParamMap"] | told["paramMap"]
         self._require_steadfast(class_name, params, name)
+        self._note_trees(folder, name, told)
         return [Stage(class_name, self._columns(params, _INPUTS, name), self._columns(params, _OUTPUTS, name))]
 
     def _one_vs_rest(self, folder: str, name: str, told: dict[str, Any]) -> None:
@@ -180,6 +190,15 @@ class _Reader:
             model, inner = self._metadata(f"{folder}model_{number}/")
             self._require_listed(inner["class"], CLASSIFIERS, model)
             self._require_steadfast(inner["class"], inner["defaultParamMap"] | inner["paramMap"], model)
+            self._note_trees(f"{folder}model_{number}/", model, inner)
+
+    def _note_trees(self, folder: str, name: str, told: dict[str, Any]) -> None:
+        try:
+            trees = TreeModel.of(told)
+        except ValueError as error:
+            raise refused(self.files.location, self.inner + name, str(error)) from None
+        if trees is not None:
+            self.trees[folder] = trees
 
     def _metadata(self, folder: str) -> tuple[str, dict[str, Any]]:
         """Return the name and the content of a stage's metadata; note the stage's files as its own."""
@@ -209,8 +228,8 @@ class _Reader:
             text = content.decode()
             one_line = not set("\r\n") & set(text.removesuffix("\n"))
             self._require(one_line, name, "it is not one line, and Spark reads only the first")
-            told: dict[str, Any] = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
+            told: dict[str, Any] = parse_json(text)
+        except ValueError as error:
             raise refused(self.files.location, self.inner + name, f"it is not plain JSON ({error})") from None
         self._require(isinstance(told, dict), name, "it is not a JSON object")
         told.setdefault("defaultParamMap", {})
@@ -258,16 +277,3 @@ class _Reader:
     def _require(self, holds: bool, name: str, reason: str) -> None:
         if not holds:
             raise refused(self.files.location, self.inner + name, reason)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object whose names are all different: of two equal ones each parser takes the one it likes."""
-    built = dict(pairs)
-    if len(built) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!a} stands there twice")
-    return built
-
-
-def _no_constant(text: str) -> None:
-    raise ValueError(f"{text} is not JSON")

@@ -1,0 +1,229 @@
+"""The records of a topic: where they begin and end, reading them, and waiting for those that are still hidden."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, NamedTuple
+
+from streamscore.clients import kafka as clients
+from streamscore.config import Kafka
+from streamscore.errors import ServerError
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, Message
+
+_SETTLING_SECONDS = 10.0
+"""After its creation, or a change of leader, a topic may be unusable for a moment."""
+
+_PROBE_SECONDS = 4.0
+"""A broker that refuses an offset does so at once; the client has to connect first."""
+
+
+class Extent(NamedTuple):
+    """The offsets that a topic holds: from ``begin`` up to, not including, ``end``, by partition."""
+
+    begin: dict[int, int]
+    end: dict[int, int]
+
+    @property
+    def records(self) -> int:
+        """Number of records."""
+        return sum(self.end.values()) - sum(self.begin.values())
+
+    def holds(self, partition: int, offset: int) -> bool:
+        """Return whether an offset lies between the first and the last one of its partition."""
+        return self.begin.get(partition, 0) <= offset < self.end.get(partition, 0)
+
+
+def extent(kafka: Kafka, topic: str) -> Extent:
+    """Return the offsets that a topic holds.
+
+    Raises:
+        ServerError: no broker answers, or the topic does not exist.
+    """
+    from confluent_kafka import KafkaError, KafkaException, TopicPartition
+    from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its package re-exports it
+
+    clients.require(kafka, topic)
+    client = clients.admin(kafka)
+    settling = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+    deadline = time.monotonic() + _SETTLING_SECONDS
+    while True:
+        ends = []
+        try:
+            known = client.list_topics(topic, timeout=10.0).topics[topic].partitions
+            partitions = [TopicPartition(topic, number) for number in known]
+            for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]
+                futures = client.list_offsets(dict.fromkeys(partitions, spec))
+                ends.append({key.partition: future.result().offset for key, future in futures.items()})
+            break
+        except KafkaException as error:
+            # The leader of a topic that was created a moment ago may not know yet that it is one.
+            if error.args[0].code() not in settling or time.monotonic() > deadline:
+                reason = error.args[0].str()
+                raise ServerError(f"the offsets of the topic {topic!r} cannot be read: {reason}") from None
+            time.sleep(0.2)
+    return Extent(*ends)
+
+
+def read(kafka: Kafka, topic: str, last: int | None = None, since: int | None = None) -> Iterator[Message]:
+    """Yield the messages that a topic holds now.
+
+    Args:
+        kafka: the brokers.
+        topic: the topic.
+        last: only so many at the end of each partition.
+        since: only from the first one of each partition whose timestamp is this or later, in epoch milliseconds.
+
+    Raises:
+        ServerError: no broker answers, or the topic does not exist.
+    """
+    from confluent_kafka import TopicPartition
+
+    held = extent(kafka, topic)
+    begins = held.begin if since is None else _offsets_since(kafka, topic, held, since)
+    client = clients.consumer(kafka)
+    try:
+        for partition, end in held.end.items():
+            begin = max(begins[partition], 0 if last is None else end - last)
+            if begin < end:
+                client.assign([TopicPartition(topic, partition, begin)])
+                yield from _until(client, end, topic)
+    finally:
+        client.close()
+
+
+def fetch(kafka: Kafka, topic: str, positions: Iterable[tuple[int, int]]) -> Iterator[Message]:
+    """Yield single messages; each is read at its place, and those that the topic no longer holds are left out.
+
+    Messages that follow each other are read in one go.
+
+    Args:
+        kafka: the brokers.
+        topic: the topic.
+        positions: partition and offset of each message.
+
+    Raises:
+        ServerError: no broker answers, or the topic does not exist.
+    """
+    from confluent_kafka import TopicPartition
+
+    held = extent(kafka, topic)
+    client = clients.consumer(kafka)
+    try:
+        at = None
+        for partition, offset in positions:
+            if held.holds(partition, offset):
+                if at != (partition, offset):
+                    client.assign([TopicPartition(topic, partition, offset)])
+                message = _next(client, topic)
+                at = None if message is None else (partition, (message.offset() or 0) + 1)
+                if message is not None and message.offset() == offset:
+                    yield message
+    finally:
+        client.close()
+
+
+def await_visible(
+    kafka: Kafka, topics: Sequence[str], seconds: float, is_stopping: Callable[[], bool] = lambda: False
+) -> dict[str, dict[int, int]]:
+    """Wait until consumers see all records that were appended to some topics before this call.
+
+    A record that its leader has appended stays hidden until enough replicas have it, and what a killed producer has
+    sent is appended all the same. Nothing is written, so no consumer notices.
+
+    Args:
+        kafka: the brokers.
+        topics: the topics.
+        seconds: for how long to wait.
+        is_stopping: asked now and then; once it returns true, each partition is asked once at the most.
+
+    Returns:
+        By topic and partition, the offset before which all of these records are.
+
+    Raises:
+        ServerError: a record is still hidden at the end of that time, or no broker answers.
+    """
+    deadline = time.monotonic() + seconds
+    ends: dict[tuple[str, int], int] = {}  # where each log ended at the most, at some moment since this call
+    # The short step finds the end of a log that is at rest; others are soon past the end that a long step has found.
+    steps = cycle((1, 1_000, 1_000_000))
+    has_asked = False
+    while True:
+        visible_ends = {topic: extent(kafka, topic).end for topic in topics}
+        visible = {(topic, number): end for topic, parts in visible_ends.items() for number, end in parts.items()}
+        hidden = {place: end for place, end in visible.items() if place not in ends or ends[place] > end}
+        if not hidden:
+            return visible_ends
+        if has_asked and (time.monotonic() > deadline or is_stopping()):
+            places = ", ".join(f"{topic}-{number}" for topic, number in sorted(hidden))
+            raise ServerError(
+                f"records that were written to {places} may still be hidden, for too few replicas have them, so that "
+                f"nobody can tell what is there already (waited for {seconds:.0f} s, kafka.options.delivery.timeout.ms)"
+                ": are all of Kafka's brokers running?"
+            )
+        step, has_asked = next(steps), True
+        for place in _past_the_end(kafka, {place: end + step for place, end in hidden.items()}):
+            ends[place] = min(hidden[place] + step - 1, ends.get(place, hidden[place] + step))
+
+
+def _past_the_end(kafka: Kafka, offsets: Mapping[tuple[str, int], int]) -> set[tuple[str, int]]:
+    """Return the partitions whose logs end before an offset, be their last records visible or not.
+
+    A leader refuses to read from behind the end of its log (``OFFSET_OUT_OF_RANGE``); from between the last visible
+    record and that end it returns nothing.
+    """
+    from confluent_kafka import KafkaError, TopicPartition
+
+    client = clients.consumer(kafka, reset="error")
+    refused: set[tuple[str, int]] = set()
+    deadline = time.monotonic() + _PROBE_SECONDS
+    try:
+        client.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
+        while len(refused) < len(offsets) and (left := deadline - time.monotonic()) > 0:
+            message = client.poll(left)
+            error = None if message is None else message.error()
+            if message is not None and error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 (its public name)
+                refused.add((str(message.topic()), int(message.partition() or 0)))
+    finally:
+        client.close()
+    return refused
+
+
+def _offsets_since(kafka: Kafka, topic: str, held: Extent, since: int) -> dict[int, int]:
+    """Return the offset of the first message of each partition whose timestamp is not before a time."""
+    from confluent_kafka import KafkaException, TopicPartition
+    from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+
+    client = clients.admin(kafka)  # kept until the answers are there: they are lost with the client
+    spec = OffsetSpec.for_timestamp(since)
+    wanted = {TopicPartition(topic, partition): spec for partition in held.end}
+    try:
+        offsets = {key.partition: future.result().offset for key, future in client.list_offsets(wanted).items()}
+    except KafkaException as error:
+        raise ServerError(f"the offsets of the topic {topic!r} cannot be read: {error.args[0].str()}") from None
+    # A negative offset: there is no such message.
+    return {partition: held.end[partition] if offset < 0 else offset for partition, offset in offsets.items()}
+
+
+def _until(client: Consumer, end: int, topic: str) -> Iterator[Message]:
+    """Yield the messages of the assigned partition up to, not including, an offset."""
+    while (message := _next(client, topic)) is not None:
+        yield message
+        if (message.offset() or 0) >= end - 1:
+            return
+
+
+def _next(client: Consumer, topic: str) -> Message | None:
+    """Return the next message of the assigned partition; None at its end, which the markers of a transaction may be."""
+    from confluent_kafka import KafkaError
+
+    message = client.poll(30.0)
+    error = message.error() if message is not None else None
+    if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 (its public name)
+        return None
+    if message is None or error is not None:
+        raise ServerError(f"the topic {topic!r} cannot be read: {error.str() if error else 'timed out'}")
+    return message

@@ -1,0 +1,84 @@
+"""A look at the messages when none of the first has a label: the label's field may have another name there."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from streamscore.clients import topic_records
+from streamscore.config import Kafka, Message
+from streamscore.errors import ServerError
+from streamscore.listeners.base import BatchListener
+from streamscore.system.console import log
+
+if TYPE_CHECKING:
+    from streamscore.stream.progress import CommittedBatch
+
+ENOUGH: Final = 1_000
+"""Scored messages without a label after which their fields are looked at."""
+
+_MOST_NAMES: Final = 8
+
+
+@dataclass
+class LabelField(BatchListener):
+    """Warns, once, if no message has the field that the configuration names for the label."""
+
+    message: Message
+    kafka: Kafka
+    _scored: int = field(default=0, init=False)
+    _is_done: bool = field(default=False, init=False)
+
+    def committed(self, batch: CommittedBatch) -> None:
+        """Count the batch; after enough messages without any label, look at the fields of the last ones."""
+        if self._is_done:
+            return
+        observed = batch.observed["quality"]
+        self._scored += observed["events"] - observed["rejected"]
+        self._is_done = observed["labelled"] > 0 or self._scored >= ENOUGH
+        if not self._is_done or observed["labelled"]:
+            return
+        try:
+            self._look(batch)
+        except ServerError as error:
+            log.warning("no message has a label so far, and their fields cannot be looked at: %s", error)
+
+    def _look(self, batch: CommittedBatch) -> None:
+        names: dict[str, None] = {}
+        count = 0
+        for event in itertools.islice(self._events(batch), ENOUGH):
+            if self.message.label_field in event:
+                return  # it is null: that is how a message says that there is no label yet
+            names |= dict.fromkeys(event)
+            count += 1
+        if count:
+            shown = ", ".join(repr(name) for name in itertools.islice(names, _MOST_NAMES))
+            more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+            log.warning(
+                "no message has the field %r (message.label_field), of %s scored ones that were looked at; they have "
+                "%s%s. Without labels nothing tells how good the models are",
+                *(self.message.label_field, f"{count:,}", shown, more),
+            )
+
+    def _events(self, batch: CommittedBatch) -> Iterator[dict[str, Any]]:
+        """Yield the objects with the features, of the last messages of a batch."""
+        for (topic, partition), end in batch.ends.items():
+            places = ((partition, offset) for offset in range(max(0, end - ENOUGH), end))
+            for record in topic_records.fetch(self.kafka, topic, places):
+                event = self._event(record.value())
+                if event is not None:
+                    yield event
+
+    def _event(self, value: bytes | None) -> dict[str, Any] | None:
+        """Return the object with the features of a message; None if it has none, for such a message is rejected."""
+        try:
+            event = json.loads(value or b"null")
+            for name in self.message.root.split(".") if self.message.root else ():
+                event = event[name]
+        except (ValueError, TypeError, LookupError, RecursionError):
+            return None
+        needed = {column.name for column in self.message.columns} or {self.message.features_field}
+        return event if isinstance(event, dict) and needed & event.keys() else None

@@ -1,0 +1,219 @@
+"""What others wrote reaches terminal and log as text: it moves no cursor, turns no line around, forges no record."""
+
+import io
+import json
+import logging
+import re
+import sys
+from types import SimpleNamespace
+
+import folders
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from streamscore import cli
+from streamscore.clients import topic_records
+from streamscore.errors import ServerError
+from streamscore.launch.runner import reported
+from streamscore.listeners.totals import Totals
+from streamscore.models import registry
+from streamscore.quality.statistic import Statistic
+from streamscore.schema import REJECTED_HEADERS
+from streamscore.system import console
+
+HOSTILE = "[bold]a\x1b[2J\n12:00:00 ERROR forged\x07\x9b1m\u202eb\u2066c\ud800"
+VISIBLE = r"[bold]a\x1b[2J\n12:00:00 ERROR forged\x07\x9b1m\u202eb\u2066c\ud800"
+
+
+def is_safe(text):
+    """Return whether a terminal takes nothing in a text for a command, and no line of it is forged."""
+    return all(line.isprintable() and not line.startswith("12:00:00") for line in text.split("\n"))
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    """Return a function that sets up the log as a job does and returns what it has written since."""
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    console.set_up_logging()
+    return written.getvalue
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """Return a function that returns what a terminal was sent, without the styles that rich writes itself."""
+    written = io.StringIO()
+    shown = Console(file=written, force_terminal=True, width=300, color_system=None)
+    monkeypatch.setattr(console, "terminal", lambda: shown)
+    return lambda: re.sub("\x1b\\[[0-9;?]*[A-Za-z]|\r", "", written.getvalue())
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Return a function that runs a command and returns what it prints."""
+
+    def run(*words):
+        options = ("--set", f"state_dir={tmp_path}", "--set", "kafka.bootstrap_servers=127.0.0.1:9")
+        done = CliRunner().invoke(cli.app, [*words, *options])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    return run
+
+
+def test_control_characters_are_shown_and_long_texts_cut():
+    """As Python shows them; text of any language stays as it is."""
+    assert console.printable(HOSTILE) == VISIBLE
+    assert console.printable("Größe 中 😀 [x]") == "Größe 中 😀 [x]"
+    assert console.printable("\x1b" * 9, limit=2) == r"\x1b\x1b…"
+    assert console.printable("a" * 9_999) == "a" * console.MAX_LINE + "…"
+
+
+def test_log_has_a_record_per_call(logged):
+    """A line end in a message begins no record; neither do a thousand of them."""
+    console.log.warning("keeping the current models: %s", HOSTILE)
+    console.log.error("%s", "\n" * 1_000)
+    text = logged()
+
+    assert "12:00:00 ERROR forged" in text
+    assert is_safe(text)
+    assert len(text.splitlines()) < 200
+    assert sum(not line.startswith("    ") for line in text.splitlines()) == 2
+
+
+def test_error_is_one_record(logged):
+    """Whatever server it repeats; its own further lines, one per wrong key, say, are indented."""
+    with pytest.raises(SystemExit), reported():
+        raise ServerError(f"Kafka says {HOSTILE}")
+
+    assert is_safe(logged())
+
+
+def test_what_the_registry_says_is_one_line(logged, make_config, tmp_path):
+    """MLflow repeats the answer of whoever sits at its address."""
+    from mlflow.exceptions import MlflowException
+
+    with (
+        pytest.raises(SystemExit),
+        reported(),
+        registry._mlflow(make_config(f"mlflow.tracking_uri=sqlite:///{tmp_path}/m.db")),
+    ):
+        raise MlflowException(HOSTILE)
+
+    assert "MLflow at" in logged()
+    assert is_safe(logged())
+
+
+def test_step_shows_its_title_as_it_is(screen):
+    """A topic or an address with brackets is no style."""
+    with console.step(HOSTILE) as progress:
+        progress(HOSTILE)
+
+    assert VISIBLE in screen()
+    assert is_safe(screen())
+
+
+def test_tables_show_versions_as_they_are(screen):
+    """Those of a registry, for one."""
+    totals = Totals([SimpleNamespace(name="m", version=HOSTILE)], synthetic=True)
+    totals.of_version["m", HOSTILE] = Statistic(scored=1)
+    console.terminal().print(totals.table())
+
+    assert VISIBLE in screen()
+    assert is_safe(screen())
+
+
+def test_rows_and_json_are_safe(capsys):
+    """A program that parses the JSON gets the text itself."""
+    console.print_table({"a": 1, "b": 0}, [(HOSTILE, HOSTILE)])
+    console.print_json({HOSTILE: [HOSTILE]})
+    table, _, document = capsys.readouterr().out.partition("\n")
+
+    assert table == f"{VISIBLE} {VISIBLE}"
+    assert is_safe(document)
+    assert json.loads(document) == {HOSTILE: [HOSTILE]}
+
+
+def test_manifest_is_shown_as_text(command, tmp_path):
+    """Whoever writes the model's folder chooses the names of metrics and the words of its origin."""
+    model = folders.write_model(tmp_path / "model")
+    hostile = HOSTILE.replace("\ud800", "")
+    folders.write_manifest(model, metrics={hostile: 1.0}, origin={hostile: hostile})
+
+    shown = command("models", "check", str(model), "--files-only")
+
+    assert VISIBLE.removesuffix(r"\ud800") in shown
+    assert is_safe(shown)
+
+
+@pytest.mark.parametrize("key", ["class", "uid"])
+def test_refused_stage_is_named_as_text(logged, tmp_path, key):
+    """In the error that the command ends with."""
+    model = folders.write_model(tmp_path / "model")
+    folders.changed(model, folders.SCALER, **{key: HOSTILE})
+
+    with pytest.raises(SystemExit), reported():
+        folders.gate.inspect(folders.LocalFiles(model), "unsigned")
+
+    assert logged()
+    assert is_safe(logged())
+
+
+class Record:
+    """A record of the rejected topic, all of whose texts are hostile, or without headers that can be read."""
+
+    def __init__(self, number, *, is_readable):
+        self._number, self._is_readable = number, is_readable
+
+    def headers(self):
+        """Return its headers: one of its own, ours, and of ours one that is no UTF-8."""
+        if not self._is_readable:
+            return None
+        ours = [(name, HOSTILE.encode(errors="surrogatepass")) for name in REJECTED_HEADERS]
+        return [(HOSTILE, HOSTILE.encode(errors="replace")), *ours]
+
+    def key(self):
+        """Return its key."""
+        return HOSTILE.encode(errors="replace")
+
+    value = key
+
+    def timestamp(self):
+        """Return when it was written."""
+        return (1, self._number)
+
+    def topic(self):
+        """Return its topic."""
+        return "ml.rejected"
+
+    def partition(self):
+        """Return its partition."""
+        return 0
+
+    def offset(self):
+        """Return its offset."""
+        return self._number
+
+
+def test_rejected_messages_are_listed_as_text_and_unreadable_ones_counted(command, monkeypatch):
+    """Anybody who may write to the topic chooses what is in it."""
+    records = [Record(0, is_readable=True), Record(1, is_readable=False), Record(2, is_readable=False)]
+    monkeypatch.setattr(topic_records, "read", lambda *_, **__: iter(records))
+    listed = command("rejected", "list")
+
+    assert VISIBLE.removesuffix(r"\ud800") in listed
+    assert is_safe(listed)
+    assert (
+        "not listed: 2 whose headers this client does not read, the last at ml.rejected-0-2: it takes 100,000" in listed
+    )
+    event_id = HOSTILE.encode(errors="surrogatepass").decode(errors="replace")
+    assert is_safe(command("rejected", "show", event_id))
+
+
+def test_others_logs_are_not_touched():
+    """Only the log of this program is set up."""
+    before = logging.getLogger().handlers[:]
+    console.set_up_logging()
+
+    assert logging.getLogger().handlers == before
