@@ -1,36 +1,38 @@
-"""How long Elasticsearch works for one refresh of the live page, at N million documents.
+"""How long Elasticsearch works for one refresh of the live page, whatever the number of events.
 
     streamscore up
-    python benchmarks/page_queries.py --millions 5
+    python benchmarks/page_queries.py --millions 50 --hours 24
 
-It fills indices of its own at elasticsearch.url, reads the page's figures again and again as an open page does, while
-documents come in so that no answer is a cached one, prints the server's own times, and deletes the indices.
+It writes the statistics of so many events into an index of its own at elasticsearch.url, reads the page's figures again
+and again as an open page does, while the last windows change, prints the server's own times, and deletes the index.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
-import random
 import statistics
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from streamscore import config as configuration
 from streamscore.clients import elasticsearch
-from streamscore.config import Elasticsearch
+from streamscore.config import Config
 from streamscore.dashboard.figures import Snapshot
-from streamscore.dashboard.reader import BUDGET, Reader
-from streamscore.quality.windows import HOUR
+from streamscore.dashboard.reader import Reader
+from streamscore.quality.statistic import of_rows
+from streamscore.quality.windows import HOUR, RANGES
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
 
 MODELS = (("lr", "3"), ("svm", "2"))
-EVENTS_PER_REQUEST = 5_000
-EVENTS_PER_REFRESH = 1_000
+DOCUMENTS_PER_REQUEST = 500
+MOST_ROWS = 100_000
+"""A statistic of more events has the same bins: its counts are multiplied instead."""
 REFRESHES = 40
 
 
@@ -39,101 +41,92 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="local", metavar="NAME|FILE")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--millions", type=float, default=5.0, help="documents in the index")
+    parser.add_argument("--millions", type=float, default=50.0, help="events that the statistics are of")
+    parser.add_argument("--hours", type=float, default=24.0, help="time in which they came")
     arguments = parser.parse_args()
     name = "benchmark-page"
     own = [f"elasticsearch.{key}={name}{end}" for key, end in (("index", ""), ("rejected_index", "-rejected"))]
-    own.append(f"elasticsearch.status_index={name}-status")
-    settings = configuration.load(arguments.config, [*arguments.set, *own]).elasticsearch
-    elasticsearch.delete(settings)
-    elasticsearch.ensure(settings)
+    own += [f"elasticsearch.{key}_index={name}-{key}" for key in ("status", "quality")]
+    config = configuration.load(arguments.config, [*arguments.set, *own])
+    elasticsearch.delete(config.elasticsearch)
+    elasticsearch.ensure(config.elasticsearch)
     try:
-        fresh = fill(settings, round(arguments.millions * 1e6 / len(MODELS)))
-        for time_range in ("all", "1h"):
-            measure(settings, time_range, fresh)
-        compare(settings, fresh)
+        fill(config, round(arguments.millions * 1e6), round(arguments.hours * HOUR))
+        for time_range in RANGES:
+            measure(config, time_range)
     finally:
-        elasticsearch.delete(settings)
+        elasticsearch.delete(config.elasticsearch)
 
 
-def fill(settings: Elasticsearch, events: int) -> Iterator[int]:
-    """Write the outcomes of six hours and return the numbers of further events."""
-    started, end = time.monotonic(), round(time.time() * 1_000)
-    with elasticsearch.client(settings, 120) as client:
-        client.indices.put_settings(index=settings.index, settings={"refresh_interval": "-1"})
-        for first in range(0, events, EVENTS_PER_REQUEST):
-            last = min(first + EVENTS_PER_REQUEST, events)
-            times = [end - 6 * HOUR + 6 * HOUR * number // events for number in range(first, last)]
-            send(client, settings, first, times)
-        client.indices.put_settings(index=settings.index, settings={"refresh_interval": settings.refresh_interval})
-        client.indices.refresh(index=settings.index)
-        while client.indices.stats(index=settings.index)["_all"]["total"]["merges"]["current"]:
-            time.sleep(1)
-        count = client.count(index=settings.index)["count"]
-        segments = client.indices.stats(index=settings.index)["_all"]["total"]["segments"]["count"]
-    print(f"{count:,} documents in {segments} segments, filled in {time.monotonic() - started:.0f} s")
-    return itertools.count(events, EVENTS_PER_REFRESH)
+def fill(config: Config, events: int, span: int) -> None:
+    """Write the statistics of all windows of the time before this moment (milliseconds)."""
+    started, end = time.monotonic(), now()
+    lines: list[dict[str, Any]] = []
+    written = 0
+    with elasticsearch.client(config.elasticsearch, 120) as client:
+        for seconds in config.quality.windows:
+            length = 1_000 * seconds
+            per_window = max(1, events * length // span)
+            source = statistic(min(per_window, MOST_ROWS))
+            for begin in range((end - span) // length * length, end, length):
+                lines += documents(seconds, begin, source)
+                written += len(MODELS)
+                if len(lines) >= 2 * DOCUMENTS_PER_REQUEST:
+                    send(client, config, lines)
+                    lines = []
+        send(client, config, lines)
+        client.indices.refresh(index=config.elasticsearch.quality_index)
+    print(f"{events:,} events in {written:,} documents, filled in {time.monotonic() - started:.0f} s")
 
 
-def add(client: Client, settings: Elasticsearch, fresh: Iterator[int]) -> None:
-    """Write the outcomes of some events of this moment, and make them count."""
-    send(client, settings, next(fresh), [now()] * EVENTS_PER_REFRESH)
-    client.indices.refresh(index=settings.index)
+def statistic(events: int) -> dict[str, Any]:
+    """Return the document of a statistic of so many events."""
+    chance = np.random.default_rng(events)
+    scores = 1 / (1 + np.exp(-chance.normal(-1.3, 1.2, events)))
+    labels = (chance.uniform(size=events) < scores).astype(float)
+    return of_rows(labels, (scores > 0.5).astype(float), scores, "probability").to_document()
 
 
-def send(client: Client, settings: Elasticsearch, first: int, times: list[int]) -> None:
-    """Write the outcomes of some events."""
-    lines = "\n".join(documents(first, times)).encode()
-    answer = client.bulk(index=settings.index, body=lines + b"\n")  # type: ignore[arg-type]  # it takes bytes too
+def documents(seconds: int, begin: int, source: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Return the lines that write both models' statistics of a window, with the one before the last batch."""
+    for model, version in MODELS:
+        header = {"@timestamp": begin, "seconds": seconds, "topic": "ml", "stream": "s", "batch": 1}
+        yield {"index": {"_id": f"s-{model}-{version}-{seconds}-{begin}"}}
+        yield header | {"model": model, "model_version": version} | source | {"before": source}
+
+
+def send(client: Client, config: Config, lines: list[dict[str, Any]]) -> None:
+    """Write documents."""
+    answer = client.bulk(index=config.elasticsearch.quality_index, operations=lines)
     if answer["errors"]:
         raise SystemExit(f"Elasticsearch refused documents: {answer['items'][0]}")
 
 
-def documents(first: int, times: list[int]) -> Iterator[str]:
-    """Return the lines of a bulk request."""
-    for number, at in enumerate(times, first):
-        label = int(random.random() < 0.256)  # noqa: S311 (no secret)
-        for model, version in MODELS:
-            score = random.random()  # noqa: S311
-            prediction = int(score > 0.7)
-            yield f'{{"index":{{"_id":"ml-0-{number}-{model}-{version}"}}}}'
-            yield (
-                f'{{"@timestamp":{at},"event_id":"ml-0-{number}","model":"{model}","model_version":"{version}",'
-                f'"prediction":{prediction},"score":{score:.6f},"label":{label},"correct":{int(prediction == label)}}}'
-            )
-
-
-def measure(settings: Elasticsearch, time_range: str, fresh: Iterator[int]) -> None:
-    """Open a page, so to say: print the server's times of its first refreshes, and of those that follow."""
-    with contextlib.closing(Reader(settings, 120)) as reader, elasticsearch.client(settings, 120) as client:
-        first = [reader.read(time_range, now())]
-        while first[-1].pending:
-            first.append(reader.read(time_range, now()))
-        report(f"{time_range}: the first, {BUDGET:,} documents each", first)
+def measure(config: Config, time_range: str) -> None:
+    """Open a page, so to say: print the server's times of its first look, and of the refreshes that follow."""
+    source = statistic(1_000)
+    with (
+        contextlib.closing(Reader(config, 120)) as reader,
+        elasticsearch.client(config.elasticsearch, 120) as client,
+    ):
+        report(f"{time_range}: the first look", [reader.read(time_range, now())])
         later = []
         for _ in range(REFRESHES):
-            add(client, settings, fresh)
+            lines = [
+                line
+                for seconds in config.quality.windows
+                for line in documents(seconds, now() // (1_000 * seconds) * 1_000 * seconds, source)
+            ]
+            send(client, config, lines)
+            client.indices.refresh(index=config.elasticsearch.quality_index)
             later.append(reader.read(time_range, now()))
-        report(f"{time_range}: while documents come in", later)
-
-
-def compare(settings: Elasticsearch, fresh: Iterator[int]) -> None:
-    """Print the server's times of counting everything at each refresh, which the page avoids."""
-    times = []
-    for _ in range(5):
-        with (
-            contextlib.closing(Reader(settings, 120, budget=None)) as reader,
-            elasticsearch.client(settings, 120) as client,
-        ):
-            add(client, settings, fresh)
-            times.append(reader.read("all", now()))
-    report("all: if everything were counted each time", times)
+        report(f"{time_range}: while events come in", later)
 
 
 def report(what: str, snapshots: list[Snapshot]) -> None:
     """Print a line of the table."""
     took = [snapshot.took for snapshot in snapshots]
-    print(f"{what:<55} {len(took):3} refreshes   median {statistics.median(took):6.0f} ms   max {max(took):6.0f} ms")
+    print(f"{what:<35} {len(took):3} refreshes   median {statistics.median(took):6.0f} ms   max {max(took):6.0f} ms")
 
 
 def now() -> int:

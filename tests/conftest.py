@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import threading
 import time
 import uuid
+from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +23,7 @@ from streamscore.clients import kafka as kafka_client
 from streamscore.errors import SetupError
 from streamscore.local import artifacts, java, stack
 from streamscore.local.ports import free_port
+from streamscore.quality.statistic import of_rows
 from streamscore.spark import sources
 from streamscore.system.console import log
 
@@ -244,7 +247,7 @@ def fill():
         Every 29th is rejected, every 17th has no label, every fourth has label 1. In the second half of the time the
         first model is at version 2. The first model's scores are probabilities, the others' margins.
         """
-        settings, chance = config.elasticsearch, random.Random(first)
+        settings, chance, rows = config.elasticsearch, random.Random(first), defaultdict(list)
         start = (end or round(time.time() * 1_000)) - seconds * 1_000
         versions = {name: ["1"] * seconds for name in models}
         versions[models[0]] = ["1" if second < seconds / 2 else "2" for second in range(seconds)]
@@ -264,6 +267,8 @@ def fill():
                 right = chance.random() < 0.8 - 0.1 * place
                 prediction = (label or 0.0) if right else 1.0 - (label or 0.0)
                 score = min(1.0, max(0.0, 0.3 + 0.4 * prediction + chance.uniform(-0.3, 0.3)))
+                score = score if place == 0 else 6 * score - 3
+                rows[model, version].append((at, math.nan if label is None else label, prediction, score))
                 known = {} if label is None else {"label": label, "correct": int(prediction == label)}
                 lines += [{"index": {"_index": settings.index, "_id": f"{event}-{model}-{version}"}}]
                 lines += [
@@ -273,7 +278,7 @@ def fill():
                         "model": model,
                         "model_version": version,
                         "prediction": prediction,
-                        "score": score if place == 0 else 6 * score - 3,
+                        "score": score,
                         "topic": topic,
                         **known,
                     }
@@ -299,10 +304,29 @@ def fill():
                     ],
                 }
             ]
+        for (model, version), events_of_model in rows.items():
+            kind = "probability" if model == models[0] else "margin"
+            for window in config.quality.windows:
+                lines += statistics(config, (f"q{first}", topic, model, version, window), events_of_model, kind)
         with elasticsearch.client(settings, 60) as client:
             assert not client.bulk(operations=lines, refresh=True)["errors"]
 
     return write
+
+
+def statistics(config, of, rows, kind):
+    """Return the lines that write the statistics of a model's windows of one length, as the job would."""
+    stream, topic, model, version, seconds = of
+    windows = defaultdict(list)
+    for at, *row in rows:
+        windows[at // (1_000 * seconds) * 1_000 * seconds].append(row)
+    lines = []
+    for begin, inside in windows.items():
+        header = {"@timestamp": begin, "seconds": seconds, "topic": topic, "stream": stream, "batch": 0}
+        lines += [{"index": {"_index": config.elasticsearch.quality_index, "_id": f"{of}-{begin}"}}]
+        lines += [header | {"model": model, "model_version": version}]
+        lines[-1] |= of_rows(*zip(*inside, strict=True), kind).to_document()
+    return lines
 
 
 def pytest_configure() -> None:

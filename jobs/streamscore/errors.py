@@ -67,10 +67,6 @@ class RequestTooLargeError(RefusedError):
     """Raised when what answers in Elasticsearch's place takes no request of that size."""
 
 
-class TooManyBucketsError(RefusedError):
-    """Raised when the answer of a search would have more buckets than Elasticsearch gives at once."""
-
-
 class SetupError(StreamscoreError):
     """Raised when this machine lacks something: Java, a free port, a verified jar, a server that starts."""
 

@@ -130,7 +130,7 @@ def test_page_says_what_it_shows(own, fill, serve, visit):
     assert page.get_by_test_id("synthetic").inner_text() == "synthetic data"
     assert page.get_by_test_id("version-lr").inner_text() == "version 2"
     assert "changed" in page.get_by_test_id("served-lr-2").inner_text()
-    wait_for(lambda: "lr → 2" in page.locator(".st-key-card_accuracy").inner_text())  # the chart draws itself later
+    wait_for(lambda: "lr → 2" in page.locator(".st-key-card_over_time").inner_text())  # the chart draws itself later
     wait_for(lambda: status.get_attribute("data-state") == "quiet", 60)
 
 
@@ -238,6 +238,30 @@ def test_empty_index_shows_what_to_do_next(own, fill, serve, visit):
     page.get_by_test_id("kpi-events").wait_for()
 
     assert steps.count() == 0
+
+
+def test_every_figure_has_its_interval_and_a_chart(own, fill, serve, visit):
+    """In each model's table; the chart over time shows the one that is picked, with a band."""
+    config = own("dashboard.min_labelled=1")
+    fill(config, events=3_000, seconds=100)
+    page = visit(serve(config))
+    page.get_by_test_id("versions").wait_for()
+    cell = page.get_by_test_id("figure-lr-2-auc")
+
+    assert 0 < value(page, "figure-lr-2-rig") < 1
+    assert value(page, "figure-lr-1-auc") != value(page, "figure-lr-2-auc") == pytest.approx(0.8, abs=0.1)
+    assert re.search(r"0\.\d{4}\s+0\.\d{4} – 0\.\d{4}, bins ± 0\.\d{4}\s+better than chance", cell.inner_text())
+    assert "its scores are margins" in page.get_by_test_id("figure-svm-1-log_loss").inner_text()
+    assert page.locator(".st-key-card_roc img.ss-plot").is_visible()
+    assert page.locator(".st-key-card_calibration img.ss-plot").is_visible()
+    assert "svm (margins)" in page.get_by_test_id("uncalibrated").inner_text()
+
+    def bands():
+        return page.locator(".st-key-card_over_time svg .mark-area path").count()
+
+    wait_for(lambda: bands() == 2)
+    page.get_by_role("radio", name="RIG", exact=True).click()
+    wait_for(lambda: bands() == 1)  # a margin has none
 
 
 def test_time_range_and_models_can_be_picked(own, fill, serve, visit, documents):

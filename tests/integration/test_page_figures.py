@@ -1,4 +1,4 @@
-"""The figures of the page and of the report, each compared with a count of the documents themselves."""
+"""The figures of the page and of the report, read from the statistics, each compared with the single outcomes."""
 
 import contextlib
 import time
@@ -7,10 +7,11 @@ from datetime import timezone
 
 import pytest
 
-from streamscore.clients import elasticsearch
+from streamscore.clients import elasticsearch, quality_reader
 from streamscore.dashboard import markup, report
 from streamscore.dashboard.reader import Reader, View
 from streamscore.errors import InputError, ServerError
+from streamscore.quality.evaluation import evaluate
 from streamscore.quality.figures import BASELINE
 from streamscore.schema import OUTCOME_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
 
@@ -24,8 +25,8 @@ def now():
 def read():
     """Return a function that reads a snapshot with a reader of its own."""
 
-    def once(config, time_range="all", budget=None):
-        with contextlib.closing(Reader(config.elasticsearch, budget=budget)) as reader:
+    def once(config, time_range="all"):
+        with contextlib.closing(Reader(config)) as reader:
             return reader.read(time_range, now())
 
     return once
@@ -68,10 +69,9 @@ def test_events_and_rejected_messages_are_counted_once(filled, read, documents):
     assert shown.rejected == Counter(document["reason"] for document in bad)
     assert list(shown.rejected.values()) == sorted(shown.rejected.values(), reverse=True)
     assert shown.events == shown.scored + len(bad) == 3_000
-    assert (shown.period.first, shown.period.last) == (
-        min(document["@timestamp"] for document in (*found, *bad)),
-        max(document["@timestamp"] for document in (*found, *bad)),
-    )
+    first, last = (end(document["@timestamp"] for document in (*found, *bad)) for end in (min, max))
+    assert first - 10_000 < shown.period.first <= first
+    assert shown.period.last <= last <= shown.until
 
 
 def test_streams_of_several_topics_are_summed(own, fill, read, documents):
@@ -106,39 +106,19 @@ def made_by_an_earlier_version(config):
             client.indices.create(index=index, mappings={"dynamic": "strict", "properties": old})
 
 
-def old_documents(config, events, models, end):
-    """Write outcomes and a status as that version did."""
-    settings, lines = config.elasticsearch, []
-    for number in range(events):
-        for model in models:
-            lines += [{"index": {"_index": settings.index}}]
-            lines += [{"@timestamp": end, "event_id": f"ml-0-{number}", "model": model, "model_version": "1"}]
-            lines[-1] |= {"prediction": float(number % 2), "score": number % 2 / 2 + 0.2}
-            lines[-1] |= {"label": float(number % 2), "correct": 1}
-    lines += [{"index": {"_index": settings.status_index}}]
-    lines += [{"@timestamp": end, "query": "q", "batch": 1, "events": events, "rejected": 0, "lag": 9, "batch_ms": 5}]
-    lines[-1] |= {"events_per_second": 1.0, "models": [f"{model}:1" for model in models], "synthetic": True}
-    with elasticsearch.client(settings) as client:
-        assert not client.bulk(operations=lines, refresh=True)["errors"]
-
-
 def test_index_of_an_earlier_version_gets_the_new_fields(own, fill, read):
-    """It is read before that, its documents count as one stream, and the next start adds the fields."""
+    """Without statistics nothing is shown; the next start adds the fields and the index of statistics."""
     config = own()
     made_by_an_earlier_version(config)
-    old_documents(config, 10, ("lr", "svm"), now() - 50_000)
     before = read(config)
-    _, curves = report.read(config.elasticsearch, "all", now())
     absent = elasticsearch.compare(config.elasticsearch)
     created = elasticsearch.ensure(config.elasticsearch)
     fill(config, events=600, seconds=30, models=("gbt",))
     after = read(config)
 
-    assert before.scored == 10
-    assert before.stream.lag(before.read_at) == 9
-    assert {found.model: found.calibration for found in curves} == {"lr": (), "svm": ()}  # nobody says what they are
-    assert absent == created == []
-    assert after.events == 610
+    assert before.events == 0
+    assert absent == created == [config.elasticsearch.quality_index]
+    assert after.events == 600
     assert after.stream.lag(after.read_at) == 1_001
 
 
@@ -153,43 +133,85 @@ def test_field_of_another_type_is_refused(own):
         elasticsearch.ensure(config.elasticsearch)
 
 
-def test_margin_between_0_and_1_is_not_taken_for_a_probability(own, fill, documents):
-    """What a score is, the status documents say; nobody guesses it from the range."""
-    config = own()
-    fill(config, events=600, seconds=30)
-    between = [
-        line
-        for name, entry in documents(config).items()
-        for line in ({"update": {"_id": name}}, {"doc": {"score": entry["score"] / 6 + 0.5}})
-        if entry["model"] == "svm"
-    ]
-    with elasticsearch.client(config.elasticsearch) as client:
-        assert not client.bulk(index=config.elasticsearch.index, operations=between, refresh=True)["errors"]
-    _, curves = report.read(config.elasticsearch, "all", now())
+def test_without_documents_per_event_every_number_is_the_same(filled, read):
+    """Page and report; the index of outcomes may be absent."""
+    before = read(filled)
+    moment = now()
+    reports = [report.compose(filled, report.read(filled, "all", moment))]
+    with elasticsearch.client(filled.elasticsearch) as client:
+        client.indices.delete(index=filled.elasticsearch.index)
+    after = read(filled)
+    reports.append(report.compose(filled, report.read(filled, "all", moment)))
 
-    assert {found.model: (found.kind, bool(found.calibration)) for found in curves} == {
-        "lr": ("probability", True),
-        "svm": ("margin", False),
+    assert after.scored == before.scored > 2_800
+    assert [model.evaluation for model in after.models] == [model.evaluation for model in before.models]
+    assert after.buckets == before.buckets
+    assert reports[0] == reports[1]
+
+
+def test_figures_are_those_of_scikit_learn_on_the_single_outcomes(filled, read, documents):
+    """Exact ones to a billionth, the AUC inside its bound; and those of the command line are the same."""
+    from sklearn import metrics
+
+    shown = {model.name: model.evaluation.figures for model in read(filled).models}
+    for name, figures in shown.items():
+        own = [entry for entry in documents(filled).values() if entry["model"] == name and "label" in entry]
+        labels, scores = ([entry[field] for entry in own] for field in ("label", "score"))
+
+        assert abs(metrics.roc_auc_score(labels, scores) - figures["auc"].value) <= figures["auc"].bound
+        if name == "lr":
+            assert figures["log_loss"].value == pytest.approx(metrics.log_loss(labels, scores), abs=1e-9)
+            assert figures["rig"].value == pytest.approx(metrics.d2_log_loss_score(labels, scores), abs=1e-9)
+            assert figures["calibration_ratio"].value == pytest.approx(sum(scores) / sum(labels), abs=1e-9)
+        else:
+            assert figures["log_loss"] is figures["rig"] is figures["calibration_ratio"] is None
+    with elasticsearch.client(filled.elasticsearch) as server:
+        told = quality_reader.of_range(server, filled, "all", now())
+    by_version = {(model.name, model.version): model.evaluation.figures for model in read(filled).by_version}
+
+    assert {of: evaluate(statistic).figures["auc"] for of, statistic in told.items()} == {
+        of: figures["auc"] for of, figures in by_version.items()
     }
+
+
+def test_refresh_reads_only_what_was_written_to(filled, fill, monkeypatch):
+    """Of a minute's windows the last one or two; none if nothing came."""
+    read, lengths = quality_reader.statistics, []
+
+    def noted(*arguments):
+        found, took = read(*arguments)
+        lengths.append(len({part.begin for part, _ in found}))
+        return found, took
+
+    monkeypatch.setattr(quality_reader, "statistics", noted)
+    with contextlib.closing(Reader(filled)) as reader:
+        reader.read("all", now())
+        reader.read("all", now())
+        fill(filled, events=20, seconds=1, first=50_000)
+        reader.read("all", now())
+
+    assert lengths[0] >= 7
+    assert len(lengths) == 2
+    assert lengths[1] <= 2
 
 
 def test_points_of_the_accuracy_chart_are_those_of_their_stretch_of_time(filled, read, documents):
     """The models' and the baseline's."""
     found = [document for document in documents(filled).values() if "label" in document]
     shown = read(filled)
-    points = {(point.at, point.line): point for point in shown.lines(1, ["lr", "svm", "gbt"])}
+    points = {(point.at, point.line): point for point in shown.lines("accuracy", ["lr", "svm", "gbt"])}
     within = {}
     for document in found:
         start = document["@timestamp"] // shown.window.interval * shown.window.interval
         within.setdefault((start, document["model"]), []).append(document)
 
-    assert len({at for at, _ in points}) >= 45
+    assert len({at for at, _ in points}) >= 5
     for (at, line), point in points.items():
         own = within.get((at, "lr" if line == BASELINE else line), [])
         right = [document["label"] == 0.0 if line == BASELINE else document["correct"] == 1 for document in own]
 
         assert point.labelled == len(own)
-        assert point.accuracy == (sum(right) / len(own) if own else None)
+        assert point.value == (sum(right) / len(own) if own else None)
 
 
 def test_time_range_leaves_out_what_is_older(own, fill, read, documents):
@@ -228,9 +250,9 @@ def test_message_that_is_dated_ahead_spoils_nothing(own, fill, read):
 
     assert after.window == before.window
     assert after.events == before.events + 1
-    assert len([point for point in after.lines(1, ["lr"]) if point.accuracy is not None]) >= 2 * 28
+    assert len([point for point in after.lines("accuracy", ["lr"]) if point.value is not None]) >= 2 * 2
     assert "31 Dec 9999" in markup.status(View(after), timezone.utc, now())
-    assert "9999-12-31" in report.compose(config, *report.read(config.elasticsearch, "all", now()))
+    assert "9999-12-31" in report.compose(config, report.read(config, "all", now()))
 
 
 def test_batches_have_a_window_of_their_own(own, fill, read):
@@ -243,7 +265,7 @@ def test_batches_have_a_window_of_their_own(own, fill, read):
         client.index(index=config.elasticsearch.status_index, document=late, refresh=True)
     shown = read(config)
 
-    assert shown.window.interval == 1_000
+    assert shown.window.interval == 10_000
     assert len(shown.events_per_second()) <= 62
     assert sum(part.events for part in shown.throughput) == 510
     assert shown.version("lr") == "9"
@@ -251,7 +273,7 @@ def test_batches_have_a_window_of_their_own(own, fill, read):
 
 def test_documents_that_come_late_are_counted(filled, fill, read, documents):
     """Wherever in the past they belong, by a reader that has counted that time before."""
-    with contextlib.closing(Reader(filled.elasticsearch)) as reader:
+    with contextlib.closing(Reader(filled)) as reader:
         before = reader.read("all", now())
         fill(filled, events=500, seconds=30, end=now() - 50_000, first=9_000)
         after = reader.read("all", now())
@@ -268,19 +290,6 @@ def test_replay_changes_nothing(filled, fill, read):
     fill(filled, events=500, seconds=30, end=end, first=20_000)
 
     assert read(filled).models == before.models
-
-
-def test_small_budget_ends_at_the_same_numbers(filled):
-    """Part by part; what is left is known at every step."""
-    with contextlib.closing(Reader(filled.elasticsearch, budget=1_000)) as reader:
-        steps = [reader.read("all", now()) for _ in range(12)]
-    pending = [step.pending for step in steps]
-
-    assert pending[0] > 3_000
-    assert pending == sorted(pending, reverse=True)
-    assert pending[-1] == 0
-    with contextlib.closing(Reader(filled.elasticsearch, budget=None)) as reader:
-        assert reader.read("all", now()).models == steps[-1].models
 
 
 def test_index_may_be_empty_or_absent(own, read):
@@ -310,45 +319,22 @@ def test_search_that_is_refused_says_why(own):
         elasticsearch.search(client, config.elasticsearch, [(config.elasticsearch.index, wrong)])
 
 
-def test_answer_that_is_too_large_is_asked_for_in_parts(filled, read):
-    """As with many classes: fifty stretches of time, and a limit that lets some of them through at once."""
-    whole = read(filled)
-    with elasticsearch.client(filled.elasticsearch) as client:
-        client.cluster.put_settings(persistent={"search.max_buckets": 400})
-        try:
-            parts = read(filled)
-        finally:
-            client.cluster.put_settings(persistent={"search.max_buckets": None})
+def test_report_has_the_curves_of_the_scores(filled):
+    """ROC curves of all models, a reliability diagram of the one with probabilities."""
+    html = report.compose(filled, report.read(filled, "all", now()))
 
-    assert parts.buckets == whole.buckets
-    assert len(parts.buckets) > 40
-
-
-def test_report_has_the_curves_of_the_scores(filled, documents):
-    """The area as scikit-learn computes it from the single scores; calibration of the probabilities only."""
-    from sklearn.metrics import roc_auc_score
-
-    _, curves = report.read(filled.elasticsearch, "all", now())
-
-    assert {found.model: bool(found.calibration) for found in curves} == {"lr": True, "svm": False, "gbt": False}
-    for found in curves:
-        own = [entry for entry in documents(filled).values() if entry["model"] == found.model and "label" in entry]
-        exact = roc_auc_score([entry["label"] for entry in own], [entry["score"] for entry in own])
-
-        assert found.auc == pytest.approx(exact, abs=2e-3)
-        for group in found.calibration:
-            scores = [entry for entry in own if abs(entry["score"] - group.score) < 0.1]
-            assert 0 < group.events <= len(scores)
-    assert sum(group.events for group in curves[0].calibration) == sum(
-        entry["model"] == "lr" and "label" in entry for entry in documents(filled).values()
-    )
+    assert all(f">{name}: area 0." in html for name in ("lr", "svm", "gbt"))
+    assert ">lr: calibration error" in html
+    assert "Not in the reliability diagram: svm (margins); gbt (margins)." in html
 
 
 def test_report_of_nothing_is_an_error(own, tmp_path):
     """It says what is missing, and leaves no file."""
     config = own()
 
-    with pytest.raises(InputError, match=f"nothing to report: the index '{config.elasticsearch.index}' .* no event"):
+    with pytest.raises(
+        InputError, match=f"nothing to report: the index '{config.elasticsearch.quality_index}' .* no event"
+    ):
         report.write(config, "all", tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
 

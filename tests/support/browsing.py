@@ -50,12 +50,12 @@ def counted(documents, config):
 
 def lines(page):
     """Return the paths of the accuracy chart's lines."""
-    return page.locator(".st-key-card_accuracy svg .mark-line path").evaluate_all(
+    return page.locator(".st-key-card_over_time svg .mark-line path").evaluate_all(
         "all => all.map(one => one.outerHTML)"
     )
 
 
 def marks(page):
     """Return the marks of the accuracy chart's axis of percentages."""
-    texts = page.locator(".st-key-card_accuracy svg .role-axis-label text").all_text_contents()
+    texts = page.locator(".st-key-card_over_time svg .role-axis-label text").all_text_contents()
     return [text for text in texts if text.endswith("%")]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from streamscore.config import Elasticsearch, is_loopback
-from streamscore.errors import RefusedError, RequestTooLargeError, ServerError, TooManyBucketsError
+from streamscore.errors import RefusedError, RequestTooLargeError, ServerError
 from streamscore.schema import (
     ADDED_FIELDS,
     OUTCOME_PROPERTIES,
@@ -19,7 +19,6 @@ from streamscore.schema import (
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
 
-_TOO_MANY: Final = "too_many_buckets_exception"
 _EXISTS: Final = "resource_already_exists_exception"
 
 _WRITTEN_TO: Final = "8"
@@ -288,7 +287,8 @@ def search(
         The answers, in order, and the milliseconds that the server worked for them.
 
     Raises:
-        ServerError: the server cannot be reached, or refuses one of the searches (``RefusedError``).
+        RefusedError: the server refuses one of the searches.
+        ServerError: it cannot be reached, or a part of an index does not answer.
     """
     lines: list[Mapping[str, Any]] = []
     for name, body in searches:
@@ -302,8 +302,7 @@ def search(
             # Of all shards it says only that they failed.
             causes = [*fault.get("root_cause", ()), fault.get("caused_by", {}), fault]
             reason = next((cause["reason"] for cause in causes if cause.get("reason")), fault)
-            kind = TooManyBucketsError if any(_TOO_MANY in cause.get("type", "") for cause in causes) else RefusedError
-            raise kind(f"Elasticsearch at {settings.url} cannot search {name}: {reason}")
+            raise RefusedError(f"Elasticsearch at {settings.url} cannot search {name}: {reason}")
         if found["_shards"]["failed"]:
             raise ServerError(f"Elasticsearch at {settings.url} cannot search {name}: a part of it does not answer")
     return answers, int(answer["took"])

@@ -7,7 +7,7 @@ time: each event is in one window of each.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from streamscore.clients import elasticsearch
@@ -59,22 +59,20 @@ def ends(settings: Elasticsearch, seconds: int) -> list[tuple[str, Mapping[str, 
 
 
 def read_ends(answers: Iterable[Mapping[str, Any]], seconds: int) -> Period | None:
-    """Return the time from the begin of the first window to the end of the last; None if there is none.
+    """Return when the first and the last window begin; None if there is none.
 
     Args:
         answers: the answers to the searches of ``ends``.
         seconds: length of the windows.
     """
     begins = [int(hit["sort"][0]) for answer in answers for hit in answer["hits"]["hits"]]
-    return Period(begins[0], begins[-1] + seconds * SECOND) if begins else None
+    return Period(begins[0], begins[-1], seconds * SECOND) if begins else None
 
 
 def statistics(
-    server: Client, settings: Elasticsearch, seconds: int, ranges: Iterable[tuple[int, int | None]]
-) -> Iterator[tuple[Part, Statistic]]:
-    """Yield the statistics of the windows that begin in some stretches of time, in order of time.
-
-    Statistics of one part that several streams have written come one by one.
+    server: Client, settings: Elasticsearch, seconds: int, ranges: Sequence[tuple[int, int | None]]
+) -> tuple[list[tuple[Part, Statistic]], int]:
+    """Read the statistics of the windows that begin in some stretches of time.
 
     Args:
         server: the client.
@@ -83,30 +81,34 @@ def statistics(
         ranges: for each stretch its begin and its end, in epoch milliseconds; the end does not belong to it, and None
             is open.
 
+    Returns:
+        The statistics in order of time, those of one part that several streams have written one by one; and the
+        milliseconds that the server worked for them.
+
     Raises:
         ServerError: the server cannot be reached, or refuses.
     """
     times = [{"range": {TIME: {"gte": begin, **({} if end is None else {"lt": end})}}} for begin, end in ranges]
+    in_time = {"bool": {"should": times, "minimum_should_match": 1}}
     body: dict[str, Any] = {
         "size": _PAGE,
         "track_total_hits": False,
-        "query": {
-            "bool": {
-                "filter": [{"term": {"seconds": seconds}}, {"bool": {"should": times, "minimum_should_match": 1}}],
-            }
-        },
+        "query": {"bool": {"filter": [{"term": {"seconds": seconds}}, in_time]}},
         "sort": list(_ORDER),
         "_source": {"excludes": _UNREAD},
     }
+    found: list[tuple[Part, Statistic]] = []
+    took = 0
     while True:
-        (answer,), _ = elasticsearch.search(server, settings, [(settings.quality_index, body)])
+        (answer,), more = elasticsearch.search(server, settings, [(settings.quality_index, body)])
         hits = answer["hits"]["hits"]
         for hit in hits:
             source = hit["_source"]
             part = Part(source["topic"], source["model"], source["model_version"], source[TIME])
-            yield part, Statistic.from_document(source)
+            found.append((part, Statistic.from_document(source)))
+        took += more
         if len(hits) < _PAGE:
-            return
+            return found, took
         body["search_after"] = hits[-1]["sort"]
 
 
@@ -131,6 +133,7 @@ def of_range(server: Client, config: Config, time_range: TimeRange, now: int) ->
         return {}
     shown = window(time_range, period, now, lengths)
     found: defaultdict[tuple[str, str], list[Statistic]] = defaultdict(list)
-    for part, statistic in statistics(server, settings, shown.seconds, [(shown.start, None)]):
+    read, _ = statistics(server, settings, shown.seconds, [(shown.start, None)])
+    for part, statistic in read:
         found[part.model, part.version].append(statistic)
     return {of: total(parts) for of, parts in sorted(found.items())}

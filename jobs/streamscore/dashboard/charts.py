@@ -7,17 +7,16 @@ themselves: the ends of the axes are Vega's choice.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import altair as alt
 import pyarrow as pa
 
-from streamscore.dashboard.figures import ModelFigures, Point
+from streamscore.dashboard.figures import REFERENCES, ModelFigures, Point
 from streamscore.dashboard.palette import BASELINE as BASELINE_COLOUR
-from streamscore.dashboard.palette import OUTCOMES, Colour
-from streamscore.quality.figures import ACCURACY, BASELINE
-
-Theme = Literal["light", "dark"]
+from streamscore.dashboard.palette import OUTCOMES, Colour, Theme
+from streamscore.quality.evaluation import FIGURES
+from streamscore.quality.figures import ACCURACY
 
 _INK: dict[Theme, str] = {"light": "#1c2430", "dark": "#eef1f5"}
 _CLOCK = {
@@ -72,29 +71,37 @@ def donut(model: ModelFigures, theme: Theme) -> alt.LayerChart:
     return chart
 
 
-def accuracy(
+def over_time(
+    figure: str,
     points: Sequence[Point],
     marks: Sequence[tuple[int, str]],
     colours: Mapping[str, Colour],
     interval: int,
     theme: Theme,
 ) -> alt.LayerChart:
-    """Draw the accuracy of each model over time, the baseline as a dashed line, and the changes of version.
+    """Draw a figure of each model over time with a band for its interval, and the changes of version.
+
+    What the figure is compared with, for the accuracy the baseline, is a dashed line.
 
     Args:
+        figure: name of the figure, one of ``figures.SHOWN``.
         points: the points of all lines.
         marks: vertical lines, each a time in epoch milliseconds and a text.
         colours: the models to draw, in order, and their colours.
         interval: milliseconds that a point stands for.
         theme: the background.
     """
-    names = [*colours, BASELINE]
-    shades = [_of(colour, theme) for colour in (*colours.values(), BASELINE_COLOUR)]
-    legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2, symbolSize=250, offset=4)
-    percent = alt.Axis(format=".0%", tickCount=6)
+    reference = REFERENCES.get(figure)
+    names = [*colours, *([reference] if reference else [])]
+    shades = [_of(colour, theme) for colour in (*colours.values(), BASELINE_COLOUR)][: len(names)]
+    form = ".2%" if FIGURES[figure].is_share else ".4f"
+    legend = alt.Legend(
+        orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2, symbolSize=250, symbolOpacity=1, offset=4
+    )
+    axis = alt.Axis(format=".1~%" if FIGURES[figure].is_share else ".4~f", tickCount=6)
     lines = alt.Chart(_point_table(points, interval)).encode(
         x=alt.X("from:T", title=None, axis=alt.Axis(grid=False, labelOverlap=True, tickCount=8, format=_CLOCK)),
-        y=alt.Y("accuracy:Q", title=None, scale=alt.Scale(zero=False, nice=True), axis=percent),
+        y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, nice=True), axis=axis),
         color=alt.Color(
             "line:N",
             scale=alt.Scale(domain=names, range=shades),
@@ -103,19 +110,22 @@ def accuracy(
     )
     dashes = alt.StrokeDash(
         "line:N",
-        scale=alt.Scale(domain=names, range=[*([1, 0] for _ in colours), [5, 4]]),
+        scale=alt.Scale(domain=names, range=[*([1, 0] for _ in colours), [5, 4]][: len(names)]),
         legend=legend,  # the same one: Vega then makes one legend of the two
     )
     drawn = lines.mark_line(strokeWidth=2, clip=True).encode(strokeDash=dashes)
     # A line with a gap on both sides of a point would not show that point.
     dots = lines.mark_point(filled=True, size=18, opacity=1, clip=True).transform_filter(
-        alt.datum.line != BASELINE,
+        alt.datum.line != (reference or ""),
     )
+    band = lines.mark_area(opacity=0.16, clip=True).encode(y="low:Q", y2="high:Q")
     # Larger, invisible points: easier to hit.
     hover = lines.mark_point(size=180, opacity=0).encode(
         tooltip=[
             alt.Tooltip("line:N"),
-            alt.Tooltip("accuracy:Q", format=".2%"),
+            alt.Tooltip("value:Q", title=FIGURES[figure].name, format=form),
+            alt.Tooltip("low:Q", title="95 % from", format=form),
+            alt.Tooltip("high:Q", title="to", format=form),
             alt.Tooltip("labelled:Q", title="events with a label", format=","),
             alt.Tooltip("from:T", format=_MOMENT),
             alt.Tooltip("to:T", format=_MOMENT),
@@ -124,6 +134,8 @@ def accuracy(
     layers = [drawn, dots, hover]
     if marks:  # Vega warns of a layer without data
         layers[2:2] = _drawn(marks, theme)
+    if any(point.low is not None for point in points):
+        layers.insert(0, band)
     chart: alt.LayerChart = alt.layer(*layers).properties(height=300)
     return chart
 
@@ -144,7 +156,9 @@ def _point_table(points: Sequence[Point], interval: int) -> Any:
             "from": pa.array([point.at for point in points], _TIME),
             "to": pa.array([point.at + interval for point in points], _TIME),
             "line": pa.array([point.line for point in points], pa.string()),
-            "accuracy": pa.array([point.accuracy for point in points], pa.float64()),
+            "value": pa.array([point.value for point in points], pa.float64()),
+            "low": pa.array([point.low for point in points], pa.float64()),
+            "high": pa.array([point.high for point in points], pa.float64()),
             "labelled": pa.array([point.labelled for point in points], pa.int64()),
         }
     )

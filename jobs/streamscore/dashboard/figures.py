@@ -1,25 +1,34 @@
-"""The counts of a time range and the figures that follow from them: plain data for the page and the report."""
+"""The statistics of a time range and the figures that follow from them: plain data for the page and the report."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from statistics import median_low
 from typing import Final
 
+from streamscore.dashboard.batches import QUIET_MS, StreamReport, Throughput, Version
 from streamscore.quality import confusion, figures
 from streamscore.quality.confusion import Confusion
+from streamscore.quality.estimates import Estimate, Figure
+from streamscore.quality.evaluation import FIGURES, Evaluation, evaluate
 from streamscore.quality.figures import BASELINE
+from streamscore.quality.statistic import Statistic, total
 from streamscore.quality.windows import Period, Window
 
-QUIET_MS: Final = 30_000
-"""After so many milliseconds without a new event or batch the stream counts as quiet."""
+SHOWN: Final = ("accuracy", "rig", "log_loss", "auc", "calibration_ratio")
+"""The figures of the table and of the chart over time, by their names in ``quality.evaluation.FIGURES``."""
 
-_STEP: Final = 0.05
+REFERENCES: Final = {
+    "accuracy": BASELINE,
+    "auc": "chance",
+    "rig": "rate of class 1 alone",
+    "calibration_ratio": "predicted = observed",
+}
+"""How the line is called that a figure is compared with."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +37,16 @@ class Tally:
 
     model: str
     version: str
-    events: int
-    confusion: Confusion
+    statistic: Statistic
     topic: str = ""
-    """The input topic; empty in documents of earlier versions, which do not have it."""
+    """The input topic."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """The outcomes of the events of a stretch of time that begins at ``start`` (epoch milliseconds)."""
+    """The statistics of the events of a stretch of time that begins at ``start`` (epoch milliseconds)."""
 
     start: int
-    documents: int
     tallies: tuple[Tally, ...]
 
     @property
@@ -47,55 +54,72 @@ class Bucket:
         """Events that were scored: of each topic as many as the model scored that scored the most of them."""
         per_model: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for tally in self.tallies:
-            per_model[tally.topic][tally.model] += tally.events
+            per_model[tally.topic][tally.model] += tally.statistic.scored
         return sum(max(models.values()) for models in per_model.values())
 
     def labels(self) -> Counter[float]:
         """Return the number of events of each label: of each topic by the model that saw the most labels."""
         per_model: defaultdict[str, defaultdict[str, Counter[float]]] = defaultdict(lambda: defaultdict(Counter))
         for tally in self.tallies:
-            per_model[tally.topic][tally.model] += confusion.label_counts(tally.confusion)
+            per_model[tally.topic][tally.model] += confusion.label_counts(tally.statistic.confusion)
         return sum((max(models.values(), key=Counter.total) for models in per_model.values()), Counter())
 
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """How one model did."""
+    """How a model did, or one version of it."""
 
     name: str
-    events: int
-    """Events that it scored."""
-    confusion: Confusion
+    statistic: Statistic
+    version: str = ""
+    """Empty: all versions of the time range."""
+    min_labelled: int = 1
+    """With fewer labelled events no figure says anything."""
+
+    @property
+    def events(self) -> int:
+        """Events that it scored."""
+        return self.statistic.scored
+
+    @property
+    def confusion(self) -> Confusion:
+        """Labelled events by label and prediction."""
+        return self.statistic.confusion
 
     @property
     def correct(self) -> int:
         """Events whose prediction equals the label."""
-        return confusion.correct(self.confusion)
+        return self.statistic.correct
 
     @property
     def incorrect(self) -> int:
         """Events whose prediction differs from the label."""
-        return confusion.incorrect(self.confusion)
+        return self.statistic.incorrect
 
     @property
     def labelled(self) -> int:
         """Events with a label."""
-        return confusion.labelled(self.confusion)
+        return self.statistic.labelled
 
     @property
     def unlabelled(self) -> int:
         """Events without a label: scored, but neither correct nor incorrect."""
         return self.events - self.labelled
 
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """All figures of the events that it scored."""
+        return evaluate(self.statistic, self.min_labelled)
+
     @property
     def accuracy(self) -> float | None:
-        """Accuracy on the labelled events; None without any."""
-        return figures.accuracy(self.correct, self.labelled)
+        """Accuracy on the labelled events; None with too few."""
+        return _value(self.evaluation.figures["accuracy"])
 
     @property
     def baseline(self) -> float | None:
-        """Majority-class baseline of the events that this model scored; None without a label."""
-        return figures.baseline(confusion.label_counts(self.confusion).values())
+        """Majority-class baseline of the events that this model scored; None with too few labels."""
+        return _value(self.evaluation.figures["baseline"])
 
     @property
     def classes(self) -> list[float]:
@@ -105,112 +129,17 @@ class ModelFigures:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a line of the accuracy chart: the bucket from ``at`` (epoch milliseconds) on."""
+    """A point of a line of the chart over time: the bucket from ``at`` (epoch milliseconds) on."""
 
     at: int
     line: str
-    """A model, or the majority-class baseline."""
-    accuracy: float | None
-    """None: too few labelled events to say."""
+    """A model, or what it is compared with."""
+    value: float | None
+    """None: undefined, or too few labelled events to say."""
     labelled: int
-
-
-@dataclass(frozen=True)
-class BatchReport:
-    """What a job reported of a batch."""
-
-    at: int
-    """Its start, in epoch milliseconds."""
-    milliseconds: int
-    events: int
-    lag: int
-    """Events in the topic that were not scored yet."""
-    topic: str = ""
-    """The input topic; empty in reports of earlier versions, which do not have it."""
-    refused: tuple[str, ...] = ()
-    """New versions that were not let in while the old ones serve, as ``name:version: reason``."""
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version of a model, and the first and the last batch that it scored without another one between them.
-
-    Both in the window, in epoch milliseconds.
-    """
-
-    model: str
-    version: str
-    first: int
-    last: int
-
-
-@dataclass(frozen=True)
-class StreamReport:
-    """What the jobs report about how they run; there is one job per input topic."""
-
-    batches: tuple[BatchReport, ...]
-    """The last batches of each topic, all in order of time."""
-    synthetic: bool
-    """Whether the events are synthetic."""
-
-    @property
-    def latest(self) -> BatchReport | None:
-        """The last batch of all topics; None if none was ever reported."""
-        return self.batches[-1] if self.batches else None
-
-    def running(self, now: int) -> list[BatchReport]:
-        """Return the last batch of each topic whose stream runs, or, if none does, the last batch of all.
-
-        Args:
-            now: this moment, in epoch milliseconds.
-        """
-        running = [batches[-1] for batches in self._per_topic() if not _is_paused(batches, now)]
-        return running or list(self.batches[-1:])
-
-    def lag(self, now: int) -> int | None:
-        """Return the events that are not scored yet, of all topics; None if no batch was ever reported.
-
-        Args:
-            now: this moment, in epoch milliseconds.
-        """
-        return sum(batch.lag for batch in self.running(now)) if self.batches else None
-
-    def refused(self, now: int) -> list[str]:
-        """Return the new versions that were not let in, as ``name:version: reason``.
-
-        Args:
-            now: this moment, in epoch milliseconds.
-        """
-        return sorted({version for batch in self.running(now) for version in batch.refused})
-
-    def rate(self, now: int) -> float | None:
-        """Return the events per second of the last batches, of all topics; None if none was ever reported.
-
-        A batch holds what has come since the start of the one before. So the events of all but the first are divided by
-        the time between the first start and the last, which is right for long batches and for rare ones. Batches from
-        before a pause do not count, and when none has come for as long as a pause, the rate is 0.
-
-        Args:
-            now: this moment, in epoch milliseconds.
-        """
-        return sum(_rate(batches, now) for batches in self._per_topic()) if self.batches else None
-
-    def _per_topic(self) -> list[list[BatchReport]]:
-        topics: defaultdict[str, list[BatchReport]] = defaultdict(list)
-        for batch in self.batches:
-            topics[batch.topic].append(batch)
-        return list(topics.values())
-
-
-@dataclass(frozen=True)
-class Throughput:
-    """What the batches of a bucket did; the first of them started at ``first`` (epoch milliseconds)."""
-
-    first: int
-    events: int
-    """Scored or rejected."""
-    milliseconds: int
-    """How long the batches took, one after the other."""
+    low: float | None = None
+    high: float | None = None
+    """Ends of the interval of 95 %, the bound of a figure from bins included; None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -225,8 +154,6 @@ class Snapshot:
     """That of the versions and of the throughput: in the time of the job, not in that of the events."""
     buckets: tuple[Bucket, ...]
     """In order of time."""
-    pending: int
-    """Documents of the window that are not counted yet."""
     rejected: dict[str, int]
     """Messages that could not be scored, by reason, the most common first."""
     stream: StreamReport
@@ -236,12 +163,31 @@ class Snapshot:
     """In order of time."""
     took: int
     """Milliseconds that Elasticsearch worked for this."""
+    min_labelled: int = field(default=1, kw_only=True)
+    """With fewer labelled events no figure says anything."""
+
+    @cached_property
+    def by_version(self) -> tuple[ModelFigures, ...]:
+        """The versions that scored in this window, by model and in order of their first events."""
+        tallies: defaultdict[tuple[str, str], list[Statistic]] = defaultdict(list)
+        for bucket in self.buckets:
+            for tally in bucket.tallies:
+                tallies[tally.model, tally.version].append(tally.statistic)
+        versions = [
+            ModelFigures(name, combined(parts), version, self.min_labelled)
+            for (name, version), parts in tallies.items()
+        ]
+        return tuple(sorted(versions, key=lambda version: version.name))
 
     @cached_property
     def models(self) -> tuple[ModelFigures, ...]:
         """The models that scored in this window, by name."""
-        names = sorted({tally.model for bucket in self.buckets for tally in bucket.tallies})
-        return tuple(_of_model(name, self.buckets) for name in names)
+        versions: defaultdict[str, list[Statistic]] = defaultdict(list)
+        for each in self.by_version:
+            versions[each.name].append(each.statistic)
+        return tuple(
+            ModelFigures(name, combined(parts), min_labelled=self.min_labelled) for name, parts in versions.items()
+        )
 
     @cached_property
     def rejected_total(self) -> int:
@@ -256,6 +202,16 @@ class Snapshot:
         removed or renamed in the window.
         """
         return sum(bucket.events for bucket in self.buckets)
+
+    @property
+    def until(self) -> int | None:
+        """The time of the last message as far as it is known, in epoch milliseconds; None if there is none.
+
+        It is the end of the last window of statistics, or this moment while that window lasts.
+        """
+        if self.period is None or self.period.last > self.read_at:
+            return None if self.period is None else self.period.last
+        return min(self.read_at, self.period.last + self.period.step)
 
     @property
     def quiet(self) -> bool:
@@ -284,14 +240,14 @@ class Snapshot:
         """Majority-class baseline of all scored events; None without a label."""
         return figures.baseline(self.labels.values())
 
-    def lines(self, min_labelled: int, models: Sequence[str]) -> list[Point]:
-        """Return the points of the accuracy chart: the majority-class baseline and some models, bucket by bucket.
+    def lines(self, figure: str, models: Sequence[str]) -> list[Point]:
+        """Return the points of the chart of a figure over time: what it is compared with and some models, by bucket.
 
         The bucket that is still filling is left out: one that is not over, or, while the stream runs, one that the
         scored events have only just reached. With few of its events it would be the wildest point of the chart.
 
         Args:
-            min_labelled: fewest labelled events that a point may stand for.
+            figure: one of ``SHOWN``.
             models: the names of the models to draw.
         """
         if not self.buckets:
@@ -300,17 +256,27 @@ class Snapshot:
         interval = self.window.interval
         reached = self.read_at if self.quiet or self.period is None else min(self.read_at, self.period.last)
         ends = min(reached - interval, self.buckets[-1].start)
-        most_frequent = max(self.labels, key=lambda label: self.labels[label], default=None)
         points = []
         for start in range(self.buckets[0].start, ends + 1, interval):
-            bucket = by_start.get(start, Bucket(start, 0, ()))
-            labels = bucket.labels()
-            guessed = labels[most_frequent] if most_frequent is not None else 0
-            points.append(_point(start, BASELINE, guessed, labels.total(), min_labelled))
+            bucket = by_start.get(start, Bucket(start, ()))
+            if figure in REFERENCES:
+                points.append(self._reference(figure, bucket))
             for name in models:
-                model = _of_model(name, [bucket])
-                points.append(_point(start, name, model.correct, model.labelled, min_labelled))
+                statistic = combined(tally.statistic for tally in bucket.tallies if tally.model == name)
+                enough = statistic.labelled >= self.min_labelled
+                points.append(
+                    _point(start, name, FIGURES[figure].of(statistic) if enough else None, statistic.labelled)
+                )
         return points
+
+    def _reference(self, figure: str, bucket: Bucket) -> Point:
+        """Return a point of what a figure is compared with: the accuracy with the window's most frequent label."""
+        labels = bucket.labels()
+        value = FIGURES[figure].reference
+        if figure == "accuracy" and labels.total() >= self.min_labelled:
+            most_frequent = max(self.labels, key=lambda label: self.labels[label])
+            value = figures.accuracy(labels[most_frequent], labels.total())
+        return Point(bucket.start, REFERENCES[figure], value, labels.total())
 
     def events_per_second(self) -> list[tuple[int, float]]:
         """Return the events per second of each bucket, from the first with a batch to the last: its start, the number.
@@ -360,13 +326,14 @@ class Snapshot:
         return [after for before, after in pairwise(self.versions) if before.model == after.model]
 
 
-def accuracy_span(points: Iterable[Point]) -> list[float]:
-    """Return the ends of an axis for these points: multiples of a step, so that the axis stays while the lines move."""
-    known = [point.accuracy for point in points if point.accuracy is not None]
+def span(points: Iterable[Point]) -> list[float]:
+    """Return the ends of an axis for these points and their intervals, both multiples of a round step."""
+    known = [value for point in points for value in (point.low, point.value, point.high) if value is not None]
     if not known:
         return [0.0, 1.0]
-    low, high = math.floor(min(known) / _STEP - 0.1) * _STEP, math.ceil(max(known) / _STEP + 0.1) * _STEP
-    return [max(0.0, round(low, 2)), min(1.0, round(high, 2))]
+    low, high = min(known), max(known)
+    step = 10.0 ** math.floor(math.log10(max(high - low, 1e-6))) / 2
+    return [round(math.floor(low / step) * step, 10), round(math.ceil(high / step) * step, 10)]
 
 
 def in_order(models: Iterable[ModelFigures], first: Sequence[str]) -> list[ModelFigures]:
@@ -375,33 +342,19 @@ def in_order(models: Iterable[ModelFigures], first: Sequence[str]) -> list[Model
     return sorted(models, key=lambda model: (rank.get(model.name, len(rank)), model.name))
 
 
-def _pause(batches: Sequence[BatchReport]) -> int:
-    """Return the milliseconds without a batch after which a stream counts as paused: three usual intervals at least."""
-    starts = [batch.at for batch in batches]
-    usual = median_low(after - before for before, after in pairwise(starts)) if len(starts) > 1 else 0
-    return max(QUIET_MS, 3 * usual)
+def combined(parts: Iterable[Statistic]) -> Statistic:
+    """Return the sum of statistics; of scores of different kinds only the counts that do not depend on the scores."""
+    found = list(parts)
+    if len({part.score_kind for part in found if part.score_kind}) > 1:
+        found = [Statistic(scored=part.scored, confusion=part.confusion) for part in found]
+    return total(found)
 
 
-def _is_paused(batches: Sequence[BatchReport], now: int) -> bool:
-    return now - batches[-1].at - batches[-1].milliseconds > _pause(batches)
+def _value(figure: Figure | None) -> float | None:
+    return None if figure is None else figure.value
 
 
-def _rate(batches: Sequence[BatchReport], now: int) -> float:
-    """Return the events per second of the batches of one topic."""
-    if _is_paused(batches, now):
-        return 0.0
-    latest, pause = batches[-1], _pause(batches)
-    first, *others = (batch for batch in batches if latest.at - batch.at <= pause)
-    if not others:
-        return first.events * 1_000 / max(1_000, first.milliseconds)
-    return sum(batch.events for batch in others) * 1_000 / max(1, latest.at - first.at)
-
-
-def _of_model(name: str, buckets: Iterable[Bucket]) -> ModelFigures:
-    tallies = [tally for bucket in buckets for tally in bucket.tallies if tally.model == name]
-    events = sum(tally.events for tally in tallies)
-    return ModelFigures(name, events, confusion.total(tally.confusion for tally in tallies))
-
-
-def _point(at: int, line: str, correct: int, labelled: int, min_labelled: int) -> Point:
-    return Point(at, line, figures.accuracy(correct, labelled) if labelled >= min_labelled else None, labelled)
+def _point(at: int, line: str, figure: Figure | None, labelled: int) -> Point:
+    if not isinstance(figure, Estimate) or figure.low is None or figure.high is None:
+        return Point(at, line, _value(figure), labelled)
+    return Point(at, line, figure.value, labelled, figure.low - figure.error, figure.high + figure.error)

@@ -9,18 +9,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from streamscore.config import Elasticsearch
-from streamscore.dashboard.figures import ModelFigures, Snapshot
+from streamscore.dashboard.figures import SHOWN, ModelFigures, Snapshot
 from streamscore.dashboard.palette import MODELS
 from streamscore.dashboard.queries import moment
 from streamscore.dashboard.reader import View
 from streamscore.quality import confusion as counts
-from streamscore.quality import figures
+from streamscore.quality import figures, text
+from streamscore.quality.estimates import BinnedEstimate
+from streamscore.quality.evaluation import FIGURES, Evaluation
+
+VERSIONS: Final = 3
+"""Most versions of a model whose figures are shown, the latest first."""
+
+_VERDICTS: Final = {
+    "accuracy": {"above": "above the baseline", "below": "below the baseline"},
+    "rig": {"above": "better than the rate alone", "below": "worse than the rate alone"},
+    "auc": {"above": "better than chance", "below": "worse than chance"},
+    "calibration_ratio": {"above": "predicts too many", "below": "predicts too few"},
+}
+"""Words for a figure whose whole interval lies on one side of its reference."""
 
 
 def count(number: float) -> str:
@@ -95,11 +108,9 @@ def status(view: View, zone: tzinfo, now: int) -> Markup:
     if snapshot is not None:
         if snapshot.period is not None:
             start = max(snapshot.window.start, snapshot.period.first)
-            first, last = clock(start, zone, now), clock(snapshot.period.last, zone, now)
+            first, last = clock(start, zone, now), clock(snapshot.until or now, zone, now)
             sentences.append(f"Events from {first} to {last}.")
         sentences.append(f"Read at {clock(snapshot.read_at, zone, now)}.")
-        if snapshot.pending:
-            sentences.append(f"Still counting: {count(snapshot.pending)} documents to go.")
     synthetic = snapshot is not None and snapshot.stream.synthetic
     return _part("status", state, name, synthetic, sentences, view.fault.reason if view.fault else None)
 
@@ -116,6 +127,8 @@ class KeyFigure(NamedTuple):
     """CSS colour of the dot before the name; none if empty."""
     points: float | None = None
     """Percentage points above the baseline, shown behind the note."""
+    is_clear: bool = False
+    """Whether the interval lies on that side of the baseline: then the points have a colour."""
 
 
 def kpis(figures: Sequence[KeyFigure]) -> Markup:
@@ -170,22 +183,23 @@ def kpi_accuracies(models: Sequence[ModelFigures], dots: Mapping[str, str]) -> l
             f"{figures.ACCURACY} of {model.name}",
             percent(model.accuracy),
             model.accuracy,
-            "no label yet" if model.baseline is None else f"{figures.BASELINE_SHORT} {percent(model.baseline)}",
+            "too few labels yet" if model.baseline is None else f"{figures.BASELINE_SHORT} {percent(model.baseline)}",
             dots[model.name],
             figures.above_baseline(model.accuracy, model.baseline),
+            text.verdict(model.evaluation, "accuracy") is not None,
         )
         for model in models
     ]
 
 
-def title(text: str) -> Markup:
+def title(words: str) -> Markup:
     """Return the title of a card."""
-    return _part("title", text)
+    return _part("title", words)
 
 
-def note(text: str) -> Markup:
+def note(sentence: str) -> Markup:
     """Return a sentence in the place of a chart or table."""
-    return _part("note", text)
+    return _part("note", sentence)
 
 
 def heading(name: str, version: str, colour: str) -> Markup:
@@ -224,6 +238,69 @@ def confusion(model: ModelFigures) -> Markup:
         cells = [(prediction, number, figures.share(number, totals[label]) or 0.0) for prediction, number in numbers]
         rows.append((label, cells))
     return _part("confusion", model, classes, rows, counts.OTHER)
+
+
+class Row(NamedTuple):
+    """A figure as the table shows it."""
+
+    key: str
+    name: str
+    value: float | None
+    text: str
+    interval: str
+    """Its interval of 95 %, and what the bins add to it, or why the figure is undefined; empty without either."""
+    tone: str
+    """``above`` (better than the reference), ``below`` (worse, or off it), or empty."""
+    verdict: str
+    """On which side of its reference it lies, if its interval allows to say so."""
+    is_uncertain: bool
+
+
+def table(name: str, snapshot: Snapshot) -> Markup:
+    """Return the figures of a model with their intervals, those of each version by itself, the latest first.
+
+    Args:
+        name: the model.
+        snapshot: the figures.
+    """
+    versions = [version for version in snapshot.by_version if version.name == name][::-1]
+    shown = [(version, [row(version, key) for key in SHOWN]) for version in versions[:VERSIONS]]
+    return _part("figures", name, shown, len(versions) - len(shown), snapshot.min_labelled)
+
+
+def row(model: ModelFigures, key: str) -> Row:
+    """Return a figure of a model as text.
+
+    Args:
+        model: the model.
+        key: name of the figure, one of ``figures.SHOWN``.
+    """
+    evaluation = model.evaluation
+    figure, verdict = evaluation.figures[key], text.verdict(evaluation, key)
+    return Row(
+        key,
+        FIGURES[key].name,
+        None if figure is None else figure.value,
+        text.value(evaluation, key),
+        _why_not(model) if figure is None else _interval(evaluation, key),
+        "" if verdict is None else "above" if verdict == "better" else "below",
+        "" if verdict is None else _VERDICTS[key][evaluation.compare(key)],
+        evaluation.is_uncertain(key),
+    )
+
+
+def _why_not(model: ModelFigures) -> str:
+    """Return why a figure is undefined, in a few words; empty if the model's labels are too few, or of one class."""
+    if model.labelled < model.min_labelled or model.statistic.positives in {0, model.labelled}:
+        return ""
+    return "its scores are margins" if model.statistic.score_kind == "margin" else ""
+
+
+def _interval(evaluation: Evaluation, key: str) -> str:
+    """Return a figure's interval of 95 %, and what the bins add to it; empty if it has none."""
+    figure, ends = evaluation.figures[key], text.interval(evaluation, key)
+    interval = "" if ends is None else f"{ends[0]} – {ends[1]}"
+    return f"{interval}, bins ± {figure.bound:.4f}" if isinstance(figure, BinnedEstimate) else interval
 
 
 def reasons(rejected: Mapping[str, int]) -> Markup:
@@ -276,14 +353,24 @@ def nothing_in_range(snapshot: Snapshot, zone: tzinfo) -> Markup:
     return _part("nothing_in_range", last)
 
 
-def no_line(min_labelled: int) -> Markup:
-    """Return why there is no accuracy chart."""
-    return _part("no_line", min_labelled)
+def no_line(figure: str, min_labelled: int) -> Markup:
+    """Return why there is no chart over time.
+
+    Args:
+        figure: the figure's name, as people read it.
+        min_labelled: fewest labelled events that a point stands for.
+    """
+    return _part("no_line", figure, min_labelled)
 
 
 def origin(settings: Elasticsearch, snapshot: Snapshot) -> Markup:
     """Return where the figures come from, and what they cost."""
-    return _part("origin", settings.index, settings.url, snapshot.took)
+    return _part("origin", settings.quality_index, settings.url, snapshot.took)
+
+
+def uncalibrated(models: Sequence[str]) -> Markup:
+    """Return which models the reliability diagram leaves out, and why."""
+    return _part("uncalibrated", models)
 
 
 def model_dots(names: Sequence[str]) -> dict[str, str]:

@@ -12,10 +12,11 @@ import streamlit as st
 
 from streamscore import config as configuration
 from streamscore.config import Config
-from streamscore.dashboard import charts, markup
-from streamscore.dashboard.figures import ModelFigures, Snapshot, in_order
-from streamscore.dashboard.palette import of_models, stylesheet
+from streamscore.dashboard import charts, curves, markup, svg
+from streamscore.dashboard.figures import SHOWN, ModelFigures, Snapshot, in_order
+from streamscore.dashboard.palette import Colour, of_models, stylesheet
 from streamscore.dashboard.reader import Reader
+from streamscore.quality.evaluation import FIGURES
 from streamscore.quality.windows import RANGES
 
 CARDS_PER_ROW = 3
@@ -53,7 +54,7 @@ def show(environment: str, overrides: Sequence[str]) -> None:
 def _prepare(environment: str, overrides: tuple[str, ...]) -> tuple[Config, Reader]:
     """Make the one reader that all viewers share, so that many of them ask Elasticsearch no more often than one."""
     config = configuration.load(environment, overrides)
-    return config, Reader(config.elasticsearch, config.dashboard.timeout_seconds)
+    return config, Reader(config, config.dashboard.timeout_seconds)
 
 
 def _live(config: Config, reader: Reader) -> None:
@@ -97,16 +98,10 @@ def _figures(
     for row in rows:
         for model, column in zip(row, st.columns(len(rows[0])), strict=False):
             with column.container(border=True, key=f"model_{model.name}"):
-                _card(model, snapshot.version(model.name), dots[model.name], theme)
-    with st.container(border=True, key="card_accuracy"):
-        st.html(markup.title("Accuracy over time"))
-        points = snapshot.lines(config.dashboard.min_labelled, [model.name for model in models])
-        shown = {model.name: colours[model.name] for model in models}
-        if any(point.accuracy is not None for point in points):
-            marks = snapshot.marks(list(shown))
-            st.altair_chart(charts.accuracy(points, marks, shown, snapshot.window.interval, theme), key="accuracy")
-        else:
-            st.html(markup.no_line(config.dashboard.min_labelled))
+                _card(model, snapshot, dots[model.name], theme)
+    with st.container(border=True, key="card_over_time"):
+        _over_time(snapshot, {model.name: colours[model.name] for model in models}, theme)
+    _curves(models, dots, theme)
     left, right = st.columns(2)
     with left.container(border=True, key="card_rejected"):
         st.html(markup.title("Rejected, by reason"))
@@ -117,13 +112,55 @@ def _figures(
     st.html(markup.origin(config.elasticsearch, snapshot))
 
 
-def _card(model: ModelFigures, version: str, dot: str, theme: charts.Theme) -> None:
-    st.html(markup.heading(model.name, version, dot))
+def _over_time(snapshot: Snapshot, shown: dict[str, Colour], theme: charts.Theme) -> None:
+    """Draw the chart over time of the figure that is picked."""
+    st.html(markup.title("Over time"))
+    picked = st.segmented_control(
+        "Figure",
+        SHOWN,
+        default=SHOWN[0],
+        required=True,
+        format_func=lambda key: FIGURES[key].name,
+        label_visibility="collapsed",
+        key="figure",
+    )
+    figure = picked or SHOWN[0]
+    points = snapshot.lines(figure, list(shown))
+    if any(point.value is not None for point in points if point.line in shown):
+        marks = snapshot.marks(list(shown))
+        chart = charts.over_time(figure, points, marks, shown, snapshot.window.interval, theme)
+        st.altair_chart(chart, key="over_time")
+    else:
+        st.html(markup.no_line(FIGURES[figure].name, snapshot.min_labelled))
+
+
+def _curves(models: Sequence[ModelFigures], dots: dict[str, str], theme: charts.Theme) -> None:
+    """Draw the ROC curves and the reliability diagram, if the labels allow it."""
+    roc, calibration = curves.roc(models, dots), curves.calibration(models, dots)
+    if roc is None:
+        return
+    left, right = st.columns(2)
+    with left.container(border=True, key="card_roc"):
+        st.html(markup.title("ROC: share of class 1 that is found"))
+        st.html(svg.as_images(roc, theme))
+    if calibration is None:
+        return
+    with right.container(border=True, key="card_calibration"):
+        st.html(markup.title("Reliability: share that is of class 1"))
+        st.html(svg.as_images(calibration, theme))
+        left_out = curves.uncalibrated(models)
+        if left_out:
+            st.html(markup.uncalibrated(left_out))
+
+
+def _card(model: ModelFigures, snapshot: Snapshot, dot: str, theme: charts.Theme) -> None:
+    st.html(markup.heading(model.name, snapshot.version(model.name), dot))
     with st.container(
         horizontal=True, horizontal_alignment="center", vertical_alignment="center", key=f"ring_{model.name}"
     ):
         st.container(width=200).altair_chart(charts.donut(model, theme), key=f"donut_{model.name}")
         st.container().html(markup.outcomes(model))
+    st.html(markup.table(model.name, snapshot))
     st.html(markup.confusion(model))
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
+
+Theme = Literal["light", "dark"]
 
 
 class Colour(NamedTuple):
@@ -51,11 +53,20 @@ def of_models(names: Sequence[str]) -> dict[str, Colour]:
     return {name: MODELS[position % len(MODELS)] for position, name in enumerate(names)}
 
 
+def plain_colours(theme: Theme) -> dict[str, str]:
+    """Return the colours of a theme by the names of their variables."""
+    return {name: colour.light if theme == "light" else colour.dark for name, colour in _named().items()}
+
+
 def stylesheet() -> str:
     """Return the CSS of the page and of the report: the colours as variables, and the rules."""
-    colours = {**_SURFACES, **OUTCOMES, **{f"model-{position}": colour for position, colour in enumerate(MODELS)}}
+    colours = _named()
     plain = "".join(f"--{name}:{colour.light};" for name, colour in colours.items())
     paired = "".join(f"--{name}:light-dark({colour.light},{colour.dark});" for name, colour in colours.items())
     rules = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
     # An old browser that does not know light-dark() gets the light colours.
     return f":root{{{plain}}}@supports (color:light-dark(#000,#fff)){{:root{{{paired}}}}}\n{rules}"
+
+
+def _named() -> dict[str, Colour]:
+    return {**_SURFACES, **OUTCOMES, **{f"model-{position}": colour for position, colour in enumerate(MODELS)}}

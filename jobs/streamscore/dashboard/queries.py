@@ -1,18 +1,18 @@
-"""The requests to Elasticsearch, and the figures in its answers. Pure: no client, no page.
+"""The requests to Elasticsearch for all but the statistics, and the figures in its answers. Pure: no client, no page.
 
-Every request is an aggregation (``size`` 0): the server counts, and no document is ever fetched, except the status
-documents of the last batches.
+Every request is an aggregation (``size`` 0): the server counts, and no document is fetched, except the status documents
+of the last batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple
 
 from streamscore.config import Elasticsearch
-from streamscore.dashboard.figures import BatchReport, Bucket, StreamReport, Tally, Throughput, Version
+from streamscore.dashboard.batches import BatchReport, StreamReport, Throughput, Version
 from streamscore.quality.windows import Period, Window
 from streamscore.schema import TIME
 
@@ -21,9 +21,21 @@ LAST_BATCHES: Final = 20
 _ALL: Final = 1_000
 """Most buckets of a terms aggregation: more than there are models, versions, classes or reasons."""
 _FIRST: Final = {"first": {"min": {"field": TIME}}}
+WRITTEN: Final = "_seq_no"
+"""Elasticsearch's own number of the operation that wrote a document: a later write has a higher one."""
 _ENDS: Final = {**_FIRST, "last": {"max": {"field": TIME}}}
 _LAST_MOMENT: Final = 253_402_214_400_000
 """The last day of the year 9999 begins, in epoch milliseconds: Python's time ends with that day, in every time zone."""
+
+
+class Mark(NamedTuple):
+    """By what a bucket of statistics can be told from an earlier one: every write changes the second number."""
+
+    documents: int
+    last: int
+    """Number of the operation that was the last to write one of them."""
+    scored: int
+    """Events of all models."""
 
 
 class Search(NamedTuple):
@@ -33,13 +45,13 @@ class Search(NamedTuple):
     body: dict[str, Any]
 
 
-def period(settings: Elasticsearch) -> Search:
-    """Ask for the times of the first and the last message; with no filter the server reads them off its index."""
-    return aggregate(f"{settings.index},{settings.rejected_index}", _ENDS)
+def rejected_period(settings: Elasticsearch) -> Search:
+    """Ask when the first and the last message was rejected; with no filter the server reads it off its index."""
+    return aggregate(settings.rejected_index, _ENDS)
 
 
 def read_period(answer: Mapping[str, Any]) -> Period | None:
-    """Return the times of the first and the last message, or batch; None if there is none."""
+    """Return the times of the first and the last rejected message, or batch; None if there is none."""
     ends = aggregations_of(answer)
     first, last = (ends.get(name, {}).get("value") for name in ("first", "last"))
     return None if first is None or last is None else Period(int(first), int(last))
@@ -76,51 +88,21 @@ def read_stream(answer: Mapping[str, Any]) -> StreamReport:
     return StreamReport(tuple(sorted(batches, key=lambda batch: batch.at)), synthetic)
 
 
-def counts(settings: Elasticsearch, window: Window) -> Search:
-    """Ask how many documents each bucket holds: the server answers from its index of times, without reading any."""
-    return aggregate(settings.index, {"buckets": _over_time(window)}, since(window))
+def marks(settings: Elasticsearch, window: Window) -> Search:
+    """Ask by what each bucket of statistics can be told from an earlier one, without reading any document whole."""
+    marks = {"last": {"max": {"field": WRITTEN}}, "scored": _sum("scored")}
+    of_length = {"term": {"seconds": window.seconds}}
+    start = since(window)
+    query = {"bool": {"filter": [of_length] if start is None else [of_length, start]}}
+    return aggregate(settings.quality_index, {"buckets": _over_time(window, **marks)}, query)
 
 
-def read_counts(answer: Mapping[str, Any]) -> dict[int, int]:
-    """Return the number of documents of each bucket that is not empty, by its start."""
-    return {int(bucket["key"]): bucket["doc_count"] for bucket in buckets_of(aggregations_of(answer), "buckets")}
-
-
-def tallies(settings: Elasticsearch, window: Window, starts: Sequence[int]) -> Search:
-    """Ask for the outcomes of some buckets, by topic, model, version, label and prediction.
-
-    This is the one request that reads every document, so it is made only for buckets whose number of documents changed.
-
-    Args:
-        settings: names the index.
-        window: the time range and the length of its buckets.
-        starts: the beginnings of the buckets, in epoch milliseconds.
-    """
-    predictions = terms("prediction")
-    labels = terms("label", predictions=predictions)
-    versions = terms("model_version", labels=labels)
-    runs = _runs(starts, window.interval)
-    ranges = [{"range": {TIME: {"gte": first, "lt": last + window.interval}}} for first, last in runs]
-    return aggregate(
-        settings.index,
-        {"buckets": _over_time(window, topics=_by_topic(models=terms("model", versions=versions)))},
-        {"bool": {"filter": [{"bool": {"should": ranges}}]}},
-    )
-
-
-def read_tallies(answer: Mapping[str, Any]) -> dict[int, Bucket]:
-    """Return the outcomes of each bucket that is not empty, by its start."""
-    by_start = {}
-    for bucket in buckets_of(aggregations_of(answer), "buckets"):
-        tallied = [
-            Tally(model["key"], version["key"], version["doc_count"], _confusion(version), topic["key"])
-            for topic in buckets_of(bucket, "topics")
-            for model in buckets_of(topic, "models")
-            for version in buckets_of(model, "versions")
-        ]
-        start = int(bucket["key"])
-        by_start[start] = Bucket(start, bucket["doc_count"], tuple(tallied))
-    return by_start
+def read_marks(answer: Mapping[str, Any]) -> dict[int, Mark]:
+    """Return the mark of each bucket that is not empty, by its start."""
+    return {
+        int(bucket["key"]): Mark(bucket["doc_count"], int(bucket["last"]["value"]), int(bucket["scored"]["value"]))
+        for bucket in buckets_of(aggregations_of(answer), "buckets")
+    }
 
 
 def rejected(settings: Elasticsearch, window: Window) -> Search:
@@ -225,20 +207,15 @@ def _sum(field: str) -> dict[str, Any]:
     return {"sum": {"field": field}}
 
 
-def _confusion(version: Mapping[str, Any]) -> dict[tuple[float, float], int]:
-    return {
-        (label["key"], prediction["key"]): prediction["doc_count"]
-        for label in buckets_of(version, "labels")
-        for prediction in buckets_of(label, "predictions")
-    }
+def runs(starts: Iterable[int], interval: int) -> list[tuple[int, int]]:
+    """Join buckets that follow each other: the begin and the end of each run, in epoch milliseconds.
 
-
-def _runs(starts: Sequence[int], interval: int) -> list[tuple[int, int]]:
-    """Join buckets that follow each other: the first and the last start of each run."""
-    runs: list[tuple[int, int]] = []
+    Args:
+        starts: the beginnings of the buckets.
+        interval: their length.
+    """
+    joined: list[tuple[int, int]] = []
     for start in sorted(starts):
-        if runs and start == runs[-1][1] + interval:
-            runs[-1] = (runs[-1][0], start)
-        else:
-            runs.append((start, start))
-    return runs
+        begin = joined.pop()[0] if joined and joined[-1][1] == start else start
+        joined.append((begin, start + interval))
+    return joined

@@ -1,32 +1,30 @@
-"""Reads the figures from Elasticsearch repeatedly, in a time that does not grow with the number of documents.
+"""Reads the figures from Elasticsearch repeatedly, in a time that does not depend on the number of events.
 
-How many documents each bucket of time holds is known to the server without looking at any of them. So that is asked
-first, and only the buckets whose number changed are counted by outcome: while a stream runs, the last one or two. To
-notice even documents that were replaced, the bucket that was counted longest ago is counted again each time.
+Statistics are kept by window of time, and few windows change between two refreshes. So it is asked first by what each
+bucket of windows can be told from an earlier one, and only the buckets that were written to are read again: while a
+stream runs, the last one or two.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from streamscore.clients import elasticsearch
-from streamscore.config import Elasticsearch
+from streamscore.clients import elasticsearch, quality_reader
+from streamscore.config import Config
 from streamscore.dashboard import queries
-from streamscore.dashboard.figures import Bucket, Snapshot
-from streamscore.dashboard.queries import Search
-from streamscore.errors import RefusedError, ServerError, TooManyBucketsError
+from streamscore.dashboard.figures import Bucket, Snapshot, Tally, combined
+from streamscore.dashboard.queries import Mark, Search
+from streamscore.errors import RefusedError, ServerError
+from streamscore.quality.statistic import Statistic
 from streamscore.quality.windows import Period, Window, of_batches, window
 from streamscore.system.console import log
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
-
-BUDGET: Final = 500_000
-"""Most documents that one refresh counts by outcome, if buckets are not larger; the others have their turn later."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +49,20 @@ class View:
 
 
 class Reader:
-    """Reads snapshots and remembers the buckets that it counted; one of them serves every viewer of a page."""
+    """Reads snapshots and remembers the buckets that it read; one of them serves every viewer of a page."""
 
-    def __init__(self, settings: Elasticsearch, timeout: float = 10.0, budget: int | None = BUDGET) -> None:
+    def __init__(self, config: Config, timeout: float = 10.0) -> None:
         """Connect at the first use.
 
         Args:
-            settings: the server and the indices.
+            config: names the server, the indices and the lengths of windows.
             timeout: seconds that a request may take.
-            budget: most documents that one reading counts by outcome; None for all.
         """
-        self._settings = settings
-        self._client: Client = elasticsearch.client(settings, timeout)
-        self._budget = budget
-        self._known: dict[str, tuple[int, dict[int, Bucket]]] = {}
+        self._settings = config.elasticsearch
+        self._lengths = config.quality.windows
+        self._min_labelled = config.dashboard.min_labelled
+        self._client: Client = elasticsearch.client(config.elasticsearch, timeout)
+        self._known: dict[str, tuple[Window, dict[int, tuple[Mark, Bucket]]]] = {}
         self._views: dict[str, View] = {}
         self._lock = threading.Lock()
 
@@ -108,85 +106,67 @@ class Reader:
         Raises:
             ServerError: Elasticsearch cannot be reached, or refuses.
         """
-        settings = self._settings
-        (period_answer, stream_answer), took = self._search(queries.period(settings), queries.stream(settings))
-        period, stream = queries.read_period(period_answer), queries.read_stream(stream_answer)
-        shown = window(time_range, period or Period(now, now), now, (1,))
+        settings, shortest = self._settings, self._lengths[0]
+        (*ends, rejected_answer, stream_answer), took = self._search(
+            *quality_reader.ends(settings, shortest), queries.rejected_period(settings), queries.stream(settings)
+        )
+        scored, stream = quality_reader.read_ends(ends, shortest), queries.read_stream(stream_answer)
+        period = _joined(scored, queries.read_period(rejected_answer))
+        shown = window(time_range, scored or period or Period(now, now), now, self._lengths)
         worked = of_batches(shown, queries.read_period(stream_answer) or Period(now, now))
-        (counts_answer, rejected_answer, batches_answer), more = self._search(
-            queries.counts(settings, shown),
+        (marks_answer, rejected_answer, batches_answer), more = self._search(
+            queries.marks(settings, shown),
             queries.rejected(settings, shown),
             queries.batches(settings, worked),
         )
         took += more
-        buckets, pending, more = self._count(time_range, shown, queries.read_counts(counts_answer))
+        buckets, more = self._buckets(time_range, shown, queries.read_marks(marks_answer))
         return Snapshot(
             read_at=now,
             period=period,
             window=shown,
             batch_window=worked,
             buckets=buckets,
-            pending=pending,
             rejected=queries.read_rejected(rejected_answer),
             stream=stream,
             versions=queries.read_versions(batches_answer),
             throughput=queries.read_throughput(batches_answer),
             took=took + more,
+            min_labelled=self._min_labelled,
         )
 
-    def _count(self, time_range: str, shown: Window, counts: dict[int, int]) -> tuple[tuple[Bucket, ...], int, int]:
-        """Count the buckets that need it; return the known ones, the documents left to count, and the server's time."""
-        interval, remembered = self._known.get(time_range, (shown.interval, {}))
-        known = {start: remembered[start] for start in remembered if start in counts and interval == shown.interval}
-        due = plan(known, counts, self._budget)
+    def _buckets(self, time_range: str, shown: Window, marks: dict[int, Mark]) -> tuple[tuple[Bucket, ...], int]:
+        """Read the buckets that were written to; return all, in order of time, and the server's time."""
+        before, remembered = self._known.get(time_range, (shown, {}))
+        same = (before.seconds, before.interval) == (shown.seconds, shown.interval)
+        known = {start: remembered[start] for start in remembered if same and remembered[start][0] == marks.get(start)}
+        due = marks.keys() - known.keys()
         took = 0
         if due:
-            counted, took = self._tallied(shown, due)
-            for start in due:
-                known.pop(start, None)  # to put it last: it is now the one that was counted most recently
-            known.update(counted)
-        self._known[time_range] = shown.interval, known
-        buckets = tuple(known[start] for start in sorted(counts) if start in known)
-        left = sum(counts.values()) - sum(bucket.documents for bucket in buckets)
-        return buckets, max(0, left), took
+            ranges = queries.runs(due, shown.interval)
+            found, took = quality_reader.statistics(self._client, self._settings, shown.seconds, ranges)
+            parts: defaultdict[int, defaultdict[tuple[str, str, str], list[Statistic]]]
+            parts = defaultdict(lambda: defaultdict(list))
+            for part, statistic in found:
+                start = part.begin - part.begin % shown.interval
+                parts[start][part.topic, part.model, part.version].append(statistic)
+            for start, by_version in parts.items():
+                if start in due:
+                    tallies = [
+                        Tally(model, version, combined(statistics), topic)
+                        for (topic, model, version), statistics in by_version.items()
+                    ]
+                    known[start] = marks[start], Bucket(start, tuple(tallies))
+        self._known[time_range] = shown, known
+        return tuple(known[start][1] for start in sorted(known)), took
 
-    def _tallied(self, shown: Window, due: Sequence[int]) -> tuple[dict[int, Bucket], int]:
-        """Count buckets by outcome, in several requests if there are too many classes for one answer."""
-        try:
-            (answer,), took = self._search(queries.tallies(self._settings, shown, due))
-        except TooManyBucketsError:
-            if len(due) == 1:
-                raise
-            half = len(due) // 2
-            (newer, took), (older, more) = (self._tallied(shown, part) for part in (due[:half], due[half:]))
-            return newer | older, took + more
-        return queries.read_tallies(answer), took
-
-    def _search(self, *searches: Search) -> tuple[list[dict[str, Any]], int]:
+    def _search(self, *searches: Search | tuple[str, Any]) -> tuple[list[dict[str, Any]], int]:
         return elasticsearch.search(self._client, self._settings, searches)
 
 
-def plan(known: dict[int, Bucket], counts: dict[int, int], budget: int | None) -> Sequence[int]:
-    """Choose the buckets to count now: those that changed, and the one that was counted longest ago.
-
-    Of those that changed the newest comes first, then the ones that were never counted, then the others, each time the
-    newest first.
-
-    Args:
-        known: the buckets as they were counted, the longest ago first.
-        counts: the number of documents that each bucket holds now, by its start.
-        budget: most documents to count, or None. Two buckets that changed are counted all the same: while a stream runs
-            one of them is always the newest, and the others would never have their turn.
-    """
-    changed = sorted(start for start in counts if start not in known or known[start].documents != counts[start])
-    newest, others = changed[-1:], changed[-2::-1]
-    others.sort(key=lambda start: start in known)
-    oldest = [start for start in known if start not in changed][:1]
-    due: list[int] = []
-    documents = 0
-    for start in [*newest, *others, *oldest]:
-        documents += counts[start]
-        if len(due) >= min(2, len(changed)) and budget is not None and documents > budget:
-            break
-        due.append(start)
-    return due
+def _joined(scored: Period | None, rejected: Period | None) -> Period | None:
+    """Return the times of the first and the last message of all."""
+    if scored is None or rejected is None:
+        return scored or rejected
+    last = max(scored, rejected, key=lambda period: period.last + period.step)
+    return Period(min(scored.first, rejected.first), last.last, last.step)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timezone
 from pathlib import Path
 from typing import Final
@@ -14,30 +13,21 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from streamscore import __version__
-from streamscore.clients import elasticsearch
-from streamscore.config import Config, Elasticsearch, TimeRange
-from streamscore.dashboard import markup, scores, svg
-from streamscore.dashboard.figures import ModelFigures, Snapshot, accuracy_span, in_order
+from streamscore.config import Config, TimeRange
+from streamscore.dashboard import curves, markup, svg
+from streamscore.dashboard.figures import REFERENCES, SHOWN, ModelFigures, Snapshot, in_order, span
 from streamscore.dashboard.palette import stylesheet
 from streamscore.dashboard.queries import moment
 from streamscore.dashboard.reader import Reader
-from streamscore.dashboard.scores import Curves
 from streamscore.errors import ConfigError, InputError
+from streamscore.quality.evaluation import FIGURES
 from streamscore.quality.figures import BASELINE
-from streamscore.schema import ScoreKind
 from streamscore.system.files import write_atomically
 
 TIMEOUT: Final = 120.0
 """Seconds that Elasticsearch may take for one request."""
 
 _ZONE: Final = timezone.utc  # a file travels; the times in it must mean the same everywhere
-_KINDS: Final[Mapping[ScoreKind | None, str]] = {
-    "probability": "probabilities",
-    "margin": "margins",
-    "class_probability": "probabilities",
-    None: "no batch reports whether its scores are probabilities",
-}
-_SQUARE: Final = (440, 380)
 _LOW: Final = (440, 260)
 
 
@@ -57,15 +47,14 @@ def write(config: Config, time_range: TimeRange, out: Path) -> int:
         ServerError: Elasticsearch cannot be reached, or refuses.
         ConfigError: the file cannot be written.
     """
-    snapshot, curves = read(config.elasticsearch, time_range, round(time.time() * 1_000))
-    return _put(out, compose(config, snapshot, curves))
+    return _put(out, compose(config, read(config, time_range, round(time.time() * 1_000))))
 
 
-def read(settings: Elasticsearch, time_range: TimeRange, now: int) -> tuple[Snapshot, list[Curves]]:
-    """Read the figures and, of the models whose scores allow it, the curves.
+def read(config: Config, time_range: TimeRange, now: int) -> Snapshot:
+    """Read the figures.
 
     Args:
-        settings: the server and the indices.
+        config: names the server and the indices.
         time_range: how far back it goes.
         now: this moment, in epoch milliseconds.
 
@@ -73,60 +62,30 @@ def read(settings: Elasticsearch, time_range: TimeRange, now: int) -> tuple[Snap
         InputError: there is no event in the time range.
         ServerError: Elasticsearch cannot be reached, or refuses.
     """
-    with contextlib.closing(Reader(settings, TIMEOUT, budget=None)) as reader:
+    with contextlib.closing(Reader(config, TIMEOUT)) as reader:
         snapshot = reader.read(time_range, now)
     if not snapshot.events:
-        period = "" if time_range == "all" else f" of the last {time_range}"
+        settings, period = config.elasticsearch, "" if time_range == "all" else f" of the last {time_range}"
         raise InputError(
-            f"there is nothing to report: the index {settings.index!r} at {settings.url} holds no event{period}. "
-            "`streamscore score` writes them; --range all goes back to the first one"
+            f"there is nothing to report: the index {settings.quality_index!r} at {settings.url} holds no event"
+            f"{period}. `streamscore score` writes them; --range all goes back to the first one"
         )
-    with elasticsearch.client(settings, TIMEOUT) as client:
-        searches = [scores.edges(settings, snapshot.window), scores.kinds(settings)]
-        (edges_answer, kinds_answer), _ = elasticsearch.search(client, settings, searches)
-        # With more classes a score is that of whichever was predicted: it puts the events in no order.
-        binary = {model.name for model in snapshot.models if set(model.classes) <= {0.0, 1.0}}
-        models = [model for model in scores.read_edges(edges_answer) if model.model in binary]
-        searches = [scores.bins(settings, snapshot.window, model) for model in models]
-        answers = elasticsearch.search(client, settings, searches)[0] if searches else []
-    kinds = score_kinds(snapshot, scores.read_kinds(kinds_answer))
-    drawn = [
-        scores.curves(model.model, kinds[model.model], scores.read_bins(answer))
-        for model, answer in zip(models, answers, strict=True)
-    ]
-    return snapshot, [curves for curves in drawn if curves is not None]
+    return snapshot
 
 
-def score_kinds(
-    snapshot: Snapshot, reported: Mapping[tuple[str, str], ScoreKind | None]
-) -> dict[str, ScoreKind | None]:
-    """Return what the scores of each model are: of all versions that scored; None if one is unknown or they differ.
-
-    Args:
-        snapshot: the figures.
-        reported: what the scores of each model and version are, as the jobs reported it.
-    """
-    kinds: defaultdict[str, set[ScoreKind | None]] = defaultdict(set)
-    for bucket in snapshot.buckets:
-        for tally in bucket.tallies:
-            kinds[tally.model].add(reported.get((tally.model, tally.version)))
-    return {model: next(iter(of_model)) if len(of_model) == 1 else None for model, of_model in kinds.items()}
-
-
-def compose(config: Config, snapshot: Snapshot, curves: Sequence[Curves]) -> str:
+def compose(config: Config, snapshot: Snapshot) -> str:
     """Return the report as HTML.
 
     Args:
         config: the configuration.
         snapshot: the figures.
-        curves: the curves of the models whose scores allow it.
     """
     models = in_order(snapshot.models, [model.name for model in config.models])
     dots = markup.model_dots([model.name for model in models])
     first, last = snapshot.window.start, snapshot.read_at
     if snapshot.period is not None:
-        first, last = max(first, snapshot.period.first), snapshot.period.last
-    ordered = sorted(curves, key=lambda model: list(dots).index(model.model))
+        first, last = max(first, snapshot.period.first), snapshot.until or last
+    drawn = curves.calibration(models, dots)
     html = markup.render(
         "report.html",
         read_at=_utc(snapshot.read_at),
@@ -137,15 +96,15 @@ def compose(config: Config, snapshot: Snapshot, curves: Sequence[Curves]) -> str
         last=_utc(last),
         kpis=_kpis(snapshot, models, dots),
         models=[_model(model, snapshot, dots[model.name]) for model in models],
-        accuracy=_accuracy(config, snapshot, models, dots),
-        roc=_roc(ordered, dots),
-        calibration=_calibration([model for model in ordered if model.calibration], dots),
-        uncalibrated=[f"{model.model} ({_KINDS[model.kind]})" for model in ordered if not model.calibration],
+        charts=[(FIGURES[figure].name, _over_time(figure, snapshot, dots)) for figure in SHOWN],
+        roc=curves.roc(models, dots),
+        calibration=drawn,
+        uncalibrated=curves.uncalibrated(models) if drawn else [],
         throughput=_throughput(snapshot),
         reasons=markup.reasons(snapshot.rejected),
         versions=markup.versions(snapshot, list(dots), dots, _ZONE),
         version=__version__,
-        index=config.elasticsearch.index,
+        index=config.elasticsearch.quality_index,
         url=config.elasticsearch.url,
         baseline=BASELINE,
     )
@@ -171,56 +130,36 @@ def _model(model: ModelFigures, snapshot: Snapshot, dot: str) -> dict[str, Marku
         "heading": markup.heading(model.name, snapshot.version(model.name), dot),
         "donut": svg.donut(model),
         "outcomes": markup.outcomes(model),
+        "figures": markup.table(model.name, snapshot),
         "confusion": markup.confusion(model),
     }
 
 
-def _accuracy(config: Config, snapshot: Snapshot, models: Sequence[ModelFigures], dots: dict[str, str]) -> Markup:
-    points = snapshot.lines(config.dashboard.min_labelled, [model.name for model in models])
-    if all(point.accuracy is None for point in points):
-        return markup.no_line(config.dashboard.min_labelled)
-    lines = [
-        svg.Line(
-            name,
-            [(point.at, point.accuracy) for point in points if point.line == name],
-            dots.get(name, "var(--baseline)"),
-            dashed=name == BASELINE,
-            dots=name != BASELINE,
+def _over_time(figure: str, snapshot: Snapshot, dots: dict[str, str]) -> Markup:
+    """Draw a figure of each model over time, with a band for its interval."""
+    points = snapshot.lines(figure, list(dots))
+    if all(point.value is None for point in points if point.line in dots):
+        return markup.no_line(FIGURES[figure].name, snapshot.min_labelled)
+    names = [REFERENCES[figure], *dots] if figure in REFERENCES else list(dots)
+    lines = []
+    for name in names:
+        own = [point for point in points if point.line == name]
+        lines.append(
+            svg.Line(
+                name,
+                [(point.at, point.value) for point in own],
+                dots.get(name, "var(--baseline)"),
+                dashed=name not in dots,
+                dots=name in dots,
+                band=[(point.at, point.low, point.high) for point in own],
+            )
         )
-        for name in (BASELINE, *dots)
-    ]
     marks = [(text, float(at)) for at, text in snapshot.marks(list(dots))]
-    low, high = accuracy_span(points)
+    low, high = span(points)
+    form = ".1%" if FIGURES[figure].is_share else ".4g"
     time_axis = svg.clock(points[0].at, max(points[-1].at, points[0].at + snapshot.window.interval), _ZONE)
-    return svg.plot(
-        lines, time_axis, svg.linear(low, high, ".0%"), label="accuracy of each model over time", marks=marks
-    )
-
-
-def _roc(curves: Sequence[Curves], dots: dict[str, str]) -> Markup | None:
-    if not curves:
-        return None
-    diagonal = svg.Line("guessing", [(0.0, 0.0), (1.0, 1.0)], "var(--baseline)", dashed=True)
-    lines = [svg.Line(f"{model.model}: area {model.auc:.3f}", model.roc, dots[model.model]) for model in curves]
-    false = svg.linear(0.0, 1.0, ".0%", "share of the events of other classes that are taken for class 1")
-    return svg.plot([diagonal, *lines], false, svg.linear(0.0, 1.0, ".0%"), label="ROC curves", size=_SQUARE)
-
-
-def _calibration(curves: Sequence[Curves], dots: dict[str, str]) -> Markup | None:
-    if not curves:
-        return None
-    ideal = svg.Line("ideal", [(0.0, 0.0), (1.0, 1.0)], "var(--baseline)", dashed=True)
-    lines = [
-        svg.Line(
-            model.model,
-            [(point.score, point.share) for point in model.calibration],
-            dots[model.model],
-            dots=True,
-        )
-        for model in curves
-    ]
-    score = svg.linear(0.0, 1.0, ".0%", "mean probability that the model gives")
-    return svg.plot([ideal, *lines], score, svg.linear(0.0, 1.0, ".0%"), label="calibration", size=_SQUARE)
+    label = f"{FIGURES[figure].name} of each model over time"
+    return svg.plot(lines, time_axis, svg.linear(low, high, form), label=label, marks=marks)
 
 
 def _throughput(snapshot: Snapshot) -> Markup:

@@ -1,8 +1,10 @@
-"""Charts of the report as inline SVG: text that scales, takes the colours of its page and needs no script."""
+"""Charts as inline SVG: text that scales, takes the colours of its page and needs no script."""
 
 from __future__ import annotations
 
+import base64
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -11,6 +13,7 @@ from typing import Final
 from markupsafe import Markup, escape
 
 from streamscore.dashboard.figures import ModelFigures
+from streamscore.dashboard.palette import Theme, plain_colours
 from streamscore.dashboard.queries import moment
 from streamscore.quality.windows import DAY, INTERVALS, MINUTE
 
@@ -19,6 +22,11 @@ RIGHT: Final = 22
 TOP: Final = 12
 BOTTOM: Final = 40
 """Margins of a plot, in its own units."""
+_IMAGE_STYLE: Final = (
+    "<style>text{font:11px 'Source Sans 3','Source Sans Pro',system-ui,sans-serif;fill:var(--muted)}"
+    ".ss-grid{stroke:var(--line)}.ss-line{fill:none;stroke-width:2;stroke-linejoin:round}</style>"
+)
+"""What ``style.css`` says of a plot, for a drawing that no page's rules reach."""
 RADIUS: Final = 72
 THICKNESS: Final = 26
 
@@ -33,6 +41,10 @@ class Line:
     dashed: bool = False
     dots: bool = False
     filled: bool = False
+    band: Sequence[tuple[float, float | None, float | None]] = ()
+    """Where the line may lie: across, from and to; a gap where either is None."""
+    bars: Sequence[tuple[float, float, float]] = ()
+    """Vertical bars: across, from and to."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,13 @@ def plot(
     parts += [_text(across(value), bottom + 17, text, "middle") for value, text in x.ticks]
     parts += [_text((LEFT + right) / 2, height - 6, x.title, "middle")] if x.title else []
     for line in lines:
+        for run in _runs(line.band):
+            there = "L".join(f"{across(at):.1f} {up(high):.1f}" for at, _, high in run)
+            back = "L".join(f"{across(at):.1f} {up(low):.1f}" for at, low, _ in reversed(run))
+            parts.append(f'<path d="M{there}L{back}Z" fill="{line.colour}" opacity=".16"/>')
+        for at, low, high in line.bars:
+            bar = f"M{across(at):.1f} {up(low):.1f}V{up(high):.1f}"
+            parts.append(f'<path class="ss-line" d="{bar}" stroke="{line.colour}" opacity=".55"/>')
         parts += _drawn(line, [(across(at), None if value is None else up(value)) for at, value in line.points], bottom)
     for text, at in marks:
         parts.append(f'<path class="ss-mark" d="M{across(at):.1f} {TOP}V{bottom}"/>')
@@ -112,6 +131,17 @@ def plot(
         f'viewBox="0 0 {width} {height}">{"".join(parts)}</svg>'
     )
     return Markup(f'<div class="ss-scroll">{drawing}</div>{_legend(lines)}')  # noqa: S704 (every text is escaped)
+
+
+def as_images(chart: Markup, theme: Theme) -> Markup:
+    """Return a chart whose drawings are images with colours of their own, for a page that lets no SVG through.
+
+    Args:
+        chart: what ``plot`` returned.
+        theme: the background.
+    """
+    html = re.sub(r"<svg([^>]*)>(.*?)</svg>", lambda found: _image(found[1], found[2], theme), chart, flags=re.DOTALL)
+    return Markup(f'<div class="ss">{html}</div>')  # noqa: S704 (every text is escaped)
 
 
 def linear(low: float, high: float, form: str, title: str = "", most: int = 6) -> Axis:
@@ -168,6 +198,27 @@ def _drawn(line: Line, places: Sequence[tuple[float, float | None]], bottom: flo
         if line.dots:
             parts += [f'<circle cx="{across:.1f}" cy="{up:.1f}" r="3" fill="{line.colour}"/>' for across, up in run]
     return parts
+
+
+def _image(attributes: str, content: str, theme: Theme) -> str:
+    """Return a drawing as an image in the place of itself; what it says to people who do not see it stays."""
+    drawing = f'<svg xmlns="http://www.w3.org/2000/svg"{attributes}>{_IMAGE_STYLE}{content}</svg>'
+    colours = plain_colours(theme)
+    drawing = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], drawing)
+    data = base64.b64encode(drawing.encode()).decode()
+    outside = re.sub(r' (viewBox|role)="[^"]*"', "", attributes).replace("aria-label=", "alt=")
+    return f'<img{outside} src="data:image/svg+xml;base64,{data}">'
+
+
+def _runs(band: Sequence[tuple[float, float | None, float | None]]) -> list[list[tuple[float, float, float]]]:
+    """Return the stretches of a band without a gap."""
+    runs: list[list[tuple[float, float, float]]] = [[]]
+    for at, low, high in band:
+        if low is None or high is None:
+            runs.append([])
+        else:
+            runs[-1].append((at, low, high))
+    return [run for run in runs if run]
 
 
 def _legend(lines: Sequence[Line]) -> str:

@@ -22,6 +22,8 @@ class Definition:
     """What a model has that knows nothing, or, of the calibration ratio, one that is right."""
     wide: float | None = None
     """An interval at least that wide allows no verdict; None if the figure has no interval."""
+    is_share: bool = False
+    """Whether it is a share of events, shown as a percentage."""
 
 
 def _baseline(statistic: Statistic) -> Value | None:
@@ -30,21 +32,21 @@ def _baseline(statistic: Statistic) -> Value | None:
 
 
 FIGURES: Final[Mapping[str, Definition]] = {
-    "accuracy": Definition(figures.ACCURACY, lambda it: wilson(it.correct, it.labelled), None, 0.1),
+    "accuracy": Definition(figures.ACCURACY, lambda it: wilson(it.correct, it.labelled), None, 0.1, is_share=True),
     "auc": Definition(ranking.AUC, ranking.auc, 0.5, 0.1),
     "average_precision": Definition(ranking.AVERAGE_PRECISION, ranking.average_precision),
     "log_loss": Definition(probabilistic.LOG_LOSS, probabilistic.log_loss),
     "rig": Definition(probabilistic.RIG, probabilistic.relative_information_gain, 0.0, 0.1),
     "brier": Definition(probabilistic.BRIER, probabilistic.brier_score),
     "calibration_ratio": Definition(probabilistic.CALIBRATION_RATIO, probabilistic.calibration_ratio, 1.0, 0.2),
-    "precision": Definition(figures.PRECISION, lambda it: figures.precision(it.confusion), None, 0.1),
-    "recall": Definition(figures.RECALL, lambda it: figures.recall(it.confusion), None, 0.1),
+    "precision": Definition(figures.PRECISION, lambda it: figures.precision(it.confusion), None, 0.1, is_share=True),
+    "recall": Definition(figures.RECALL, lambda it: figures.recall(it.confusion), None, 0.1, is_share=True),
     "f1": Definition(figures.F1, lambda it: figures.f1(it.confusion), None, 0.1),
     "mcc": Definition(figures.MCC, lambda it: figures.matthews_correlation(it.confusion), 0.0, 0.2),
     "balanced_accuracy": Definition(
-        figures.BALANCED_ACCURACY, lambda it: figures.balanced_accuracy(it.confusion), None, 0.1
+        figures.BALANCED_ACCURACY, lambda it: figures.balanced_accuracy(it.confusion), None, 0.1, is_share=True
     ),
-    "baseline": Definition(figures.BASELINE, _baseline),
+    "baseline": Definition(figures.BASELINE, _baseline, is_share=True),
 }
 """The figures by their names in JSON."""
 

@@ -1,17 +1,14 @@
-"""Figures as text, for whatever has no markup: terminal, log, command line and notebooks."""
+"""Figures as text, the same everywhere: page, report, terminal, log, command line and notebooks."""
 
 from __future__ import annotations
 
 from typing import Final, Literal
 
 from streamscore.quality.estimates import BinnedEstimate, BoundedValue, Estimate
-from streamscore.quality.evaluation import Evaluation
+from streamscore.quality.evaluation import FIGURES, Evaluation
 
 UNDEFINED: Final = "–"
 """Shown where a figure is undefined."""
-
-_PERCENT: Final = frozenset({"accuracy", "precision", "recall", "balanced_accuracy", "baseline"})
-"""Figures that are shares of events."""
 
 Verdict = Literal["better", "worse", "off"]
 """What may be coloured: a figure that is better or worse than that of a model that knows nothing, or a calibration
@@ -23,7 +20,7 @@ def value(evaluation: Evaluation, name: str) -> str:
     figure = evaluation.figures[name]
     if figure is None:
         return UNDEFINED
-    return f"{figure.value:.2%}" if name in _PERCENT else f"{figure.value:.4f}"
+    return f"{figure.value:.2%}" if FIGURES[name].is_share else f"{figure.value:.4f}"
 
 
 def described(evaluation: Evaluation, name: str) -> str:
@@ -33,11 +30,20 @@ def described(evaluation: Evaluation, name: str) -> str:
         parts.append(f"± {figure.bound:.4f}")
     if isinstance(figure, BoundedValue):
         parts.append(f"({figure.lower:.4f} to {figure.upper:.4f})")
-    if isinstance(figure, Estimate) and figure.low is not None and figure.high is not None:
-        parts.append(f"[{_end(name, figure.low)}, {_end(name, figure.high)}]")
+    ends = interval(evaluation, name)
+    if ends is not None:
+        parts.append(f"[{ends[0]}, {ends[1]}]")
     if evaluation.is_uncertain(name):
         parts.append("wide")
     return " ".join(parts)
+
+
+def interval(evaluation: Evaluation, name: str) -> tuple[str, str] | None:
+    """Return the ends of a figure's interval, in its unit, which is not repeated; None if it has no interval."""
+    figure = evaluation.figures[name]
+    if not isinstance(figure, Estimate) or figure.low is None or figure.high is None:
+        return None
+    return _end(name, figure.low), _end(name, figure.high)
 
 
 def verdict(evaluation: Evaluation, name: str) -> Verdict | None:
@@ -52,4 +58,4 @@ def verdict(evaluation: Evaluation, name: str) -> Verdict | None:
 
 def _end(name: str, number: float) -> str:
     """Return an end of an interval, in the unit of the figure, which is not repeated."""
-    return f"{100 * number:.2f}" if name in _PERCENT else f"{number:.4f}"
+    return f"{100 * number:.2f}" if FIGURES[name].is_share else f"{number:.4f}"

@@ -43,6 +43,8 @@ class Period:
 
     first: int
     last: int
+    step: int = 0
+    """How much later the last message may be: all that is known is the window that it is in."""
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from streamscore.dashboard.figures import (
-    BatchReport,
-    Bucket,
-    Point,
-    Snapshot,
-    StreamReport,
-    Tally,
-    Throughput,
-    Version,
-    accuracy_span,
-    in_order,
-)
+from streamscore.dashboard.batches import BatchReport, StreamReport, Throughput, Version
+from streamscore.dashboard.figures import SHOWN, Bucket, ModelFigures, Point, Snapshot, Tally, in_order, span
+from streamscore.quality.estimates import wilson
+from streamscore.quality.evaluation import evaluate
 from streamscore.quality.figures import BASELINE
+from streamscore.quality.statistic import Statistic, of_rows
 from streamscore.quality.windows import Period, Window
 
 MODELS = ["lr", "svm"]
@@ -26,15 +20,15 @@ def tally(model, right, wrong, unlabelled=0, version="1", clicks=0):
     """Return a tally: right and wrong answers for label 0, and right ones for label 1 (clicks)."""
     confusion = {(0.0, 0.0): right, (0.0, 1.0): wrong, (1.0, 1.0): clicks}
     occurring = {pair: events for pair, events in confusion.items() if events}
-    return Tally(model, version, right + wrong + clicks + unlabelled, occurring)
+    return Tally(model, version, Statistic(None, right + wrong + clicks + unlabelled, confusion=occurring))
 
 
 def bucket(start, *tallies):
     """Return a bucket of some tallies."""
-    return Bucket(start, sum(one.events for one in tallies), tallies)
+    return Bucket(start, tallies)
 
 
-def snapshot(*buckets, rejected=None, versions=(), read_at=100_000, last=10_000):
+def snapshot(*buckets, rejected=None, versions=(), read_at=100_000, last=10_000, min_labelled=1):
     """Return a snapshot with buckets of a second."""
     return Snapshot(
         read_at=read_at,
@@ -42,12 +36,12 @@ def snapshot(*buckets, rejected=None, versions=(), read_at=100_000, last=10_000)
         window=Window(0, 1_000, whole=True),
         batch_window=Window(0, 1_000, whole=False),
         buckets=buckets,
-        pending=0,
         rejected=rejected or {},
         stream=StreamReport((), synthetic=False),
         versions=versions,
         throughput=(),
         took=1,
+        min_labelled=min_labelled,
     )
 
 
@@ -119,39 +113,52 @@ def test_lines_follow_the_buckets():
         bucket(1_000, tally("lr", 1, 1, clicks=8), tally("svm", 2, 0, clicks=8)),
     )
 
-    assert shown.lines(1, MODELS) == [
+    def point(at, line, right):
+        interval = wilson(right, 10)
+        return Point(at, line, right / 10, 10, interval.low, interval.high)
+
+    assert shown.lines("accuracy", MODELS) == [
         Point(0, BASELINE, 1.0, 10),
-        Point(0, "lr", 0.8, 10),
-        Point(0, "svm", 0.6, 10),
+        point(0, "lr", 8),
+        point(0, "svm", 6),
         Point(1_000, BASELINE, 0.2, 10),
-        Point(1_000, "lr", 0.9, 10),
-        Point(1_000, "svm", 1.0, 10),
+        point(1_000, "lr", 9),
+        point(1_000, "svm", 10),
     ]
 
 
 def test_lines_have_a_gap_where_labels_are_few():
     """Also where there is no event at all."""
-    shown = snapshot(bucket(0, tally("lr", 8, 2)), bucket(3_000, tally("lr", 2, 1)), bucket(4_000, tally("lr", 5, 0)))
+    buckets = (bucket(0, tally("lr", 8, 2)), bucket(3_000, tally("lr", 2, 1)), bucket(4_000, tally("lr", 5, 0)))
+    shown = snapshot(*buckets, min_labelled=4)
 
-    drawn = [point.accuracy for point in shown.lines(4, ["lr"]) if point.line == "lr"]
+    drawn = [point.value for point in shown.lines("accuracy", ["lr"]) if point.line == "lr"]
 
     assert drawn == [0.8, None, None, None, 1.0]
+
+
+def drawn(shown):
+    """Return the times of the points that are drawn."""
+    return {point.at for point in shown.lines("accuracy", ["lr"])}
 
 
 def test_bucket_that_is_still_filling_is_not_drawn():
     """It appears when its time is over."""
     buckets = [bucket(0, tally("lr", 8, 2)), bucket(1_000, tally("lr", 1, 1))]
 
-    assert {point.at for point in snapshot(*buckets, read_at=1_999).lines(1, ["lr"])} == {0}
-    assert {point.at for point in snapshot(*buckets, read_at=2_000).lines(1, ["lr"])} == {0, 1_000}
+    assert drawn(snapshot(*buckets, read_at=1_999)) == {0}
+    assert drawn(snapshot(*buckets, read_at=2_000)) == {0, 1_000}
 
 
 def test_bucket_that_the_events_have_only_just_reached_is_not_drawn():
     """Although its time is over: the job is a little behind. When nothing more comes, it is drawn."""
     buckets = [bucket(0, tally("lr", 8, 2)), bucket(1_000, tally("lr", 1, 1))]
 
-    assert {point.at for point in snapshot(*buckets, last=1_400, read_at=31_400).lines(1, ["lr"])} == {0}
-    assert {point.at for point in snapshot(*buckets, last=1_400, read_at=31_401).lines(1, ["lr"])} == {0, 1_000}
+    assert drawn(snapshot(*buckets, last=1_400, read_at=31_400)) == {0}
+    assert drawn(snapshot(*buckets, last=1_400, read_at=31_401)) == {
+        0,
+        1_000,
+    }
 
 
 def test_version_is_marked_where_its_first_events_are():
@@ -211,12 +218,86 @@ def test_models_stand_in_the_order_of_the_configuration():
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "span"),
-    [([0.71, 0.84], [0.7, 0.85]), ([0.7, 0.8], [0.65, 0.85]), ([0.0, 1.0], [0.0, 1.0]), ([None], [0.0, 1.0])],
+    ("values", "ends"),
+    [
+        ([0.71, 0.84], [0.7, 0.85]),
+        ([0.7, 0.8], [0.65, 0.8]),
+        ([0.0, 1.0], [0.0, 1.0]),
+        ([1.01, 1.034], [1.01, 1.035]),
+        ([0.5], [0.5, 0.5]),
+        ([None], [0.0, 1.0]),
+    ],
 )
-def test_axis_ends_at_round_numbers_around_the_points(accuracies, span):
-    """It does not move with every new point, and never leaves 0 to 100 %."""
-    assert accuracy_span(Point(0, "lr", accuracy, 9) for accuracy in accuracies) == span
+def test_axis_ends_at_round_numbers_around_the_points(values, ends):
+    """It does not move with every new point."""
+    assert span(Point(0, "lr", value, 9) for value in values) == pytest.approx(ends, abs=1e-6)
+
+
+def test_axis_has_room_for_the_intervals():
+    """A band that is cut off looks like a narrow one."""
+    assert span([Point(0, "lr", 0.8, 9, 0.71, 0.89)]) == [0.7, 0.9]
+
+
+def events(kind="probability", shift=0.0, seed=0, count=400):
+    """Return the statistic of some events whose scores tell something of their labels."""
+    chance = np.random.default_rng(seed)
+    scores = chance.uniform(0.05, 0.95, count)
+    labels = (chance.uniform(size=count) < scores).astype(float)
+    return of_rows(labels, (scores > 0.5).astype(float), scores + shift, kind)
+
+
+@pytest.mark.parametrize("figure", SHOWN)
+def test_every_figure_is_drawn_with_its_interval(figure):
+    """The band holds the bound of a figure from bins as well; the log loss has none."""
+    shown = snapshot(bucket(0, Tally("lr", "1", events())))
+    (point,) = [point for point in shown.lines(figure, ["lr"]) if point.line == "lr"]
+    exact = evaluate(events()).figures[figure]
+
+    assert point.value == exact.value
+    if figure == "log_loss":
+        assert point.low is point.high is None
+    else:
+        assert point.low == exact.low - exact.error
+        assert point.high == exact.high + exact.error
+
+
+@pytest.mark.parametrize(
+    ("figure", "reference"), [("auc", 0.5), ("rig", 0.0), ("calibration_ratio", 1.0), ("log_loss", None)]
+)
+def test_figure_is_drawn_beside_what_it_is_compared_with(figure, reference):
+    """A log loss is compared with nothing."""
+    lines = snapshot(bucket(0, Tally("lr", "1", events()))).lines(figure, ["lr"])
+
+    assert [point.value for point in lines if point.line != "lr"] == ([] if reference is None else [reference])
+
+
+def test_figures_of_a_range_are_those_of_the_added_statistics():
+    """Not means of the buckets' figures; each version by itself and all of a model together."""
+    parts = [events(seed=seed) for seed in range(3)]
+    tallies = [Tally("lr", version, part) for version, part in zip("121", parts, strict=True)]
+    shown = snapshot(*(bucket(1_000 * at, tally) for at, tally in enumerate(tallies)))
+
+    assert [(one.version, one.statistic) for one in shown.by_version] == [("1", parts[0] + parts[2]), ("2", parts[1])]
+    assert shown.models[0].evaluation.figures["auc"] == evaluate(parts[0] + parts[1] + parts[2]).figures["auc"]
+
+
+def test_versions_with_scores_of_different_kinds_share_only_what_is_counted():
+    """A margin cannot be added to a probability: accuracy yes, AUC and log loss no."""
+    mixed = [Tally("lr", "1", events()), Tally("lr", "2", events("margin", -0.5))]
+    (model,) = snapshot(bucket(0, *mixed)).models
+    defined = {name for name in SHOWN if model.evaluation.figures[name]}
+
+    assert model.events == 800
+    assert model.correct == sum(tally.statistic.correct for tally in mixed)
+    assert defined == {"accuracy"}
+
+
+def test_few_labels_give_no_figure():
+    """But the outcomes are counted."""
+    few = ModelFigures("lr", events(count=19), min_labelled=20)
+
+    assert (few.accuracy, few.baseline, few.labelled) == (None, None, 19)
+    assert set(few.evaluation.figures.values()) == {None}
 
 
 def batches(*starts, milliseconds=400, events=100):

@@ -1,16 +1,20 @@
 """The text and the tables of the page and of the report."""
 
 import re
+from dataclasses import replace
 from datetime import timezone
 from html.parser import HTMLParser
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 
 from streamscore import config
 from streamscore.dashboard import markup, palette
-from streamscore.dashboard.figures import BatchReport, Bucket, ModelFigures, Snapshot, StreamReport, Tally, Version
+from streamscore.dashboard.batches import BatchReport, StreamReport, Version
+from streamscore.dashboard.figures import Bucket, ModelFigures, Snapshot, Tally
 from streamscore.dashboard.reader import Fault, View
+from streamscore.quality.statistic import EMPTY, Statistic, of_rows
 from streamscore.quality.windows import Period, Window
 
 NOW = 1_795_514_400_000  # 2026-11-24 10:00:00 UTC
@@ -45,7 +49,6 @@ def snapshot(
     reason="not_json",
     last=NOW - 5_000,
     synthetic=False,
-    pending=0,
     refused=(),
     batch=NOW - 3_000,
 ):
@@ -56,8 +59,7 @@ def snapshot(
         period=Period(NOW - 90_000, last),
         window=Window(NOW - 90_000, 1_000, whole=True),
         batch_window=Window(NOW - 90_000, 1_000, whole=False),
-        buckets=(Bucket(NOW - 90_000, 4, (Tally(model, version, 4, confusion),)),),
-        pending=pending,
+        buckets=(Bucket(NOW - 90_000, (Tally(model, version, Statistic(None, 4, confusion=confusion)),)),),
         rejected={reason: 2},
         stream=StreamReport(
             (BatchReport(batch - 10_000, 400, 90, 0), BatchReport(batch, 400, 124, 17, refused=refused)), synthetic
@@ -79,7 +81,6 @@ def snapshot(
         (View(snapshot(), Fault(NOW - 8_000, "no answer", False)), "away", "Elasticsearch is away since 09:59:52"),
         (View(None, Fault(NOW, "no answer", False)), "away", "Elasticsearch is away"),
         (View(None, Fault(NOW, "no answer", True)), "away", "Elasticsearch refuses to answer since 10:00:00"),
-        (View(snapshot(pending=12_345)), "live", "Still counting: 12,345 documents to go."),
     ],
 )
 def test_status_says_of_which_time_the_figures_are(view, state, words):
@@ -125,16 +126,21 @@ def test_slow_stream_has_a_rate(per_second, text):
 
 def test_unknown_is_a_dash():
     """Not zero."""
-    nothing = ModelFigures("lr", 0, {})
+    nothing = ModelFigures("lr", EMPTY)
 
     assert markup.percent(nothing.accuracy) == "–"
     assert "No event with a label" in markup.confusion(nothing)
 
 
+def counted(confusion):
+    """Return a model of these outcomes."""
+    return ModelFigures("lr", Statistic(None, sum(confusion.values()), confusion=confusion))
+
+
 def test_labels_that_are_no_classes_are_counted_together():
     """A table of 1,500 of them would have two million cells."""
     labels = {(number + 0.5, 0.0): 1 for number in range(1_500)}
-    text = Text(markup.confusion(ModelFigures("lr", 1_600, {**labels, (7.0, 7.0): 60, (0.0, 0.0): 40})))
+    text = Text(markup.confusion(counted({**labels, (7.0, 7.0): 60, (0.0, 0.0): 40})))
 
     assert len(text.values) == 20 * 20
     assert {cell: value for cell, value in text.values.items() if cell.startswith(("lr-other", "lr-7-"))} == {
@@ -147,7 +153,7 @@ def test_labels_that_are_no_classes_are_counted_together():
 
 def test_confusion_has_a_row_per_label_and_a_column_per_prediction():
     """Classes that one side never has are shown with zeros; shares are of the row."""
-    text = Text(markup.confusion(ModelFigures("lr", 8, {(0.0, 0.0): 6, (0.0, 2.0): 2})))
+    text = Text(markup.confusion(counted({(0.0, 0.0): 6, (0.0, 2.0): 2})))
 
     assert text.values == {"lr-0-0": "6", "lr-0-2": "2", "lr-2-0": "0", "lr-2-2": "0"}
     assert "label 0675.0%225.0%" in text.text
@@ -195,6 +201,67 @@ def test_ago(milliseconds, words):
     assert markup.ago(milliseconds) == words
 
 
+def rows_of(shown, name="lr"):
+    """Return the text of each row of the table of figures, by the end of its key."""
+    html = str(markup.table(name, shown))
+    rows = re.findall(r'data-testid="figure-[^"]*?-(\w+)".*?>(.*?)</tr>', html, re.DOTALL)
+    return {key: Text(text).text for key, text in rows}
+
+
+def of_events(count, right, seed=0, shift=0.0):
+    """Return a snapshot of a model that is right in so many of the events, with probabilities of 0.3 and 0.6."""
+    labels = np.arange(count) % 4 == 0
+    scores = np.where(labels == (np.arange(count) < right), 0.6, 0.3) + shift
+    statistic = of_rows(labels.astype(float), (scores > 0.5).astype(float), scores, "probability")
+    return replace(snapshot(), buckets=(Bucket(NOW - 90_000, (Tally("lr", "3", statistic),)),), min_labelled=20)
+
+
+def test_table_has_every_figure_with_its_interval_and_bound():
+    """Rounded for people; what it says of the reference only where the interval allows it."""
+    rows = rows_of(of_events(4_000, 3_600))
+
+    assert rows["accuracy"] == "accuracy90.00%89.03 – 90.89 above the baseline"
+    assert re.fullmatch(r"RIG-?0\.\d{4}-?0\.\d{4} – -?0\.\d{4} better than the rate alone", rows["rig"])
+    assert re.fullmatch(r"log loss0\.\d{4}", rows["log_loss"])
+    auc = r"ROC AUC0\.\d{4}0\.\d{4} – 0\.\d{4}, bins ± 0\.\d{4} uncertain"
+    assert re.fullmatch(auc, rows["auc"])
+    assert rows["calibration_ratio"].endswith("predicts too many")
+
+
+def test_few_events_are_called_uncertain_and_fewer_have_no_figures():
+    """80 % of 35 is hardly a verdict."""
+    assert rows_of(of_events(36, 29))["accuracy"].endswith("uncertain")
+    assert "baseline" not in rows_of(of_events(36, 29))["accuracy"]
+    assert set(rows_of(of_events(19, 15)).values()) == {
+        f"{name}–" for name in ("accuracy", "RIG", "log loss", "ROC AUC", "calibration ratio")
+    }
+    assert "19 events with a label: too few" in Text(markup.table("lr", of_events(19, 15))).text
+
+
+def test_each_version_has_figures_of_its_own():
+    """The latest first, of which the earliest are left out and counted."""
+    parts = [Tally("lr", str(number), Statistic(None, 30, confusion={(0.0, 0.0): 30})) for number in range(1, 6)]
+    buckets = tuple(Bucket(NOW - 90_000 + 1_000 * at, (part,)) for at, part in enumerate(parts))
+    text = Text(markup.table("lr", replace(snapshot(), buckets=buckets))).text
+
+    assert re.findall(r"version (\d)", text) == ["5", "4", "3"]
+    assert "Not shown: 2 earlier versions" in text
+
+
+def test_points_above_the_baseline_have_a_colour_only_where_they_are_clear():
+    """Three of four is no more than the baseline says."""
+    unclear, clear = of_events(36, 29), of_events(4_000, 3_600)
+    html = [str(markup.kpis(markup.kpi_accuracies(shown.models, {"lr": "blue"}))) for shown in (unclear, clear)]
+
+    assert ["ss-above" in each for each in html] == [False, True]
+
+
+def two_versions(shown, name):
+    """Return a snapshot in which another version of the model has scored as well."""
+    (bucket,) = shown.buckets
+    return replace(shown, buckets=(Bucket(0, (replace(bucket.tallies[0], version=f"{name} too"),)), bucket))
+
+
 HOSTILE = [EVIL, '"><img src=x onerror=alert(1)>', "' onmouseover='alert(1)", "</style></table>&lt;"]
 
 
@@ -209,6 +276,9 @@ def hostile_parts(evil):
         "model and version in a heading": markup.heading(evil, evil, "blue"),
         "model beside the donut": markup.outcomes(model),
         "model in the confusion table": markup.confusion(model),
+        "model and version in the table of figures": markup.table(evil, two_versions(shown, evil)),
+        "model that the reliability diagram leaves out": markup.uncalibrated([evil]),
+        "name of a figure without a chart": markup.no_line(evil, 1),
         "reason of a rejected message": markup.reasons(shown.rejected),
         "model, version and refusal": markup.versions(shown, [evil], dots, timezone.utc),
         "index and address in the next steps": markup.next_steps(settings),

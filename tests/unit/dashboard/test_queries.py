@@ -5,24 +5,21 @@ import json
 import pytest
 
 from streamscore import config
-from streamscore.dashboard import queries, scores
-from streamscore.dashboard.figures import BatchReport, Bucket, StreamReport, Tally, Throughput, Version
+from streamscore.dashboard import queries
+from streamscore.dashboard.batches import BatchReport, StreamReport, Throughput, Version
+from streamscore.dashboard.queries import WRITTEN, Mark
 from streamscore.quality.windows import Period, Window
-from streamscore.schema import OUTCOME_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
+from streamscore.schema import QUALITY_PROPERTIES, REJECTED_PROPERTIES, STATUS_PROPERTIES
 
 SETTINGS = config.load().elasticsearch
-WINDOW = Window(60_000, 1_000, whole=False)
-EVERYTHING = Window(60_000, 1_000, whole=True)
+WINDOW = Window(60_000, 30_000, whole=False, seconds=10)
+EVERYTHING = Window(60_000, 30_000, whole=True, seconds=10)
 SEARCHES = [
-    queries.period(SETTINGS),
+    queries.rejected_period(SETTINGS),
     queries.stream(SETTINGS),
-    queries.counts(SETTINGS, WINDOW),
-    queries.tallies(SETTINGS, WINDOW, [61_000]),
+    queries.marks(SETTINGS, WINDOW),
     queries.rejected(SETTINGS, WINDOW),
     queries.batches(SETTINGS, WINDOW),
-    scores.edges(SETTINGS, WINDOW),
-    scores.kinds(SETTINGS),
-    scores.bins(SETTINGS, WINDOW, scores.ScoreEdges("lr")),
 ]
 
 
@@ -52,7 +49,7 @@ def test_no_request_fetches_documents(search):
 def test_every_field_is_in_the_mapping_of_its_index(search):
     """A field with another name would quietly count nothing."""
     mappings = {
-        SETTINGS.index: OUTCOME_PROPERTIES,
+        SETTINGS.quality_index: {**QUALITY_PROPERTIES, WRITTEN: {}},
         SETTINGS.rejected_index: REJECTED_PROPERTIES,
         SETTINGS.status_index: STATUS_PROPERTIES,
     }
@@ -60,30 +57,27 @@ def test_every_field_is_in_the_mapping_of_its_index(search):
         assert fields(search.body) <= set(mappings[name])
 
 
-def test_everything_is_asked_for_without_a_filter():
-    """So that the server can answer from its index; a shorter time range has one."""
-    assert "query" not in queries.counts(SETTINGS, EVERYTHING).body
-    assert queries.counts(SETTINGS, WINDOW).body["query"] == {"range": {"@timestamp": {"gte": 60_000}}}
+def test_buckets_are_of_the_windows_of_one_length():
+    """Each event is in one window of each; a time range has a filter of its start besides."""
+    of_length = {"term": {"seconds": 10}}
+
+    assert queries.marks(SETTINGS, EVERYTHING).body["query"] == {"bool": {"filter": [of_length]}}
+    assert queries.marks(SETTINGS, WINDOW).body["query"] == {
+        "bool": {"filter": [of_length, {"range": {"@timestamp": {"gte": 60_000}}}]}
+    }
+    assert "query" not in queries.rejected(SETTINGS, EVERYTHING).body
 
 
-def test_buckets_that_follow_each_other_are_one_range():
-    """The first, the last, and those between them."""
-    query = queries.tallies(SETTINGS, WINDOW, [64_000, 61_000, 62_000]).body["query"]
-    ranges = [entry["range"]["@timestamp"] for entry in query["bool"]["filter"][0]["bool"]["should"]]
-
-    assert ranges == [{"gte": 61_000, "lt": 63_000}, {"gte": 64_000, "lt": 65_000}]
+def test_buckets_that_follow_each_other_are_one_stretch():
+    """From the first's begin to the last's end."""
+    assert queries.runs([64_000, 61_000, 62_000], 1_000) == [(61_000, 63_000), (64_000, 65_000)]
 
 
-def test_tallies_are_read_from_the_nested_buckets():
-    """What has no label has no answer, but counts as an event."""
-    predictions = {"buckets": [{"key": 0.0, "doc_count": 8}]}
-    labels = {"buckets": [{"key": 1.0, "predictions": predictions}]}
-    versions = {"buckets": [{"key": "3", "doc_count": 10, "labels": labels}]}
-    models = {"buckets": [{"key": "lr", "versions": versions}]}
-    bucket = {"key": 61_000.0, "doc_count": 10, "topics": {"buckets": [{"key": "ml", "models": models}]}}
-    answer = {"aggregations": {"buckets": {"buckets": [bucket]}}}
+def test_mark_is_read_from_a_bucket():
+    """Elasticsearch gives all numbers as fractions."""
+    bucket = {"key": 60_000.0, "doc_count": 6, "last": {"value": 41.0}, "scored": {"value": 900.0}}
 
-    assert queries.read_tallies(answer) == {61_000: Bucket(61_000, 10, (Tally("lr", "3", 10, {(1.0, 0.0): 8}, "ml"),))}
+    assert queries.read_marks({"aggregations": {"buckets": {"buckets": [bucket]}}}) == {60_000: Mark(6, 41, 900)}
 
 
 @pytest.mark.parametrize("answer", [{}, {"aggregations": {}}])
@@ -91,10 +85,8 @@ def test_index_that_does_not_exist_has_nothing_to_say(answer):
     """The page says what to do, instead of failing."""
     assert queries.read_period(answer) is None
     assert queries.read_stream(answer) == StreamReport((), synthetic=False)
-    assert queries.read_counts(answer) == queries.read_tallies(answer) == queries.read_rejected(answer) == {}
+    assert queries.read_marks(answer) == queries.read_rejected(answer) == {}
     assert queries.read_versions(answer) == queries.read_throughput(answer) == ()
-    assert scores.read_edges(answer) == scores.read_bins(answer) == []
-    assert scores.read_kinds(answer) == {}
 
 
 def test_empty_index_has_no_extent():
@@ -156,15 +148,3 @@ def test_throughput_is_that_of_the_batches_that_started():
     assert queries.read_throughput({"aggregations": {"batches": {"buckets": [bucket]}}}) == (
         Throughput(60_300, 30, 900),
     )
-
-
-def test_kinds_of_scores_are_read_by_model_and_version():
-    """A version may contain colons; reports that contradict each other say nothing."""
-    keys = ["lr:3:probability", "gbt:sha256:ab:margin", "svm:1:margin", "svm:1:probability"]
-    answer = {"aggregations": {"kinds": {"buckets": [{"key": key} for key in keys]}}}
-
-    assert scores.read_kinds(answer) == {
-        ("lr", "3"): "probability",
-        ("gbt", "sha256:ab"): "margin",
-        ("svm", "1"): None,
-    }

@@ -1,4 +1,4 @@
-"""Which buckets are counted when, and what a page shows while Elasticsearch is away."""
+"""Which buckets are read when, and what a page shows while Elasticsearch is away."""
 
 from types import SimpleNamespace
 
@@ -7,68 +7,70 @@ import pytest
 from streamscore import config
 from streamscore.clients import elasticsearch
 from streamscore.dashboard import reader
-from streamscore.dashboard.figures import Bucket
-from streamscore.dashboard.reader import Fault, Reader, plan
+from streamscore.dashboard.reader import Fault, Reader
 from streamscore.errors import ServerError
+from streamscore.quality.statistic import Statistic
+from streamscore.quality.windows import HOUR, MINUTE, SECOND
 
-SETTINGS = config.load().elasticsearch
-
-
-def known(**documents):
-    """Return buckets as they were counted: s1=5 is the one that starts at 1 and holds 5 documents."""
-    return {int(name[1:]): Bucket(int(name[1:]), count, ()) for name, count in documents.items()}
-
-
-@pytest.mark.parametrize(
-    ("counted", "counts", "budget", "due"),
-    [
-        (known(), {1: 5, 2: 5}, None, [2, 1]),  # nothing is known: everything, the newest first
-        (known(s1=5, s2=5), {1: 5, 2: 5}, None, [1]),  # nothing changed: the one that was counted longest ago
-        (known(s2=5, s1=5), {1: 5, 2: 5}, None, [2]),
-        (known(s1=5, s2=5), {1: 5, 2: 6, 3: 1}, None, [3, 2, 1]),
-        (known(), {1: 5, 2: 5, 3: 5}, 10, [3, 2]),  # the rest comes next time
-        (known(), {1: 50, 2: 50, 3: 50}, 10, [3, 2]),  # two at least
-        (known(s1=50, s3=50), {1: 51, 2: 50, 3: 51}, 10, [3, 2]),  # of which one may never have been counted
-        (known(s1=50, s2=50), {1: 50, 2: 51}, 10, [2]),  # checks have to wait
-        (known(), {}, 10, []),
-    ],
-)
-def test_plan(counted, counts, budget, due):
-    """The newest that changed, those that were never counted, the others, within the budget; then one to check."""
-    assert plan(counted, counts, budget) == due
+CONFIG = config.load()
+NOW = 1_000 * HOUR
 
 
 class Server:
-    """Answers as Elasticsearch does, from a number of documents per bucket; remembers what it was asked to count."""
+    """Answers as Elasticsearch does, from the events of each window of ten seconds; remembers what it was asked for."""
 
     def __init__(self, monkeypatch):
-        self.counts = {}
+        self.windows = {}
+        self.written = {}
         self.asked = []
         self.fault = None
         monkeypatch.setattr(elasticsearch, "search", self.search)
+
+    def write(self, **windows):
+        """Write events: w20=5 puts 5 into the window that begins 20 seconds ago."""
+        for name, events in windows.items():
+            begin = NOW - int(name[1:]) * SECOND
+            self.windows[begin] = events
+            self.written[begin] = max(self.written.values(), default=-1) + 1
 
     def search(self, _client, _settings, searches):
         """Answer some searches."""
         if self.fault:
             raise ServerError(self.fault)
-        return [self.answer(search.body) for search in searches], 1
+        return [self.answer(body) for _, body in searches], 1
 
     def answer(self, body):
         """Answer one search."""
-        aggregations = body["aggs"]
-        if "first" in aggregations and self.counts:
-            ends = {"first": {"value": min(self.counts)}, "last": {"value": max(self.counts)}}
-            return {"aggregations": ends}
-        if "buckets" not in aggregations:
-            return {}
-        starts = list(self.counts)
-        if "aggs" in aggregations["buckets"]:
-            ranges = [entry["range"]["@timestamp"] for entry in body["query"]["bool"]["filter"][0]["bool"]["should"]]
-            starts = [start for start in starts if any(one["gte"] <= start < one["lt"] for one in ranges)]
-            self.asked.append(starts)
-        return {
-            "aggregations": {"buckets": {"buckets": [{"key": s, "doc_count": self.counts[s]} for s in starts]}},
-        }
+        if body["size"] == 1:
+            order = body["sort"][0]["@timestamp"]
+            begins = sorted(self.windows, reverse=order == "desc")[:1]
+            return {"hits": {"hits": [{"sort": [begin]} for begin in begins]}}
+        if "aggs" not in body:
+            ranges = [entry["range"]["@timestamp"] for entry in body["query"]["bool"]["filter"][1]["bool"]["should"]]
+            inside = [at for at in sorted(self.windows) if any(one["gte"] <= at < one["lt"] for one in ranges)]
+            self.asked.append([(NOW - at) // SECOND for at in inside])
+            return {"hits": {"hits": [{"_source": self.document(at), "sort": [at]} for at in inside]}}
+        return {"aggregations": {"buckets": {"buckets": self.marks(body)}}} if "buckets" in body["aggs"] else {}
+
+    def document(self, begin):
+        """Return the document of a window."""
+        of = {"topic": "ml", "model": "lr", "model_version": "1", "@timestamp": begin}
+        return of | Statistic("probability", self.windows[begin]).to_document()
+
+    def marks(self, body):
+        """Return the buckets by what they can be told from earlier ones."""
+        interval = int(body["aggs"]["buckets"]["date_histogram"]["fixed_interval"].removesuffix("ms"))
+        starts = sorted({begin - begin % interval for begin in self.windows})
+        inside = {start: [at for at in self.windows if start <= at < start + interval] for start in starts}
+        return [
+            {
+                "key": start,
+                "doc_count": len(begins),
+                "last": {"value": float(max(self.written[begin] for begin in begins))},
+                "scored": {"value": float(sum(self.windows[begin] for begin in begins))},
+            }
+            for start, begins in inside.items()
+        ]
 
 
 @pytest.fixture
@@ -80,74 +82,96 @@ def server(monkeypatch):
 @pytest.fixture
 def subject():
     """The reader under test."""
-    with_budget = Reader(SETTINGS, budget=100)
-    yield with_budget
-    with_budget.close()
+    one = Reader(CONFIG)
+    yield one
+    one.close()
 
 
-def test_only_what_changed_is_counted_again(server, subject):
-    """And the bucket that was counted longest ago, in turn."""
-    server.counts = {0: 10, 1_000: 10, 2_000: 10}
-    subject.read("all", 10_000)
-    server.counts[2_000] = 11
-    subject.read("all", 10_000)
-    subject.read("all", 10_000)
+def test_only_what_was_written_to_is_read_again(server, subject):
+    """Two windows of which the events changed, one in the past."""
+    server.write(w50=10, w30=10, w20=10)
+    before = subject.read("all", NOW)
+    server.write(w20=15, w50=11)
+    after = subject.read("all", NOW)
+    subject.read("all", NOW)
 
-    assert server.asked == [[0, 1_000, 2_000], [0, 2_000], [1_000]]
-
-
-def test_many_documents_are_counted_in_parts(server, subject):
-    """The newest first; what is left is said, and known after some refreshes."""
-    server.counts = {0: 60, 1_000: 60, 2_000: 60, 3_000: 60, 4_000: 60}
-    left = [subject.read("all", 10_000).pending for _ in range(3)]
-
-    assert left == [180, 60, 0]
-    assert server.asked[0] == [3_000, 4_000]
+    assert server.asked == [[50, 30, 20], [50, 20]]
+    assert [bucket.events for bucket in before.buckets] == [10, 10, 10]
+    assert [bucket.events for bucket in after.buckets] == [11, 10, 15]
 
 
-def test_counting_comes_to_an_end_while_a_stream_runs(server, subject):
-    """Of which the newest bucket has always changed, and is larger than what one refresh counts."""
-    server.counts = dict.fromkeys(range(0, 6_000, 1_000), 200)
-    left = []
-    for _ in range(6):
-        server.counts[5_000] += 10
-        left.append(subject.read("all", 10_000).pending)
+def test_window_that_was_written_with_the_same_number_of_events_is_read_again(server, subject):
+    """A replay may have put others in their place."""
+    server.write(w20=10)
+    subject.read("all", NOW)
+    server.write(w20=10)
+    subject.read("all", NOW)
 
-    assert left == [800, 600, 400, 200, 0, 0]
+    assert server.asked == [[20], [20]]
+
+
+def test_bucket_is_made_of_whole_windows(server, subject):
+    """In an hour, a minute has six of ten seconds; the rate of events does not matter."""
+    server.write(**{f"w{seconds}": 1_000_000 for seconds in range(10, 3_601, 10)})
+    shown = subject.read("1h", NOW)
+
+    assert shown.window.interval == MINUTE
+    assert [bucket.events for bucket in shown.buckets] == [6_000_000] * 60
+    assert [len(part) for part in server.asked] == [360]
 
 
 def test_bucket_whose_documents_are_gone_is_gone(server, subject):
-    """An index that was deleted and made again starts from nothing."""
-    server.counts = {0: 10, 1_000: 10}
-    subject.read("all", 10_000)
-    server.counts = {1_000: 10}
-    shown = subject.read("all", 10_000)
+    """The statistics of an earlier stream are dropped when a new one begins."""
+    server.write(w50=10, w20=10)
+    subject.read("all", NOW)
+    del server.windows[NOW - 50 * SECOND]
+    shown = subject.read("all", NOW)
 
-    assert [bucket.start for bucket in shown.buckets] == [1_000]
+    assert [bucket.start for bucket in shown.buckets] == [NOW - 20 * SECOND]
 
 
 def test_what_is_remembered_does_not_grow(server, subject):
     """A page may stay open for weeks: only the buckets that it shows are kept."""
-    for step in range(100):
-        server.counts = dict.fromkeys(range(step * 1000, step * 1000 + 10000, 1000), 1)
-        subject.read("all", 10_000_000)
+    for step in range(0, 600, 10):
+        server.windows.clear()
+        server.write(**{f"w{step + seconds}": 1 for seconds in range(0, 100, 10)})
+        subject.read("all", NOW)
 
     assert [len(known) for _, known in subject._known.values()] == [10]
 
 
-def test_longer_buckets_are_counted_anew(server, subject):
-    """When a run grows, its buckets do; what was counted in shorter ones is of no use."""
-    server.counts = {0: 1, 60_000: 1}
-    subject.read("all", 10_000_000)
-    server.counts = {0: 1, 60_000: 1, 120_000: 1}
-    subject.read("all", 10_000_000)
+def test_longer_buckets_are_read_anew(server, subject):
+    """When a run grows, its buckets do; what was added up to shorter ones is of no use."""
+    server.write(w20=1)
+    subject.read("all", NOW)
+    server.write(w900=1)
+    subject.read("all", NOW)
 
-    assert server.asked == [[0, 60_000], [0, 60_000, 120_000]]
+    assert server.asked == [[20], [900, 20]]
+
+
+def test_documents_that_came_in_between_are_read_next_time(server, subject, monkeypatch):
+    """What was written after it was asked which buckets changed shows at the next refresh at the latest."""
+    server.write(w20=1)
+    marks = server.marks
+
+    def marks_and_write(body):
+        found = marks(body)
+        server.write(w20=2)
+        return found
+
+    monkeypatch.setattr(server, "marks", marks_and_write)
+    subject.read("all", NOW)
+    monkeypatch.setattr(server, "marks", marks)
+    shown = subject.read("all", NOW)
+
+    assert [bucket.events for bucket in shown.buckets] == [2]
+    assert len(server.asked) == 2
 
 
 def test_viewers_share_what_was_read_a_moment_ago(server, subject):
     """Many open pages ask no more often than one."""
-    server.counts = {0: 1}
+    server.write(w20=1)
     first = subject.view("all", 10_000, 1_000)
 
     assert subject.view("all", 10_900, 1_000) is first
@@ -156,7 +180,7 @@ def test_viewers_share_what_was_read_a_moment_ago(server, subject):
 
 def test_last_figures_stay_while_elasticsearch_is_away(server, subject):
     """With the moment since when it is away, and why; they are replaced when it is back."""
-    server.counts = {0: 1}
+    server.write(w20=1)
     last = subject.view("all", 10_000, 1_000).snapshot
     server.fault = "no Elasticsearch answers"
 

@@ -1,7 +1,6 @@
 """The report as a file."""
 
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,32 +8,46 @@ import pytest
 
 from streamscore import config
 from streamscore.dashboard import report
-from streamscore.dashboard.figures import BatchReport, Bucket, Snapshot, StreamReport, Tally, Throughput, Version
-from streamscore.dashboard.scores import Bin, curves
+from streamscore.dashboard.batches import BatchReport, StreamReport, Throughput, Version
+from streamscore.dashboard.figures import Bucket, Snapshot, Tally
 from streamscore.errors import ConfigError
+from streamscore.quality.statistic import of_rows
 from streamscore.quality.windows import Period, Window
 
 START = 1_795_514_400_000  # 2026-11-24 10:00:00 UTC
 CONFIG = config.load("local", ["dashboard.min_labelled=1"])
 
 
-def snapshot(models=("lr", "svm"), seconds=3, synthetic=True, versions=("1", "1"), rejected=None, refused=()):
+def snapshot(
+    models=("lr", "svm"),
+    seconds=3,
+    synthetic=True,
+    versions=("1", "1"),
+    rejected=None,
+    refused=(),
+    kinds=("probability", "margin"),
+    min_labelled=1,
+):
     """Return a snapshot of a few seconds, in each of which every model scored ten events, eight of them rightly."""
-    confusion = {(0.0, 0.0): 5, (0.0, 1.0): 2, (1.0, 1.0): 3}
-    tallies = tuple(Tally(model, versions[0], 10, confusion) for model in models)
+    labels, predictions = [0.0] * 7 + [1.0] * 3, [0.0] * 5 + [1.0] * 5
+    scores = [0.2, 0.1, 0.3, 0.15, 0.4, 0.6, 0.7, 0.55, 0.8, 0.9]
+    tallies = tuple(
+        Tally(model, versions[0], of_rows(labels, predictions, scores, kinds[min(at, len(kinds) - 1)]))
+        for at, model in enumerate(models)
+    )
     starts = [START + 1_000 * second for second in range(seconds)]
     return Snapshot(
         read_at=START + 60_000,
         period=Period(START, START + 1_000 * seconds),
         window=Window(START, 1_000, whole=True),
         batch_window=Window(START, 1_000, whole=False),
-        buckets=tuple(Bucket(start, 10 * len(models), tallies) for start in starts),
-        pending=0,
+        buckets=tuple(Bucket(start, tallies) for start in starts),
         rejected=rejected or {"not_json": 2},
         stream=StreamReport((BatchReport(starts[-1], 1_000, 12, 0, refused=refused),), synthetic),
         versions=tuple(Version(model, versions[-1], START, starts[-1]) for model in models),
         throughput=tuple(Throughput(start, 12, 900) for start in starts),
         took=1,
+        min_labelled=min_labelled,
     )
 
 
@@ -55,15 +68,9 @@ class Page(HTMLParser):
         self.text += data
 
 
-CURVES = [
-    curves("lr", "probability", [Bin(1, 9, 2.0), Bin(8, 2, 7.0)]),
-    curves("svm", "margin", [Bin(1, 9, -2.0), Bin(8, 2, 7.0)]),
-]
-
-
 def test_report_needs_nothing_but_itself():
     """No script, no address to fetch from, and small enough for a mail."""
-    html = report.compose(CONFIG, snapshot(), CURVES)
+    html = report.compose(CONFIG, snapshot())
 
     assert not re.search(r"<script|<link|<img|<iframe|url\(|@import|\b(src|href)=", html)
     assert len(html) < 100_000
@@ -72,7 +79,7 @@ def test_report_needs_nothing_but_itself():
 @pytest.mark.parametrize("models", [("lr",), ("lr", "svm"), tuple(f"m{number}" for number in range(9))])
 def test_every_model_has_its_ring_and_its_tables(models):
     """However many there are."""
-    html = report.compose(CONFIG, snapshot(models), [])
+    html = report.compose(CONFIG, snapshot(models))
 
     assert html.count("ss-donut") - html.count(".ss-donut") == len(models)
     for model in models:
@@ -81,60 +88,50 @@ def test_every_model_has_its_ring_and_its_tables(models):
 
 
 def test_curves_are_those_that_the_scores_allow():
-    """Both models have a ROC curve, the one with probabilities a calibration curve."""
-    html = report.compose(CONFIG, snapshot(), CURVES)
-    roc, calibration = (html[html.index(title) :].split("</section>")[0] for title in ("ROC: ", "Calibration: "))
+    """Both models have a ROC curve, the one with probabilities is in the reliability diagram; the other is named."""
+    html = report.compose(CONFIG, snapshot())
+    roc, calibration = (html[html.index(title) :].split("</section>")[0] for title in ("ROC: ", "Reliability: "))
 
-    assert "lr: area 0.854" in roc
-    assert "svm: area 0.854" in roc
-    assert ">lr<" in calibration
-    assert ">svm<" not in calibration
-    assert "ROC" not in report.compose(CONFIG, snapshot(), [])
-
-
-def test_scores_that_are_not_known_to_be_probabilities_have_no_calibration_curve():
-    """Though they all lie between 0 and 1; the report says why."""
-    between = [Bin(1, 9, 2.0), Bin(8, 2, 7.0)]
-    html = report.compose(CONFIG, snapshot(), [curves("lr", None, between), curves("svm", "margin", between)])
-
-    assert "Calibration" not in html
-    assert (
-        "Without a calibration curve: lr (no batch reports whether its scores are probabilities); svm (margins)."
-        in html
-    )
-    assert html.count(": area 0.854") == 2
+    assert "lr: area 0.905" in roc
+    assert "svm: area 0.905" in roc
+    assert ">lr: calibration error" in calibration
+    assert ">svm" not in calibration
+    assert "Not in the reliability diagram: svm (margins)." in html
 
 
-def test_kind_of_the_scores_is_that_of_all_versions_that_scored():
-    """Unknown if one of them is not reported, or if a margin took the place of a probability."""
-    reported = {("lr", "1"): "probability", ("lr", "2"): "probability", ("svm", "1"): "margin", ("gbt", "2"): None}
-    tallies = [("lr", "1"), ("lr", "2"), ("svm", "1"), ("gbt", "1"), ("nb", "1"), ("nb", "2")]
-    buckets = tuple(Bucket(START, 1, (Tally(model, version, 1, {}),)) for model, version in tallies)
-    shown = replace(snapshot(), buckets=buckets)
+def test_without_probabilities_there_is_no_reliability_diagram():
+    """Though the scores all lie between 0 and 1; and with too few labels there is no curve at all."""
+    margins = report.compose(CONFIG, snapshot(kinds=("margin",)))
+    few = report.compose(CONFIG, snapshot(min_labelled=31))
 
-    assert report.score_kinds(shown, reported | {("nb", "1"): "probability", ("nb", "2"): "margin"}) == {
-        "lr": "probability",
-        "svm": "margin",
-        "gbt": None,
-        "nb": None,
-    }
+    assert "Reliability" not in margins
+    assert margins.count(": area 0.905") == 2
+    assert "ROC: " not in few
+
+
+@pytest.mark.parametrize("title", ["Accuracy", "RIG", "Log loss", "ROC AUC", "Calibration ratio"])
+def test_every_figure_has_a_chart_over_time(title):
+    """As the page draws the one that is picked."""
+    html = report.compose(CONFIG, snapshot())
+
+    assert f">{title} over time<" in html
 
 
 def test_throughput_is_the_mean_over_the_batches():
     """From the start of the first to the end of the last: 36 events in 3 seconds."""
-    assert 'data-testid="kpi-rate" data-value="12.0"' in report.compose(CONFIG, snapshot(), [])
+    assert 'data-testid="kpi-rate" data-value="12.0"' in report.compose(CONFIG, snapshot())
 
 
 def test_report_says_whether_its_events_were_made_up():
     """Above everything else."""
-    flags = [">synthetic data<" in report.compose(CONFIG, snapshot(synthetic=flag), []) for flag in (True, False)]
+    flags = [">synthetic data<" in report.compose(CONFIG, snapshot(synthetic=flag)) for flag in (True, False)]
 
     assert flags == [True, False]
 
 
 def test_few_labels_are_not_drawn():
     """Instead of a line it says how many a point needs."""
-    html = report.compose(config.load("local", ["dashboard.min_labelled=11"]), snapshot(), [])
+    html = report.compose(CONFIG, snapshot(min_labelled=11))
 
     assert "stands for at least 11 of them" in html
 
@@ -142,7 +139,7 @@ def test_few_labels_are_not_drawn():
 def test_title_is_markdown_but_not_markup():
     """As on the page; HTML in it is text."""
     titled = config.load("local", ["dashboard.title='# My *clicks* <script>'"])
-    html = report.compose(titled, snapshot(), [])
+    html = report.compose(titled, snapshot())
 
     assert "<h1>My <em>clicks</em> &lt;script&gt;</h1>" in html
 
@@ -153,9 +150,8 @@ def test_nothing_from_outside_becomes_markup(evil):
     pages = []
     for name in (evil, "harmless"):
         shown = snapshot((name,), versions=(name, name), rejected={name: 2}, refused=(name,))
-        curve = curves(name, "probability", [Bin(1, 9, 2.0), Bin(8, 2, 7.0)])
-        settings = CONFIG.elasticsearch.model_copy(update={"index": name, "url": name})
-        page = Page(report.compose(CONFIG.model_copy(update={"elasticsearch": settings}), shown, [curve]))
+        settings = CONFIG.elasticsearch.model_copy(update={"quality_index": name, "url": name})
+        page = Page(report.compose(CONFIG.model_copy(update={"elasticsearch": settings}), shown))
         pages.append((page.tags, page.text))
     (tags, text), (harmless_tags, harmless_text) = pages
 

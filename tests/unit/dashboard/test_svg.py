@@ -1,5 +1,6 @@
 """The charts of the report."""
 
+import base64
 import re
 from datetime import timezone
 from xml.etree import ElementTree as ET
@@ -8,6 +9,8 @@ import pytest
 
 from streamscore.dashboard import svg
 from streamscore.dashboard.figures import ModelFigures
+from streamscore.dashboard.palette import MODELS
+from streamscore.quality.statistic import EMPTY, Statistic
 from streamscore.quality.windows import DAY, MINUTE, SECOND
 
 
@@ -18,7 +21,9 @@ def drawn(html):
 
 def test_ring_is_shared_out_among_the_outcomes():
     """Each arc begins where the last one ended."""
-    arcs = drawn(svg.donut(ModelFigures("lr", 10, {(0.0, 0.0): 6, (0.0, 1.0): 2}))).findall("circle")
+    arcs = drawn(svg.donut(ModelFigures("lr", Statistic(None, 10, confusion={(0.0, 0.0): 6, (0.0, 1.0): 2})))).findall(
+        "circle"
+    )
 
     assert [arc.get("stroke-dasharray") for arc in arcs] == ["60.000 100", "20.000 100", "20.000 100"]
     assert [float(arc.get("stroke-dashoffset")) for arc in arcs] == [0, -60, -80]
@@ -26,7 +31,7 @@ def test_ring_is_shared_out_among_the_outcomes():
 
 def test_ring_without_events_is_empty():
     """And its accuracy is a dash."""
-    assert "–" in svg.donut(ModelFigures("lr", 0, {}))
+    assert "–" in svg.donut(ModelFigures("lr", EMPTY))
 
 
 def test_line_goes_from_corner_to_corner():
@@ -46,6 +51,35 @@ def test_line_has_a_gap_where_nothing_is_known():
 
     assert len(picture.findall("path[@class='ss-line']")) == 2
     assert len(picture.findall("circle")) == 3
+
+
+def test_band_has_a_gap_where_nothing_is_known():
+    """Bars go from the lower to the upper end."""
+    axis = svg.linear(0.0, 3.0, ".0f")
+    band = [(0.0, 1.0, 2.0), (1.0, 1.0, 3.0), (2.0, None, None), (3.0, 0.0, 1.0)]
+    line = svg.Line("x", [(0.0, 1.5)], "red", band=band, bars=[(1.0, 0.0, 3.0)])
+    picture = drawn(svg.plot([line], axis, axis, label="x", size=(500, 300)))
+    areas = [path.get("d") for path in picture.findall("path[@opacity='.16']")]
+    (bar,) = [path.get("d") for path in picture.findall("path[@opacity='.55']")]
+
+    assert [area.count(" ") for area in areas] == [4, 2]
+    assert bar == f"M190.0 276.0V{svg.TOP}.0"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_image_has_the_colours_of_its_theme(theme):
+    """No variable of the page reaches into it; who does not see it is told what it shows."""
+    axis = svg.linear(0.0, 1.0, ".0%")
+    line = svg.Line("lr", [(0.0, 0.0), (1.0, 1.0)], "var(--model-0)")
+    html = svg.as_images(svg.plot([line], axis, axis, label="the <curve>"), theme)
+    plot, legend = (base64.b64decode(part).decode() for part in re.findall(r"base64,([^\"]*)", html))
+
+    assert "<svg" not in html
+    assert 'alt="the &lt;curve&gt;"' in html
+    for picture in (plot, legend):
+        ET.fromstring(picture)  # noqa: S314 (our own drawing)
+        assert "var(" not in picture
+        assert getattr(MODELS[0], theme) in picture
 
 
 def test_names_are_escaped():

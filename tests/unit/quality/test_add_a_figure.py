@@ -1,4 +1,4 @@
-"""docs/add-a-figure.md: who follows it sees the figure on the page, in the report, on the terminal and in JSON."""
+"""docs/add-a-figure.md: who follows it sees the figure on the page, in the report and on the terminal."""
 
 import os
 import re
@@ -8,33 +8,27 @@ import sys
 import textwrap
 
 PROGRAM = """
-from streamscore.cli.figures import Version, as_json, tables
 from streamscore.dashboard import markup
-from streamscore.dashboard.figures import ModelFigures
+from streamscore.dashboard.figures import SHOWN, ModelFigures
 from streamscore.listeners.totals import Totals
-from streamscore.quality.evaluation import evaluate
 from streamscore.quality.statistic import Statistic
 from streamscore.scoring.served import ServedModel
 from rich.console import Console
 
-model = ModelFigures("lr", 10, {(0.0, 0.0): 6, (1.0, 0.0): 2})
-for figure in markup.kpi_accuracies([model], {"lr": "red"}):
-    print(figure.key, figure.name, figure.text)
+statistic = Statistic("probability", 10, confusion={(0.0, 0.0): 6, (1.0, 0.0): 2})
+print([markup.row(ModelFigures("lr", statistic), key) for key in SHOWN])
 totals = Totals([ServedModel("lr", "1", None, 2)], False)
-statistic = Statistic("margin", 10, confusion=model.confusion)
 totals.of_version["lr", "1"] = statistic
+print(totals.of_model("lr", "1"))
 Console(width=150).print(totals.table())
-version = Version("lr", "1", evaluate(statistic))
-Console(width=150).print(*tables([version], 150))
-print(as_json([version], "1h")["models"][0]["figures"]["error_rate"])
 """
 
 
-def edit(path, old, new):
-    """Replace a text that a file has once."""
-    text = path.read_text(encoding="utf-8")
-    assert text.count(old) == 1, (path, old)
-    path.write_text(text.replace(old, new), encoding="utf-8")
+def replace(path, pattern, text):
+    """Replace what a file has once."""
+    changed, times = re.subn(pattern, lambda _: text, path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert times == 1, (path, pattern)
+    path.write_text(changed, encoding="utf-8")
 
 
 def test_page_adds_a_figure(root, tmp_path):
@@ -43,17 +37,13 @@ def test_page_adds_a_figure(root, tmp_path):
     named = re.findall(r"^\d\. `jobs/(.*?)`", page, re.MULTILINE)
     blocks = [textwrap.dedent(block) for block in re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)]
     shutil.copytree(root / "jobs" / "streamscore", tmp_path / "streamscore", ignore=shutil.ignore_patterns("*.lock"))
-    function, entry, terminal, key_figure = blocks
-    figures, evaluation, totals, markup = (tmp_path / name for name in named)
+    function, entry, on_page, on_terminal = blocks
+    figures, evaluation, page_figures, totals = (tmp_path / name for name in named)
     figures.write_text(f"{figures.read_text(encoding='utf-8')}\n\n{function}", encoding="utf-8")
-    last = '    "baseline": Definition('
-    edit(evaluation, last, f"    {entry}{last}")
-    edit(totals, 'SHOWN: Final = ("accuracy", "auc", "rig", "log_loss")\n', terminal)
-    start = markup.read_text(encoding="utf-8").index("def kpi_accuracies")
-    end = markup.read_text(encoding="utf-8").index("    ]\n", start)
-    text = markup.read_text(encoding="utf-8")
-    accuracies = text[start:end].replace("        KeyFigure(", "        *(KeyFigure(", 1).rstrip() + "),\n"
-    markup.write_text(f"{text[:start]}{accuracies}{textwrap.indent(key_figure, '        ')}{text[end:]}", "utf-8")
+    first = "FIGURES: Final[Mapping[str, Definition]] = {\n"
+    replace(evaluation, re.escape(first), f"{first}    {entry}")
+    for path, line in ((page_figures, on_page), (totals, on_terminal)):
+        replace(path, r"^SHOWN: Final = .*\n", line)
 
     shown = subprocess.run(
         [sys.executable, "-c", PROGRAM],
@@ -65,9 +55,7 @@ def test_page_adds_a_figure(root, tmp_path):
 
     assert shown.returncode == 0, shown.stderr
     assert len(named) <= 4
-    assert "accuracy-lr accuracy of lr 75.0" in shown.stdout
-    assert "error-rate-lr error rate of lr 25.0" in shown.stdout
-    assert re.search(r"log loss +error rate", shown.stdout)
-    assert re.search(r"^ lr 1 .* 0\.2500 ", shown.stdout, re.MULTILINE)
-    assert re.search(r"^error rate +0\.2500 \[0\.0\d+, 0\.5\d+\] wide", shown.stdout, re.MULTILINE)
-    assert "{'value': 0.25, 'low': 0.0" in shown.stdout
+    assert "name='error rate', value=0.25, text='25.00%', interval='7.15 – 59.07'" in shown.stdout
+    assert "'error_rate': {'value': 0.25, " in shown.stdout
+    assert re.search(r"accuracy .*error rate .*ROC AUC", shown.stdout)
+    assert re.search(r"75\.00% .*25\.00%", shown.stdout)
