@@ -55,7 +55,7 @@ def query(layer: Layer, panel: Panel) -> str:
 
 def _aggregates(metrics: Sequence[Metric]) -> dict[str, str]:
     """Return what is to be computed of the documents, by name; the sums of a formula have the names of their fields."""
-    computed = {}
+    computed: dict[str, str] = {}
     for metric in metrics:
         if metric.formula is not None:
             computed |= {field: f"SUM({field})" for field in formula.fields(metric.formula)}
@@ -79,8 +79,8 @@ def _config(panel: Panel) -> dict[str, Any]:
     asked = {"data_source": _source(layer, panel)}
     if panel.chart == "donut":
         styling = {"styling": {"donut_hole": "m"}}
-        split = {"group_by": groups} if groups else {}
-        return {"type": "pie", **titled, **asked, "metrics": metrics, **split, **styling}
+        pie = {"type": "pie", **titled, **asked, "metrics": metrics, **styling}
+        return pie | {"group_by": groups} if groups else pie
     if panel.chart == "metric":
         split = {"breakdown_by": groups[0]} if groups else {}
         return {"type": "metric", **asked, "metrics": [{"type": "primary", **metrics[0]}], **split}

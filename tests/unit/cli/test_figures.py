@@ -47,6 +47,14 @@ def test_json_is_what_the_evaluation_says(run):
     assert set(printed["models"][0]["figures"]["auc"]) == {"value", "low", "high", "bound"}
 
 
+def test_help_describes_the_json(run):
+    """Every key of the document and of a model in it."""
+    document = json.loads(run("--json").stdout)
+    help_text = run("--help").stdout
+
+    assert [key for key in (*document, *document["models"][0]) if not re.search(rf"\b{key}\b", help_text)] == []
+
+
 def test_lines_have_a_column_per_version(run):
     """In a pipe, where no width and no colour is known."""
     lines = run().stdout.splitlines()
