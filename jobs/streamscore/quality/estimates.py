@@ -78,7 +78,8 @@ def normal(value: float, standard_error: float, limits: tuple[float, float] = (-
         standard_error: its standard error.
         limits: lowest and highest value that the figure can have; the interval ends there.
     """
-    return Estimate(value, max(limits[0], value - Z * standard_error), min(limits[1], value + Z * standard_error))
+    low, high = value - Z * standard_error, value + Z * standard_error
+    return Estimate(value, max(float(limits[0]), low), min(float(limits[1]), high))
 
 
 def wilson(part: float, whole: float) -> Estimate | None:

@@ -66,3 +66,11 @@ def test_json():
     assert Estimate(1, 0, None).to_json() == {"value": 1, "low": 0, "high": None}
     assert BinnedEstimate(1, 0, 2, 0.5).to_json() == {"value": 1, "low": 0, "high": 2, "bound": 0.5}
     assert BoundedValue(1, 0, 2).to_json() == {"value": 1, "lower": 0, "upper": 2}
+
+
+def test_ends_of_an_interval_are_floats_at_its_limits_too():
+    """Spark takes no int for a column of doubles."""
+    found = estimates.normal(0.5, 10.0, (0, 1))
+
+    assert (found.low, found.high) == (0, 1)
+    assert {type(found.low), type(found.high)} == {float}
