@@ -403,6 +403,11 @@ class Spark(_Section):
     shuffle_partitions: Positive
     conf: dict[str, Annotated[str, BeforeValidator(as_text)]]
 
+    @property
+    def driver_bytes(self) -> int:
+        """The driver's memory in bytes."""
+        return int(self.driver_memory[:-1]) << {"m": 20, "g": 30}[self.driver_memory[-1]]
+
     @field_validator("conf")
     @classmethod
     def _no_secret(cls, value: dict[str, str]) -> dict[str, str]:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _PATTERN = re.compile(r"[,*?\[\]{}\\]")
+_ANY_MEMORY = 1 << 50
+"""Where a model is signed, its size does not matter: what may be loaded is for the job to say that loads it."""
 _UNLESS_THE_LABEL = "; if one of the columns is the label, save the pipeline without the stages that read it"
 
 
@@ -158,7 +160,7 @@ def load_noted(
     """
     found = []
     for entry in noted:
-        begun = f"a batch was started with version {entry['version']} of the model {entry['name']!r}"
+        begun = f"a batch was begun with version {entry['version']} of the model {entry['name']!r}"
         way_out = f"put it back, or delete {record} to finish the batch with the present models"
         told = {key: entry[key] for key in ("name", "uri", "trust")}
         try:
@@ -232,7 +234,7 @@ def sign(
         (folder / name).unlink(missing_ok=True)
     model = Model(name="model", uri=str(folder), trust="unsigned")
     found = _Found(LocalFiles(folder), as_spark_takes(folder), str(folder), None)
-    inspected = gate.inspect(found.files, "unsigned")
+    inspected = gate.inspect(found.files, "unsigned", memory=_ANY_MEMORY)
     served = _served(model, found, inspected, _load(found, inspected), len(examples[0]), fields)
     made = manifests.Manifest(
         versions=checks.versions(spark),
@@ -266,7 +268,7 @@ def add_signature(folder: Path, key: Path) -> Path:
     """
     if not folder.is_dir():
         raise ModelError(f"{folder}: there is no such folder; only a model in a folder of this machine can be signed")
-    gate.inspect(LocalFiles(folder.resolve()))
+    gate.inspect(LocalFiles(folder.resolve()), memory=_ANY_MEMORY)
     return _write_signature(folder, key)
 
 
@@ -312,7 +314,7 @@ def _inspected(config: Config, found: _Found, model: Model) -> Inspected:
     pattern = _PATTERN.search(found.path)
     if pattern:
         raise ModelError(f"{found.path}: a path with {pattern[0]!a} is refused: Spark takes it for a pattern of paths")
-    inspected = gate.inspect(found.files, model.trust, config.signatures.raw_keys)
+    inspected = gate.inspect(found.files, model.trust, config.signatures.raw_keys, config.spark.driver_bytes)
     if found.is_registered and found.manifest_sha256 is None and model.trust != "unsigned":
         raise ModelError(
             f"{found.origin} has no tag {registry.MANIFEST_TAG}, so nothing says which manifest was registered. "

@@ -205,17 +205,17 @@ def write(folder, values, **options):
 
 TOO_MUCH = {
     "numbers from a few bytes": (
-        lambda f: write(f, pa.ListArray.from_arrays([0, 20_000_001], np.zeros(20_000_001)), compression="zstd"),
-        "the column 'value.list.element' has more than 20,000,000 values",
+        lambda f: write(f, pa.ListArray.from_arrays([0, 8_000_001], np.zeros(8_000_001)), compression="zstd"),
+        "the column 'value.list.element' has more than 8,000,000 values",
     ),
     "nulls from a few bytes": (
-        lambda f: write(f, pa.ListArray.from_arrays([0, 20_000_001], pa.nulls(20_000_001, pa.int8()))),
-        "the column 'value.list.element' has more than 20,000,000 values",
+        lambda f: write(f, pa.ListArray.from_arrays([0, 8_000_001], pa.nulls(8_000_001, pa.int8()))),
+        "the column 'value.list.element' has more than 8,000,000 values",
     ),
-    "rows": (lambda f: write(f, pa.nulls(20_000_001, pa.bool_())), "the model has more than 20,000,000 rows"),
+    "rows": (lambda f: write(f, pa.nulls(2_000_001, pa.bool_())), "the model has more than 2,000,000 rows"),
     "one long text many times": (
         lambda f: write(f, pa.DictionaryArray.from_arrays(np.zeros(20_000, np.int32), ["x" * 100_000])),
-        "with the column 'value' the model unpacks to more than 1,073,741,824 bytes",
+        "with the column 'value' the model unpacks to more than 268,435,456 bytes",
     ),
     "texts by what they share": (
         lambda f: write(
@@ -252,6 +252,14 @@ def test_limits_are_those_of_all_files_together(folder, monkeypatch, limit, valu
     monkeypatch.setattr(parquet, limit, value)
 
     assert message in refusal(folder)
+
+
+def test_larger_driver_takes_larger_models(folder):
+    """The limit is there for the driver's memory, and the message names the setting."""
+    write(folder, pa.ListArray.from_arrays([0, 8_000_001], pa.nulls(8_000_001, pa.int8())))
+
+    assert "which is refused with a spark.driver_memory of 2048m" in refusal(folder)
+    assert gate.inspect(LocalFiles(folder), "unsigned", memory=4 << 30)
 
 
 def test_sizes_in_a_footer_are_not_taken_on_trust(folder, monkeypatch):
@@ -352,7 +360,7 @@ def test_linear_model_of_millions_of_coefficients_leaves_the_one_in_use(spark, m
     folder = shutil.copytree(saved / "linear", tmp_path / "model")
     (file,) = folder.glob("stages/*/data/part-*.parquet")
     table = pq.read_table(file)
-    size = 20_000_001
+    size = 8_000_001
     matrix = {"type": 1, "numRows": 1, "numCols": size, "isTransposed": True, "colPtrs": None, "rowIndices": None}
     kind = table.schema.field("coefficientMatrix").type
     values = pa.ListArray.from_arrays(pa.array([0, size], pa.int32()), pa.array(np.ones(size)))
@@ -368,5 +376,5 @@ def test_linear_model_of_millions_of_coefficients_leaves_the_one_in_use(spark, m
         crc.unlink()
 
     assert file.stat().st_size < 100_000
-    with pytest.raises(ModelError, match="'coefficientMatrix.values.list.element' has more than 20,000,000 values"):
+    with pytest.raises(ModelError, match="'coefficientMatrix.values.list.element' has more than 8,000,000 values"):
         models.load(spark, make_config(f"models=[{{name: lr, uri: {folder}, trust: unsigned}}]"))

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 
 import oracle
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.classification import (
@@ -134,7 +136,8 @@ def test_folder_that_spark_cannot_load_is_named(spark, make_config, folder, tmp_
     """Spark's reason is in the message, without its stack trace."""
     shutil.copytree(folder / "lr", tmp_path / "lr")
     for part in (tmp_path / "lr").rglob("*.parquet"):
-        part.write_bytes(b"PAR1 not PAR1")
+        pq.write_table(pa.table({"of": ["another model"]}), part)
+        part.with_name(f".{part.name}.crc").unlink()
     with pytest.raises(ModelError, match="the model 'lr' at .* cannot be loaded and applied: ") as caught:
         load(spark, make_config, ("lr", tmp_path / "lr"))
 

@@ -18,6 +18,7 @@ from streamscore.models.gate import contents, stages
 from streamscore.models.gate import manifest as manifests
 from streamscore.models.gate import signature as signatures
 from streamscore.models.gate.manifest import MANIFEST, Manifest
+from streamscore.models.gate.parquet import REFERENCE_MEMORY
 from streamscore.models.gate.signature import SIGNATURE
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ class Inspected:
         return tuple(read)
 
 
-def inspect(files: Files, trust: Trust = "manifest", public_keys: Sequence[bytes] = ()) -> Inspected:
+def inspect(
+    files: Files, trust: Trust = "manifest", public_keys: Sequence[bytes] = (), memory: int = REFERENCE_MEMORY
+) -> Inspected:
     """Look at a model's folder; load nothing.
 
     Args:
@@ -74,6 +77,7 @@ def inspect(files: Files, trust: Trust = "manifest", public_keys: Sequence[bytes
         trust: ``signed`` also requires a signature of the manifest; ``unsigned`` lets a folder without a manifest pass,
             but one that is there is compared all the same.
         public_keys: the Ed25519 keys whose signatures count, each of 32 bytes.
+        memory: heap of the driver that will load the model, in bytes; it limits what the model may unpack to.
 
     Raises:
         ModelError: the folder is refused; the message names the file and the reason.
@@ -96,7 +100,7 @@ def inspect(files: Files, trust: Trust = "manifest", public_keys: Sequence[bytes
     if manifest is not None:
         _compare_hashes(f"{files.location}/{inner}", hashes, manifest)
     pipeline = stages.read(files, inner, names)
-    contents.check(files, inner, {name: found[name] for name in names}, pipeline.trees)
+    contents.check(files, inner, {name: found[name] for name in names}, pipeline.trees, memory)
     inspected = Inspected(
         inner,
         pipeline.stages,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from streamscore.models.gate.trees import TreeModel
 
 
-def check(files: Files, inner: str, sizes: Mapping[str, int], trees: Mapping[str, TreeModel]) -> None:
+def check(files: Files, inner: str, sizes: Mapping[str, int], trees: Mapping[str, TreeModel], memory: int) -> None:
     """Check every parquet file of a model, and the nodes of its tree models.
 
     Args:
@@ -22,13 +22,14 @@ def check(files: Files, inner: str, sizes: Mapping[str, int], trees: Mapping[str
         inner: the folder in it that Spark wrote.
         sizes: the files in there with their lengths in bytes.
         trees: the tree models by their folder.
+        memory: heap of the driver that will load the model, in bytes.
 
     Raises:
         ModelError: Spark would construct a strange class, the model unpacks to too much, or a tree cannot be followed;
             the message names the file.
     """
     names = [name for name in sizes if name.endswith(".parquet")]
-    budget = parquet.Budget()
+    budget = parquet.Budget(memory)
     for name in names:
         with files.opened(inner + name) as file:
             try:

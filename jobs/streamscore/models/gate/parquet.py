@@ -13,12 +13,18 @@ from typing import IO, Any, Final, NamedTuple
 from streamscore.models.gate import schema, thrift
 from streamscore.models.gate.thrift import Struct
 
-MAX_BYTES: Final = 512 << 20
+REFERENCE_MEMORY: Final = 2 << 30
+"""Heap of the driver for which the following limits are made; a larger heap allows proportionally more.
+
+A linear model of 8 million coefficients was loaded and tried in such a heap; one of 19 million ended the JVM.
+"""
+
+MAX_BYTES: Final = 256 << 20
 """Longest parquet that a model may have on disk, over all its files."""
 
-MAX_UNPACKED_BYTES: Final = 1 << 30
-MAX_ROWS: Final = 20_000_000
-MAX_VALUES: Final = 20_000_000
+MAX_UNPACKED_BYTES: Final = 256 << 20
+MAX_ROWS: Final = 2_000_000
+MAX_VALUES: Final = 8_000_000
 """Of one column, nulls and elements of lists included."""
 
 _MAX_FOOTER_BYTES: Final = 4 << 20
@@ -57,11 +63,30 @@ class _Chunk(NamedTuple):
 class Budget:
     """What the parquet files of one model may still hold together."""
 
+    memory: int = REFERENCE_MEMORY
+    """Heap of the driver, in bytes."""
     files_bytes: int = 0
     footer_bytes: int = 0
     rows: int = 0
     unpacked: int = 0
     pages: int = 0
+
+    def require(self, amount: int, limit: int, what: str) -> None:
+        """Check an amount against a limit.
+
+        Args:
+            amount: what there is.
+            limit: what is allowed in a heap of ``REFERENCE_MEMORY``.
+            what: the amount's subject and unit, with a place for the limit.
+
+        Raises:
+            ParquetError: it is more than the driver's heap allows.
+        """
+        allowed = int(limit * max(1.0, self.memory / REFERENCE_MEMORY))
+        _require(
+            amount <= allowed,
+            f"{what.format(f'{allowed:,}')}, which is refused with a spark.driver_memory of {self.memory >> 20}m",
+        )
 
     def take_file(self, size: int) -> None:
         """Count a file before it is opened.
@@ -70,9 +95,7 @@ class Budget:
             ParquetError: all files together are too long.
         """
         self.files_bytes += size
-        _require(
-            self.files_bytes <= MAX_BYTES, f"the model has more than {MAX_BYTES:,} bytes of parquet, which is refused"
-        )
+        self.require(self.files_bytes, MAX_BYTES, "the model has more than {} bytes of parquet")
 
     def take_unpacked(self, size: int, name: str) -> None:
         """Count what a column unpacks to.
@@ -81,9 +104,10 @@ class Budget:
             ParquetError: all columns together are too long.
         """
         self.unpacked += size
-        _require(
-            self.unpacked <= MAX_UNPACKED_BYTES,
-            f"with the column {name} the model unpacks to more than {MAX_UNPACKED_BYTES:,} bytes, which is refused",
+        self.require(
+            self.unpacked,
+            MAX_UNPACKED_BYTES,
+            f"with the column {_plain(name)} the model unpacks to more than {{}} bytes",
         )
 
 
@@ -130,7 +154,7 @@ class _Reader:
         _require(rows == sum(group[3] for group in groups), "its row groups have other rows than its footer says")
         _require(all(group[3] >= 0 for group in groups), "a row group has a negative number of rows")
         self.budget.rows += rows
-        _require(self.budget.rows <= MAX_ROWS, f"the model has more than {MAX_ROWS:,} rows, which is refused")
+        self.budget.require(self.budget.rows, MAX_ROWS, "the model has more than {} rows")
         for group in groups:
             _require(len(group[1]) == len(leaves), "a row group has other columns than the schema")
             for leaf, column in zip(leaves, group[1], strict=True):
@@ -169,7 +193,7 @@ class _Reader:
     def _check_chunk(self, chunk: _Chunk) -> None:
         """Walk the pages of a column's chunk, as far as Spark reads it, and count what they unpack to."""
         total = self.values[chunk.name] = self.values.get(chunk.name, 0) + chunk.values
-        _require(total <= MAX_VALUES, f"the column {chunk.name} has more than {MAX_VALUES:,} values, which is refused")
+        self.budget.require(total, MAX_VALUES, f"the column {_plain(chunk.name)} has more than {{}} values")
         unpacked = seen = by_dictionary = longest = 0
         place = chunk.start
         while seen < chunk.values:
@@ -285,6 +309,11 @@ def _unpacked(packed: bytes, size: int, codec: int) -> Any:
         return pa.Codec(_CODECS[codec]).decompress(packed, size)
     except (OSError, pa.ArrowException) as error:
         raise ParquetError(f"a dictionary cannot be unpacked ({error})") from None
+
+
+def _plain(name: str) -> str:
+    """Return a name as a part of a pattern for ``str.format``."""
+    return name.replace("{", "{{").replace("}", "}}")
 
 
 def _require(holds: bool, reason: str) -> None:
