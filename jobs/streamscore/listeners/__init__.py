@@ -32,8 +32,8 @@ def configured(config: Config, totals: Totals, watch: Callable[[Totals], None] |
     else:
         eyes = LogLines(totals, config.stream.report_seconds)
     status = [StatusDocuments(config, totals)] if config.elasticsearch.enabled else []
-    limits = [RejectedShare(config.stream, config.kafka.topics.rejected), LabelField(config.message, config.kafka)]
-    return [totals, *status, *limits, eyes]
+    share = RejectedShare(config.stream, config.kafka.topics.rejected)
+    return [totals, *status, share, LabelField(config.message, config.kafka, totals), eyes]
 
 
 @contextmanager

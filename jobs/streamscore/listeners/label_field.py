@@ -15,6 +15,7 @@ from streamscore.listeners.base import BatchListener
 from streamscore.system.console import log
 
 if TYPE_CHECKING:
+    from streamscore.listeners.totals import Totals
     from streamscore.stream.progress import CommittedBatch
 
 ENOUGH: Final = 1_000
@@ -29,17 +30,17 @@ class LabelField(BatchListener):
 
     message: Message
     kafka: Kafka
-    _scored: int = field(default=0, init=False)
+    totals: Totals
+    """The running totals, which have counted a batch before this listener is told of it."""
     _is_done: bool = field(default=False, init=False)
 
     def committed(self, batch: CommittedBatch) -> None:
-        """Count the batch; after enough messages without any label, look at the fields of the last ones."""
+        """After enough messages without any label, look at the fields of the last ones."""
         if self._is_done:
             return
-        observed = batch.observed["quality"]
-        self._scored += observed["events"] - observed["rejected"]
-        self._is_done = observed["labelled"] > 0 or self._scored >= ENOUGH
-        if not self._is_done or observed["labelled"]:
+        has_labels = self.totals.labelled > 0
+        self._is_done = has_labels or self.totals.scored >= ENOUGH
+        if not self._is_done or has_labels:
             return
         try:
             self._look(batch)

@@ -20,7 +20,7 @@ def topic(monkeypatch):
             assert partition == 0
             yield SimpleNamespace(value=lambda offset=offset: values[offset])
 
-    monkeypatch.setattr(label_field.kafka, "fetch", fetch)
+    monkeypatch.setattr(label_field.topic_records, "fetch", fetch)
     return values
 
 
@@ -30,25 +30,26 @@ def listener(make_config):
 
     def make(*overrides):
         config = make_config(*overrides)
-        return LabelField(config.message, config.kafka)
+        return LabelField(config.message, config.kafka, SimpleNamespace(scored=0, labelled=0))
 
     return make
 
 
-def batch(events, rejected=0, labelled=0):
-    """A committed batch, as far as it is looked at."""
-    observed = {"events": events, "rejected": rejected, "labelled": labelled}
-    return SimpleNamespace(observed={"quality": observed}, ends={("ml", 0): events})
+def commit(looking, events, rejected=0, labelled=0):
+    """Count a batch, as the totals do, and tell the listener that it is committed."""
+    looking.totals.scored += events - rejected
+    looking.totals.labelled += labelled
+    looking.committed(SimpleNamespace(ends={("ml", 0): events}))
 
 
 def test_wrong_name_is_told_once_with_the_names_that_are_there(listener, topic, caplog):
     """After a thousand scored messages, whatever was rejected among them."""
     topic += [json.dumps({"Label": 1, "features": {}}).encode()] * 999 + [b"{", None, b'{"x":1}', b"[]"]
     looking = listener()
-    looking.committed(batch(1002, rejected=3))
+    commit(looking, 1002, rejected=3)
     assert not caplog.records
-    looking.committed(batch(1003, rejected=3))
-    looking.committed(batch(1003, rejected=3))
+    commit(looking, 1003, rejected=3)
+    commit(looking, 1003, rejected=3)
     (record,) = caplog.records
 
     assert record.levelname == "WARNING"
@@ -60,7 +61,7 @@ def test_name_is_looked_for_inside_the_envelope(listener, topic, caplog):
     """And among raw columns."""
     topic += [json.dumps({"label": 0, "after": {"y": 1, "n": 2, **{f"c{i}": 0 for i in range(9)}}}).encode()] * 1000
     topic += [json.dumps({"after": None}).encode()]
-    listener("message.root=after", "message.fields='n INT'").committed(batch(1001, rejected=1))
+    commit(listener("message.root=after", "message.fields='n INT'"), 1001, rejected=1)
 
     assert "they have 'y', 'n', 'c0', 'c1', 'c2', 'c3', 'c4', 'c5' and 3 more." in caplog.text
 
@@ -68,10 +69,10 @@ def test_name_is_looked_for_inside_the_envelope(listener, topic, caplog):
 def test_labels_and_null_labels_need_no_warning(listener, topic, caplog):
     """The name is right."""
     topic += [b'{"features":1}'] * 1999 + [b'{"label":null,"features":1}']
-    listener().committed(batch(2000))
+    commit(listener(), 2000)
     labelled = listener()
-    labelled.committed(batch(2, labelled=1))
-    labelled.committed(batch(1999))
+    commit(labelled, 2, labelled=1)
+    commit(labelled, 1999)
 
     assert not caplog.records
 
@@ -82,7 +83,7 @@ def test_broker_that_does_not_answer_stops_nothing(listener, monkeypatch, caplog
     def fetch(*_):
         raise ServerError("no Kafka broker answers")
 
-    monkeypatch.setattr(label_field.kafka, "fetch", fetch)
-    listener().committed(batch(1000))
+    monkeypatch.setattr(label_field.topic_records, "fetch", fetch)
+    commit(listener(), 1000)
 
     assert "their fields cannot be looked at: no Kafka broker answers" in caplog.text
