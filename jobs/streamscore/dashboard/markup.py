@@ -344,7 +344,7 @@ def next_steps(settings: Elasticsearch) -> Markup:
         ("streamscore seed --rate 500", "sends the test set to the topic, 500 events a second; leave it running"),
         ("streamscore score", "in another terminal, scores the events of the topic as they come in"),
     )
-    return _part("next_steps", settings.index, settings.url, steps)
+    return _part("next_steps", settings.quality_index, settings.url, steps)
 
 
 def nothing_in_range(snapshot: Snapshot, zone: tzinfo) -> Markup:
