@@ -77,7 +77,7 @@ the reason."""
 ADDED_FIELDS: Final = frozenset({"topic", "score_kinds"})
 """Fields that the indices of earlier versions lack: they are added to these, any other missing field is refused."""
 
-ScoreKind = Literal["probability", "margin", "class_probability"]
+ScoreKind = Literal["probability", "margin", "class_probability", "class_margin"]
 """What a model's score is: the probability of class 1, a raw margin without bounds, or, with more than two classes, the
 probability of one of these."""
 

@@ -103,7 +103,7 @@ def run(
             sink.prepare(spark)
         if held.past.is_new:
             notes.note_outputs(held.files, {name: end for sink in outputs for name, end in sink.ends().items()})
-        totals = Totals(aliases.served, config.stream.synthetic, aliases.refused)
+        totals = Totals(aliases.served, config.stream.synthetic, aliases.refused, config.dashboard.min_labelled)
         with listeners.opened(listeners.configured(config, totals, watch)) as hearing:
             scoring = _Scoring(spark, config, held, topic, outputs, totals, hearing, stop)
             scoring.finish_batch_of_other_models(aliases.served)

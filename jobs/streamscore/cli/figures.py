@@ -27,6 +27,7 @@ _SCORES: Final = {
     "probability": "probabilities",
     "margin": "margins",
     "class_probability": "probabilities of classes",
+    "class_margin": "margins of classes",
     None: text.UNDEFINED,
 }
 _NAME_WIDTH: Final = 24
@@ -67,7 +68,11 @@ def read(config: Config, time_range: TimeRange, model: str | None) -> list[Versi
         )
     with elasticsearch.client(settings) as server:
         found = quality_reader.of_range(server, config, time_range, int(time.time() * 1000))
-    versions = [Version(*of, evaluate(statistic)) for of, statistic in found.items() if model in {None, of[0]}]
+    versions = [
+        Version(*of, evaluate(statistic, config.dashboard.min_labelled))
+        for of, statistic in found.items()
+        if model in {None, of[0]}
+    ]
     if not versions:
         raise _nothing(config, time_range, model, sorted({name for name, _ in found}))
     return versions

@@ -17,6 +17,7 @@ SIZE: Final = (520, 370)
 _NO_PROBABILITIES: Final = {
     "margin": "margins",
     "class_probability": "more than two classes",
+    "class_margin": "more than two classes",
     None: "scores of different kinds",
 }
 

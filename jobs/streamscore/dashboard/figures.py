@@ -12,7 +12,7 @@ from typing import Final
 
 from streamscore.dashboard.batches import QUIET_MS, StreamReport, Throughput, Version
 from streamscore.quality import confusion, figures
-from streamscore.quality.confusion import Confusion
+from streamscore.quality.confusion import OTHER, Confusion
 from streamscore.quality.estimates import Estimate, Figure
 from streamscore.quality.evaluation import FIGURES, Evaluation, evaluate
 from streamscore.quality.figures import BASELINE
@@ -216,14 +216,14 @@ class Snapshot:
     @property
     def quiet(self) -> bool:
         """Whether no event came lately, nor a batch with others; one that is dated ahead does not say when it came."""
-        if self.period is None or abs(self.read_at - self.period.last) <= QUIET_MS:
+        if self.until is None or abs(self.read_at - self.until) <= QUIET_MS:
             return False
         return not self.stream.rate(self.read_at)
 
     @property
     def behind(self) -> bool:
         """Whether the newest scored event is not of this moment: no other has come, or none is scored yet."""
-        return self.period is not None and self.read_at - self.period.last > QUIET_MS
+        return self.until is not None and self.read_at - self.until > QUIET_MS
 
     @property
     def events(self) -> int:
@@ -238,7 +238,8 @@ class Snapshot:
     @property
     def baseline(self) -> float | None:
         """Majority-class baseline of all scored events; None without a label."""
-        return figures.baseline(self.labels.values())
+        counts = (events for label, events in self.labels.items() if label != OTHER)
+        return figures.baseline(counts, self.labels.total())
 
     def lines(self, figure: str, models: Sequence[str]) -> list[Point]:
         """Return the points of the chart of a figure over time: what it is compared with and some models, by bucket.

@@ -293,7 +293,7 @@ def _why_not(model: ModelFigures) -> str:
     """Return why a figure is undefined, in a few words; empty if the model's labels are too few, or of one class."""
     if model.labelled < model.min_labelled or model.statistic.positives in {0, model.labelled}:
         return ""
-    return "its scores are margins" if model.statistic.score_kind == "margin" else ""
+    return "its scores are margins" if model.statistic.score_kind in {"margin", "class_margin"} else ""
 
 
 def _interval(evaluation: Evaluation, key: str) -> str:

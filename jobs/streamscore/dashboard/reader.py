@@ -116,7 +116,7 @@ class Reader:
         worked = of_batches(shown, queries.read_period(stream_answer) or Period(now, now))
         (marks_answer, rejected_answer, batches_answer), more = self._search(
             queries.marks(settings, shown),
-            queries.rejected(settings, shown),
+            queries.rejected(settings, window(time_range, period or Period(now, now), now, self._lengths)),
             queries.batches(settings, worked),
         )
         took += more

@@ -121,7 +121,7 @@ _OUTCOMES: Final = (
     Metric("incorrect", "incorrect", "sum", "incorrect"),
     Metric("unlabelled", "unlabelled", "formula", formula=Call("subtract", _SCORED, _LABELLED)),
 )
-TWO_CLASSES: Final = Condition('NOT score_kind: "class_probability"', 'score_kind != "class_probability"')
+TWO_CLASSES: Final = Condition('score_kind: ("probability" or "margin")', 'score_kind IN ("probability", "margin")')
 """Only of these models ``positives`` is counted, from which the baseline follows."""
 
 

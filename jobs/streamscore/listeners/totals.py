@@ -14,7 +14,7 @@ from rich.text import Text
 
 from streamscore.listeners.base import BatchListener
 from streamscore.quality import figures, text
-from streamscore.quality.confusion import Confusion, label_counts, labelled, total
+from streamscore.quality.confusion import Confusion, class_counts, labelled, total
 from streamscore.quality.evaluation import FIGURES, Evaluation, evaluate
 from streamscore.quality.packed import unpack
 from streamscore.quality.statistic import EMPTY, Statistic
@@ -45,6 +45,8 @@ class Totals(BatchListener):
     lag: int = 0
     """Events in the topic that are not scored yet, as of the last batch for which Spark asked Kafka."""
     batch_ms: int = 0
+    min_labelled: int = 1
+    """With fewer labelled events every figure is undefined."""
     of_version: dict[tuple[str, str], Statistic] = field(default_factory=dict)
     """The statistic of quality of each version of each model."""
     started: float = field(default_factory=time.monotonic)
@@ -90,10 +92,8 @@ class Totals(BatchListener):
 
     @property
     def baseline(self) -> float | None:
-        """Accuracy of always predicting the most frequent class; None without labels."""
-        classes = max(model.classes for model in self.models)
-        counts = (events for label, events in label_counts(self._confusion).items() if label < classes)
-        return figures.baseline(counts, self.labelled)
+        """Accuracy of always predicting the most frequent label; None without labels."""
+        return figures.baseline(class_counts(self._confusion).values(), self.labelled)
 
     def evaluation(self, name: str, version: str) -> Evaluation:
         """Return the figures of one version of a model, so far.
@@ -102,7 +102,7 @@ class Totals(BatchListener):
             name: name of the model.
             version: its version.
         """
-        return evaluate(self.of_version.get((name, version), EMPTY))
+        return evaluate(self.of_version.get((name, version), EMPTY), self.min_labelled)
 
     def of_model(self, name: str, version: str) -> dict[str, Any]:
         """Return what one version of a model has done.
@@ -116,12 +116,12 @@ class Totals(BatchListener):
             name, as ``streamscore quality --json`` prints them.
         """
         evaluation = self.evaluation(name, version)
-        statistic, accuracy = evaluation.statistic, evaluation.figures["accuracy"]
+        statistic = evaluation.statistic
         return {
             "version": version,
             "scored": statistic.scored,
             "correct": statistic.correct,
-            "accuracy": None if accuracy is None else accuracy.value,
+            "accuracy": figures.accuracy(statistic.correct, statistic.labelled),
             "figures": evaluation.to_json(name, version)["figures"],
         }
 

@@ -220,7 +220,7 @@ def log_losses(probabilities: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any
 
 def _sums(y: NDArray[Any], score: NDArray[Any], kind: ScoreKind) -> dict[str, Any]:
     """Return the sums over probabilities and log losses."""
-    if kind == "margin":
+    if kind in {"margin", "class_margin"}:
         return {}
     valid = bins.is_probability(score)
     rated = valid & (~np.isnan(y) if kind == "class_probability" else np.isin(y, (0, 1)))

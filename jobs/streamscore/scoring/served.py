@@ -74,9 +74,10 @@ class ServedModel:
     @property
     def score_kind(self) -> ScoreKind:
         """What the score is, by the classifier's own columns: its range says nothing, for margins may lie in [0, 1]."""
-        if not _probability_column(self.stages[-1]):
-            return "margin"
-        return "class_probability" if self.classes > 2 else "probability"  # noqa: PLR2004 (class 0 and class 1)
+        has_probabilities = bool(_probability_column(self.stages[-1]))
+        if self.classes > 2:  # noqa: PLR2004 (class 0 and class 1)
+            return "class_probability" if has_probabilities else "class_margin"
+        return "probability" if has_probabilities else "margin"
 
     @property
     def label_score(self) -> str | None:

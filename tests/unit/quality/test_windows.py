@@ -68,6 +68,13 @@ def test_message_that_is_dated_ahead_does_not_make_the_buckets_longer():
     assert window("all", Period(NOW + DAY, NOW + DAY), NOW).interval == SECOND
 
 
+def test_messages_that_are_all_dated_ahead_are_shown_like_others():
+    """With buckets of a second there would be more than Elasticsearch returns."""
+    ahead = window("all", Period(NOW + 400 * DAY, NOW + 408 * DAY), NOW)
+
+    assert ahead.interval == window("all", Period(NOW - 8 * DAY, NOW), NOW).interval
+
+
 def test_batches_have_buckets_of_their_own():
     """Events of five seconds that were scored over four days, and batches of events that are no more."""
     shown = window("all", Period(NOW - 4 * DAY, NOW - 4 * DAY + 5 * SECOND), NOW)

@@ -174,8 +174,8 @@ def test_side_by_side_each_predicts_as_alone(data, served, together, python_work
 
     assert model.classes == (3 if classifier.getOrDefault("labelCol") == "several" else 2)
     assert model.size == 4
-    probability = "probability" if model.classes == 2 else "class_probability"
-    assert model.score_kind == ("margin" if column == "rawPrediction" else probability)
+    kind = "margin" if column == "rawPrediction" else "probability"
+    assert model.score_kind == (kind if model.classes == 2 else f"class_{kind}")
     assert [row[f"prediction_{name}"] for row in together] == predictions
     assert [row[f"score_{name}"] for row in together] == [
         row[column][of] for row, of in zip(alone, classes, strict=True)

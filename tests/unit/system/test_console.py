@@ -22,8 +22,8 @@ from streamscore.quality.statistic import Statistic
 from streamscore.schema import REJECTED_HEADERS
 from streamscore.system import console
 
-HOSTILE = "[bold]a\x1b[2J\n12:00:00 ERROR forged\x07\x9b1m\u202eb\u2066c\ud800"
-VISIBLE = r"[bold]a\x1b[2J\n12:00:00 ERROR forged\x07\x9b1m\u202eb\u2066c\ud800"
+HOSTILE = "[bold]a\x1b[2J\n12:00:00 ERROR forged\x07\x9b1m\u202eb\u2066c"
+VISIBLE = r"[bold]a\x1b[2J\n12:00:00 ERROR forged\x07\x9b1m\u202eb\u2066c"
 
 
 def is_safe(text):
@@ -66,6 +66,7 @@ def test_control_characters_are_shown_and_long_texts_cut():
     """As Python shows them; text of any language stays as it is."""
     assert console.printable(HOSTILE) == VISIBLE
     assert console.printable("Größe 中 😀 [x]") == "Größe 中 😀 [x]"
+    assert console.printable("\ud800") == r"\ud800"
     assert console.printable("\x1b" * 9, limit=2) == r"\x1b\x1b…"
     assert console.printable("a" * 9_999) == "a" * console.MAX_LINE + "…"
 
@@ -138,12 +139,11 @@ def test_rows_and_json_are_safe(capsys):
 def test_manifest_is_shown_as_text(command, tmp_path):
     """Whoever writes the model's folder chooses the names of metrics and the words of its origin."""
     model = folders.write_model(tmp_path / "model")
-    hostile = HOSTILE.replace("\ud800", "")
-    folders.write_manifest(model, metrics={hostile: 1.0}, origin={hostile: hostile})
+    folders.write_manifest(model, metrics={HOSTILE: 1.0}, origin={HOSTILE: HOSTILE})
 
     shown = command("models", "check", str(model), "--files-only")
 
-    assert VISIBLE.removesuffix(r"\ud800") in shown
+    assert VISIBLE in shown
     assert is_safe(shown)
 
 
@@ -202,7 +202,7 @@ def test_rejected_messages_are_listed_as_text_and_unreadable_ones_counted(comman
     monkeypatch.setattr(topic_records, "read", lambda *_, **__: iter(records))
     listed = command("rejected", "list")
 
-    assert VISIBLE.removesuffix(r"\ud800") in listed
+    assert VISIBLE in listed
     assert is_safe(listed)
     assert (
         "not listed: 2 whose headers this client does not read, the last at ml.rejected-0-2: it takes 100,000" in listed
