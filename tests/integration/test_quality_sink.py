@@ -1,4 +1,4 @@
-"""The statistics of quality in Elasticsearch: each event counted once, whatever comes in between."""
+"""The statistics of quality in Elasticsearch count each event once, whatever fails."""
 
 import random
 import time
@@ -32,7 +32,7 @@ DAY = 86_400_000
 
 @pytest.fixture
 def config(own):
-    """A configuration with indices of this test's own."""
+    """A configuration with this test's own indices."""
     config = own("elasticsearch.retry_seconds=20")
     elasticsearch.ensure(config.elasticsearch)
     return config
@@ -40,7 +40,7 @@ def config(own):
 
 @pytest.fixture
 def write(spark, config):
-    """Return a function that writes events as a batch: times in milliseconds, all of label 1 and probability 0.75."""
+    """Return a function that writes a batch of events by times in milliseconds, with label 1 and probability 0.75."""
 
     def batch(times, number, replay=None, stream="s", model=LR, config=config):
         sink = QualityStatistics(config, [model])
@@ -51,7 +51,7 @@ def write(spark, config):
 
 
 def scored(config, stream="s"):
-    """Return how many events each window has, by its length and begin."""
+    """Return the number of events of each window, by length and start."""
     found = oracle.documents(config, config.elasticsearch.quality_index, ["@timestamp", "seconds", "model"])
     return {
         (source["seconds"], source["@timestamp"]): source["scored"] for source in found if source["stream"] == stream
@@ -59,7 +59,7 @@ def scored(config, stream="s"):
 
 
 def test_windows_of_three_lengths_add_up_over_batches(config, write):
-    """Late events, and those from before 1970, are in the windows of their own time."""
+    """Late events, and events before 1970, count in the windows of their own time."""
     write([5_000, 9_999, 10_000], 0)
     write([5_001, 600_000, -1], 1)
 
@@ -77,7 +77,7 @@ def test_windows_of_three_lengths_add_up_over_batches(config, write):
 
 
 def test_batch_that_is_written_again_counts_once(config, write):
-    """As often as it may be, and what comes next counts on."""
+    """Repeated writes of a batch count once, and later batches are added."""
     write([1_000, 2_000], 7)
     write([1_000, 2_000], 8)
     for _ in range(3):
@@ -88,7 +88,7 @@ def test_batch_that_is_written_again_counts_once(config, write):
 
 
 def test_batch_that_is_planned_anew_with_other_events_takes_back_the_earlier_ones(config, write):
-    """After a repair of the checkpoint its events may be others, in other windows."""
+    """After a repair of the checkpoint the batch may have other events, in other windows."""
     write([1_000], 0)
     write([2_000, 25_000, DAY], 1)
     write([2_000, 3_000, 4_000], 1, Replay(1, 0))
@@ -97,7 +97,7 @@ def test_batch_that_is_planned_anew_with_other_events_takes_back_the_earlier_one
 
 
 def test_checkpoint_older_than_the_statistics_is_refused(config, write):
-    """A copy of the checkpoint from yesterday would count a day twice."""
+    """An old copy of the checkpoint, which would count events twice, is refused."""
     write([1_000], 5)
 
     with pytest.raises(RefusedError, match="has counted batch 5 of this stream already, and now comes batch 4"):
@@ -105,7 +105,7 @@ def test_checkpoint_older_than_the_statistics_is_refused(config, write):
 
 
 def test_earlier_stream_of_the_topic_is_dropped_and_others_stay(config, write, own):
-    """It counted the same events."""
+    """The earlier stream's statistics, which counted the same events, are deleted; others stay."""
     topics = config.kafka.topics.model_copy(update={"input": "another"})
     another = config.model_copy(update={"kafka": config.kafka.model_copy(update={"topics": topics})})
     write([1_000 * second for second in range(0, 20_000, 10)], 0, stream="old")
@@ -117,7 +117,7 @@ def test_earlier_stream_of_the_topic_is_dropped_and_others_stay(config, write, o
 
 
 def test_document_that_is_changed_meanwhile_is_read_again(config, write, monkeypatch):
-    """A bulk of a job that was killed may arrive late: nothing of the newer batch is lost."""
+    """A late bulk request of a killed job does not overwrite a newer batch."""
     write([1_000], 0)
     read, came = quality.client.read, []
 
@@ -135,7 +135,7 @@ def test_document_that_is_changed_meanwhile_is_read_again(config, write, monkeyp
 
 
 def test_deleted_index_is_not_made_by_a_write(config, write):
-    """Elasticsearch would give it another mapping."""
+    """A write does not create the index, which Elasticsearch would give another mapping."""
     with elasticsearch.client(config.elasticsearch) as client:
         client.indices.delete(index=config.elasticsearch.quality_index)
         with pytest.raises(RefusedError, match=f"{config.elasticsearch.quality_index}.* was deleted|no such index"):
@@ -145,7 +145,7 @@ def test_deleted_index_is_not_made_by_a_write(config, write):
 
 @pytest.fixture
 def behind(config):
-    """A gateway before Elasticsearch, and the configuration that goes through it."""
+    """A gateway in front of Elasticsearch, and a configuration that uses it."""
     gateway = Gateway(config.elasticsearch.url)
     yield gateway, replace_url(config, gateway.url)
     gateway.close()
@@ -157,7 +157,7 @@ def replace_url(config, url):
 
 
 def test_overload_is_waited_for_and_large_requests_are_divided(config, write, behind):
-    """429 and 503 pass; a gateway that takes no more than some kilobytes gets smaller requests."""
+    """429 and 503 are retried; a gateway with a small size limit gets smaller requests."""
     gateway, through = behind
     gateway.failing = [429, 503]
     write([10_000 * window for window in range(150)], 0, config=through)
@@ -169,7 +169,7 @@ def test_overload_is_waited_for_and_large_requests_are_divided(config, write, be
 
 
 def test_answer_without_items_is_no_success(config, write, behind):
-    """A gateway that answers in its place."""
+    """A gateway's answer without items fails the write."""
     gateway, through = behind
     gateway.swallowed = 1
     write([1_000], 0, config=through)
@@ -183,7 +183,7 @@ def test_answer_without_items_is_no_success(config, write, behind):
 
 @pytest.fixture
 def world(own, small_models):
-    """Return a function that makes a configuration with messages of some days in its topic, in no order."""
+    """Return a function that makes a configuration with unordered messages of several days in its topic."""
 
     def make(*overrides, count=600):
         config = own(
@@ -208,7 +208,7 @@ def world(own, small_models):
 
 @pytest.mark.parametrize("share", [1.0, 0.1, 0.0])
 def test_statistics_count_every_event_whatever_share_has_documents(spark, world, outcomes, documents, share):
-    """Both models of an event have documents or none; all rejected messages have."""
+    """The statistics do not depend on the share; an event's models have documents or none, rejected messages always."""
     config, ledger = world(f"elasticsearch.documents={share}")
     score_stream.run(spark, config)
     kept, expected = oracle.statistics(config), oracle.statistics_of(outcomes(config), config.quality.windows)
@@ -227,7 +227,7 @@ def test_statistics_count_every_event_whatever_share_has_documents(spark, world,
 
 
 def test_without_documents_the_index_is_not_written_and_knows_its_stream(spark, world, monkeypatch, tmp_path):
-    """No Spark job is spent on it; a lost checkpoint is noticed all the same."""
+    """Without documents no Spark job writes to the index, but a lost checkpoint is still detected."""
     config, _ = world("elasticsearch.documents=0", count=50)
     written = []
     write_index = sinks.elasticsearch.write_index
@@ -243,7 +243,7 @@ def test_without_documents_the_index_is_not_written_and_knows_its_stream(spark, 
 
 
 def test_new_checkpoint_counts_the_topic_once(spark, world, outcomes, tmp_path, monkeypatch):
-    """Its records are in the topic twice then, its statistics are not; also if the new stream's first batch fails."""
+    """The records are in the topic twice, the statistics are not, also if the new stream's first batch fails."""
     config, ledger = world()
     score_stream.run(spark, config)
     stream = config.stream.model_copy(update={"checkpoint": str(tmp_path / "other"), "new_checkpoint": True})

@@ -1,4 +1,4 @@
-"""The running totals of the scoring job, as people read them: a table, a line in a log, a summary."""
+"""The running totals of the scoring job, as a table, as lines of a log, and as a summary."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ SUMS: Final = "sums"
 """Name of the metric with the packed statistics of a batch."""
 
 SHOWN: Final = ("accuracy", "auc", "rig", "log_loss")
-"""Figures in the table and in the log; the first of them with its interval."""
+"""Figures in the table and in the log; the first one with its interval."""
 
 
 @dataclass
 class Totals(BatchListener):
-    """Counts of all batches of this run, from what the stream itself observed."""
+    """Counts of all batches of this run, from the stream's own observations."""
 
     models: Sequence[ServedModel]
     synthetic: bool
     refused: Callable[[], Mapping[str, str]] = dict
-    """Returns the versions of models that are refused while older ones serve, with the reason of each."""
+    """Returns the refused model versions, whose predecessors still serve, with the reasons."""
     events: int = 0
     rejected: int = 0
     batches: int = 0
     lag: int = 0
-    """Events in the topic that are not scored yet, as of the last batch for which Spark asked Kafka."""
+    """Number of events in the topic that are not scored yet, as of Spark's last request to Kafka."""
     batch_ms: int = 0
     min_labelled: int = 1
     """With fewer labelled events every figure is undefined."""
@@ -68,12 +68,12 @@ class Totals(BatchListener):
 
     @property
     def scored(self) -> int:
-        """Events that were scored."""
+        """Number of scored events."""
         return self.events - self.rejected
 
     @property
     def labelled(self) -> int:
-        """Events with a label."""
+        """Number of scored events with a label."""
         return labelled(self._confusion)
 
     @property
@@ -84,7 +84,7 @@ class Totals(BatchListener):
 
     @property
     def rate(self) -> float:
-        """Events per second over the last batches, up to this moment."""
+        """Events per second over the last batches, up to now."""
         if len(self._recent) <= 1:
             return self.events / max(0.001, time.monotonic() - self.started)
         (start, before), (_, after) = self._recent[0], self._recent[-1]
@@ -96,7 +96,7 @@ class Totals(BatchListener):
         return figures.baseline(class_counts(self._confusion).values(), self.labelled)
 
     def evaluation(self, name: str, version: str) -> Evaluation:
-        """Return the figures of one version of a model, so far.
+        """Return the current figures of one version of a model.
 
         Args:
             name: name of the model.
@@ -105,7 +105,7 @@ class Totals(BatchListener):
         return evaluate(self.of_version.get((name, version), EMPTY), self.min_labelled)
 
     def of_model(self, name: str, version: str) -> dict[str, Any]:
-        """Return what one version of a model has done.
+        """Return the results of one version of a model.
 
         Args:
             name: name of the model.
@@ -126,7 +126,7 @@ class Totals(BatchListener):
         }
 
     def summary(self) -> dict[str, Any]:
-        """Return the totals as plain data; of each model, what its present version and those before it have done."""
+        """Return the totals as plain data, with the results of each model's current and earlier versions."""
         seconds = time.monotonic() - self.started
         return {
             "events": self.events,
