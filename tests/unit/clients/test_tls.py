@@ -120,7 +120,7 @@ def test_fault_of_a_broker_s_certificate_is_told(serve, over_tls, server, messag
 
 
 def test_unknown_authority_is_told(serve, over_tls, tmp_path, authority):
-    """With the setting that names one."""
+    """The message has the setting that names an authority."""
     other = tmp_path / "other.pem"
     other.write_bytes(authority.certificate().partition(b"-----END PRIVATE KEY-----\n")[2])
 
@@ -170,7 +170,7 @@ def test_broker_that_is_not_there_is_told_as_before(over_tls, make_config):
 
 @pytest.mark.parametrize("content", [None, "no PEM"])
 def test_missing_or_empty_file_is_named(over_tls, tmp_path, content):
-    """With the setting that names it."""
+    """The message has the file and its setting."""
     file = tmp_path / "named.pem"
     if content is not None:
         file.write_text(content)

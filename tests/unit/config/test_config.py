@@ -50,7 +50,7 @@ def test_base_file_has_exactly_the_keys_that_exist():
 
 
 def test_every_key_has_a_comment_above_it():
-    """A reader of conf/base.yml finds the meaning of every value right above it."""
+    """Every key of conf/base.yml has a comment above it."""
     lines = (CONF_DIR / "base.yml").read_text().splitlines()
     in_sections = [pair for pair in pairwise(lines) if re.match(r"  +[a-z_]+:", pair[1])]
     bare = [line for before, line in in_sections if not before.lstrip().startswith("#")]
@@ -424,7 +424,7 @@ def test_address_that_cannot_be_is_refused(override, message):
 
 
 def test_password_in_an_address_without_a_scheme_is_not_repeated(monkeypatch):
-    """The message would be in a log."""
+    """The message about an address does not repeat its password."""
     monkeypatch.setenv("ES_URL", "elastic:hunter2@search:9200")
 
     assert "hunter2" not in refused("elasticsearch.url=${env:ES_URL}")
@@ -544,7 +544,7 @@ def test_number_in_a_file_where_text_belongs_is_refused_with_the_way_out(tmp_pat
 
 
 def test_secret_below_a_value_is_not_repeated():
-    """The message would be in a log."""
+    """The message about a key below a value does not repeat the given secret."""
     assert refused("elasticsearch.password.x=hunter2") == (
         "--set elasticsearch.password.x: elasticsearch.password holds a value, not keys"
     )

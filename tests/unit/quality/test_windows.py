@@ -114,7 +114,7 @@ def test_statistics_are_as_fine_as_a_bounded_number_allows(time_range, length, s
 
 
 def test_windows_of_an_odd_length_make_buckets_of_their_own():
-    """Windows of an odd length, or of decades, get buckets outside the round intervals."""
+    """Windows of an odd length, or a period of years, get buckets outside the round intervals."""
     shown = window("1h", Period(NOW - DAY, NOW), NOW, (7,))
 
     assert (shown.seconds, shown.interval) == (7, 16 * 7 * SECOND)

@@ -14,7 +14,7 @@ from streamscore.stream.stop import StopRequest
 
 
 def test_write_is_given_up_soon_after_the_job_is_asked_to_stop(spark, make_config):
-    """After a request to stop, an unreachable server is not waited for."""
+    """After a request to stop, the wait for an unreachable server ends soon."""
     config = make_config("elasticsearch.url=http://127.0.0.1:1", "elasticsearch.retry_seconds=60")
     stop = StopRequest()
     batch = Batch(0, str, lambda: bool(stop), stop.wait)

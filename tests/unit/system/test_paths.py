@@ -77,7 +77,7 @@ class Nowhere(Sink):
 
 
 def test_checkpoint_without_a_scheme_is_on_this_machine(spark, elsewhere, make_config, tmp_path):
-    """Spark's logs and our own are in the same local folder; a checkpoint of an earlier release continues."""
+    """Spark's logs and our files share a local folder; a checkpoint that Spark used as a plain path continues."""
     location = str(tmp_path / "checkpoint")
     settings = make_config(f"stream.checkpoint={location}", "stream.available_now=true")
     incoming = tmp_path / "incoming"
