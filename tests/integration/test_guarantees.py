@@ -371,7 +371,7 @@ def test_second_session_of_one_jvm_does_not_take_the_checkpoint_from_the_first(s
 
 
 def test_write_that_is_repeated_counts_every_event_once(spark, world, small_models, monkeypatch):
-    """A failed task's cached rows are computed again, so that their counts are not lost."""
+    """A write that is retried after a failed task counts every event once, although Spark cached the task's rows."""
     config, ledger = world("elasticsearch.retry_seconds=60")
     write, failed = sinks.elasticsearch.write_index, []
 

@@ -153,14 +153,14 @@ class Snapshot:
     batch_window: Window
     """Window of the versions and of the throughput, in processing time instead of event time."""
     buckets: tuple[Bucket, ...]
-    """In order of time."""
+    """The buckets of statistics, in order of time."""
     rejected: dict[str, int]
     """Number of rejected messages by reason, the most common first."""
     stream: StreamReport
     versions: tuple[Version, ...]
     """Versions by model and in order of time; a version that was replaced and restored occurs twice."""
     throughput: tuple[Throughput, ...]
-    """In order of time."""
+    """The throughput by bucket, in order of time."""
     took: int
     """Elasticsearch's time for the requests, in milliseconds."""
     min_labelled: int = field(default=1, kw_only=True)

@@ -19,7 +19,7 @@ HEALTHY_SECONDS = 60.0
 LONGEST_DELAY = 60.0
 
 SIGNALLED = 128
-"""Added to a signal's number, the exit code of a process that the signal killed, as in a shell."""
+"""Exit code of a process killed by a signal, less the signal's number, as in a shell."""
 
 PASSING = frozenset({ServerError.exit_code, StreamError.exit_code})
 """Exit codes of transient faults; others (configuration, models, checkpoint) would recur."""

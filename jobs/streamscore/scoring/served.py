@@ -107,7 +107,7 @@ def flattened(pipeline: PipelineModel) -> Iterator[Transformer]:
 
 
 def is_classifier(stage: Any) -> bool:
-    """Return whether a stage is a classifier with prediction and raw-prediction columns."""
+    """Return whether a stage is a classifier that outputs a prediction and a number per class."""
     from pyspark.ml.classification import ClassificationModel, OneVsRestModel
 
     return isinstance(stage, ClassificationModel | OneVsRestModel) and bool(stage.getPredictionCol() and detail(stage))
