@@ -39,14 +39,14 @@ class Totals(BatchListener):
     synthetic: bool
     refused: Callable[[], Mapping[str, str]] = dict
     """Returns the refused model versions, whose predecessors still serve, with the reasons."""
+    min_labelled: int = 1
+    """With fewer labelled events every figure is undefined."""
     events: int = 0
     rejected: int = 0
     batches: int = 0
     lag: int = 0
     """Number of events in the topic that are not scored yet, as of Spark's last request to Kafka."""
     batch_ms: int = 0
-    min_labelled: int = 1
-    """With fewer labelled events every figure is undefined."""
     of_version: dict[tuple[str, str], Statistic] = field(default_factory=dict)
     """The statistic of quality of each version of each model."""
     started: float = field(default_factory=time.monotonic)

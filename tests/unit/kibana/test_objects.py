@@ -378,7 +378,7 @@ def test_queries_of_the_donuts_and_of_the_lines():
         "| DROP scored, labelled",
     ]
     assert dashboards_api.query(lines.layers[1], lines).splitlines()[1:] == [
-        f'| WHERE {in_range} AND score_kind IN ("probability", "margin")',
+        f'| WHERE {in_range} AND score_kind != "class_probability" AND score_kind != "class_margin"',
         "| STATS positives = SUM(positives), labelled = SUM(labelled) BY BUCKET(@timestamp, 75, ?_tstart, ?_tend)",
         "| EVAL baseline = TO_DOUBLE(GREATEST(positives, labelled - positives)) / labelled",
         "| DROP positives, labelled",
@@ -393,7 +393,7 @@ def test_the_alert_needs_enough_labelled_events():
 
     assert rule["params"]["esqlQuery"]["esql"].splitlines() == [
         "FROM predictions-quality",
-        '| WHERE seconds == 10 AND score_kind IN ("probability", "margin")',
+        '| WHERE seconds == 10 AND score_kind != "class_probability" AND score_kind != "class_margin"',
         "| STATS correct = SUM(correct), labelled = SUM(labelled), positives = SUM(positives) BY model",
         f"| EVAL accuracy = TO_DOUBLE(correct) / labelled, baseline = {baseline}",
         "| WHERE labelled >= 50 AND accuracy < baseline - 0.1",
