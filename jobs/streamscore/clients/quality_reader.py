@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from streamscore.clients import elasticsearch
 from streamscore.config import Config, Elasticsearch, TimeRange
-from streamscore.quality.statistic import Statistic, total
+from streamscore.quality.statistic import Statistic, combined
 from streamscore.quality.windows import SECOND, Period, window
 from streamscore.schema import TIME
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
 
 _PAGE: Final = 1_000
-_ORDER: Final = ({TIME: "asc"}, {"topic": "asc"}, {"model": "asc"}, {"model_version": "asc"}, {"stream": "asc"})
+_ORDER: Final = tuple({field: "asc"} for field in (TIME, "topic", "model", "model_version", "stream", "score_kind"))
+"""By everything that tells two documents of one length apart: of two that tie, a page's end would skip one."""
 _UNREAD: Final = ["before", "counts.predictions"]
 """What no figure needs: half of a document."""
 
@@ -115,7 +116,8 @@ def statistics(
 def of_range(server: Client, config: Config, time_range: TimeRange, now: int) -> dict[tuple[str, str], Statistic]:
     """Return the statistics of a time range by model and version, of all topics; the live page shows the same events.
 
-    A range begins where a window begins, as ``quality.windows.window`` says.
+    A range begins where a window begins, as ``quality.windows.window`` says. Of a version with scores of different
+    kinds there are only the counts that do not depend on the scores.
 
     Args:
         server: the client.
@@ -136,4 +138,4 @@ def of_range(server: Client, config: Config, time_range: TimeRange, now: int) ->
     read, _ = statistics(server, settings, shown.seconds, [(shown.start, None)])
     for part, statistic in read:
         found[part.model, part.version].append(statistic)
-    return {of: total(parts) for of, parts in sorted(found.items())}
+    return {of: combined(parts) for of, parts in sorted(found.items())}
