@@ -201,6 +201,9 @@ def recreate_topic(scene: Scene, job: Job) -> None:
     first.wait_for("scoring the topic")
     time.sleep(scene.generator.uniform(0.2, 3))
     first.kill()
+    _require(
+        scene.start("--new-checkpoint", "--available-now", *scene.arguments), 0
+    )  # the old topic's statistics go first
 
 
 def _require(job: Job, code: int) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from streamscore.clients import elasticsearch
@@ -27,18 +27,22 @@ if TYPE_CHECKING:
 _TIMEOUT: Final = 30.0
 """Seconds for one request."""
 
+_PIECE: Final = 1_000
+"""Documents that are read, added to and written before the next ones: each has some 20 kB while it is in memory."""
+
 
 class Added(NamedTuple):
     """What a batch adds to a document."""
 
     header: Mapping[str, Any]
     """The fields that say what the statistic is of."""
-    statistic: Statistic
+    statistics: list[Statistic]
+    """Those of the shortest windows in it, which are yet to be added up."""
 
 
 @dataclass
 class QualityStatistics(OutcomeSink):
-    """One document per model, version and window of event time; a batch adds to those that its events belong to.
+    """One document per model, version, kind of score and window of event time; a batch adds to those of its events.
 
     A document names the last batch that added to it, and holds the statistic as it was before: what is written again
     is added to that. So each batch counts once, whatever its events' times are and wherever a write broke off.
@@ -60,7 +64,7 @@ class QualityStatistics(OutcomeSink):
     def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
         """Add up the batch in one Spark job, and add it to the documents; with patience.
 
-        Statistics of an earlier stream of the topic are deleted first: it counted the same events.
+        A stream that counts the topic again first deletes the statistics of earlier ones, which count the same events.
 
         Raises:
             ServerError: Elasticsearch does not answer within ``elasticsearch.retry_seconds``.
@@ -70,7 +74,7 @@ class QualityStatistics(OutcomeSink):
         (row,) = shaped.collect()
         added = self._added(bytes(row["sums"]), stream)
         with elasticsearch.client(settings, _TIMEOUT) as server:
-            if not self.is_alone:
+            if self._counts_again and not self.is_alone:
                 patiently(lambda: self._drop_earlier_streams(server, stream), settings, batch)
                 self.is_alone = True
             if replay is not None:
@@ -78,33 +82,44 @@ class QualityStatistics(OutcomeSink):
             failpoints.write_parts(
                 "quality",
                 added,
-                lambda part: patiently(lambda: self._add(server, part, batch.number), settings, batch),
+                lambda part: self._add_in_pieces(server, part, batch),
                 lambda whole: dict(list(whole.items())[::2]),
             )
 
+    @property
+    def _counts_again(self) -> bool:
+        """Whether this start may score the topic from its beginning though an earlier stream has.
+
+        Without ``stream.new_checkpoint`` nothing is deleted: other statistics may be those of a job that goes on.
+        """
+        stream = self.config.stream
+        return stream.new_checkpoint and stream.starting_offsets == "earliest"
+
     def _added(self, sums: bytes, stream: str) -> dict[str, Added]:
         """Return what a batch adds to each document, by the document's id: the longer windows from the shortest."""
-        shortest, *longer = self.config.quality.windows
-        parts: defaultdict[tuple[int, int, int], list[Statistic]] = defaultdict(list)
+        added: dict[str, Added] = {}
         for begin, position, statistic in unpack(sums, [served.score_kind for served in self.models]):
-            parts[shortest, begin, position].append(statistic)
-            for seconds in longer:
-                parts[seconds, begin // (1_000 * seconds) * 1_000 * seconds, position].append(statistic)
-        added = {}
-        for (seconds, begin, position), statistics in parts.items():
             model = self.models[position]
-            added[f"{stream}-{model.name}-{model.version}-{seconds}-{begin}"] = Added(
-                {
-                    TIME: begin,
+            for seconds in self.config.quality.windows:
+                header = {
+                    TIME: begin // (1_000 * seconds) * 1_000 * seconds,
                     "seconds": seconds,
                     "topic": self.config.kafka.topics.input,
                     "stream": stream,
                     "model": model.name,
                     "model_version": model.version,
-                },
-                total(statistics),
-            )
+                }
+                # A version may come back with another kind of score, and statistics of two kinds do not add up.
+                document = f"{stream}-{model.name}-{model.version}-{model.score_kind}-{seconds}-{header[TIME]}"
+                added.setdefault(document, Added(header, [])).statistics.append(statistic)
         return added
+
+    def _add_in_pieces(self, server: Client, added: Mapping[str, Added], batch: Batch) -> None:
+        """Add to some documents at a time, with patience: a retry repeats these alone."""
+        documents = list(added.items())
+        for first in range(0, len(documents), _PIECE):
+            piece = dict(documents[first : first + _PIECE])
+            patiently(partial(self._add, server, piece, batch.number), self.config.elasticsearch, batch)
 
     def _add(self, server: Client, added: Mapping[str, Added], number: int) -> None:
         """Read the documents, add what a batch adds to each, and write them; to do that again changes nothing."""
@@ -113,7 +128,7 @@ class QualityStatistics(OutcomeSink):
         changes = []
         for document, part in added.items():
             before = self._before(kept.get(document), number)
-            source = {**part.header, "batch": number, **(before + part.statistic).to_document()}
+            source = {**part.header, "batch": number, **total([before, *part.statistics]).to_document()}
             if before.scored:
                 source["before"] = before.to_document()
             changes.append(Change(document, source, kept.get(document)))
@@ -140,20 +155,21 @@ class QualityStatistics(OutcomeSink):
         before = kept.source.get("before")
         return EMPTY if before is None else Statistic.from_document(before)
 
-    def _take_back(self, server: Client, stream: str, number: int, added: Mapping[str, Added]) -> None:
+    def _take_back(self, server: Client, stream: str, number: int, added: Container[str]) -> None:
         """Undo what the batch of that number added to other documents: planned anew, it may hold other events."""
         settings = self.config.elasticsearch
-        changes = []
-        for document, kept in client.of_batch(server, settings, stream, number).items():
-            if document not in added:
-                before = kept.source.get("before")
-                source = None if before is None else {**kept.source, **before}
-                changes.append(Change(document, source, kept))
-        client.write(server, settings, changes)
+        for page in client.of_batch(server, settings, stream, number):
+            changes = []
+            for document, kept in page.items():
+                if document not in added:
+                    before = kept.source.get("before")
+                    source = None if before is None else {**kept.source, **before}
+                    changes.append(Change(document, source, kept))
+            client.write(server, settings, changes)
 
     def _drop_earlier_streams(self, server: Client, stream: str) -> None:
         topic = self.config.kafka.topics.input
-        dropped = client.drop_earlier_streams(server, self.config.elasticsearch, topic, stream)
+        dropped = client.drop_other_streams(server, self.config.elasticsearch, topic, stream)
         if dropped:
             log.info(
                 "a new stream counts the topic %s from its beginning: %s statistics of the earlier one are deleted",
