@@ -101,7 +101,7 @@ def other_stream(settings: Elasticsearch, topic: str, stream: str | None) -> str
             index=settings.quality_index,
             query=_of_others(topic, stream),
             size=1,
-            source=["stream"],
+            source_includes=["stream"],
             allow_partial_search_results=False,
         )["hits"]["hits"]
     return str(hits[0]["_source"]["stream"]) if hits else None
