@@ -1,4 +1,4 @@
-"""Fixtures of all tests: one real Spark session, one real Kafka and one real Elasticsearch, for the whole run."""
+"""Fixtures of all tests: one real Spark session, one real Kafka and one real Elasticsearch per test run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from streamscore.spark import sources
 from streamscore.system.console import log
 
 ROOT = Path(__file__).parents[1]
-ARTIFACTS = ROOT / ".streamscore" / "artifacts"  # the demo's, so that nothing is fetched twice
+ARTIFACTS = ROOT / ".streamscore" / "artifacts"  # shared with the demo, so that nothing is fetched twice
 IN_CI = os.environ.get("CI") == "true"
 QUICK_JVM = "-XX:TieredStopAtLevel=1"
 STEADY_JVM = "-XX:Tier4InvocationThreshold=80000 -XX:Tier4MinInvocationThreshold=40000 -XX:Tier4CompileThreshold=160000"
@@ -36,13 +36,13 @@ STEADY_JVM = "-XX:Tier4InvocationThreshold=80000 -XX:Tier4MinInvocationThreshold
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The repository."""
+    """The root folder of the repository."""
     return ROOT
 
 
 @pytest.fixture(autouse=True)
 def log_as_before():
-    """Put the log back as it was: a command or a notebook that runs in this process sets it up for itself."""
+    """Restore the logging set-up, which a command or a notebook in this process changes."""
     before = log.handlers[:], log.propagate, log.level
     yield
     log.handlers[:], log.propagate, log.level = before
@@ -73,7 +73,7 @@ def make_config(addresses):
 
 @pytest.fixture(scope="session")
 def jars():
-    """The verified jars of the jobs; the servers' files are fetched meanwhile, by the time that a test needs them."""
+    """The verified jars of the jobs; the servers' files are fetched in the background."""
     found = java.find()
     paths = artifacts.spark_jars(ARTIFACTS, found)
     groups = (artifacts.KAFKA, artifacts.ELASTICSEARCH)
@@ -83,11 +83,11 @@ def jars():
 
 @pytest.fixture(scope="session")
 def spark(addresses, jars):
-    """A real local Spark session with the jobs' jars, set up as score_stream sets it up."""
+    """A real local Spark session with the jobs' jars and the settings of score_stream."""
     found = java.find()
     os.environ.update({name: value for name, value in java.environment(found).items() if name in {"JAVA_HOME", "PATH"}})
     settings = configuration.load("local", [*addresses, "spark.master=local[2]", "spark.shuffle_partitions=2"])
-    with pytest.MonkeyPatch.context() as lasting:  # what it does for the whole run is worth optimising
+    with pytest.MonkeyPatch.context() as lasting:  # this JVM runs long enough for the optimising compiler
         lasting.setenv("JDK_JAVA_OPTIONS", STEADY_JVM)
         spark = score_stream.JOB.create_session(settings, jars)
     yield spark
@@ -96,7 +96,7 @@ def spark(addresses, jars):
 
 @pytest.fixture(scope="session")
 def servers(addresses):
-    """A configuration whose Kafka and Elasticsearch run, for this test run only."""
+    """A configuration with a running Kafka and Elasticsearch of this test run."""
     settings = configuration.load("local", addresses)
     try:
         stack.up(settings)
@@ -110,7 +110,7 @@ def servers(addresses):
 
 @pytest.fixture(scope="session")
 def make_own(servers, addresses):
-    """Return a function that makes a configuration with topics, indices, checkpoint and folders of one test's own."""
+    """Return a function that makes a configuration with new topics, indices, checkpoint and folders."""
 
     def make(name, folder, *overrides):
         own = [
@@ -132,14 +132,14 @@ def make_own(servers, addresses):
 
 @pytest.fixture
 def own(make_own, tmp_path):
-    """Return a function that makes a configuration with topics, indices, checkpoint and folders of this test's own."""
+    """Return a function that makes a configuration with this test's own topics, indices, checkpoint and folders."""
     name = f"t{uuid.uuid4().hex[:8]}"
     return lambda *overrides: make_own(name, tmp_path, *overrides)
 
 
 @pytest.fixture(scope="session")
 def trained(spark, addresses, tmp_path_factory):
-    """A training on synthetic rows: the configuration it was made with, and its figures."""
+    """A training on synthetic rows: its configuration and its figures."""
     output = tmp_path_factory.mktemp("train")
     small = ("train.rows=62000", "train.lr.max_iter=20", "train.svm.max_iter=20")
     settings = configuration.load("local", [*addresses, *small, f"train.output={output}"])
@@ -169,7 +169,7 @@ def produce():
 
 @pytest.fixture
 def consume(spark):
-    """Return a function that reads a topic as a plain consumer would: a list of (key, value, headers)."""
+    """Return a function that reads a topic like a plain consumer: a list of (key, value, headers)."""
 
     def read(kafka, topic):
         rows = sources.topic(spark, kafka, topic).orderBy("partition", "offset").collect()
@@ -216,7 +216,7 @@ def documents():
 
 
 class Widgets:
-    """The widgets of a notebook: a value that somebody has given stands, whatever default it is made with."""
+    """The widgets of a notebook; a given value takes precedence over the default."""
 
     def __init__(self, given: dict[str, str]) -> None:
         self._given = given
@@ -227,22 +227,22 @@ class Widgets:
         self.made[name] = (default, label)
 
     def get(self, name: str) -> str:
-        """Return a widget's value; it must have been made."""
+        """Return the value of an existing widget."""
         return self._given.get(name, self.made[name][0])
 
 
 @pytest.fixture
 def dbutils():
-    """Return a function that makes what Databricks gives a notebook as ``dbutils``, with these widgets filled in."""
+    """Return a function that makes a fake of Databricks' ``dbutils`` with the given widget values."""
     return lambda **given: SimpleNamespace(widgets=Widgets(given))
 
 
 @pytest.fixture
 def fill():
-    """Return a function that writes made-up outcomes straight into a configuration's indices, as the job would."""
+    """Return a function that writes made-up outcomes into a configuration's indices, in the form of the job."""
 
     def write(config, events=1_000, models=("lr", "svm"), seconds=60, end=None, first=0, synthetic=True, topic="ml"):
-        """Write events ``first`` and following, evenly over the seconds before ``end`` (epoch ms; now).
+        """Write events from number ``first`` on, evenly over the seconds before ``end`` (epoch ms; default: now).
 
         Every 29th is rejected, every 17th has no label, every fourth has label 1. In the second half of the time the
         first model is at version 2. The first model's scores are probabilities, the others' margins.
@@ -315,7 +315,7 @@ def fill():
 
 
 def statistics(config, of, rows, kind):
-    """Return the lines that write the statistics of a model's windows of one length, as the job would."""
+    """Return the bulk lines of the statistics of a model's windows of one length, in the form of the job."""
     stream, topic, model, version, seconds = of
     windows = defaultdict(list)
     for at, *row in rows:
@@ -330,16 +330,18 @@ def statistics(config, of, rows, kind):
 
 
 def pytest_configure() -> None:
-    """Make the JVMs of a test run compile quickly: most live for seconds, and the optimising compiler takes half of
-    their CPU time and is ready when they end. The servers have little to do.
+    """Restrict the JVMs of a test run to the quick compiler.
+
+    Most JVMs run for seconds, and the optimising compiler would take half of their CPU time and finish at their end.
+    The servers have little load.
     """
     os.environ["JDK_JAVA_OPTIONS"] = QUICK_JVM
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):  # a registry that others use
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):  # may name a shared registry
         os.environ.pop(name, None)
 
 
 def pytest_collection_modifyitems(items) -> None:
-    """Mark the tests that need servers; run the quick tests first, and of the others the files that take longest."""
+    """Mark the tests that need servers; run the quick tests first, and then the slowest files first."""
     limit: dict[Path, int] = {}
     for item in items:
         if "servers" in item.fixturenames:

@@ -7,7 +7,7 @@ The stable Python API, which changes incompatibly only with the major version:
 - ``models.sign``: the manifest of a model that was trained elsewhere.
 - ``errors``: every error, with its exit code.
 
-All other names are the package's own.
+All other names are internal.
 """
 
 __version__ = "0.1.0"

@@ -1,6 +1,6 @@
-"""Every error that people can meet, one exit code per kind of fault.
+"""All errors for users, with one exit code per kind of fault.
 
-A message names the offender and the way out, and masks credentials; the command line prints it without a stack trace.
+A message names the offender and the remedy, and masks credentials; the command line prints it without a stack trace.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import re
 from typing import Final
 
 _MASK: Final = "********"
-# A password may contain slashes and at signs: its end is the last at sign of the word. Therefore a path with an at sign
-# behind a port is masked too: `//host:80/a@b` may be the user `host` with the password `80/a`.
+# A password may contain slashes and at signs, so it ends at the word's last at sign. So a path with an at sign after a
+# port is masked too: `//host:80/a@b` may be the user `host` with the password `80/a`.
 _USER_INFO: Final = re.compile(r"(?<=//)(?<!///)(?:[^\s@]*:\S*@|[^\s/]+@)|(?<![\w/])[\w.+-]+:(?!/)[^\s@]+@(?=[\w\[])")
 _SECRET_PARAMETER: Final = re.compile(
     r"(?i)(?<=[?&;])([\w.-]*(?:password|passwd|pwd|secret|token|api_?key|signature|sig)[\w.-]*=)[^&;\s]+"
@@ -18,7 +18,7 @@ _SECRET_PARAMETER: Final = re.compile(
 
 
 def mask_credentials(text: str) -> str:
-    """Return a text with the users, passwords and secret parameters of all URLs in it masked."""
+    """Return a text with the users, passwords and secret parameters of all its URLs masked."""
     return _SECRET_PARAMETER.sub(rf"\1{_MASK}", _USER_INFO.sub(f"{_MASK}@", text))
 
 
@@ -38,7 +38,7 @@ class ConfigError(StreamscoreError):
 
 
 class InputError(StreamscoreError):
-    """Raised when data cannot be used: absent, empty, or with other columns or types than needed."""
+    """Raised when data cannot be used: absent, empty, or with wrong columns or types."""
 
     exit_code = 3
 
@@ -50,7 +50,7 @@ class ModelError(StreamscoreError):
 
 
 class ModelLoadError(ModelError):
-    """Raised when a model cannot be loaded or applied, for a reason of Spark or of a file system: it may pass."""
+    """Raised when Spark or a file system fails to load or apply a model; the failure may be transient."""
 
 
 class ServerError(StreamscoreError):
@@ -60,33 +60,33 @@ class ServerError(StreamscoreError):
 
 
 class RefusedError(ServerError):
-    """Raised when Kafka or Elasticsearch answers, but refuses what it is asked: to wait would not help."""
+    """Raised when Kafka or Elasticsearch refuses a request permanently: a retry would not help."""
 
 
 class RequestTooLargeError(RefusedError):
-    """Raised when what answers in Elasticsearch's place takes no request of that size."""
+    """Raised when Elasticsearch, or a gateway in front of it, refuses a request as too large."""
 
 
 class SetupError(StreamscoreError):
-    """Raised when this machine lacks something: Java, a free port, a verified jar, a server that starts."""
+    """Raised when this machine lacks Java, a free port, a verified jar, or a server that starts."""
 
     exit_code = 6
 
 
 class StreamError(StreamscoreError):
-    """Raised when the stream stops on a fault: the batch in flight was not committed and will be replayed."""
+    """Raised when the stream stops on a fault; the batch in flight was not committed and will be replayed."""
 
     exit_code = 7
 
 
 class CheckpointError(StreamscoreError):
-    """Raised when a checkpoint is damaged, in use, or not the one that earlier outcomes are from."""
+    """Raised when a checkpoint is damaged, in use, or not the one from which earlier outcomes were written."""
 
     exit_code = 9
 
 
 class RejectedShareError(StreamscoreError):
-    """Raised when so many messages are rejected that something upstream must be wrong."""
+    """Raised when the share of rejected messages exceeds its limit, so that a producer is probably wrong."""
 
     exit_code = 10
 

@@ -1,4 +1,4 @@
-"""Every column, field and type of every topic and index, once."""
+"""The columns, fields and types of all topics and indices."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TABLE_ROW: Final = (
 """A row of the Delta table."""
 
 DOCUMENT_ID: Final = "document_id"
-"""Column that becomes a document's ``_id``: event, model and model version, so that a replay overwrites itself."""
+"""Column that becomes a document's ``_id``: event, model and model version, so that a replay overwrites documents."""
 
 OUTCOME_PROPERTIES: Final[dict[str, Any]] = {
     TIME: {"type": "date"},
@@ -53,7 +53,7 @@ REJECTED_PROPERTIES: Final[dict[str, Any]] = {
     "reason": {"type": "keyword"},
     "detail": {"type": "keyword", "ignore_above": 1024},
 }
-"""Mapping of the index of rejected messages: which and why; the messages themselves stay in the rejected topic."""
+"""Mapping of the index of rejected messages: ids and reasons; the messages themselves stay in the rejected topic."""
 
 STATUS_PROPERTIES: Final[dict[str, Any]] = {
     TIME: {"type": "date"},
@@ -70,14 +70,14 @@ STATUS_PROPERTIES: Final[dict[str, Any]] = {
     "topic": {"type": "keyword"},
     "score_kinds": {"type": "keyword"},
 }
-"""Mapping of the index with one document per batch: ``@timestamp`` is its start, ``topic`` the input topic; ``models``
-holds ``name:version``, ``score_kinds`` holds ``name:version:kind``, ``refused`` new versions that were not let in, with
+"""Mapping of the index with one document per batch: ``@timestamp`` is the batch's start, ``topic`` the input topic;
+``models`` holds ``name:version``, ``score_kinds`` holds ``name:version:kind``, ``refused`` holds refused versions with
 the reason."""
 
 ADDED_FIELDS: Final = frozenset({"topic", "score_kinds"})
-"""Fields that the indices of earlier versions lack: they are added to these, any other missing field is refused."""
+"""Fields that are added to the indices of earlier versions; an index that lacks any other field is refused."""
 
-ScoreKind = Literal["probability", "margin", "class_probability"]
+ScoreKind = Literal["probability", "margin", "class_probability", "class_margin"]
 """What a model's score is: the probability of class 1, a raw margin without bounds, or, with more than two classes, the
 probability of one of these."""
 
@@ -89,8 +89,8 @@ STATISTIC_PROPERTIES: Final[dict[str, Any]] = {
     **{name: {"type": "double"} for name in ("loss", "loss_squared", "loss_times_label")},
     "counts": {"type": "object", "enabled": False},
 }
-"""Mapping of a statistic of quality, see ``quality.statistic``: numbers that add up, and ``counts`` by bin, label and
-prediction, which is not indexed."""
+"""Mapping of a statistic of quality (``quality.statistic``): additive numbers, and ``counts`` by bin, label and
+prediction, which are not indexed."""
 
 QUALITY_PROPERTIES: Final[dict[str, Any]] = {
     TIME: {"type": "date"},
@@ -103,9 +103,9 @@ QUALITY_PROPERTIES: Final[dict[str, Any]] = {
     **STATISTIC_PROPERTIES,
     "before": {"type": "object", "enabled": False},
 }
-"""Mapping of the index with a statistic of quality per window, model and version: ``@timestamp`` is the window's begin
+"""Mapping of the index with a statistic of quality per window, model and version: ``@timestamp`` is the window's start
 in event time and ``seconds`` its length; ``topic`` is the input topic, ``stream`` the identity of the query; ``batch``
-is the last batch that added to it, and ``before`` the statistic as it was before that."""
+is the last batch that added to the statistic, and ``before`` the statistic before that batch."""
 
 REASONS: Final = (
     "tombstone",
@@ -118,7 +118,7 @@ REASONS: Final = (
     "wrong_size",
     "not_finite",
 )
-"""Why a message is rejected: a closed list that consumers may route on."""
+"""Reasons of rejection: a closed list, by which consumers may route messages."""
 
 DETAIL_HEADER: Final = "__connect.errors.exception.message"
 REASON_HEADER: Final = "reason"
@@ -133,7 +133,7 @@ REJECTED_HEADERS: Final = (
     EVENT_ID_HEADER,
     "app-version",
 )
-"""Headers that a record of the rejected topic has behind the message's own, in order."""
+"""Headers that follow the message's own on a record of the rejected topic, in order."""
 
 NOT_KEPT: Final = "; its content is not kept here, for this topic does not take a record of that size"
-"""End of the detail of a bad message of which only these headers are kept."""
+"""End of the detail of a bad message whose record has our headers alone."""

@@ -55,7 +55,7 @@ OPTIONS = (
 
 
 def check(config: Config) -> None:
-    """Check servers, topics and indices before any JVM starts, and create what is ours and missing.
+    """Check servers, topics and indices before any JVM starts, and create our missing outputs.
 
     Raises:
         ServerError: a server does not answer, the input topic does not exist, or an output cannot hold the outcomes.
@@ -80,16 +80,16 @@ def run(
     Args:
         spark: a classic session that was started with the jars.
         config: the configuration.
-        stop: the request to stop, for a caller who has another reason to than a signal, for instance a time limit.
+        stop: the request to stop, for a caller that stops the stream without a signal, for instance by a time limit.
         watch: called with the totals twice a second, and when the stream has ended.
 
     Returns:
-        The summary: counts in all and per model.
+        The summary: counts in total and per model.
 
     Raises:
         ModelError: a model cannot be used.
-        CheckpointError: the checkpoint is damaged, in use, another topic's, or not the one that earlier outcomes
-            were written from.
+        CheckpointError: the checkpoint is damaged, in use, another topic's, or not the one from which earlier outcomes
+            were written.
         StreamError: the stream stopped on a fault; its last batch was not committed and will be replayed.
         RejectedShareError: too many of the last messages were rejected.
     """
@@ -103,7 +103,7 @@ def run(
             sink.prepare(spark)
         if held.past.is_new:
             notes.note_outputs(held.files, {name: end for sink in outputs for name, end in sink.ends().items()})
-        totals = Totals(aliases.served, config.stream.synthetic, aliases.refused)
+        totals = Totals(aliases.served, config.stream.synthetic, aliases.refused, config.dashboard.min_labelled)
         with listeners.opened(listeners.configured(config, totals, watch)) as hearing:
             scoring = _Scoring(spark, config, held, topic, outputs, totals, hearing, stop)
             scoring.finish_batch_of_other_models(aliases.served)
@@ -118,8 +118,8 @@ def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedMo
 
     Args:
         spark: a classic session that was started with the decoder's jar.
-        config: the configuration: the topic, and the shape of a message.
-        served: the models; all take the same number of features.
+        config: the configuration, which names the topic and describes a message.
+        served: the models, all with the same number of features.
     """
     decoder.register(spark, DECODER, config.message, served[0].size)
     decoder.register_text(spark, JSON_TEXT)
@@ -130,7 +130,7 @@ def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedMo
 
 
 class _Scoring:
-    """The queries of one run, one after the other, each with the models that are in force."""
+    """The consecutive queries of one run, each with the current models."""
 
     def __init__(
         self,
@@ -153,9 +153,9 @@ class _Scoring:
         self._runner = QueryRunner(NAME, config.stream, held, stop, hearing, log_file(config, NAME))
 
     def finish_batch_of_other_models(self, served: Sequence[ServedModel]) -> None:
-        """Finish the batch that an earlier run began with other models with those, so that no batch mixes versions."""
+        """Finish an earlier run's batch with the models of that run, so that no batch mixes versions."""
         held = self._held
-        if not held.past.is_unfinished:  # after a clean shutdown a batch without a commit was planned only
+        if not held.past.is_unfinished:  # after a clean shutdown a batch without a commit was only planned
             return
         noted = notes.noted_models(held.files, held.past.planned)
         if noted is None or noted == [model.identity() for model in served]:
@@ -166,7 +166,7 @@ class _Scoring:
         self._run(earlier, last_batch=held.past.planned)
 
     def run_until_stopped(self, aliases: ModelWatch) -> None:
-        """Score; when other models take over, end the query between two batches and start it again with them."""
+        """Score; when new models take over, restart the query with them between two batches."""
         next_batch = self._held.next_batch
         served = None
         while served is not aliases.served and not self._stop:
@@ -175,11 +175,11 @@ class _Scoring:
             next_batch = self._run(served, interrupted=partial(self._is_over, aliases, served)) + 1
 
     def _is_over(self, aliases: ModelWatch, served: Sequence[ServedModel]) -> bool:
-        """Return whether the query has to end: the topic was created again, or new models take over."""
+        """Return whether the query must end: the topic was recreated, or new models take over."""
         return self._topic.has_changed() or self._are_replaced(aliases, served)
 
     def _are_replaced(self, aliases: ModelWatch, served: Sequence[ServedModel]) -> bool:
-        """Return whether new models take over: never before the batch left unfinished is committed."""
+        """Return whether new models take over. Never before the batch that a run left unfinished is committed."""
         return (self._totals.batches > 0 or not self._held.past.is_unfinished) and aliases.replaces(served)
 
     def _run(self, served: Sequence[ServedModel], **how: Any) -> int:
@@ -202,14 +202,14 @@ def _load_models(spark: SparkSession, config: Config, held: HeldCheckpoint) -> M
 def _print(totals: Totals) -> None:
     console = terminal()
     if console is not None:
-        with suppress(OSError):  # the terminal may have gone
+        with suppress(OSError):  # the terminal may have closed
             console.print(totals.table())
     for line in totals.lines():
         log.info("summary: %s", line)
 
 
 JOB = Job(NAME, __doc__.splitlines()[0], OPTIONS, check, run, settings=streaming, ahead=registry.import_ahead)
-"""The job, as those who start it take it."""
+"""The job's entry point for launchers, the command line and notebooks."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """Send a data set of labels and features to the input topic, at full speed or at the pace of a live stream.
 
-Features are a vector, or raw columns where ``message.fields`` has some.
+Features are a vector, or raw columns if ``message.fields`` names any.
 Each row becomes one message with the key and the header ``id``: digest of the data set, then the row's number.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 NAME = "seed_topic"
 
 _SORTED_AT_ONCE = 100_000
-"""Messages that are put in order together; a single round is, however many rows it has."""
+"""Number of messages to sort together; a round is never divided, however many rows it has."""
 
 OPTIONS = (
     Option("--source", "seed.source", "parquet file or folder, or Delta table", "PATH"),
@@ -46,10 +46,10 @@ OPTIONS = (
 
 
 def check(config: Config) -> None:
-    """Find what can be found wrong before any JVM starts: the data set's columns, from its footers, and the broker.
+    """Check the data set's columns, by its footers, and the broker, before any JVM starts; create the missing topic.
 
     Raises:
-        InputError: the data set is absent or empty, or has other columns or types than needed.
+        InputError: the data set is absent or empty, or has wrong columns or types.
         ServerError: no broker answers, or the topic cannot be created.
     """
     datasets.check_footer(config.seed, config.message.columns, config.message.label_values)
@@ -65,7 +65,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
 
     Raises:
         InputError: the data set cannot be used.
-        ServerError: the broker did not take the messages.
+        ServerError: the broker did not accept the messages.
     """
     from pyspark.sql import functions as F
 
@@ -102,7 +102,7 @@ JOB = Job(
     run,
     settings=lambda _: ONE_ATTEMPT,
 )
-"""The job, as those who start it take it."""
+"""The job's entry point for launchers, the command line and notebooks."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -111,13 +111,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _records(rows: datasets.NumberedRows, config: Config, rounds: range, there: DataFrame | None) -> DataFrame:
-    """Return the messages of some rounds, without those whose keys are there already."""
+    """Return the messages of some rounds, without those whose keys the topic holds already."""
     records = datasets.records(rows, config, rounds)
     return records if there is None else records.join(there, "key", "left_anti")
 
 
 def _in_order(rows: datasets.NumberedRows, config: Config, there: DataFrame | None) -> Iterator[Any]:
-    """Yield the messages in row order, some rounds at a time: a million rounds must not be sorted before the first."""
+    """Yield the messages in row order, some rounds at a time: the first must not wait for a sort of all rounds."""
     at_once = max(1, _SORTED_AT_ONCE // rows.count)
     for first in range(0, config.seed.repeat, at_once):
         rounds = range(first, min(first + at_once, config.seed.repeat))
@@ -128,7 +128,7 @@ def _in_order(rows: datasets.NumberedRows, config: Config, there: DataFrame | No
 def _there(spark: SparkSession, rows: datasets.NumberedRows, config: Config) -> DataFrame:
     """Return the keys of this data set's wanted messages that the topic holds already.
 
-    The topic itself is asked: a killed run leaves no record of what the broker acknowledged last.
+    The keys are read from the topic, because a killed run leaves no record of the broker's last acknowledgements.
     """
     from pyspark.sql import functions as F
 
@@ -142,14 +142,14 @@ def _there(spark: SparkSession, rows: datasets.NumberedRows, config: Config) -> 
 
 @contextmanager
 def _counted(config: Config, wanted: int) -> Iterator[None]:
-    """Show a parallel write's progress by what has arrived in the topic."""
+    """Show a parallel write's progress by the number of messages that have arrived in the topic."""
     topic = config.kafka.topics.input
     before = topic_records.extent(config.kafka, topic).records
     finished = threading.Event()
 
     def watch(show: Callable[[str], None]) -> None:
         while not finished.wait(1.0):
-            with suppress(ServerError):  # the write itself will tell if the broker stays away
+            with suppress(ServerError):  # the write itself fails if the broker stays down
                 show(f"{topic_records.extent(config.kafka, topic).records - before:,} of {wanted:,}")
 
     with step(f"Sending {wanted:,} messages") as show:

@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 NAME = "train_models"
 TEST_SET = "test_set.parquet"
 RAW_TEST_SET = "test_set_raw.parquet"
-"""The same rows with Criteo's columns in the place of the vector."""
+"""The same rows with Criteo's columns instead of the vector."""
 COLUMNS = [*criteo.INTEGERS, *criteo.CATEGORIES]
 METRICS = "metrics.json"
 RAW = "_raw"
-"""What a model's name ends in when its feature stages are inside of it; valid in every registry."""
+"""Suffix of the name of a model that contains its feature stages; valid in every registry."""
 GOLDEN_ROWS = 8
-"""How many rows each model's manifest holds."""
+"""Number of golden rows in each model's manifest."""
 
 OPTIONS = (
     Option("--data", "train.data", "synthetic or criteo", "KIND"),
@@ -57,10 +57,10 @@ OPTIONS = (
 
 
 def check(config: Config) -> None:
-    """Find what can be found wrong before any JVM starts.
+    """Check the input before any JVM starts.
 
     Raises:
-        InputError: Criteo's file is not there, or nothing says in which order the rows of a Delta table are.
+        InputError: Criteo's file is missing, or no column is named as the order of a Delta table's rows.
     """
     path = config.train.path
     if path is not None and sources.is_delta(path):
@@ -78,10 +78,10 @@ def check(config: Config) -> None:
 
 
 def fingerprint(config: Config) -> str:
-    """Return a digest of all that decides a training's result: equal fingerprints, equal models.
+    """Return a digest of everything that determines a training's result: equal fingerprints, equal models.
 
-    Of a Delta table, and of a file that is given by an address such as s3a://, only the name is in it: that the rows
-    have changed since, it does not tell.
+    For a Delta table, and for a file on a remote file system such as s3a://, the digest includes only the name, so it
+    does not reflect a change of the rows.
     """
     path = None if config.train.path is None else local_path(config.train.path)
     told = {
@@ -98,7 +98,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
 
     Args:
         spark: the session.
-        config: the configuration; ``train`` and ``mlflow`` say what to do.
+        config: the configuration, in particular its sections ``train`` and ``mlflow``.
 
     Returns:
         The figures of the test set, as written to ``metrics.json``.
@@ -130,7 +130,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     raw = train.select(*COLUMNS).limit(1)
     example = held_out.select(FEATURES).limit(1)
     golden = [row[FEATURES] for row in held_out.select(FEATURES).limit(GOLDEN_ROWS).collect()]
-    # A manifest goes wherever its model does, and rows of Criteo's must not.
+    # A manifest is passed on with its model, which Criteo's licence forbids for its rows.
     made_up = synthetic.examples(GOLDEN_ROWS, settings.seed)
     trained = {"features": Trained(pipeline, raw, FEATURES)}
     names = config.mlflow.registered_names.model_dump()
@@ -188,10 +188,10 @@ JOB = Job(
     OPTIONS,
     check,
     run,
-    # By default the number of cores at the moment, from which each query would divide a file's rows anew.
+    # The default is the current number of cores, with which each query could split a file's rows differently.
     settings=lambda _: {"spark.sql.files.minPartitionNum": "8"},
 )
-"""The job, as those who start it take it."""
+"""The job's entry point for launchers, the command line and notebooks."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -200,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def rows(config: Config) -> str:
-    """Return the file of the rows; make the synthetic one unless it is there already."""
+    """Return the file of the rows; generate the synthetic file if it is missing."""
     settings = config.train
     if settings.path is not None:
         return settings.path
@@ -222,7 +222,7 @@ def read(spark: SparkSession, config: Config, path: str) -> DataFrame:
         path: the file, or the folder of the Delta table.
 
     Raises:
-        InputError: Spark cannot read it, it is not one file, or a column is missing or of another type.
+        InputError: Spark cannot read the rows, the path is not one file, or a column is missing or of another type.
     """
     if not sources.is_delta(path):
         with translate_spark_errors(InputError, f"train.path: {path} cannot be read"):
@@ -237,19 +237,19 @@ def _joined(pipeline: PipelineModel, classifier: PipelineModel) -> PipelineModel
 
 
 def _export(test: DataFrame, target: Path, *columns: str) -> Path:
-    """Write the label and columns as one parquet file, in row order, in the place of an older one all at once."""
+    """Write the label and columns as one parquet file, in row order, and replace an older file atomically."""
     from pyspark.sql import functions as F
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Rows of a table may share their place, and each file of the same rows must have them in the same order.
+    # Rows of a table may have equal order values, but all files of the same rows must have the same order.
     tie = F.xxhash64(LABEL, *COLUMNS).alias("tie")
-    # Not coalesce, with which one task would compute them all.
+    # Not coalesce, with which one task would compute all rows.
     whole = test.select(criteo.ROW, tie, LABEL, *columns).repartition(1).sortWithinPartitions(criteo.ROW, "tie")
     with replacing(target) as partial:
         whole.select(LABEL, *columns).write.parquet(as_spark_takes(partial))
         (part,) = partial.glob("part-*.parquet")
         part.replace(target)
-    # Spark's checksum of a file that this one replaced would make it look damaged.
+    # Spark's checksum of the replaced file would make the new one look damaged.
     target.with_name(f".{target.name}.crc").unlink(missing_ok=True)
     return target
 
@@ -266,7 +266,7 @@ def _class_balance(test: DataFrame) -> dict[str, float | None]:
 
 
 def _best_possible(config: Config, path: str) -> synthetic.Best | None:
-    """Return the figures of the best possible model if they are known: of the last synthetic rows, all of them."""
+    """Return the figures of the best possible model on a synthetic test set; None for other or balanced data."""
     if config.train.data != "synthetic" or config.train.balance:
         return None
     return synthetic.best_possible(Path(path), config.train.test_rows)
@@ -275,7 +275,7 @@ def _best_possible(config: Config, path: str) -> synthetic.Best | None:
 def _evaluate(
     model: PipelineModel, test: DataFrame, best: synthetic.Best | None
 ) -> tuple[dict[str, Any], float | None]:
-    """Return the figures of a model on the test set, and the scale of its margins if it has no probabilities.
+    """Return a model's figures on the test set, and the scale of its margins if it has no probabilities.
 
     Args:
         model: the model.

@@ -1,4 +1,4 @@
-"""Fixtures of the tests that run commands: a shell, a configuration file, and a job that can be watched and killed."""
+"""Fixtures of the tests that run commands: a shell, a configuration file, and a job to watch and kill."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streamscore.launch import submit
 
 @pytest.fixture(scope="session", autouse=True)
 def class_archive(make_own, small_models, tmp_path_factory):
-    """Spark's classes for all jobs of these tests, as the JVM of a first one leaves them: one for both processes."""
+    """A class-data archive of Spark's classes, made by a first job, for all jobs of both test processes."""
     base = tmp_path_factory.getbasetemp()
     archive = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "classes.jsa"
     with _held(archive.parent):
@@ -39,19 +39,19 @@ def class_archive(make_own, small_models, tmp_path_factory):
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Hold a folder; other processes that want it wait."""
+    """Hold the lock of a folder, for which other processes wait."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough if a child that was forked has it too
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough, as a forked child may have the descriptor too
         os.close(descriptor)
 
 
 @pytest.fixture
 def job():
-    """Return a function that starts a job; jobs that are left are killed."""
+    """Return a function that starts a job; remaining jobs are killed after the test."""
     jobs: list[Job] = []
 
     def start(command: list[str], **options) -> Job:
@@ -78,7 +78,7 @@ def as_file(tmp_path):
 
 @pytest.fixture(scope="session")
 def shell():
-    """Return a function that runs a command as a user would and returns what came of it."""
+    """Return a function that runs a command like a user and returns its result."""
 
     def run(command: str | list[str], **options) -> subprocess.CompletedProcess[str]:
         environment_ = environment(**options.pop("env", {}))

@@ -1,4 +1,4 @@
-"""The benchmark still runs: two of its groups at the smallest scale, which need no package of its own."""
+"""The benchmark runs: two groups at the smallest scale, which need no additional package."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from streamscore.local import stack
 
 
 def test_groups_of_the_benchmark_run(servers, addresses, tmp_path, monkeypatch):
-    """Each side does all of its work, or the group fails; what comes of it can be told."""
+    """Each side does all of its work, or the group fails; the results can be reported."""
     names = [f"kafka.topics.{name}=bench.{name}" for name in ("input", "predictions", "rejected")]
     bed = Bed([*addresses, *names, f"stream.checkpoint={tmp_path / 'checkpoint'}", f"seed.source={tmp_path / 'rows'}"])
     bed.pids = {server.name: server.pid for server in stack.running(servers)}
@@ -27,7 +27,7 @@ def test_groups_of_the_benchmark_run(servers, addresses, tmp_path, monkeypatch):
 
 
 def test_the_steady_run_reads_all_batches(own, fill, monkeypatch):
-    """Elasticsearch gives some of the documents at once: of a long run there are more."""
+    """The run has more batches than Elasticsearch returns documents in one answer."""
     config = own()
     fill(config, seconds=60)
     monkeypatch.setattr(steady, "PAGE", 7)

@@ -1,4 +1,4 @@
-"""The package away from this repository: a zipped wheel, and executors in processes of their own, which are killed."""
+"""The package outside this repository: a zipped wheel, and executors in separate processes, which are killed."""
 
 import shutil
 import subprocess
@@ -26,11 +26,11 @@ SUBMIT = [
 
 @pytest.fixture
 def environment(tmp_path):
-    """An environment with Python and nothing else, packed; whoever runs it leaves the file `ran` behind."""
+    """A packed environment with Python alone; each run of its Python creates the file `ran`."""
     packed = tmp_path / "packed"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(packed)], check=True)
     (site_packages,) = packed.glob("lib/python*/site-packages")
-    # Not as sitecustomize.py: some systems' Python has one of its own.
+    # Not as sitecustomize.py, which some systems' Python already has.
     (site_packages / "ran.pth").write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()\n")
     with tarfile.open(tmp_path / "environment.tar.gz", "w:gz") as archive:
         archive.add(packed, arcname=".")
@@ -40,7 +40,7 @@ def environment(tmp_path):
 
 @pytest.fixture
 def one_vs_rest(spark, trained, tmp_path):
-    """A model in a folder of the kind that PySpark reads with a Python on an executor."""
+    """A saved model whose folder PySpark reads with a Python worker on an executor."""
     _, figures = trained
     rows = spark.read.parquet(str(figures["test_set"])).limit(500)
     folder = tmp_path / "ovr"
@@ -51,7 +51,7 @@ def one_vs_rest(spark, trained, tmp_path):
 def test_zipped_wheel_and_packed_python_score_on_local_cluster(
     spark, own, trained, one_vs_rest, jars, environment, as_file, root, tmp_path
 ):
-    """The launcher copied alone, --py-files, --archives, two executors: the same outcomes as anywhere."""
+    """A launcher copied alone with --py-files, --archives and two executors gives the usual outcomes."""
     _, figures = trained
     config = own(f"seed.source={figures['test_set']}", "seed.limit=2000", "spark.master=null")
     config = config.model_copy(
@@ -86,7 +86,7 @@ def test_zipped_wheel_and_packed_python_score_on_local_cluster(
 
 
 def executors(running):
-    """Return the executors of a job that live."""
+    """Return the live executors of a job."""
     found = []
     for process in running.members():
         try:
@@ -98,7 +98,7 @@ def executors(running):
 
 
 def test_killed_executors_lose_and_double_nothing(spark, own, small_models, jars, job, as_file, root, tmp_path):
-    """One between two tasks, and one more amid them: Spark goes on, or the next start of the job finishes the batch."""
+    """Executors are killed between and during tasks: Spark continues, or a restart finishes the batch."""
     config = own(oracle.listed(small_models), "stream.max_events_per_batch=1500", "spark.master=null")
     kafka.ensure(config.kafka, config.kafka.topics.input)
     ledger = oracle.Ledger(seed=11)
@@ -106,22 +106,22 @@ def test_killed_executors_lose_and_double_nothing(spark, own, small_models, jars
     score_stream.check(config)
     command = [
         *(*SUBMIT, "--jars", ",".join(map(str, jars))),
-        # Where all models are Spark's own, no Python is asked for on an executor.
+        # With Spark's own models alone, no executor needs Python.
         *("--conf", "spark.pyspark.python=/no/python/here", "--conf", f"spark.pyspark.driver.python={sys.executable}"),
         *(str(root / "jobs" / "score_stream.py"), "--config", as_file(config), "--available-now"),
     ]
-    # The second batch waits when half of its documents are written; its rows are kept by both executors.
+    # The second batch waits after half of its documents are written; both executors cache its rows.
     waits = {"STREAMSCORE_TEST_FAULTS": "1", "STREAMSCORE_FAULT": "index-half:sleep:2"}
     running = job(command, env={**submit.prepare(config), **waits}, cwd=tmp_path)
 
     def records():
         return topic_records.extent(config.kafka, config.kafka.topics.predictions).records
 
-    running.wait_until(lambda: records() > 0, 300)  # on a busy machine three JVMs take their time
+    running.wait_until(lambda: records() > 0, 300)  # three JVMs are slow on a busy machine
     running.wait_until(lambda: elasticsearch.count(config.elasticsearch) > records())
     executors(running)[0].kill()
     of_first = records()
-    while running.lives and records() == of_first:  # a task that its executor takes along fails the batch, and the job
+    while running.lives and records() == of_first:  # a task that dies with its executor fails the batch and the job
         time.sleep(0.05)
     for other in executors(running)[:1]:
         other.kill()

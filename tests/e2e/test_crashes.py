@@ -1,4 +1,4 @@
-"""The promise, under kills of the real processes and outages of the real servers, judged by the oracle."""
+"""The guarantees under kills of the real processes and outages of the real servers, checked by the oracle."""
 
 import signal
 import time
@@ -39,7 +39,7 @@ STOPS = [
 
 
 class World:
-    """A job of its own: its configuration, the ledger of what was sent to it, and its lives."""
+    """A job with its configuration, the ledger of its messages, and its runs."""
 
     def __init__(self, config, file, seed):
         self.config = config
@@ -50,34 +50,34 @@ class World:
         self._base = submit.prepare(config)
 
     def send(self, count):
-        """Send so many messages and note them."""
+        """Send a number of messages and record them in the ledger."""
         oracle.send(self.config, self.ledger.next_messages(count))
 
     def start(self, fault=None, *arguments):
-        """Start the job, with a fault or without."""
+        """Start the job, with or without a fault."""
         armed = {"STREAMSCORE_TEST_FAULTS": "1", "STREAMSCORE_FAULT": fault} if fault else {}
         self.jobs.append(Job([*self._words, *arguments], env={**environment(), **self._base, **armed}))
         return self.jobs[-1]
 
     def start_by_hand(self, *arguments):
-        """Start the job as one does at a terminal."""
+        """Start the job as from a terminal."""
         self.jobs.append(Job(["streamscore", "score", *arguments, "--config", self._file]))
         return self.jobs[-1]
 
     def finish(self):
-        """Let the job score what is left."""
+        """Let the job score the remaining messages."""
         last = self.start(None, "--available-now")
         assert last.wait() == 0, last.output
 
     def judge(self, spark, small_models):
-        """Judge everything."""
+        """Check all outputs against the ledger."""
         judgement = oracle.judge(spark, self.config, self.ledger, small_models)
         assert oracle.faults(judgement) == {}, f"seed {self.ledger.seed}: {judgement}"
 
 
 @pytest.fixture
 def world(make_own, small_models, as_file, tmp_path, jars):
-    """Return a function that makes a world with small batches; jobs that are left are killed."""
+    """Return a function that makes a world with small batches; remaining jobs are killed after the test."""
     made = []
 
     def make(seed):
@@ -102,13 +102,13 @@ def world(make_own, small_models, as_file, tmp_path, jars):
 
 
 def side_by_side(live, worlds, *arguments):
-    """Let each world live its lives: a start of a job keeps no two cores busy."""
+    """Run the scenarios of all worlds in parallel, because the start of a job does not use two cores."""
     with ThreadPoolExecutor(len(worlds)) as pool:
         list(pool.map(live, worlds, *arguments))
 
 
 def killed(world, kills):
-    """Live one life per kill, and a last one."""
+    """Run the job once per kill, and once without."""
     for point, action, nth in kills:
         world.send(EVENTS_PER_RUN)
         job = world.start(f"{point}:{action}:{nth}")
@@ -120,7 +120,7 @@ def killed(world, kills):
 
 @pytest.mark.timeout(1800)
 def test_killed_at_every_point_nothing_is_lost_or_doubled(spark, world, small_models):
-    """Sixteen lives, each ended by a kill at another point: of the process group, or of Python alone."""
+    """Sixteen runs, each killed at another point, as a process group or Python alone, lose and duplicate nothing."""
     worlds = [world(20261124), world(20261125)]
     side_by_side(killed, worlds, [KILLS[::2], KILLS[1::2]])
 
@@ -129,7 +129,7 @@ def test_killed_at_every_point_nothing_is_lost_or_doubled(spark, world, small_mo
 
 
 def stopped(world, stops):
-    """Live one life per stop, and a last one."""
+    """Run the job once per stop, and once without."""
     for moment, number in stops:
         world.send(600)
         job = world.start() if number == signal.SIGTERM else world.start_by_hand()
@@ -146,7 +146,7 @@ def stopped(world, stops):
 
 @pytest.mark.timeout(1200)
 def test_stopped_at_any_moment_it_ends_in_order(spark, world, small_models):
-    """SIGTERM and Ctrl-C at six moments: exit code 0, and not even a replay is needed."""
+    """SIGTERM and Ctrl-C at six moments cause a clean shutdown with exit code 0, and no replay."""
     worlds = [world(5), world(6)]
     side_by_side(stopped, worlds, [STOPS[::2], STOPS[1::2]])
 
@@ -155,7 +155,7 @@ def test_stopped_at_any_moment_it_ends_in_order(spark, world, small_models):
 
 
 def pid_of(servers, name):
-    """Return the process ids of a server, the one that was started and its children."""
+    """Return the process ids of a server: of its main process and its children."""
     (running,) = (server for server in stack.running(servers) if server.name == name)
     leader = psutil.Process(running.pid)
     return [leader.pid, *(child.pid for child in leader.children(recursive=True))]
@@ -163,7 +163,7 @@ def pid_of(servers, name):
 
 @pytest.mark.timeout(1200)
 def test_outages_of_the_servers_are_waited_for(spark, servers, world, small_models):
-    """Each server frozen, then killed and started again: the job goes on, nothing is lost or doubled."""
+    """The job survives a freeze and a restart of each server; nothing is lost or duplicated."""
     one = world(7)
     one.send(300)
     job = one.start()
@@ -193,7 +193,7 @@ def test_outages_of_the_servers_are_waited_for(spark, servers, world, small_mode
 
 
 def caught_up(config, ledger):
-    """Return whether there is an outcome or a rejected record for every message."""
+    """Return whether every message has an outcome or a rejected record."""
     names = config.kafka.topics
     outcomes, rejected = (
         topic_records.extent(config.kafka, name).records for name in (names.predictions, names.rejected)
@@ -203,7 +203,7 @@ def caught_up(config, ledger):
 
 @pytest.mark.timeout(900)
 def test_supervisor_starts_the_job_again(spark, world, small_models):
-    """`score --restart`: the job is killed twice; a stop ends both."""
+    """`score --restart` restarts a job that is killed twice; a stop ends both processes."""
     one = world(8)
     one.send(500)
     job = one.start_by_hand("--restart")

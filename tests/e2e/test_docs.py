@@ -1,4 +1,4 @@
-"""Commands of the documents that need something which is not here: they run against a stand-in."""
+"""Commands of the documents that need absent programs: they run against stand-ins."""
 
 import base64
 import re
@@ -22,7 +22,7 @@ echo >> "$CALLS"
 
 @pytest.fixture
 def calls(shell, root, tmp_path):
-    """Return a function that runs a block of a document and returns what it printed and how it called a program."""
+    """Return a function that runs a document's block, and returns its output and its calls of a program."""
 
     def run(document: str, word: str, program: str, cwd=root, **env: str) -> tuple[str, list[list[str]]]:
         blocks = re.findall(r"```bash\n(.*?)```", (root / "docs" / document).read_text(encoding="utf-8"), re.DOTALL)
@@ -42,7 +42,7 @@ def calls(shell, root, tmp_path):
 
 @pytest.mark.usefixtures("jars")
 def test_the_two_jars_that_databricks_lacks_are_copied(calls, root):
-    """And no other: Kafka and Delta are built in there."""
+    """No other jar is copied, because Databricks includes Kafka and Delta."""
     (connector,) = (jar for jar in maven.SPARK_JARS if jar.group == "org.elasticsearch")
     names = [f"{connector.name}-{connector.version}.jar", decoder.jar_name()]
     _, copied = calls("databricks.md", "streamscore jars", "databricks")
@@ -56,7 +56,7 @@ def test_the_two_jars_that_databricks_lacks_are_copied(calls, root):
 
 @pytest.mark.usefixtures("jars")
 def test_the_two_files_for_a_cluster_are_made(calls, root, make_config, as_file, tmp_path):
-    """The zipped wheel and the decoder, under the names that the printed line has."""
+    """The zipped wheel and the decoder's jar get the names in the printed line."""
     clone = tmp_path / "clone"
     clone.mkdir()
     (clone / "dist").symlink_to(root / "dist")
@@ -70,7 +70,7 @@ def test_the_two_files_for_a_cluster_are_made(calls, root, make_config, as_file,
 
 
 def test_spark_submit_knows_the_options_in_the_cluster_document(shell, root):
-    """Those that are added to the line for a driver in the cluster; and the files that are named exist."""
+    """The options for a driver in the cluster are valid, and the named files exist."""
     text = (root / "docs" / "cluster.md").read_text(encoding="utf-8")
     known = set(re.findall(r"--[a-z-]+", shell(["spark-submit", "--help"]).stderr))
     (added,) = (block for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL) if "--deploy-mode" in block)
@@ -84,7 +84,7 @@ def test_spark_submit_knows_the_options_in_the_cluster_document(shell, root):
 
 @pytest.fixture
 def registry_of_two(spark, own, tmp_path):
-    """A configuration with a registry of its own in which each of the two default models has two versions."""
+    """A configuration with a new registry that holds two versions of each default model."""
     config = own(
         f"state_dir={tmp_path / 'state'}",
         *("train.rows=3000", "train.test_rows=500", "train.hash_size=256", "spark.master=local[2]"),
@@ -97,7 +97,7 @@ def registry_of_two(spark, own, tmp_path):
 
 
 def test_every_command_of_the_models_document_runs(shell, root, registry_of_two, as_file, tmp_path):
-    """In order: looked at, signed, promoted, rolled back, and trained with the feature stages inside."""
+    """The commands run in order: check, sign, promote, roll back, and train with the feature stages inside."""
     text = (root / "docs" / "models.md").read_text(encoding="utf-8")
     env = {"STREAMSCORE_CONFIG": as_file(registry_of_two)}
     with registry.downloaded(registry_of_two, registry.resolve(registry_of_two, "models:/streamscore-lr/1")) as model:
@@ -119,7 +119,7 @@ def test_every_command_of_the_models_document_runs(shell, root, registry_of_two,
 
 
 def test_configurations_of_the_models_document_are_valid(root, tmp_path):
-    """The longer one is for the columns that the training has."""
+    """The longer configuration fits the columns of the training."""
     text = (root / "docs" / "models.md").read_text(encoding="utf-8")
     short, signed, long = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "training.pub").write_text(base64.b64encode(bytes(range(32))).decode())

@@ -1,4 +1,4 @@
-"""What a user sees when something is wrong: one message that says what to do, and an exit code of its own kind."""
+"""User-visible faults: one message with the remedy, and an exit code for the kind of fault."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def config(own):
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault_is_found_before_any_jvm_starts(shell, config, as_file, tmp_path, name):
-    """Within seconds, on standard error, without a stack trace."""
+    """The message appears within seconds, on standard error, without a stack trace."""
     arguments, code, message = FAULTS[name]
     done = shell(["streamscore", *arguments], cwd=tmp_path, env={"STREAMSCORE_CONFIG": as_file(config)}, timeout=60)
 
@@ -62,7 +62,7 @@ def test_fault_is_found_before_any_jvm_starts(shell, config, as_file, tmp_path, 
     ],
 )
 def test_model_that_does_not_fit_ends_the_job_with_its_code(shell, config, trained, as_file, override, message):
-    """The code of the job's own process is the command's."""
+    """The command's exit code is that of the job's process."""
     done = shell(["streamscore", "score", "--config", as_file(config), "--set", override])
 
     assert done.returncode == 4, done.stdout
@@ -71,7 +71,7 @@ def test_model_that_does_not_fit_ends_the_job_with_its_code(shell, config, train
 
 
 def test_help_of_every_verb_works(shell):
-    """Without servers and without Java."""
+    """Help needs neither servers nor Java."""
     for verb in ("up", "down", "status", "jars", "config", "train", "seed", "score", "demo", "dashboard", "report"):
         done = shell(["streamscore", verb, "--help"])
 

@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, as plain Python, with fakes for what Databricks gives them."""
+"""The notebooks run from top to bottom, as plain Python, with fakes of Databricks' objects."""
 
 import re
 import runpy
@@ -20,7 +20,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.py"))
 
 @pytest.fixture
 def notebook(root, dbutils):
-    """Return a function that runs a notebook with widgets filled in: its variables, and what it displayed."""
+    """Return a function that runs a notebook with widget values, and returns its variables and displayed objects."""
 
     def run(name: str, **widgets: str):
         shown = []
@@ -31,13 +31,13 @@ def notebook(root, dbutils):
 
 
 def test_both_notebooks_are_looked_at():
-    """A pattern that finds nothing would be green for ever."""
+    """The pattern finds both notebooks; with none, the tests below would pass vacuously."""
     assert [path.name for path in NOTEBOOKS] == ["score_stream.py", "train_models.py"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_format_is_the_one_that_databricks_reads(path):
-    """First line, cells of code and of text, a title on each cell of code; no magic but text, and no output."""
+    """A notebook has the first line, titled code cells and text cells, no other magic and no output."""
     first, *lines = path.read_text(encoding="utf-8").splitlines()
     cells = "\n".join(lines).split("\n\n# COMMAND ----------\n\n")
 
@@ -57,7 +57,7 @@ RAW = ("train.raw_models=true", f"message.fields='{ddl(criteo.FIELDS)}'")
 @pytest.mark.usefixtures("spark")
 @pytest.mark.parametrize(("suffix", "overrides"), [("", ()), ("_raw", RAW)], ids=["vector", "raw"])
 def test_training_notebook_tells_the_whole_story(notebook, own, as_file, suffix, overrides):
-    """The rows' gaps, vectors, scores beside the best possible, ROC curves, and the calibration of a probability."""
+    """It shows missing values, vectors, scores beside the best possible ones, ROC curves and the calibration."""
     served = (f"{{name: {name}, uri: 'models:/n-{name}{suffix}@champion'}}" for name in ("lr", "svm"))
     config = own(
         "train.rows=30000",
@@ -82,7 +82,7 @@ def test_training_notebook_tells_the_whole_story(notebook, own, as_file, suffix,
 
 
 def test_training_notebook_says_at_once_what_models_of_raw_columns_need(notebook, own, as_file):
-    """Not after the training, where there is no test set for them."""
+    """The message comes before the training, which makes no test set for them."""
     config = own(f"message.fields='{ddl(criteo.FIELDS)}'")
 
     with pytest.raises(ConfigError, match="train.raw_models=true"):
@@ -91,7 +91,7 @@ def test_training_notebook_says_at_once_what_models_of_raw_columns_need(notebook
 
 @pytest.mark.parametrize("seconds", ["0", "15"])
 def test_scoring_notebook_shows_live_counts_and_the_outcome(notebook, spark, own, trained, as_file, capsys, seconds):
-    """What the topic holds, or some seconds of the stream: a line per batch, a table, a chart; all is in the index."""
+    """A run over the topic or for some seconds shows batches, a table and a chart; the index has all outcomes."""
     _, figures = trained
     config = own(f"seed.source={figures['test_set']}", "seed.limit=3000", "stream.max_events_per_batch=1000")
     seed_topic.check(config)
@@ -114,7 +114,7 @@ def test_scoring_notebook_shows_live_counts_and_the_outcome(notebook, spark, own
         assert found == model["figures"]["accuracy"]
         assert rows[name, "ROC AUC"]["bound"] == model["figures"]["auc"]["bound"]
         assert any(line.startswith(f"{name} {model['version']}: accuracy {found['value']:.2%} [") for line in printed)
-    assert rows["svm", "RIG"]["value"] is None  # a margin is no probability
+    assert rows["svm", "RIG"]["value"] is None  # a margin is not a probability
     assert list(drawn) == ["lr", "svm", "majority-class baseline"]
     assert drawn["lr"] == [summary["events"], summary["models"]["lr"]["accuracy"]]
     assert elasticsearch.count(config.elasticsearch) == 2 * summary["events"]
@@ -122,7 +122,7 @@ def test_scoring_notebook_shows_live_counts_and_the_outcome(notebook, spark, own
 
 
 def test_notebook_is_a_plain_program_too(root, own, as_file):
-    """Without dbutils and display, configured by the environment; what is wrong is found before any JVM starts."""
+    """It runs without dbutils and display, configured by the environment; faults are found before any JVM starts."""
     config = own("kafka.topics.input=absent")
     kafka.ensure(config.kafka, config.kafka.topics.predictions)
     done = subprocess.run(

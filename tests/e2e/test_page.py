@@ -1,4 +1,4 @@
-"""The live page in a real browser: every number, while the stream runs, and while Elasticsearch does not."""
+"""The live page in a real browser, while the stream runs and while Elasticsearch is down."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ NOISE = {"error", "warning"}
 
 
 def needs(here, what):
-    """Skip where something is missing that a developer may lack, but never in CI."""
+    """Skip the test if an optional program is missing, but never in CI."""
     if not here:
         assert not IN_CI, f"{what} is missing"
         pytest.skip(f"{what} is missing")
@@ -66,7 +66,7 @@ def serve(job, as_file):
 
 @pytest.fixture
 def visit(browser):
-    """Return a function that opens an address; at the end no page may have logged an error or left this machine."""
+    """Return a function that opens an address; no page may log an error or make a remote request."""
     contexts, faults = [], []
 
     def go(address, scheme="light", viewport=None):
@@ -88,9 +88,9 @@ def visit(browser):
 
 
 def test_every_number_is_that_of_the_documents(own, fill, serve, visit, documents):
-    """Each one is compared with a count of the documents themselves."""
+    """Each number equals a count of the documents."""
     config = own()
-    fill(config, events=3_000, seconds=100, end=round(time.time() * 1_000) + 40_000)  # so that the rate stays
+    fill(config, events=3_000, seconds=100, end=round(time.time() * 1_000) + 40_000)  # keeps the rate constant
     page = visit(serve(config))
     page.get_by_test_id("versions").wait_for()
     found = counted(documents, config)
@@ -116,7 +116,7 @@ def test_every_number_is_that_of_the_documents(own, fill, serve, visit, document
 
 
 def test_page_says_what_it_shows(own, fill, serve, visit):
-    """The title, the time of the data in the viewer's zone, synthetic or not, the versions and their change."""
+    """It shows the title, the time range in the viewer's zone, whether data are synthetic, and changes of version."""
     config = own("dashboard.title='# Clicks of *today*'", "dashboard.min_labelled=1")
     end = round(time.time() * 1_000)
     fill(config, seconds=60, end=end)
@@ -130,12 +130,12 @@ def test_page_says_what_it_shows(own, fill, serve, visit):
     assert page.get_by_test_id("synthetic").inner_text() == "synthetic data"
     assert page.get_by_test_id("version-lr").inner_text() == "version 2"
     assert "changed" in page.get_by_test_id("served-lr-2").inner_text()
-    wait_for(lambda: "lr → 2" in page.locator(".st-key-card_over_time").inner_text())  # the chart draws itself later
+    wait_for(lambda: "lr → 2" in page.locator(".st-key-card_over_time").inner_text())  # the chart is drawn later
     wait_for(lambda: status.get_attribute("data-state") == "quiet", 60)
 
 
 def test_real_data_are_not_called_synthetic(own, fill, serve, visit):
-    """The flag of the status index decides."""
+    """The label follows the flag of the status index."""
     config = own()
     fill(config, synthetic=False)
     page = visit(serve(config))
@@ -145,7 +145,7 @@ def test_real_data_are_not_called_synthetic(own, fill, serve, visit):
 
 
 def test_few_labels_are_not_drawn(own, fill, serve, visit):
-    """A point that stands for a handful of events would say more than is known."""
+    """A point of only a few labelled events would be misleading."""
     config = own("dashboard.min_labelled=500")
     fill(config)
     page = visit(serve(config))
@@ -154,14 +154,14 @@ def test_few_labels_are_not_drawn(own, fill, serve, visit):
 
 
 def test_charts_move_in_place_while_documents_come_in(own, fill, serve, visit):
-    """By themselves, within seconds; the drawings stay, so nothing flickers."""
+    """The charts update within seconds without a redraw, so nothing flickers."""
     config = own("dashboard.min_labelled=1")
-    # From the beginning of a bucket on: one with an event or two would stretch the axis from the start.
+    # From the start of a bucket on, because a bucket with an event or two would stretch the axis.
     fill(config, events=3_000, seconds=90, end=(int(time.time()) // 10 * 10 - 10) * 1_000)
     page = visit(serve(config))
     page.get_by_test_id("versions").wait_for()
     wait_for(lambda: len(lines(page)) == 3)
-    time.sleep(3)  # let the first drawing come to rest
+    time.sleep(3)  # let the first drawing settle
     page.evaluate(
         """() => {
             window.drawings = [...document.querySelectorAll('[data-testid=stVegaLiteChart] svg')];
@@ -176,7 +176,7 @@ def test_charts_move_in_place_while_documents_come_in(own, fill, serve, visit):
     )
     before, donut = lines(page), page.locator(".st-key-ring_lr svg .mark-arc").inner_html()
     axis = marks(page)
-    fill(config, events=20, seconds=10, first=3_000)  # few a second: the accuracy jumps, and so the axis
+    fill(config, events=20, seconds=10, first=3_000)  # few per second, so that accuracy and axis jump
     wait_for(lambda: value(page, "kpi-events") == 3_020)
 
     wait_for(lambda: lines(page) != before)
@@ -188,7 +188,7 @@ def test_charts_move_in_place_while_documents_come_in(own, fill, serve, visit):
 
 
 def test_elasticsearch_goes_and_comes_back(servers, own, fill, serve, visit):
-    """The last figures stay, with the time since when it is away; then the page goes on by itself."""
+    """The last figures stay, with the time of the outage; afterwards the page updates again by itself."""
     config = own()
     fill(config)
     page = visit(serve(config))
@@ -213,7 +213,7 @@ def test_elasticsearch_goes_and_comes_back(servers, own, fill, serve, visit):
 
 
 def test_elasticsearch_that_never_answered_is_waited_for(own, serve, visit):
-    """A page that was opened too early says so."""
+    """A page that was opened too early says that it waits."""
     page = visit(serve(own("elasticsearch.url=http://127.0.0.1:1")))
 
     assert page.get_by_test_id("status").get_attribute("data-state") == "away"
@@ -221,7 +221,7 @@ def test_elasticsearch_that_never_answered_is_waited_for(own, serve, visit):
 
 
 def test_empty_index_shows_what_to_do_next(own, fill, serve, visit):
-    """And fills by itself, whether the index is empty or not there yet."""
+    """The page shows instructions for an empty or missing index, and fills by itself."""
     config = own()
     page = visit(serve(config))
     steps = page.get_by_test_id("next-steps")
@@ -241,7 +241,7 @@ def test_empty_index_shows_what_to_do_next(own, fill, serve, visit):
 
 
 def test_every_figure_has_its_interval_and_a_chart(own, fill, serve, visit):
-    """In each model's table; the chart over time shows the one that is picked, with a band."""
+    """Each model's table has the intervals; the chart over time shows the selected figure with a band."""
     config = own("dashboard.min_labelled=1")
     fill(config, events=3_000, seconds=100)
     page = visit(serve(config))
@@ -264,14 +264,14 @@ def test_every_figure_has_its_interval_and_a_chart(own, fill, serve, visit):
 
 
 def test_time_range_and_models_can_be_picked(own, fill, serve, visit, documents):
-    """A pick holds while the page refreshes; one model's figures are the same with and without the other."""
+    """A selection survives a refresh; one model's figures do not depend on the other's selection."""
     config = own()
     fill(config, events=3_000, seconds=1_200)
     page = visit(serve(config))
     page.get_by_test_id("versions").wait_for()
     everything = counted(documents, config)
     page.get_by_role("radio", name="5m", exact=True).click()
-    wait_for(lambda: 0 < value(page, "kpi-events") < 800)  # fewer, the longer this takes
+    wait_for(lambda: 0 < value(page, "kpi-events") < 800)  # the number shrinks with time
     page.get_by_role("radio", name="all", exact=True).click()
     wait_for(lambda: value(page, "kpi-events") == 3_000)
     page.get_by_role("combobox", name="Models").click()
@@ -286,7 +286,7 @@ def test_time_range_and_models_can_be_picked(own, fill, serve, visit, documents)
 
 
 def test_third_model_appears_and_the_pick_stays(own, fill, serve, visit, documents):
-    """Any number of models; a new one shows unless some were picked."""
+    """The page shows any number of models; a new model appears unless some were selected."""
     config = own()
     fill(config, end=round(time.time() * 1_000) - 30_000)
     address = serve(config)
@@ -307,7 +307,7 @@ def test_third_model_appears_and_the_pick_stays(own, fill, serve, visit, documen
 
 
 def test_time_range_without_events_says_so(own, fill, serve, visit):
-    """Not that there are none at all."""
+    """The message differs from that of an empty index."""
     config = own("dashboard.time_range=5m")
     fill(config, end=round(time.time() * 1_000) - 3_600_000)
     page = visit(serve(config))
@@ -318,7 +318,7 @@ def test_time_range_without_events_says_so(own, fill, serve, visit):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE])
 def test_page_is_readable(own, fill, serve, visit, scheme, viewport):
-    """Light and dark, on a desk and in a hand: enough contrast, nothing cut off, nothing beside the screen."""
+    """In light and dark, on large and small screens, contrast suffices and nothing is cut off or overflows."""
     config = own("dashboard.min_labelled=1")
     fill(config, models=("lr", "svm", "gbt"))
     page = visit(serve(config), scheme, viewport)
@@ -346,7 +346,7 @@ def test_page_is_readable(own, fill, serve, visit, scheme, viewport):
 def test_real_stream_moves_the_page_and_a_third_model_comes_by_configuration(
     own, trained, spark, serve, visit, job, as_file, documents
 ):
-    """The whole way: topic, job, index, browser; at its end every number is that of the documents."""
+    """From topic over job and index to browser, every number finally equals that of the documents."""
     _, figures = trained
     config = own(f"seed.source={figures['test_set']}", "stream.synthetic=true", "seed.limit=3000")
     seed_topic.check(config)

@@ -1,4 +1,4 @@
-"""The README is true: every command in it runs, and what it shows is what the program says."""
+"""Every command of the README runs, and its quoted output is the program's."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def commands(root):
 
 @pytest.fixture(scope="module")
 def clone(root, addresses, tmp_path_factory):
-    """A copy of the repository with the virtual environment in place, and a smaller, faster configuration."""
+    """A copy of the repository with the virtual environment, and a smaller, faster configuration."""
     folder = tmp_path_factory.mktemp("clone") / "streamscore"
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -61,7 +61,7 @@ def clone(root, addresses, tmp_path_factory):
 
 @pytest.mark.timeout(1800)
 def test_every_command_runs(root, clone, shell):
-    """In order, in one clone, as a reader would type them; only `make test`, which runs this test, is left out."""
+    """The commands run in order in one clone; only `make test`, which runs this test, is omitted."""
     (clone / "my.yml").write_text(blocks(root, "yaml")[0])
     env = {
         "STREAMSCORE_CONFIG": str(clone / "small.yml"),
@@ -93,7 +93,7 @@ def test_every_command_runs(root, clone, shell):
 
 
 def until_interrupted(clone, env):
-    """Run the command that never ends by itself; press Ctrl-C when it works."""
+    """Run the command that never ends by itself, and press Ctrl-C once it works."""
     path = f"{clone / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
     process = subprocess.Popen(
         STREAMS_FOR_EVER.split(),
@@ -115,14 +115,14 @@ def until_interrupted(clone, env):
 
 
 def test_cluster_line_is_the_one_that_the_program_makes(root):
-    """Generated from the module that holds the coordinates."""
+    """The line is generated from the module of the coordinates."""
     shown = next(block for block in blocks(root, "text") if "--packages" in block)
 
     assert shown.strip() == submit.cluster_command()
 
 
 def test_versions_in_the_table_are_those_in_use(root):
-    """From the same module, and from the lock."""
+    """The versions are those of the coordinates and of the lock."""
     from streamscore.spark import maven
 
     text = (root / "README.md").read_text(encoding="utf-8")
@@ -136,14 +136,14 @@ def test_versions_in_the_table_are_those_in_use(root):
 
 
 def test_every_linked_file_exists(root):
-    """In all documents."""
+    """All links between documents have existing targets."""
     for document in [*root.glob("*.md"), *(root / "docs").glob("*.md"), *(root / "models").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
 def test_every_linked_section_exists(root):
-    """In all documents; a heading's anchor is made as GitHub makes it."""
+    """All linked anchors exist; a heading's anchor follows GitHub's rules."""
     documents = {
         path.resolve(): path.read_text(encoding="utf-8") for path in [*root.glob("*.md"), *root.glob("docs/*.md")]
     }

@@ -13,7 +13,7 @@ from streamscore.schema import OUTCOME_FIELDS
 
 @pytest.fixture
 def created(own):
-    """Return a function that runs `streamscore create` for topics and indices of this test's own."""
+    """Return a function that runs `streamscore create` for this test's own topics and indices."""
     settings = own()
     keys = {
         "state_dir": settings.state_dir,
@@ -30,7 +30,7 @@ INDICES = ("index", "rejected_index", "status_index", "quality_index")
 
 
 def test_create_makes_what_is_missing_once(created):
-    """Three topics and four indices; a second time there is nothing to do."""
+    """The first call creates three topics and four indices; the second creates nothing."""
     settings, run = created
 
     first, second = run(), run()
@@ -44,7 +44,7 @@ def test_create_makes_what_is_missing_once(created):
 
 
 def test_create_leaves_elasticsearch_alone_where_it_is_not_used(created):
-    """Outcomes may go to Kafka only."""
+    """Without Elasticsearch only the topics are created."""
     settings, run = created
 
     assert "index" not in run("--set", "elasticsearch.enabled=false").output
@@ -53,7 +53,7 @@ def test_create_leaves_elasticsearch_alone_where_it_is_not_used(created):
 
 
 def test_topic_that_the_broker_refuses_is_told_with_the_settings_to_look_at(created):
-    """Three replicas need three brokers."""
+    """The broker refuses three replicas without three brokers, and the message names the settings."""
     _, run = created
     with pytest.raises(
         ServerError, match=r"could not be created: .*\. See kafka.replication_factor and .partitions, or"
@@ -62,7 +62,7 @@ def test_topic_that_the_broker_refuses_is_told_with_the_settings_to_look_at(crea
 
 
 def test_a_logstash_that_is_kept_fills_the_same_index(created, root):
-    """Does to a record what the three lines in docs/docker.md make Logstash do: the strict index takes the result."""
+    """The strict index accepts a record after the three Logstash steps of docs/docker.md."""
     settings, run = created
     run()
     added = re.findall(r"^\+ +(.*)$", (root / "docs" / "docker.md").read_text(), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The Delta table of the outcomes: each row once, whatever fails, and whichever checkpoint the job runs from."""
+"""The Delta table of the outcomes: each row once, whatever fails and whichever checkpoint the job uses."""
 
 import random
 import shutil
@@ -20,7 +20,7 @@ from streamscore.system import failpoints
 
 @pytest.fixture
 def world(own, small_models, tmp_path):
-    """Return a function that makes a configuration with a Delta table and 600 messages, and the ledger of them."""
+    """Return a function that makes a configuration with a Delta table and 600 messages, and their ledger."""
 
     def make(*overrides, seed=1, count=600):
         config = own(
@@ -60,7 +60,7 @@ def rows(spark, config):
 
 
 def test_restart_after_a_fault_behind_the_table_s_commit_doubles_nothing(spark, world, fails_at, small_models):
-    """The batch is in the table and not in the checkpoint, twice in a row; and once it is in neither."""
+    """A batch is in the table but not in the checkpoint, twice in a row; then it is in neither."""
     config, ledger = world()
     for point in ("delta:raise:1", "delta:raise:1", "records:raise:1", "delta:raise:2"):
         fails_at(config, point)
@@ -72,7 +72,7 @@ def test_restart_after_a_fault_behind_the_table_s_commit_doubles_nothing(spark, 
 
 
 def test_the_oracle_notices_a_batch_that_is_appended_twice(spark, world, fails_at, small_models, monkeypatch):
-    """Without the transaction's identity."""
+    """Without the transaction's identity the oracle reports duplicates."""
     config, ledger = world(count=200)
     monkeypatch.setattr(delta, "write_table", lambda rows, settings, *_: delta.append(rows, settings))
     fails_at(config, "delta:raise:1")
@@ -82,7 +82,7 @@ def test_the_oracle_notices_a_batch_that_is_appended_twice(spark, world, fails_a
 
 
 def test_time_long_before_the_gregorian_calendar_stops_nothing(spark, world, outcomes, documents):
-    """Brokers take it: Go's zero time is in year 1; Kafka, Elasticsearch and the table have the same."""
+    """Brokers accept such times (Go's zero time is in year 1), and all three outputs have the same time."""
     config, _ = world(count=0)
     times = [-62_135_596_800_000, -9_000_000_000_000_000]
     producer = kafka.producer(config.kafka)
@@ -94,14 +94,14 @@ def test_time_long_before_the_gregorian_calendar_stops_nothing(spark, world, out
 
     seen = {outcome["event_time"] for outcome in outcomes(config)}
     days = 86_400_000
-    assert sorted(seen)[1] == times[0] + 2 * days  # Spark reads what is before 1582 in the Julian calendar
+    assert sorted(seen)[1] == times[0] + 2 * days  # Spark reads times before 1582 in the Julian calendar
     assert {document["@timestamp"] for document in documents(config).values()} == seen
     table = sources.delta_table(spark, config.delta).select(F.unix_millis("event_time").alias("time")).distinct()
     assert {row["time"] for row in table.collect()} == seen
 
 
 def test_time_that_spark_cannot_hold_is_told_with_the_way_out(spark, world):
-    """Its Kafka source fails on it before any check of ours."""
+    """Spark's Kafka source fails on the time before any check of ours, with an explained error."""
     config, _ = world(count=0)
     producer = kafka.producer(config.kafka)
     producer.produce(config.kafka.topics.input, b"x", timestamp=-9_000_000_000_000_000_000)
@@ -112,7 +112,7 @@ def test_time_that_spark_cannot_hold_is_told_with_the_way_out(spark, world):
 
 
 def test_batch_of_a_query_is_written_once(spark, world):
-    """Another query with the same number is not the same batch."""
+    """A batch of another query with the same number is another batch."""
     config, _ = world(count=1)
     frame = spark.createDataFrame([("ml-0-1", None, "lr", "1", 1.0, 0.5, None, None, None)], TABLE_ROW)
     for query in ("a", "a", "b"):
@@ -122,7 +122,7 @@ def test_batch_of_a_query_is_written_once(spark, world):
 
 
 def test_lost_checkpoint_drops_no_row(spark, world, tmp_path):
-    """Batches count from 0 again, and the table has batches of these numbers; only the query tells them apart."""
+    """Batch numbers restart at 0 and repeat those of the table; the query's identity distinguishes them."""
     config, ledger = world("stream.new_checkpoint=true", count=300)
     score_stream.run(spark, config)
     before = {row["event_id"] for row in rows(spark, config)}
@@ -135,7 +135,7 @@ def test_lost_checkpoint_drops_no_row(spark, world, tmp_path):
 
 
 def test_batch_planned_anew_after_a_repair_is_complete(spark, world, fails_at, small_models):
-    """It has more events than the one of its number that the table has already."""
+    """The batch has more events than the table's batch of the same number, and all are appended."""
     config, ledger = world("stream.max_events_per_batch=100000")
     fails_at(config, "delta:raise:1")
     location = Path(config.stream.checkpoint)
@@ -148,7 +148,7 @@ def test_batch_planned_anew_after_a_repair_is_complete(spark, world, fails_at, s
 
 
 def test_table_may_have_a_name(spark, world, small_models):
-    """In place of a folder; the event's time is a timestamp."""
+    """A catalog name works like a folder; the event's time is a timestamp."""
     config, ledger = world("delta.table=outcomes_by_name", count=200)
     try:
         score_stream.run(spark, config)
@@ -160,7 +160,7 @@ def test_table_may_have_a_name(spark, world, small_models):
 
 
 def test_table_with_other_columns_is_refused_before_the_first_batch(spark, world):
-    """Nothing is read, nothing is written."""
+    """The job refuses the table without reading or writing."""
     config, _ = world(count=10)
     spark.createDataFrame([("a", 1)], ["event_id", "prediction_of_others"]).write.format("delta").save(
         config.delta.table
@@ -172,7 +172,7 @@ def test_table_with_other_columns_is_refused_before_the_first_batch(spark, world
 
 
 def test_training_from_a_table_equals_training_from_the_file(spark, own, tmp_path):
-    """The same rows to train on, the same test set in the same order; a table without an order is refused."""
+    """Training rows and test set are equal, in the same order; a table without an order is refused."""
     small = ("train.test_rows=2000", "train.hash_size=1024", "train.lr.max_iter=5", "train.svm.max_iter=5")
     small += ("mlflow.registered_names.lr=delta-lr", "mlflow.registered_names.svm=delta-svm")
     settings = own(*small, "train.rows=6100", f"train.output={tmp_path / 'from-file'}")

@@ -1,4 +1,4 @@
-"""The image's own build steps, run in a clean folder; the base image and the locked packages are taken as given."""
+"""The image's build steps, run in a clean folder without the base image and the locked packages."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ BUILD_FILES = ("LICENSE", "README.md", "pyproject.toml", "setup.py", "conf", "jo
 
 @pytest.fixture(scope="module")
 def place(root, jars, tmp_path_factory):
-    """Return a function that runs a shell line in a clean copy of what the image is built from.
+    """Return a function that runs a shell line in a clean copy of the image's build context.
 
-    The virtual environment is fresh, with this one's packages in place of the locked ones; jars that are here already
-    are in the place where the image has them.
+    The virtual environment is new, with this one's packages instead of the locked ones; existing jars are copied to
+    the image's folder.
     """
     folder = tmp_path_factory.mktemp("image")
     source, target = folder / "src", folder / "opt"
@@ -32,7 +32,7 @@ def place(root, jars, tmp_path_factory):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", target / "venv"], check=True)
     (packages,) = (target / "venv" / "lib").glob("python*/site-packages")
     for path in Path(sysconfig.get_path("purelib")).iterdir():
-        if "streamscore" not in path.name:  # the wheel that is built here is what is tried
+        if "streamscore" not in path.name:  # the test uses the wheel that it builds
             (packages / path.name).symlink_to(path)
     pip = target / "venv" / "bin" / "pip"
     pip.write_text('#!/bin/sh\nexec python -m pip "$@"\n')
@@ -58,14 +58,14 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 
 def offline():
-    """Return a command prefix that leaves nothing of the network but loopback, where this system lets us."""
+    """Return a command prefix that disables the network except loopback, if this system allows it."""
     prefix = ["unshare", "--net", sys.executable, "-c", LOOPBACK_ONLY]
     tried = subprocess.run([*prefix, "true"], capture_output=True, check=False)
     return prefix if tried.returncode == 0 else []
 
 
 def test_the_images_own_steps_run(root, place):
-    """The wheel is built and installed, and gives the verified jars without any network."""
+    """The wheel is built and installed, and provides the verified jars without a network."""
     text = re.sub(r"\\\n\s*", "", (root / "docker" / "Dockerfile").read_text())
     wheel, jars = (line.removeprefix("RUN ") for line in text.splitlines() if re.search("python -m build| jars ", line))
 
@@ -84,7 +84,7 @@ def test_the_images_own_steps_run(root, place):
 
 
 def test_a_damaged_jar_ends_the_build(place):
-    """What is not the locked file does not get into the image."""
+    """A file that differs from the lock never gets into the image."""
     damaged = place("echo x >> /opt/streamscore/artifacts/spark/kafka-clients-3.9.2.jar")
     assert damaged.returncode == 0
 

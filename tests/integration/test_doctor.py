@@ -1,4 +1,4 @@
-"""The doctor: well when all is well, and for each seeded fault the right finding and what to do."""
+"""The doctor reports no fault on a healthy installation, and each seeded fault with its remedy."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from streamscore.system import processes
 
 @pytest.fixture(scope="module")
 def scored(spark, make_own, small_models, produce, tmp_path_factory):
-    """A configuration with a past: a scored topic, a checkpoint, an index."""
+    """A configuration with a scored topic, a checkpoint and an index."""
     models = f"models=[{{name: lr, uri: {small_models['lr']}}}]"
     config = make_own("doctor", tmp_path_factory.mktemp("doctor"), models, "stream.available_now=true")
     kafka.ensure(config.kafka, config.kafka.topics.input)
@@ -35,7 +35,7 @@ def scored(spark, make_own, small_models, produce, tmp_path_factory):
 
 @pytest.fixture
 def config(scored, tmp_path):
-    """The same with a copy of the checkpoint, to be damaged."""
+    """The same configuration with a copy of the checkpoint, to be damaged."""
     copy = tmp_path / "checkpoint"
     shutil.copytree(scored.stream.checkpoint, copy)
     return changed(scored, "stream", checkpoint=str(copy))
@@ -47,12 +47,12 @@ def changed(config, section, **values):
 
 
 def faults(config):
-    """Return the faults that are found, as text."""
+    """Return the texts of the reported faults."""
     return [f"{finding.subject}: {finding.text}" for finding in doctor.examine(config) if finding.status == "fault"]
 
 
 def test_all_is_well(config):
-    """Every subject is looked at and none has a fault."""
+    """Every subject is checked, and none has a fault."""
     found = list(doctor.examine(config))
 
     assert [finding for finding in found if finding.status == "fault"] == []
@@ -67,7 +67,7 @@ def absent_broker(config, _):
 
 
 def absent_topic(config, _):
-    """A topic that nobody made; one that is kept from the user looks the same."""
+    """A missing topic, which looks like a topic that an ACL hides."""
     names = config.kafka.topics.model_copy(update={"input": "absent"})
     told = r"kafka: no topic 'absent', or this user may not see it \(ACL Describe\); there are .*`streamscore seed`"
     return changed(config, "kafka", topics=names), told
@@ -79,11 +79,11 @@ def absent_elasticsearch(config, _):
 
 
 def serving(config, status, answer):
-    """Return a configuration with a server that always gives the same answer."""
+    """Return a configuration with a server that always sends the same answer."""
 
     class Elasticsearch(BaseHTTPRequestHandler):
         def do_GET(self):
-            """Give it."""
+            """Send the answer."""
             body = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/vnd.elasticsearch+json;compatible-with=8")
@@ -101,18 +101,18 @@ def serving(config, status, answer):
 
 
 def elasticsearch_nine(config, _):
-    """A version that the connector refuses, in its first batch only."""
+    """A version that the connector refuses, but only in the first batch."""
     answer = {"status": "green", "timed_out": False, "version": {"number": "9.1.0"}}
     return serving(config, 200, answer), "elasticsearch: .* is version 9.1.0; .* 8.x only"
 
 
 def elasticsearch_seven(config, _):
-    """It takes no offence at the connector, but at the client's headers."""
+    """A version that refuses the client's headers, but not the connector."""
     return serving(config, 400, {"error": {"type": "media_type_header_exception"}}), "is version before 8; .* 8.x only"
 
 
 def user_without_a_privilege(config, _):
-    """Elasticsearch says which it misses; the setting to look at is the user's, not that of the password."""
+    """Elasticsearch names the missing privilege; the message refers to the user's setting, not to the password's."""
     reason = "action [cluster:monitor/health] is unauthorized for user [u],\n  this is granted by [monitor]"
     answer = {"error": {"type": "security_exception", "reason": reason}}
     told = (
@@ -122,12 +122,12 @@ def user_without_a_privilege(config, _):
 
 
 def user_of_a_gateway(config, _):
-    """What stands before Elasticsearch may have no reason to give."""
+    """A gateway refuses the user without a reason."""
     return serving(config, 403, None), r"refuses this user an action \(403\): it does not say which. The jobs need"
 
 
 def wrong_password(config, _):
-    """There is nothing more to say."""
+    """Elasticsearch refuses the password."""
     return serving(config, 401, {}), r"refuses the credentials \(401\): see elasticsearch.user, .password and .api_key$"
 
 
@@ -140,7 +140,7 @@ def other_mapping(config, _):
 
 
 def alias_of_two(config, _):
-    """An alias that grows a new index from time to time: a replay would write into another one than the first time."""
+    """An alias of two indices: a replay could write to another index than the first attempt."""
     alias = f"{config.elasticsearch.index}-alias"
     with elasticsearch.client(config.elasticsearch) as client:
         for number in (1, 2):
@@ -151,13 +151,13 @@ def alias_of_two(config, _):
 
 
 def absent_model(config, _):
-    """A folder that is not there."""
+    """A missing model folder."""
     models = (config.models[0].model_copy(update={"uri": "/nowhere"}),)
     return config.model_copy(update={"models": models}), "models: the model 'lr': no folder at /nowhere"
 
 
 def absent_registered_model(config, _):
-    """A name that the registry does not know."""
+    """A name that is not in the registry."""
     models = (config.models[0].model_copy(update={"uri": "models:/nobody@champion"}),)
     return config.model_copy(update={"models": models}), "models: models:/nobody@champion: no such model"
 
@@ -169,13 +169,13 @@ def missing_metadata(config, _):
 
 
 def torn_offsets(config, _):
-    """Half an entry."""
+    """Half an entry of the offsets log."""
     (Path(config.stream.checkpoint) / "offsets" / "0").write_text("v1")
     return config, "checkpoint: .*/offsets/0 is damaged: delete it"
 
 
 def torn_earlier_offsets(config, _):
-    """Those of the last batch that is committed, while a later one is planned."""
+    """Half an entry of the last committed batch, while a later batch is planned."""
     folder = Path(config.stream.checkpoint) / "offsets"
     (folder / "1").write_text((folder / "0").read_text())
     (folder / "0").write_text("v1\n{}\n{")
@@ -183,26 +183,26 @@ def torn_earlier_offsets(config, _):
 
 
 def other_checkpoint(config, tmp_path):
-    """Not the one that the index was written from."""
+    """Another checkpoint than the index's."""
     other = changed(config, "stream", checkpoint=str(tmp_path / "other"))
     return other, "past: the index .* holds outcomes of the topic .* from stream .*--new-checkpoint"
 
 
 def other_checkpoint_and_no_status_index(config, tmp_path):
-    """The start would make that index, and then refuse."""
+    """Another checkpoint, while the status index is missing, which a start would create before it refuses."""
     search = config.elasticsearch.model_copy(update={"status_index": f"{config.elasticsearch.index}-absent"})
     return other_checkpoint(config.model_copy(update={"elasticsearch": search}), tmp_path)
 
 
 def topic_made_anew(config, _):
-    """Fewer events than were scored already."""
+    """A recreated topic with fewer events than were scored."""
     kafka.delete(config.kafka, config.kafka.topics.input)
     kafka.ensure(config.kafka, config.kafka.topics.input)
     return config, r"past: partition \d ends at 0, but \d+ was scored already: the topic was recreated"
 
 
 def expired_events(config, _):
-    """Events that are gone before they were scored."""
+    """Events that expired before they were scored."""
     from confluent_kafka import TopicPartition
 
     path = Path(config.stream.checkpoint) / "offsets" / "0"
@@ -219,7 +219,7 @@ def expired_events(config, _):
 
 
 def damaged_jar(config, tmp_path):
-    """A file that is not the locked one."""
+    """A file that differs from the lock."""
     folder = tmp_path / "artifacts"
     for group in ("spark", "decoder"):
         (folder / group).mkdir(parents=True)
@@ -250,13 +250,13 @@ FAULTS = [
     other_checkpoint,
     other_checkpoint_and_no_status_index,
     damaged_jar,
-    expired_events,  # these two spoil the topic: last
+    expired_events,  # these two change the topic, so they come last
     topic_made_anew,
 ]
 
 
 def test_absent_java_is_found(config, monkeypatch):
-    """What to install is said."""
+    """The finding names the package to install."""
 
     def none():
         raise StreamscoreError("no Java 17")
@@ -267,14 +267,14 @@ def test_absent_java_is_found(config, monkeypatch):
 
 
 def test_wrong_clock_is_found(config, monkeypatch):
-    """Half a minute is too much."""
+    """A clock difference of half a minute is a fault."""
     monkeypatch.setattr(elasticsearch, "clock", lambda _: time.time() + 90)
 
     assert any("its clock is +90 s off" in text for text in faults(config))
 
 
 def test_running_job_and_unfinished_batch_are_told(config):
-    """These are no faults."""
+    """A running job and an unfinished batch are notes, not faults."""
     files = folders.open_folder(config.stream.checkpoint)
     (Path(config.stream.checkpoint) / "commits" / "0").unlink()
     texts = [finding.text for finding in doctor.examine(config)]
@@ -288,7 +288,7 @@ def test_running_job_and_unfinished_batch_are_told(config):
 
 
 def test_new_checkpoint_that_is_accepted_is_no_fault(config, tmp_path):
-    """Nor is it one to the job."""
+    """An accepted new checkpoint is no fault, as for the job."""
     new = changed(config, "stream", checkpoint=str(tmp_path / "other"), new_checkpoint=True)
 
     assert faults(new) == []
@@ -296,7 +296,7 @@ def test_new_checkpoint_that_is_accepted_is_no_fault(config, tmp_path):
 
 @pytest.mark.parametrize("seeded", FAULTS, ids=lambda fault: fault.__name__)
 def test_seeded_fault_is_found(config, tmp_path, seeded):
-    """With its name and a way out."""
+    """The finding names the fault and a remedy."""
     broken, expected = seeded(config, tmp_path)
     found = faults(broken)
 

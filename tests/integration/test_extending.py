@@ -1,4 +1,4 @@
-"""The sink of docs/add-a-sink.md, beside those that are there: its blocks are what runs here."""
+"""The sink of docs/add-a-sink.md runs beside the built-in sinks, from the page's own blocks."""
 
 import sys
 
@@ -16,13 +16,13 @@ from streamscore.system import failpoints
 
 @pytest.fixture
 def page(root):
-    """The page."""
+    """The path of the page."""
     return root / "docs" / "add-a-sink.md"
 
 
 @pytest.fixture
 def files(page, tmp_path, monkeypatch):
-    """Return a function that parses the section of the page with a value for its key."""
+    """Return a function that parses the page's configuration section with a value for its key."""
     scope = dict(vars(keys))
     exec(blocks(page, "python")[2], scope)  # noqa: S102 (the page's own code)
     (text,) = blocks(page, "yaml")
@@ -34,7 +34,7 @@ def files(page, tmp_path, monkeypatch):
 def test_sink_of_the_page_is_written_once_whatever_fails(
     spark, own, page, files, small_models, outcomes, tmp_path, monkeypatch
 ):
-    """Its folders hold the outcomes that the predictions topic holds, after a fault in its middle too."""
+    """The sink's folders hold the outcomes of the predictions topic, also after a fault halfway."""
     monkeypatch.setitem(sys.modules, "outcome_files", None)
     module = loaded(blocks(page, "python")[0], tmp_path / "outcome_files.py")
     config = own(oracle.listed(small_models), "stream.available_now=true", "stream.max_events_per_batch=200")

@@ -1,4 +1,4 @@
-"""Three brokers, two of which do not follow for a while: what was appended then is there, and nobody sees it."""
+"""Three brokers of which two followers are frozen: appended records exist but are not visible."""
 
 import json
 import threading
@@ -31,7 +31,7 @@ def cluster(addresses, tmp_path_factory):
 
 @pytest.fixture
 def config(cluster, own, small_models):
-    """A configuration of this test's own topics on the three brokers; a write there fails after 5 s."""
+    """A configuration with this test's own topics on the three brokers; writes time out after 5 s."""
     made = own(
         f"kafka.bootstrap_servers={cluster.config.kafka.bootstrap_servers}",
         oracle.listed(small_models),
@@ -47,11 +47,11 @@ def config(cluster, own, small_models):
 def test_records_that_followers_have_not_got_yet_are_not_written_again(
     spark, cluster, config, small_models, consume, monkeypatch
 ):
-    """A batch times out; a replay gives up while nobody can tell what is there, and the next one waits for it."""
+    """A batch times out; its replay fails while records are hidden, and the next replay waits for them."""
     ledger = oracle.Ledger(5)
     oracle.send(config, ledger.next_messages(400, share_bad=0.25))
     await_visible = topic_records.await_visible
-    # The client asks any broker, and two of three do not answer: then the job does not even start (code 5).
+    # The client asks any broker, and two of three do not answer: then the job does not start (code 5).
     monkeypatch.setattr(kafka, "topic_id", lambda *_: "the same")
 
     with cluster.frozen():
@@ -76,7 +76,7 @@ def test_records_that_followers_have_not_got_yet_are_not_written_again(
 
 
 def test_waiting_for_what_is_hidden_ends_with_the_job_and_is_short_where_nothing_is(cluster, config):
-    """It asks each partition once or twice; a job that is stopping does not wait at all."""
+    """Each partition is asked once or twice; a stopping job does not wait."""
     topics = [config.kafka.topics.predictions, config.kafka.topics.rejected]
     began = time.monotonic()
     assert topic_records.await_visible(config.kafka, topics, 60) == {topic: {0: 0, 1: 0} for topic in topics}

@@ -1,4 +1,4 @@
-"""Elasticsearch behind a gateway that answers in its place, limits requests or is away, and indices that vanish."""
+"""Elasticsearch behind a gateway that answers itself, limits requests or is down, and deleted indices."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ STATUS = {
 
 @pytest.fixture
 def gateway(servers):
-    """A gateway before the Elasticsearch of this test run."""
+    """A gateway in front of this test run's Elasticsearch."""
     gateway = Gateway(servers.elasticsearch.url)
     yield gateway
     gateway.close()
@@ -44,14 +44,14 @@ def config(own, gateway):
 
 
 def impatient(config):
-    """Return the configuration without a second try."""
+    """Return the configuration without retries."""
     settings = config.elasticsearch.model_copy(update={"retry_seconds": 0})
     return config.model_copy(update={"elasticsearch": settings})
 
 
 @pytest.fixture
 def frame(spark):
-    """Return a function that makes documents of events, with keys of so many characters."""
+    """Return a function that makes documents of events, with keys of a given length."""
     return lambda count, width=1: spark.range(count).selectExpr(
         "concat('e-', id) AS document_id",
         "1700000000000 AS `@timestamp`",
@@ -63,7 +63,7 @@ def frame(spark):
 
 
 def test_bulk_that_was_answered_without_items_is_written_again(config, gateway, frame):
-    """The connector takes the answer for a success."""
+    """The connector accepts the answer as a success, but the write is retried."""
     gateway.swallowed = 1
     OutcomeDocuments(config).write(frame(100), BATCH, None)
 
@@ -71,7 +71,7 @@ def test_bulk_that_was_answered_without_items_is_written_again(config, gateway, 
 
 
 def test_documents_that_were_only_said_to_be_written_fail_the_batch(config, gateway, frame):
-    """The message has both numbers, the index and the suspect."""
+    """The message has both numbers, the index and the probable cause."""
     gateway.swallowed = 1_000
 
     with pytest.raises(ServerError, match=r"'t\w+' at http\S+ has taken 0 of 100 documents.*gateway"):
@@ -79,7 +79,7 @@ def test_documents_that_were_only_said_to_be_written_fail_the_batch(config, gate
 
 
 def test_replayed_batch_is_counted_as_written(config, frame):
-    """Documents that replace themselves are operations, too."""
+    """Overwritten documents count as operations."""
     sink = OutcomeDocuments(impatient(config))
     for _ in range(2):
         sink.write(frame(100), BATCH, None)
@@ -88,7 +88,7 @@ def test_replayed_batch_is_counted_as_written(config, frame):
 
 
 def test_bulks_become_as_small_as_a_gateway_takes_them(config, gateway, frame):
-    """Nginx takes 1 MB by default; the next batch begins with what this one has learnt."""
+    """Requests shrink to a limit such as nginx's 1 MB; the next batch starts with the reduced size."""
     gateway.limit = 1_000_000
     sink = OutcomeDocuments(impatient(config))
     sink.write(frame(3_000, 2_000), BATCH, None)
@@ -101,7 +101,7 @@ def test_bulks_become_as_small_as_a_gateway_takes_them(config, gateway, frame):
 
 
 def test_gateway_that_takes_next_to_nothing_is_named(config, gateway, frame):
-    """With the gateway's own setting."""
+    """The message names the gateway's setting."""
     gateway.limit = 1_000
 
     with pytest.raises(RefusedError, match=r"413.*client_max_body_size"):
@@ -110,7 +110,7 @@ def test_gateway_that_takes_next_to_nothing_is_named(config, gateway, frame):
 
 @pytest.mark.parametrize("status", [502, 503, 504])
 def test_gateway_that_has_lost_its_server_is_waited_for(config, gateway, frame, status):
-    """Its page is not JSON."""
+    """A gateway's error page, which is not JSON, counts as transient."""
     gateway.failing = [status]
     OutcomeDocuments(config).write(frame(10), BATCH, None)
 
@@ -118,7 +118,7 @@ def test_gateway_that_has_lost_its_server_is_waited_for(config, gateway, frame, 
 
 
 def test_refused_connection_is_tried_again_while_there_is_time(config, gateway, frame):
-    """A gateway that is restarted refuses connections for a while."""
+    """Refused connections, as during a gateway's restart, are retried until the deadline."""
     gateway.close()
     threading.Timer(4, gateway.reopen).start()
     OutcomeDocuments(config).write(frame(10), BATCH, None)
@@ -127,7 +127,7 @@ def test_refused_connection_is_tried_again_while_there_is_time(config, gateway, 
 
 
 def test_connection_refused_in_the_middle_of_a_write_is_tried_again(config, gateway, frame):
-    """The gateway goes away between two requests of one write."""
+    """The gateway goes down between two requests of one write, and the write is retried."""
     closing = iter([True])
 
     def close_once() -> None:
@@ -143,7 +143,7 @@ def test_connection_refused_in_the_middle_of_a_write_is_tried_again(config, gate
 
 
 def test_deleted_index_stops_the_batch_and_is_not_made_by_it(config, frame):
-    """A mapping that Elasticsearch guesses would be refused by the next start."""
+    """Elasticsearch must not create the index with a guessed mapping, which the next start would refuse."""
     sink, name = OutcomeDocuments(config), config.elasticsearch.index
     sink.write(frame(10), BATCH, None)
     elasticsearch.delete(config.elasticsearch)
@@ -154,7 +154,7 @@ def test_deleted_index_stops_the_batch_and_is_not_made_by_it(config, frame):
 
 
 def test_index_deleted_in_the_middle_of_a_write_stops_the_batch(config, gateway, frame):
-    """Elasticsearch makes it anew for a bulk request that finds none, with a mapping of its own."""
+    """Elasticsearch recreates the index with a guessed mapping, and the batch fails."""
     gateway.before_bulk = lambda: elasticsearch.delete(config.elasticsearch)
 
     with pytest.raises(RefusedError, match="was deleted and created again"):
@@ -162,7 +162,7 @@ def test_index_deleted_in_the_middle_of_a_write_stops_the_batch(config, gateway,
 
 
 def test_deleted_status_index_comes_back_with_its_own_mapping(config):
-    """The next start would refuse one that Elasticsearch guesses."""
+    """The job recreates the index, because the next start would refuse a guessed mapping."""
     elasticsearch.delete(config.elasticsearch)
     with elasticsearch.client(config.elasticsearch) as client:
         elasticsearch.put_status(client, config.elasticsearch, STATUS)

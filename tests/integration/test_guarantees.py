@@ -1,4 +1,4 @@
-"""The promise, under faults inside one process: every message once, whatever fails; and an oracle that notices bugs."""
+"""The guarantee of every message once under faults inside one process, and an oracle that detects bugs."""
 
 import random
 import shutil
@@ -33,7 +33,7 @@ POINTS = [
 
 @pytest.fixture
 def world(own, small_models):
-    """Return a function that makes a configuration with 600 messages in its topic, and the ledger of them."""
+    """Return a function that makes a configuration with 600 messages in its topic, and their ledger."""
 
     def make(*overrides, seed=1, count=600, **options):
         config = own(
@@ -75,7 +75,7 @@ def run_to_the_end(spark, config, break_off, points):
 
 
 def test_every_message_once_whatever_fails_in_between(spark, world, break_off, small_models):
-    """One run after the other breaks off at the next point; afterwards nothing is lost, doubled or wrong."""
+    """Each run fails at another point; finally nothing is lost, duplicated or wrong."""
     config, ledger = world(count=2000)
     run_to_the_end(spark, config, break_off, POINTS)
 
@@ -83,18 +83,18 @@ def test_every_message_once_whatever_fails_in_between(spark, world, break_off, s
 
 
 def test_every_message_once_with_kafka_alone(spark, world, break_off, small_models):
-    """Without another sink the batch is read once and kept nowhere; a replay is compared all the same."""
+    """With Kafka alone a batch is read once and not cached; a replay is still compared with the topic."""
     config, ledger = world("elasticsearch.enabled=false", count=2000)
     run_to_the_end(spark, config, break_off, ["entry", "records-half", "records"])
 
     assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}
 
 
-# Deliberate bugs: what is broken, how, and what the oracle must say of it.
+# Deliberate bugs, each with the finding that the oracle must report.
 
 
 def no_document_id(monkeypatch):
-    """Documents without an id of ours."""
+    """Write documents without our ids."""
     write = sinks.elasticsearch.write_index
     monkeypatch.setattr(
         sinks.elasticsearch,
@@ -104,28 +104,28 @@ def no_document_id(monkeypatch):
 
 
 def no_replay_filter(monkeypatch):
-    """Everything is written again."""
+    """Write all records again on a replay."""
     monkeypatch.setattr(sinks.kafka, "records_without", lambda records, *_: records)
 
 
 def no_memory_of_a_disorderly_end(monkeypatch):
-    """The job believes that nothing was written before."""
+    """Forget that an earlier run ended without a clean shutdown."""
     monkeypatch.setattr(HeldCheckpoint, "replay", None)
 
 
 def filter_forgets_the_version(monkeypatch):
-    """A filter that takes one model's record for the other's."""
+    """Let the replay's filter confuse the records of two models."""
     monkeypatch.setattr(sinks.kafka, "IDENTITY", ["event_id"])
 
 
 def failure_swallowed(monkeypatch):
-    """A sink that reports success after a failure."""
+    """Let a sink report success after a failure."""
     write = sinks.kafka.write_topic
 
     def quiet(frame, *rest):
         try:
             write(frame.filter("topic = 'nowhere'"), *rest)
-            raise RuntimeError  # noqa: TRY301 (the broker did not take them)
+            raise RuntimeError  # noqa: TRY301 (the broker did not accept them)
         except RuntimeError:
             pass
 
@@ -133,7 +133,7 @@ def failure_swallowed(monkeypatch):
 
 
 def decoder_without_checks(monkeypatch):
-    """Spark's own JSON reader in the place of the strict one: what it can read passes, whatever the checks say."""
+    """Replace the strict decoder by Spark's JSON reader, without our checks."""
     schema = (
         "struct<label: double, features: struct<type: tinyint, size: int, indices: array<int>, values: array<double>>>"
     )
@@ -149,14 +149,14 @@ def decoder_without_checks(monkeypatch):
 
 
 def wrong_reason(monkeypatch):
-    """A reason that is always the same."""
+    """Give every rejected message the same reason."""
     with_correct = score_stream.with_correct
     same = F.when(F.col("reason").isNotNull(), "not_json").alias("reason")
     monkeypatch.setattr(score_stream, "with_correct", lambda *given: with_correct(*given).withColumn("reason", same))
 
 
 def label_compared_the_wrong_way(monkeypatch):
-    """Right is wrong."""
+    """Invert the comparison with the label."""
     with_correct = score_stream.with_correct
     monkeypatch.setattr(
         score_stream,
@@ -168,7 +168,7 @@ def label_compared_the_wrong_way(monkeypatch):
 
 
 def score_of_the_other_class(monkeypatch):
-    """The probability of class 0."""
+    """Report the probability of class 0."""
     with_correct = score_stream.with_correct
     monkeypatch.setattr(
         score_stream,
@@ -178,7 +178,7 @@ def score_of_the_other_class(monkeypatch):
 
 
 def begins_at_the_end(monkeypatch):
-    """A new checkpoint at the latest offsets."""
+    """Start a new checkpoint at the latest offsets."""
     events = sources.events
 
     def late(spark, kafka, topic, settings):
@@ -188,7 +188,7 @@ def begins_at_the_end(monkeypatch):
 
 
 def counted_twice_on_a_replay(monkeypatch):
-    """A statistic that takes every batch for a new one."""
+    """Add a replayed batch to the statistics again."""
 
     def before(_, kept, __):
         return EMPTY if kept is None else Statistic.from_document(kept.source)
@@ -197,7 +197,7 @@ def counted_twice_on_a_replay(monkeypatch):
 
 
 def statistics_of_half_a_batch(monkeypatch):
-    """A sink of statistics that reports success for what it has not written."""
+    """Let the sink of statistics report success after half of a batch."""
     write = sinks.quality.client.write
     monkeypatch.setattr(
         sinks.quality.client, "write", lambda server, settings, changes: write(server, settings, changes[::2])
@@ -222,11 +222,11 @@ BUGS = {
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_the_oracle_notices(spark, world, break_off, small_models, monkeypatch, bug):
-    """Each deliberate bug shows in the judgement of a run that breaks off twice."""
+    """The oracle reports each deliberate bug after a run with two failures."""
     config, ledger = world(count=300)
     with monkeypatch.context() as broken:
         bug(broken)
-        points = [] if bug is begins_at_the_end else ["records-half", "index"]  # it has no batch to break off
+        points = [] if bug is begins_at_the_end else ["records-half", "index"]  # it has no batch that could fail
         run_to_the_end(spark, config, break_off, points)
     judgement = oracle.faults(oracle.judge(spark, config, ledger, small_models))
 
@@ -234,7 +234,7 @@ def test_the_oracle_notices(spark, world, break_off, small_models, monkeypatch, 
 
 
 def test_create_in_place_of_index_would_stop_the_stream(spark, world, break_off, monkeypatch):
-    """The operation `create` refuses what a replay writes again."""
+    """With the operation `create` a replay fails on existing documents."""
     config, _ = world(count=100)
     break_off(config, "records")
     original = sinks.elasticsearch.write_index
@@ -250,14 +250,14 @@ def test_create_in_place_of_index_would_stop_the_stream(spark, world, break_off,
 
 
 def test_batch_is_read_and_scored_once_for_all_sinks(spark, world, monkeypatch):
-    """Without persist the stream would observe each event once per sink."""
+    """Each event is observed once, not once per sink."""
     config, ledger = world()
 
     assert score_stream.run(spark, config)["events"] == ledger.sent
 
 
 def test_batch_begun_with_other_models_is_finished_with_them(spark, world, break_off, small_models, tmp_path, outcomes):
-    """The replayed batch keeps its versions; the next one has the new ones; no event has both."""
+    """The replayed batch keeps its versions, the next one has the new versions, and no event has both."""
     config, ledger = world("stream.max_events_per_batch=300")
     break_off(config, "index")
     changed = with_other_lr(config, str(tmp_path / "lr"), spark)
@@ -276,7 +276,7 @@ def test_batch_begun_with_other_models_is_finished_with_them(spark, world, break
 
 
 def test_models_that_a_batch_was_begun_with_may_be_gone(spark, world, break_off, small_models, tmp_path):
-    """The start is refused, and says what to do; nothing was wrong with the configuration."""
+    """The start is refused with a remedy, although the configuration is correct."""
     config, _ = world(count=50)
     folder = tmp_path / "gone"
     begun = with_other_lr(config, str(folder), spark)
@@ -290,7 +290,7 @@ def test_models_that_a_batch_was_begun_with_may_be_gone(spark, world, break_off,
 
 
 def test_query_that_somebody_else_stops_amid_a_batch_is_no_end_in_order(spark, world, small_models, monkeypatch):
-    """Spark reports no error. The batch is written again at the next start, and nothing of it is there twice."""
+    """Spark reports no error, but the next start replays the batch without duplicates."""
     config, ledger = world()
     write = sinks.kafka.write_topic
     stopping = []
@@ -302,7 +302,7 @@ def test_query_that_somebody_else_stops_amid_a_batch_is_no_end_in_order(spark, w
         stopping[0].start()
         while query.isActive:
             time.sleep(0.1)
-        time.sleep(3)  # it is interrupted, too, by then
+        time.sleep(3)  # the write is interrupted meanwhile
 
     with monkeypatch.context() as patched:
         patched.setattr(sinks.kafka, "write_topic", written_while_it_is_stopped)
@@ -326,7 +326,7 @@ def with_other_lr(config, folder, spark):
 
 
 def test_models_are_not_replaced_before_a_batch_that_was_begun_is_finished(spark, world, break_off, monkeypatch):
-    """What it has written already is theirs."""
+    """The unfinished batch's earlier outcomes are those of the previous models."""
     config, _ = world(count=2000)
     break_off(config, "index")
     monkeypatch.setattr(query, "POLL_SECONDS", 0.02)
@@ -345,7 +345,7 @@ def test_models_are_not_replaced_before_a_batch_that_was_begun_is_finished(spark
 
 
 def test_second_session_of_one_jvm_does_not_take_the_checkpoint_from_the_first(spark, world, small_models, monkeypatch):
-    """Two notebooks on one cluster: Spark would stop the first one's query in the middle of a batch."""
+    """The second of two notebooks on one cluster is refused; Spark would stop the first one's query amid a batch."""
     config, ledger = world("stream.available_now=false")
     stop, begun = StopRequest(), threading.Event()
 
@@ -371,7 +371,7 @@ def test_second_session_of_one_jvm_does_not_take_the_checkpoint_from_the_first(s
 
 
 def test_write_that_is_repeated_counts_every_event_once(spark, world, small_models, monkeypatch):
-    """A task that fails has put its part of the batch into memory already, and what it counted is thrown away."""
+    """A write that is retried after a failed task counts every event once, although Spark cached the task's rows."""
     config, ledger = world("elasticsearch.retry_seconds=60")
     write, failed = sinks.elasticsearch.write_index, []
 
@@ -391,14 +391,14 @@ def test_write_that_is_repeated_counts_every_event_once(spark, world, small_mode
 
 
 def at_another_checkpoint(config, tmp_path, **changes):
-    """Return the configuration with a checkpoint that nothing has run from."""
+    """Return the configuration with a new checkpoint."""
     stream = config.stream.model_copy(update={"checkpoint": str(tmp_path / "other"), **changes})
     return config.model_copy(update={"stream": stream})
 
 
 @pytest.mark.parametrize("sink", ["elasticsearch.enabled=true", "elasticsearch.enabled=false"])
 def test_lost_checkpoint_is_refused_until_accepted(spark, world, tmp_path, sink):
-    """A new one would score the whole topic again: the index knows, and without it the topic of outcomes."""
+    """The index, or without it the topic of outcomes, shows that a new checkpoint would score the topic again."""
     config, _ = world(sink, count=50)
     score_stream.run(spark, config)
     with pytest.raises(
@@ -414,7 +414,7 @@ def test_lost_checkpoint_is_refused_until_accepted(spark, world, tmp_path, sink)
 
 @pytest.mark.parametrize("value", [None, b"plain text", b"[1]", b'{"model":"lr"}', b'{"event_id":"%s-2-0-7"}'])
 def test_other_outcomes_do_not_ask_for_a_checkpoint(own, produce, value):
-    """Streams may share the topic of outcomes, and one's topic may be named like the beginning of another's."""
+    """Other streams' outcomes in a shared topic do not count, also if one input topic's name begins with another's."""
     config = own("elasticsearch.enabled=false")
     new = State(None, -1, -1, None, clean=True)
     kafka.ensure(config.kafka, config.kafka.topics.input, config.kafka.topics.predictions)
@@ -425,7 +425,7 @@ def test_other_outcomes_do_not_ask_for_a_checkpoint(own, produce, value):
 
 
 def test_checkpoint_that_spark_cannot_use_is_told_in_one_line(spark, world):
-    """Where ours can look, Spark may still fail to read or to write."""
+    """Spark may fail to read or write a checkpoint that passed our checks, with a one-line error."""
     config, _ = world(count=10)
     (Path(config.stream.checkpoint) / "metadata").mkdir(parents=True)
     with pytest.raises(StreamError, match="no stream can be started from .*checkpoint: .*metadata") as caught:
@@ -435,7 +435,7 @@ def test_checkpoint_that_spark_cannot_use_is_told_in_one_line(spark, world):
 
 
 def test_repaired_log_doubles_nothing(spark, world, break_off, small_models):
-    """A damaged last entry, removed as the messages say: Spark plans the batch anew, and nothing is written twice."""
+    """After the removal of a damaged last entry, Spark plans the batch again, and nothing is duplicated."""
     config, ledger = world()
     break_off(config, "committed", 3, RuntimeError)
     location = Path(config.stream.checkpoint)
@@ -459,7 +459,7 @@ def remove(folder, batch):
 
 
 def test_too_many_rejected_messages_stop_the_job(spark, world):
-    """A bad deployment upstream does not empty the topic into the rejects."""
+    """The limit on rejected messages ends the job."""
     config, _ = world("stream.rejected_window=200", count=1500, share_bad=0.5)
     with pytest.raises(RejectedShareError, match=r"\d+% of the last messages were rejected"):
         score_stream.run(spark, config)
@@ -468,7 +468,7 @@ def test_too_many_rejected_messages_stop_the_job(spark, world):
 
 
 def test_fewer_rejected_messages_do_not(spark, world, small_models):
-    """A tenth is below the limit."""
+    """A share of a tenth is below the limit."""
     config, ledger = world("stream.rejected_window=200", count=1000)
     score_stream.run(spark, config)
 

@@ -1,4 +1,4 @@
-"""The indices: made by whoever comes first, and what they remember of the streams that write to them."""
+"""The indices: concurrent creation, and the record of the streams that write to them."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -11,12 +11,12 @@ from streamscore.errors import ServerError
 
 @pytest.fixture
 def settings(own):
-    """Elasticsearch with indices of this test's own, which do not exist yet."""
+    """Settings of Elasticsearch with this test's own indices, which do not exist yet."""
     return own().elasticsearch
 
 
 def at_once(count, action):
-    """Run an action in some threads that all begin in the same moment; return what each returned."""
+    """Run an action in several threads at the same moment, and return the results."""
     barrier = Barrier(count)
 
     def begin(number):
@@ -28,7 +28,7 @@ def at_once(count, action):
 
 
 def test_indices_are_created_once_by_jobs_that_start_together(settings, monkeypatch):
-    """Each job sees that the indices are missing before another one has created them."""
+    """Jobs that all see missing indices create each index once."""
     compare, seen = elasticsearch.compare, Barrier(2)
 
     def missing(*arguments):
@@ -45,7 +45,7 @@ def test_indices_are_created_once_by_jobs_that_start_together(settings, monkeypa
 
 
 def test_index_that_something_else_creates_meanwhile_is_compared(settings, monkeypatch):
-    """Its mapping need not be the one that the job would have given it."""
+    """The mapping of an index that another program creates meanwhile is checked."""
     compare = elasticsearch.compare
 
     def missing(*arguments):
@@ -61,7 +61,7 @@ def test_index_that_something_else_creates_meanwhile_is_compared(settings, monke
 
 
 def test_streams_of_many_topics_are_all_noted(settings):
-    """Jobs that start together lose none of each other's notes; topics' names may differ in a dot only."""
+    """Concurrent jobs keep all records, also of topics whose names differ only in a dot."""
     elasticsearch.ensure(settings)
     topics = [f"clicks{separator}{number}" for separator in "._-" for number in range(8)]
 
@@ -72,7 +72,7 @@ def test_streams_of_many_topics_are_all_noted(settings):
 
 
 def test_newer_stream_of_a_topic_replaces_the_older(settings):
-    """As ``--new-checkpoint`` allows; other topics' streams stay."""
+    """A new stream replaces the topic's record, as ``--new-checkpoint`` allows, and no other topic's."""
     elasticsearch.ensure(settings)
     assert elasticsearch.checkpoint_of(settings, "clicks") is None
     for topic, stream in (("clicks", "a"), ("views", "b"), ("clicks", "c"), ("clicks", "c")):
@@ -83,7 +83,7 @@ def test_newer_stream_of_a_topic_replaces_the_older(settings):
 
 
 def test_note_of_an_earlier_release_counts_until_the_topic_has_a_newer_one(settings):
-    """It was kept in the metadata of the index's mapping, all topics together."""
+    """The old record, in the mapping's ``_meta``, counts until the topic has a new one."""
     elasticsearch.ensure(settings)
     with elasticsearch.client(settings) as client:
         client.indices.put_mapping(index=settings.index, meta={"streams": {"clicks": "old", "views": "older"}})
@@ -95,7 +95,7 @@ def test_note_of_an_earlier_release_counts_until_the_topic_has_a_newer_one(setti
 
 
 def test_deleted_index_remembers_no_stream(settings):
-    """Its outcomes are gone as well."""
+    """A recreated index names no stream."""
     elasticsearch.ensure(settings)
     elasticsearch.note_checkpoint(settings, "clicks", "a")
     elasticsearch.delete(settings)

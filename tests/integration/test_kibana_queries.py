@@ -1,8 +1,8 @@
-"""Every question of the Kibana dashboard, asked of a real Elasticsearch as a plain aggregation.
+"""Every query of the Kibana dashboard, run on a real Elasticsearch as a plain aggregation.
 
-The server here is older than ES|QL, and there is no Kibana. So a small translator does to the Lens charts what Kibana
-does to them, and another one turns the few forms of ES|QL that the charts use into the same aggregations. Both read the
-shipped objects, and both must find what a known set of documents holds.
+The test server is older than ES|QL, and there is no Kibana. So one small translator turns the Lens charts into
+aggregations, as Kibana does, and another one the forms of ES|QL that the charts use. Both read the shipped objects, and
+both must return the numbers of a known set of documents.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ BATCHES = (
 # correct, incorrect, unlabelled
 OUTCOMES_LR = {(4, 1, 1)}
 OUTCOMES_SVM = {(2, 3, 1)}
-# The last one has three classes, is never right, and has no documents of its events.
+# The last model has three classes, is never right, and has no documents per event.
 KINDS = {"lr": "probability", "svm": "margin", "forest": "class_probability"}
 EXPECTED = {
     "events": [{(8,)}],
@@ -90,7 +90,7 @@ EXPECTED = {
 
 @pytest.fixture(scope="module")
 def config(servers):
-    """A configuration with indices of this module's own, which hold the known documents."""
+    """A configuration with this module's own indices, which hold the known documents."""
     name = f"t{uuid.uuid4().hex[:8]}"
     names = {"index": name, "rejected_index": f"{name}-rejected", "status_index": f"{name}-status"}
     names["quality_index"] = f"{name}-quality"
@@ -111,7 +111,7 @@ def client(config):
 
 
 def documents(names):
-    """Yield the known documents, as the job writes them, with the index of each."""
+    """Yield the known documents in the form of the job, with their indices."""
     for number, (minute, label, *predictions) in enumerate(EVENTS):
         for model, prediction in zip(("lr", "svm"), predictions, strict=True):
             outcome = {"event_id": f"ml-0-{number}", "model": model, "model_version": "1", "prediction": prediction}
@@ -142,7 +142,7 @@ def documents(names):
 
 
 def statistics():
-    """Yield the documents of the quality index, as the job writes them: of each event one in windows of each length."""
+    """Yield the documents of the quality index in the form of the job, with windows of each length."""
     for seconds in (10, 600, 86_400):
         for position, model in enumerate(KINDS):
             windows = {}
@@ -157,7 +157,7 @@ def statistics():
 
 
 def buckets_of(aggregation):
-    """Return the keys and buckets of an answer, those of named filters too; empty ones do not count."""
+    """Return the keys and buckets of an answer, also of named filters, without empty buckets."""
     found = aggregation["buckets"]
     pairs = found.items() if isinstance(found, dict) else ((one.get("key_as_string", one["key"]), one) for one in found)
     return [(key, bucket) for key, bucket in pairs if bucket["doc_count"]]
@@ -169,7 +169,7 @@ def search(client, target, conditions, groups, numbers):
     Args:
         client: the client.
         target: the index.
-        conditions: filters, beside the one on time.
+        conditions: filters, in addition to the time filter.
         groups: name and aggregation of each group.
         numbers: functions from a bucket to a number, with the aggregations that they need.
     """
@@ -191,7 +191,7 @@ def search(client, target, conditions, groups, numbers):
 
 
 def rounded(value):
-    """Return a number that can be compared; a time, which comes as text, in epoch milliseconds."""
+    """Return a comparable number; a time in text becomes epoch milliseconds."""
     if isinstance(value, str) and value.isdigit():
         return int(value)
     return round(value, 4) if isinstance(value, float) else value
@@ -227,7 +227,7 @@ def lens_group(name, columns):
 
 
 def lens_number(name, columns):
-    """Return what computes a metric's column from a bucket, and the aggregations for it."""
+    """Return a function that computes a metric's column from a bucket, and its aggregations."""
     column = columns[name]
     operation, source = column["operationType"], column.get("sourceField")
     if operation == "count":
@@ -259,7 +259,7 @@ def calculated(tree, values):
 
 
 def lens_rows(client, entry, targets):
-    """Return the rows of each layer of a Lens object, in the order of its columns without a formula's parts."""
+    """Return the rows of each layer of a Lens object, in the order of its columns, without the parts of formulas."""
     state = entry["attributes"]["state"]
     for name, layer in state["datasourceStates"]["formBased"]["layers"].items():
         columns = layer["columns"]
@@ -271,12 +271,12 @@ def lens_rows(client, entry, targets):
 
 
 def listed(text):
-    """Split at the commas that stand outside of brackets."""
+    """Split at the commas outside brackets."""
     return re.split(r", (?![^()]*\))", text)
 
 
 def esql_condition(text):
-    """Return the filter of one condition; those on time are the translator's own."""
+    """Return the filter of one condition; the translator itself adds the time filter."""
     if text in {"@timestamp >= ?_tstart", "@timestamp < ?_tend"}:
         return []
     if match := re.fullmatch(r'(\w+) == ("?\w+"?)', text):
@@ -294,7 +294,7 @@ def esql_group(text):
 
 
 def esql_number(text):
-    """Return what computes one part of a STATS from a bucket, and the aggregations for it."""
+    """Return a function that computes one part of a STATS from a bucket, and its aggregations."""
     name, function, source = re.fullmatch(r"(\w+) = (\w+)\((.*)\)", text).groups()
     if source == "*":
         return (lambda bucket: bucket["doc_count"]), {}
@@ -303,7 +303,7 @@ def esql_number(text):
 
 
 def python(text):
-    """Return an expression of numbers and names as Python writes it."""
+    """Return an expression of numbers and names in Python's syntax."""
     return text.replace("GREATEST", "max").replace("TO_DOUBLE", "float").replace(" AND ", " and ")
 
 
@@ -343,7 +343,7 @@ def esql_rows(client, query):
 
 
 def holds(condition, values):
-    """Return whether a condition holds; as in ES|QL none does that compares with nothing."""
+    """Return whether a condition holds; as in ES|QL a comparison with null never does."""
     known = {name: value for name, value in values.items() if value is not None}
     try:
         return eval(condition, {}, known)  # noqa: S307 (a query of ours)
@@ -352,7 +352,7 @@ def holds(condition, values):
 
 
 def evaluated(row, names, name, expression):
-    """Return a row with a computed column, in the place of an older one of that name."""
+    """Return a row with a computed column, which replaces an existing one of that name."""
     values = dict(zip(names, row, strict=True))
     number = eval(expression, {"max": max, "float": float}, values)  # noqa: S307 (a query of ours)
     values[name] = rounded(float(number))
@@ -361,7 +361,7 @@ def evaluated(row, names, name, expression):
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_lens_chart_finds_the_known_numbers(name, config, client):
-    """What Kibana 8.9 to 9.4 shows."""
+    """The Lens charts of Kibana 8.9 to 9.4 show the known numbers."""
     objects = {entry["id"]: entry for entry in saved_objects.build(config, "p")}
     chart = objects[f"p-{name}"]
     targets = {one["name"]: objects[one["id"]]["attributes"]["title"] for one in chart["references"]}
@@ -371,7 +371,7 @@ def test_a_lens_chart_finds_the_known_numbers(name, config, client):
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_an_esql_chart_finds_the_known_numbers(name, config, client):
-    """What Kibana 9.5 and later shows: the same numbers."""
+    """The ES|QL charts of Kibana 9.5 and later show the same numbers."""
     panels = dashboards_api.build(config)["panels"][1:]
     chart = dict(zip(EXPECTED, panels, strict=True))[name]["config"]
     queries = [asked["data_source"]["query"] for asked in chart.get("layers", [chart])]
@@ -380,7 +380,7 @@ def test_an_esql_chart_finds_the_known_numbers(name, config, client):
 
 
 def test_the_known_numbers_are_all_that_the_dashboard_shows(config):
-    """No chart goes without a test."""
+    """Every chart of the dashboard has a test."""
     charts = [entry["id"] for entry in saved_objects.build(config, "p") if entry["type"] == "lens"]
 
     assert charts == [f"p-{name}" for name in EXPECTED]
@@ -391,7 +391,7 @@ def test_the_known_numbers_are_all_that_the_dashboard_shows(config):
     [(5, 0.0, {"svm"}), (5, 0.1, {"svm"}), (5, 0.3, set()), (6, 0.0, set())],
 )
 def test_the_alert_names_the_models_that_are_too_bad(config, client, min_labelled, margin, alerted):
-    """Guessing scores 0.6, lr 0.8 and svm 0.4; both models have five labelled events."""
+    """The baseline is 0.6, lr has 0.8 and svm 0.4; both models have five labelled events."""
     rule = config.kibana.alert.model_copy(update={"min_labelled": min_labelled, "margin": margin})
     settings = config.model_copy(update={"kibana": config.kibana.model_copy(update={"alert": rule})})
 

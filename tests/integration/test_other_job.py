@@ -1,4 +1,4 @@
-"""The streaming job of docs/add-a-job.md, which is no scoring: every event once, whatever ends it in between."""
+"""The streaming job of docs/add-a-job.md, which does no scoring, writes every event once, whatever fails."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ print("loaded:", *sorted(name for name in sys.modules if name.startswith("stream
 
 @pytest.fixture
 def shout(root, tmp_path, monkeypatch):
-    """The module that the page shows."""
+    """The page's module."""
     folder = tmp_path / "package"
     folder.mkdir()
     monkeypatch.setitem(sys.modules, "shout_topic", None)
@@ -34,7 +34,7 @@ def shout(root, tmp_path, monkeypatch):
 
 @pytest.fixture
 def filled(own, produce):
-    """A configuration whose input topic holds the texts, in four batches and more."""
+    """A configuration whose input topic holds the texts, for at least four batches."""
     config = own("stream.available_now=true", "stream.max_events_per_batch=240", "elasticsearch.enabled=false")
     kafka.ensure(config.kafka, config.kafka.topics.input)
     produce(config.kafka, config.kafka.topics.input, [text.encode() for text in TEXTS])
@@ -57,12 +57,12 @@ def break_off(spark, shout, monkeypatch):
 
 
 def values(consume, config):
-    """Return what the output topic holds, in order."""
+    """Return the values of the output topic, in order."""
     return sorted(value.decode() for _, value, _ in consume(config.kafka, config.kafka.topics.predictions))
 
 
 def test_job_of_the_page_runs(shout, filled, consume, tmp_path):
-    """From its command line to its summary; its listener has heard of every batch once."""
+    """The job runs from its command line to its summary, and calls its listener once per batch."""
     file, summary = tmp_path / "test.yml", tmp_path / "summary.json"
     file.write_text(written(filled))
     run_job(shout.JOB, ["--config", str(file), "--available-now", "--json", str(summary)])
@@ -72,7 +72,7 @@ def test_job_of_the_page_runs(shout, filled, consume, tmp_path):
 
 
 def run_to_the_end(spark, shout, filled, break_off):
-    """Break off amid batches and between them, each time further on, then run without a fault."""
+    """Run with faults during and between batches, each time further on, then without a fault."""
     shout.JOB.check(filled)
     for point, nth, error in (
         ("entry", 1, StreamError),
@@ -86,14 +86,14 @@ def run_to_the_end(spark, shout, filled, break_off):
 
 
 def test_every_event_once_whatever_fails_in_between(spark, shout, filled, break_off, consume):
-    """The replay of a batch leaves out what its sink has written."""
+    """A replay omits the records that the sink has written."""
     run_to_the_end(spark, shout, filled, break_off)
 
     assert values(consume, filled) == sorted(text.upper() for text in TEXTS)
 
 
 def test_without_a_filter_the_replay_would_show(spark, shout, filled, break_off, consume, monkeypatch):
-    """A test that cannot fail is none."""
+    """Without the replay's filter the test above would fail."""
     monkeypatch.setattr(shout, "written_since", lambda spark, *_: spark.range(0).selectExpr("binary('') AS key"))
     run_to_the_end(spark, shout, filled, break_off)
     found = values(consume, filled)
@@ -103,7 +103,7 @@ def test_without_a_filter_the_replay_would_show(spark, shout, filled, break_off,
 
 
 def test_every_event_once_after_kills_of_the_process(shout, root, filled, consume, tmp_path):
-    """SIGKILL amid a batch, and between two; the job that goes on never imports scoring."""
+    """SIGKILL during and between batches loses and duplicates nothing; the job never imports scoring."""
     launcher, script, file = tmp_path / "shout_topic.py", tmp_path / "launched.py", tmp_path / "test.yml"
     launcher.write_text(blocks(root / "docs" / "add-a-job.md", "python")[1])
     script.write_text(LAUNCHED.format(folder=str(tmp_path / "package"), launcher=str(launcher)))

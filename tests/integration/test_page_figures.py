@@ -1,4 +1,4 @@
-"""The figures of the page and of the report, read from the statistics, each compared with the single outcomes."""
+"""The figures of the page and of the report, read from the statistics and compared with the outcomes."""
 
 import contextlib
 import time
@@ -17,13 +17,13 @@ from streamscore.schema import OUTCOME_PROPERTIES, REJECTED_PROPERTIES, STATUS_P
 
 
 def now():
-    """Return this moment in epoch milliseconds."""
+    """Return the current time in epoch milliseconds."""
     return round(time.time() * 1_000)
 
 
 @pytest.fixture
 def read():
-    """Return a function that reads a snapshot with a reader of its own."""
+    """Return a function that reads a snapshot with a new reader."""
 
     def once(config, time_range="all"):
         with contextlib.closing(Reader(config)) as reader:
@@ -34,7 +34,7 @@ def read():
 
 @pytest.fixture
 def filled(own, fill):
-    """A configuration with a minute of outcomes of three models, the last of which came later."""
+    """A configuration with a minute of outcomes of three models, the last of which was added later."""
     config = own("dashboard.min_labelled=1")
     end = now()
     fill(config, events=2_000, seconds=60, end=end - 40_000)
@@ -43,7 +43,7 @@ def filled(own, fill):
 
 
 def test_numbers_of_each_model_are_those_of_its_documents(filled, read, documents):
-    """Correct, incorrect, unlabelled and every cell of the confusion table."""
+    """Correct, incorrect and unlabelled counts and the confusion table equal those of the documents."""
     found = documents(filled).values()
     shown = {model.name: model for model in read(filled).models}
 
@@ -61,7 +61,7 @@ def test_numbers_of_each_model_are_those_of_its_documents(filled, read, document
 
 
 def test_events_and_rejected_messages_are_counted_once(filled, read, documents):
-    """However many models scored them."""
+    """The counts do not depend on the number of models."""
     found, bad = documents(filled).values(), documents(filled, filled.elasticsearch.rejected_index).values()
     shown = read(filled)
 
@@ -75,7 +75,7 @@ def test_events_and_rejected_messages_are_counted_once(filled, read, documents):
 
 
 def test_streams_of_several_topics_are_summed(own, fill, read, documents):
-    """With models of other names in one index, and of all figures: events, labels, lag, rate, throughput."""
+    """Events, labels, lag, rate and throughput are summed, also with different model names in one index."""
     config = own("dashboard.min_labelled=1")
     end = now()
     fill(config, events=1_000, seconds=40, end=end, models=("lr", "svm"), topic="ads")
@@ -94,7 +94,7 @@ def test_streams_of_several_topics_are_summed(own, fill, read, documents):
 
 
 def made_by_an_earlier_version(config):
-    """Make the indices as the version before the fields ``topic`` and ``score_kinds`` made them."""
+    """Create the indices of the version before the fields ``topic`` and ``score_kinds``."""
     mappings = {
         config.elasticsearch.index: OUTCOME_PROPERTIES,
         config.elasticsearch.rejected_index: REJECTED_PROPERTIES,
@@ -107,7 +107,7 @@ def made_by_an_earlier_version(config):
 
 
 def test_index_of_an_earlier_version_gets_the_new_fields(own, fill, read):
-    """Without statistics nothing is shown; the next start adds the fields and the index of statistics."""
+    """Without statistics nothing is shown; the next start adds the fields and the quality index."""
     config = own()
     made_by_an_earlier_version(config)
     before = read(config)
@@ -123,7 +123,7 @@ def test_index_of_an_earlier_version_gets_the_new_fields(own, fill, read):
 
 
 def test_field_of_another_type_is_refused(own):
-    """An index of an earlier version that somebody gave such a field cannot hold the outcomes."""
+    """An index whose field has the new name but another type cannot hold the outcomes."""
     config = own()
     made_by_an_earlier_version(config)
     with elasticsearch.client(config.elasticsearch) as client:
@@ -134,7 +134,7 @@ def test_field_of_another_type_is_refused(own):
 
 
 def test_without_documents_per_event_every_number_is_the_same(filled, read):
-    """Page and report; the index of outcomes may be absent."""
+    """Page and report show the same numbers without the index of outcomes."""
     before = read(filled)
     moment = now()
     reports = [report.compose(filled, report.read(filled, "all", moment))]
@@ -150,7 +150,7 @@ def test_without_documents_per_event_every_number_is_the_same(filled, read):
 
 
 def test_figures_are_those_of_scikit_learn_on_the_single_outcomes(filled, read, documents):
-    """Exact ones to a billionth, the AUC inside its bound; and those of the command line are the same."""
+    """Exact figures agree to a billionth, the AUC within its bound; the command line prints the same."""
     from sklearn import metrics
 
     shown = {model.name: model.evaluation.figures for model in read(filled).models}
@@ -175,7 +175,7 @@ def test_figures_are_those_of_scikit_learn_on_the_single_outcomes(filled, read, 
 
 
 def test_refresh_reads_only_what_was_written_to(filled, fill, monkeypatch):
-    """Of a minute's windows the last one or two; none if nothing came."""
+    """A refresh reads the last one or two windows, or none without new events."""
     read, lengths = quality_reader.statistics, []
 
     def noted(*arguments):
@@ -196,7 +196,7 @@ def test_refresh_reads_only_what_was_written_to(filled, fill, monkeypatch):
 
 
 def test_points_of_the_accuracy_chart_are_those_of_their_stretch_of_time(filled, read, documents):
-    """The models' and the baseline's."""
+    """The points of the models and of the baseline equal those of their buckets' documents."""
     found = [document for document in documents(filled).values() if "label" in document]
     shown = read(filled)
     points = {(point.at, point.line): point for point in shown.lines("accuracy", ["lr", "svm", "gbt"])}
@@ -215,7 +215,7 @@ def test_points_of_the_accuracy_chart_are_those_of_their_stretch_of_time(filled,
 
 
 def test_time_range_leaves_out_what_is_older(own, fill, read, documents):
-    """To the bucket; both models' and the rejected messages' counts."""
+    """A range is exact to the bucket, for both models and for rejected messages."""
     config = own()
     fill(config, events=3_000, seconds=1_200)
     shown = read(config, "5m")
@@ -229,7 +229,7 @@ def test_time_range_leaves_out_what_is_older(own, fill, read, documents):
 
 
 def test_job_says_its_lag_its_speed_and_its_versions(filled, read):
-    """As of its last batch, the batches of the last thirty seconds, and the first batch of each version."""
+    """They come from the last batch, the batches of the last thirty seconds, and each version's first batch."""
     shown = read(filled)
 
     assert shown.stream.synthetic
@@ -241,7 +241,7 @@ def test_job_says_its_lag_its_speed_and_its_versions(filled, read):
 
 
 def test_message_that_is_dated_ahead_spoils_nothing(own, fill, read):
-    """By a producer that counts microseconds: it is shown with the others, in their buckets, by page and report."""
+    """Page and report show a message with a time in microseconds along with the others, each in its bucket."""
     config = own("dashboard.min_labelled=1")
     fill(config, events=600, seconds=30)
     before = read(config)
@@ -256,7 +256,7 @@ def test_message_that_is_dated_ahead_spoils_nothing(own, fill, read):
 
 
 def test_batches_have_a_window_of_their_own(own, fill, read):
-    """Events of five seconds, scored in batches over a day: neither thousands of points nor a batch left out."""
+    """Events of five seconds, scored over a day, give neither thousands of points nor omit a batch."""
     config = own()
     fill(config, events=500, seconds=5, end=now() - 86_400_000)
     with elasticsearch.client(config.elasticsearch) as client:
@@ -272,7 +272,7 @@ def test_batches_have_a_window_of_their_own(own, fill, read):
 
 
 def test_documents_that_come_late_are_counted(filled, fill, read, documents):
-    """Wherever in the past they belong, by a reader that has counted that time before."""
+    """A reader counts late documents of a time that it has read before."""
     with contextlib.closing(Reader(filled)) as reader:
         before = reader.read("all", now())
         fill(filled, events=500, seconds=30, end=now() - 50_000, first=9_000)
@@ -283,7 +283,7 @@ def test_documents_that_come_late_are_counted(filled, fill, read, documents):
 
 
 def test_replay_changes_nothing(filled, fill, read):
-    """The same documents again, under the same ids."""
+    """The same documents under the same ids change no figure."""
     end = now()
     fill(filled, events=500, seconds=30, end=end, first=20_000)
     before = read(filled)
@@ -293,7 +293,7 @@ def test_replay_changes_nothing(filled, fill, read):
 
 
 def test_index_may_be_empty_or_absent(own, read):
-    """There is nothing to show, and nothing fails."""
+    """An empty or missing index gives an empty snapshot."""
     config = own()
     absent = read(config)
     elasticsearch.ensure(config.elasticsearch)
@@ -307,7 +307,7 @@ def test_index_may_be_empty_or_absent(own, read):
 
 
 def test_search_that_is_refused_says_why(own):
-    """A part of a request that fails is not taken for an answer."""
+    """The failure of one search in a request raises an error with the reason."""
     config = own()
     elasticsearch.ensure(config.elasticsearch)
     wrong = {"size": 0, "aggs": {"mean": {"avg": {"field": "model"}}}}
@@ -320,7 +320,7 @@ def test_search_that_is_refused_says_why(own):
 
 
 def test_report_has_the_curves_of_the_scores(filled):
-    """ROC curves of all models, a reliability diagram of the one with probabilities."""
+    """The report has ROC curves of all models, and a reliability diagram of the model with probabilities."""
     html = report.compose(filled, report.read(filled, "all", now()))
 
     assert all(f">{name}: area 0." in html for name in ("lr", "svm", "gbt"))
@@ -329,7 +329,7 @@ def test_report_has_the_curves_of_the_scores(filled):
 
 
 def test_report_of_nothing_is_an_error(own, tmp_path):
-    """It says what is missing, and leaves no file."""
+    """The error says what is missing, and no file is written."""
     config = own()
 
     with pytest.raises(
@@ -340,7 +340,7 @@ def test_report_of_nothing_is_an_error(own, tmp_path):
 
 
 def test_report_is_written_with_the_numbers_of_the_documents(filled, documents, tmp_path):
-    """Into one file, small enough for a mail."""
+    """The report is one file, small enough for a mail."""
     out = tmp_path / "report.html"
     size = report.write(filled, "all", out)
     html = out.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The live page beside the local servers: started with the demo, stopped with them."""
+"""The live page beside the local servers: the demo starts it, and `down` stops it."""
 
 import contextlib
 import logging
@@ -21,7 +21,7 @@ from streamscore.system import console
 
 @pytest.fixture
 def config(tmp_path):
-    """A configuration with a state folder and a port of this test's own; its servers are down at the end."""
+    """A configuration with this test's own state folder and port; its servers are stopped after the test."""
     if not server.installed():
         pytest.skip("the extra of the page is not installed")
     config = configuration.load("local", [f"state_dir={tmp_path / 'state'}", f"dashboard.port={free_port()}"])
@@ -31,7 +31,7 @@ def config(tmp_path):
 
 @pytest.fixture
 def said(caplog):
-    """Return a function that returns the lines that people read."""
+    """Return a function that returns the logged lines."""
     caplog.set_level(logging.INFO, console.log.name)
     return lambda: caplog.messages
 
@@ -44,7 +44,7 @@ def answers(config):
 
 
 def test_demo_opens_the_page_once_and_down_stops_it(config, said):
-    """Its address is said; a second demo finds it running."""
+    """The demo logs the page's address; a second demo reuses the running page."""
     first = demo._open_page(config, ["--config", "local"])
     again = demo._open_page(config, ["--config", "local"])
 
@@ -57,7 +57,7 @@ def test_demo_opens_the_page_once_and_down_stops_it(config, said):
 
 
 def test_demo_goes_on_without_a_page(config, said, monkeypatch):
-    """When the extra is not installed, or the port is taken: it says so."""
+    """The demo continues with a message if the extra is not installed or the port is taken."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", config.dashboard.port))
         other.listen()
@@ -72,7 +72,7 @@ def test_demo_goes_on_without_a_page(config, said, monkeypatch):
 
 
 def test_demo_registers_its_models_nowhere_else(make_config, monkeypatch, tmp_path):
-    """The address in the environment may be that of a company's registry, from whose alias a job scores."""
+    """The demo ignores the environment's registry, from whose aliases other jobs may score."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.com")
     given = []
     monkeypatch.setattr(demo, "run", lambda config, argv, **_: given.append((config, argv)))
@@ -85,7 +85,7 @@ def test_demo_registers_its_models_nowhere_else(make_config, monkeypatch, tmp_pa
 
 
 def test_demo_leaves_alone_what_a_running_job_has(config, tmp_path):
-    """It would empty the topics and the checkpoint under it."""
+    """The demo refuses to empty the topics and the checkpoint of a running job."""
     location = tmp_path / "checkpoint"
     used = config.model_copy(update={"stream": config.stream.model_copy(update={"checkpoint": f"file://{location}"})})
     with (
@@ -96,7 +96,7 @@ def test_demo_leaves_alone_what_a_running_job_has(config, tmp_path):
 
 
 def test_page_that_does_not_come_up_is_not_left_running(config):
-    """The message has the end of its log."""
+    """A page that does not start is stopped, and the message has the end of its log."""
     broken = server.server(config, [])
     broken.command[3:] = ["run", "/nowhere/app.py"]
 

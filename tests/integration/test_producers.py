@@ -1,4 +1,4 @@
-"""Messages and files as people have them, on the real servers."""
+"""Common forms of messages and files, on the real servers."""
 
 import json
 import logging
@@ -14,13 +14,13 @@ from streamscore.errors import InputError
 
 
 def score(spark, config):
-    """Score what the topic holds and return the summary."""
+    """Score the topic and return the summary."""
     score_stream.check(config)
     return score_stream.run(spark, config)
 
 
 def test_lists_with_labels_by_name_in_an_envelope_are_seeded_and_scored(spark, own, small_models, outcomes, tmp_path):
-    """One configuration for both jobs."""
+    """One configuration serves both jobs."""
     vectors = [[float(place == n) for place in range(110)] for n in range(100)]
     labels = ["no" if n % 3 else "yes" for n in range(100)]
     pq.write_table(pa.table({"label": pa.array(labels).dictionary_encode(), "features": vectors}), tmp_path / "rows")
@@ -37,7 +37,7 @@ def test_lists_with_labels_by_name_in_an_envelope_are_seeded_and_scored(spark, o
 
 
 def test_label_of_another_name_is_told(spark, own, small_models, produce, caplog):
-    """A thousand messages are scored, and none of them says anything about the models."""
+    """A warning follows a thousand scored messages without the configured label field."""
     config = own("stream.available_now=true", oracle.listed(small_models), "message.text_numbers=true")
     vector = {"type": 0, "size": "110", "indices": [1], "values": ["1.5"]}
     kafka.ensure(config.kafka, config.kafka.topics.input)
@@ -52,7 +52,7 @@ def test_label_of_another_name_is_told(spark, own, small_models, produce, caplog
 
 
 def test_codec_that_is_missing_is_found_before_the_topic_is_made(own, tmp_path):
-    """Nothing is left behind."""
+    """The fault leaves no topic behind."""
     rows = pa.table({"label": [1.0], "features": ["(110,[8],[12.0])"]})
     pq.write_table(rows, tmp_path / "rows", compression="brotli")
     config = own(f"seed.source={tmp_path / 'rows'}")

@@ -1,4 +1,4 @@
-"""``streamscore quality`` on a real Elasticsearch: the figures of a time range, added up from the job's statistics."""
+"""``streamscore quality`` on a real Elasticsearch: the figures of a time range from the job's statistics."""
 
 import json
 import time
@@ -17,7 +17,7 @@ HOUR = 3_600
 
 @pytest.fixture
 def config(own):
-    """A configuration with indices of this test's own."""
+    """A configuration with this test's own indices."""
     config = own()
     elasticsearch.ensure(config.elasticsearch)
     return config
@@ -45,7 +45,7 @@ def rows(events, share_right, seed):
 
 
 def put(config, ages, model="lr", version="1"):
-    """Write statistics of windows of some ages (seconds) as the job does, at each length; return them by age."""
+    """Write statistics of windows of given ages (seconds) at each length, and return them by age."""
     now = int(time.time())
     found = {age: rows(400, 0.7, seed) for seed, age in enumerate(ages)}
     with elasticsearch.client(config.elasticsearch) as client:
@@ -61,7 +61,7 @@ def put(config, ages, model="lr", version="1"):
 
 
 def test_figures_are_those_of_the_events_of_the_range(config, run):
-    """All versions, each event once, whatever lengths of windows there are; older ones where they are asked for."""
+    """The figures include all versions and count each event once; older events count in longer ranges."""
     recent = put(config, [20, 600, 1_800, 30 * HOUR])
     other = put(config, [40], version="2")
     expected = {
@@ -84,7 +84,7 @@ def test_figures_are_those_of_the_events_of_the_range(config, run):
 
 
 def test_table_says_what_the_json_says(config, run):
-    """Of one model, if it is asked for."""
+    """The table has the figures of the JSON, also for one model alone."""
     put(config, [20])
     put(config, [20], model="svm")
     (found,) = json.loads(run("--json", "--model", "svm").stdout)["models"]
@@ -96,7 +96,7 @@ def test_table_says_what_the_json_says(config, run):
 
 
 def test_without_statistics_it_says_so(config, run):
-    """An empty index, one of events that are older, and none at all."""
+    """The message covers an empty index, one with older events only, and a missing one."""
     assert "no event was scored" in str(run("--range", "all").exception)
     put(config, [30 * HOUR])
     done = run()

@@ -1,4 +1,4 @@
-"""The statistics of quality in Elasticsearch: each event counted once, whatever comes in between."""
+"""The statistics of quality in Elasticsearch count each event once, whatever fails."""
 
 import random
 import time
@@ -36,7 +36,7 @@ DAY = 86_400_000
 
 @pytest.fixture
 def config(own):
-    """A configuration with indices of this test's own."""
+    """A configuration with this test's own indices."""
     config = own("elasticsearch.retry_seconds=20")
     elasticsearch.ensure(config.elasticsearch)
     return config
@@ -44,7 +44,7 @@ def config(own):
 
 @pytest.fixture
 def write(spark, config):
-    """Return a function that writes events as a batch: times in milliseconds, all of label 1 and probability 0.75."""
+    """Return a function that writes a batch of events by times in milliseconds, with label 1 and probability 0.75."""
 
     def batch(times, number, replay=None, stream="s", model=LR, config=config):
         sink = QualityStatistics(config, [model])
@@ -55,7 +55,7 @@ def write(spark, config):
 
 
 def scored(config, stream="s"):
-    """Return how many events each window has, by its length and begin."""
+    """Return the number of events of each window, by length and start."""
     found = oracle.documents(config, config.elasticsearch.quality_index, ["@timestamp", "seconds", "model"])
     return {
         (source["seconds"], source["@timestamp"]): source["scored"] for source in found if source["stream"] == stream
@@ -63,7 +63,7 @@ def scored(config, stream="s"):
 
 
 def test_windows_of_three_lengths_add_up_over_batches(config, write):
-    """Late events, and those from before 1970, are in the windows of their own time."""
+    """Late events, and events before 1970, count in the windows of their own time."""
     write([5_000, 9_999, 10_000], 0)
     write([5_001, 600_000, -1], 1)
 
@@ -81,7 +81,7 @@ def test_windows_of_three_lengths_add_up_over_batches(config, write):
 
 
 def test_batch_that_is_written_again_counts_once(config, write):
-    """As often as it may be, and what comes next counts on."""
+    """Repeated writes of a batch count once, and later batches are added."""
     write([1_000, 2_000], 7)
     write([1_000, 2_000], 8)
     for _ in range(3):
@@ -92,7 +92,7 @@ def test_batch_that_is_written_again_counts_once(config, write):
 
 
 def test_batch_that_is_planned_anew_with_other_events_takes_back_the_earlier_ones(config, write):
-    """After a repair of the checkpoint its events may be others, in other windows."""
+    """After a repair of the checkpoint the batch may have other events, in other windows."""
     write([1_000], 0)
     write([2_000, 25_000, DAY], 1)
     write([2_000, 3_000, 4_000], 1, Replay(1, 0))
@@ -101,7 +101,7 @@ def test_batch_that_is_planned_anew_with_other_events_takes_back_the_earlier_one
 
 
 def test_checkpoint_older_than_the_statistics_is_refused(config, write):
-    """A copy of the checkpoint from yesterday would count a day twice."""
+    """An old copy of the checkpoint, which would count events twice, is refused."""
     write([1_000], 5)
 
     with pytest.raises(RefusedError, match="has counted batch 5 of this stream already, and now comes batch 4"):
@@ -109,12 +109,12 @@ def test_checkpoint_older_than_the_statistics_is_refused(config, write):
 
 
 def on_stream(config, **changes):
-    """Return the configuration with other settings of the stream."""
+    """Return the configuration with changed settings of the stream."""
     return config.model_copy(update={"stream": config.stream.model_copy(update=changes)})
 
 
 def test_version_with_another_kind_of_score_has_documents_of_its_own(config, write):
-    """Probabilities and margins do not add up; the events do, and the stream goes on."""
+    """Probabilities and margins are kept apart; their events are added up when they are read."""
     write([1_000, 2_000], 0)
     write([3_000], 1, model=PLAIN)
     write([4_000], 2)
@@ -128,7 +128,7 @@ def test_version_with_another_kind_of_score_has_documents_of_its_own(config, wri
 
 
 def test_earlier_stream_of_the_topic_is_dropped_and_others_stay(config, write, monkeypatch):
-    """They counted the same events; two of their documents that tie are deleted both, at a page's end as well."""
+    """The earlier streams' statistics, which counted the same events, are deleted, page by page; others stay."""
     monkeypatch.setattr(quality.client, "_PAGE", 3)
     topics = config.kafka.topics.model_copy(update={"input": "another"})
     another = config.model_copy(update={"kafka": config.kafka.model_copy(update={"topics": topics})})
@@ -146,7 +146,7 @@ def test_earlier_stream_of_the_topic_is_dropped_and_others_stay(config, write, m
     "start", [{}, {"new_checkpoint": True, "starting_offsets": "latest"}], ids=["as before", "latest"]
 )
 def test_statistics_of_another_stream_stay_unless_the_topic_is_counted_again(config, write, start):
-    """They may be those of another job, or of events that the new stream does not score."""
+    """Another stream's statistics stay without --new-checkpoint, and with it at the latest offsets."""
     write([1_000], 0, stream="old")
     write([2_000], 0, stream="new", config=on_stream(config, **start))
 
@@ -154,7 +154,7 @@ def test_statistics_of_another_stream_stay_unless_the_topic_is_counted_again(con
 
 
 def test_second_job_on_a_topic_needs_an_index_of_statistics_of_its_own(config, write, own):
-    """Everything else is its own already; a write of a moment ago counts, and so does one that is gone."""
+    """A start beside another stream's statistics is refused, unless the index is another or they are deleted."""
     kafka.ensure(config.kafka, config.kafka.topics.input)
     new, begun = (State(query, -1, -1, None, clean=True) for query in (None, "s"))
     ownership.require_known(config, new)
@@ -169,7 +169,7 @@ def test_second_job_on_a_topic_needs_an_index_of_statistics_of_its_own(config, w
 
 
 def test_batch_is_written_in_pieces(config, write, monkeypatch):
-    """A retry repeats a piece, whose documents have the batch already or not."""
+    """A batch of many windows is written a thousand documents at a time; a retry repeats only one piece."""
     times, sizes, faults = [10_000 * window for window in range(1_500)], [], [ServerError("away")]
     write_to = quality.client.write
 
@@ -188,7 +188,7 @@ def test_batch_is_written_in_pieces(config, write, monkeypatch):
 
 
 def test_document_that_is_changed_meanwhile_is_read_again(config, write, monkeypatch):
-    """A bulk of a job that was killed may arrive late: nothing of the newer batch is lost."""
+    """A late bulk request of a killed job does not overwrite a newer batch."""
     write([1_000], 0)
     read, came = quality.client.read, []
 
@@ -206,7 +206,7 @@ def test_document_that_is_changed_meanwhile_is_read_again(config, write, monkeyp
 
 
 def test_deleted_index_is_not_made_by_a_write(config, write):
-    """Elasticsearch would give it another mapping."""
+    """A write does not create the index, which Elasticsearch would give another mapping."""
     with elasticsearch.client(config.elasticsearch) as client:
         client.indices.delete(index=config.elasticsearch.quality_index)
         with pytest.raises(RefusedError, match=f"{config.elasticsearch.quality_index}.* was deleted|no such index"):
@@ -216,7 +216,7 @@ def test_deleted_index_is_not_made_by_a_write(config, write):
 
 @pytest.fixture
 def behind(config):
-    """A gateway before Elasticsearch, and the configuration that goes through it."""
+    """A gateway in front of Elasticsearch, and a configuration that uses it."""
     gateway = Gateway(config.elasticsearch.url)
     yield gateway, replace_url(config, gateway.url)
     gateway.close()
@@ -228,7 +228,7 @@ def replace_url(config, url):
 
 
 def test_overload_is_waited_for_and_large_requests_are_divided(config, write, behind):
-    """429 and 503 pass; a gateway that takes no more than some kilobytes gets smaller requests."""
+    """429 and 503 are retried; a gateway with a small size limit gets smaller requests."""
     gateway, through = behind
     gateway.failing = [429, 503]
     write([10_000 * window for window in range(150)], 0, config=through)
@@ -240,7 +240,7 @@ def test_overload_is_waited_for_and_large_requests_are_divided(config, write, be
 
 
 def test_answer_without_items_is_no_success(config, write, behind):
-    """A gateway that answers in its place."""
+    """A gateway's answer without items fails the write."""
     gateway, through = behind
     gateway.swallowed = 1
     write([1_000], 0, config=through)
@@ -254,7 +254,7 @@ def test_answer_without_items_is_no_success(config, write, behind):
 
 @pytest.fixture
 def world(own, small_models):
-    """Return a function that makes a configuration with messages of some days in its topic, in no order."""
+    """Return a function that makes a configuration with unordered messages of several days in its topic."""
 
     def make(*overrides, count=600):
         config = own(
@@ -279,7 +279,7 @@ def world(own, small_models):
 
 @pytest.mark.parametrize("share", [1.0, 0.1, 0.0])
 def test_statistics_count_every_event_whatever_share_has_documents(spark, world, outcomes, documents, share):
-    """Both models of an event have documents or none; all rejected messages have."""
+    """The statistics do not depend on the share; an event's models have documents or none, rejected messages always."""
     config, ledger = world(f"elasticsearch.documents={share}")
     score_stream.run(spark, config)
     kept, expected = oracle.statistics(config), oracle.statistics_of(outcomes(config), config.quality.windows)
@@ -298,7 +298,7 @@ def test_statistics_count_every_event_whatever_share_has_documents(spark, world,
 
 
 def test_without_documents_the_index_is_not_written_and_knows_its_stream(spark, world, monkeypatch, tmp_path):
-    """No Spark job is spent on it; a lost checkpoint is noticed all the same."""
+    """Without documents no Spark job writes to the index, but a lost checkpoint is still detected."""
     config, _ = world("elasticsearch.documents=0", count=50)
     written = []
     write_index = sinks.elasticsearch.write_index
@@ -314,7 +314,7 @@ def test_without_documents_the_index_is_not_written_and_knows_its_stream(spark, 
 
 
 def test_new_checkpoint_counts_the_topic_once(spark, world, outcomes, tmp_path, monkeypatch):
-    """Its records are in the topic twice then, its statistics are not; also if the new stream's first batch fails."""
+    """The records are in the topic twice, the statistics are not, also if the new stream's first batch fails."""
     config, ledger = world()
     score_stream.run(spark, config)
     stream = config.stream.model_copy(update={"checkpoint": str(tmp_path / "other"), "new_checkpoint": True})

@@ -1,4 +1,4 @@
-"""Messages with Criteo's raw columns on the real servers: nothing lost, and scored as the pipelines alone would."""
+"""Messages with Criteo's raw columns on the real servers get the outcomes of the pipelines alone."""
 
 import json
 
@@ -17,7 +17,7 @@ MODELS = "models=[{name: lr, uri: 'models:/raw-lr_raw@champion'}, {name: svm, ur
 
 @pytest.fixture(scope="module")
 def trained_raw(spark, make_own, tmp_path_factory):
-    """A small training that registers the joined pipelines as well: the configuration and the figures."""
+    """The configuration and the figures of a small training that also registers the joined pipelines."""
     folder = tmp_path_factory.mktemp("raw")
     config = make_own(
         "raw",
@@ -30,7 +30,7 @@ def trained_raw(spark, make_own, tmp_path_factory):
 
 
 def expected(spark, config, rows):
-    """Return what each pipeline alone makes of rows: (key, model) -> prediction and score."""
+    """Return the outcomes of each pipeline alone: (key, model) -> prediction and score."""
     found = {}
     for name in ("lr", "svm"):
         with registry.downloaded(config, registry.resolve(config, f"models:/raw-{name}_raw@champion")) as folder:
@@ -42,7 +42,7 @@ def expected(spark, config, rows):
 
 
 def test_raw_test_set_is_scored_as_the_pipelines_alone_would(spark, own, trained_raw, outcomes, documents):
-    """Seeded from the parquet file, scored in one pass, in both sinks, to the last bit; and as the vectors are."""
+    """Both sinks have the pipelines' outcomes to the last bit, which are also those of the vectors."""
     settings, figures = trained_raw
     config = own(RAW, MODELS, "stream.available_now=true", f"seed.source={figures['raw_test_set']}")
     seed_topic.check(config)
@@ -70,7 +70,7 @@ def test_raw_test_set_is_scored_as_the_pipelines_alone_would(spark, own, trained
 def test_unknown_categories_and_nulls_are_scored_and_the_rest_is_rejected(
     spark, own, trained_raw, produce, consume, outcomes
 ):
-    """Input = scored + rejected; nobody drops a row because a stage does not know a value."""
+    """No stage drops a row with an unknown value: the input equals the scored plus the rejected messages."""
     settings, _ = trained_raw
     config = own(RAW, MODELS, "stream.available_now=true", "stream.max_rejected_share=null")
     kafka.ensure(config.kafka, config.kafka.topics.input)
@@ -116,7 +116,7 @@ def test_unknown_categories_and_nulls_are_scored_and_the_rest_is_rejected(
 
 
 def test_models_of_the_other_shape_are_refused_before_the_first_batch(spark, make_config, trained_raw):
-    """A vector for the joined pipelines, raw columns for the plain classifiers."""
+    """The joined pipelines refuse a vector, the plain classifiers raw columns."""
     from streamscore.errors import ModelError
 
     with pytest.raises(ModelError, match="but a message has one vector.*set message.fields"):

@@ -1,4 +1,4 @@
-"""The rejected topic: looked at, shown, and sent again once."""
+"""The rejected topic: list, show, and replay once."""
 
 import random
 import re
@@ -16,7 +16,7 @@ from streamscore.errors import ConfigError, InputError, ServerError, Streamscore
 
 @pytest.fixture(scope="module")
 def config(spark, make_own, small_models, produce, tmp_path_factory):
-    """A configuration whose rejected topic holds five messages of two reasons."""
+    """A configuration whose rejected topic holds five messages with two reasons."""
     models = f"models=[{{name: lr, uri: {small_models['lr']}}}]"
     no_limit = "stream.max_rejected_share=null"
     config = make_own("rejected", tmp_path_factory.mktemp("r"), models, "stream.available_now=true", no_limit)
@@ -45,7 +45,7 @@ def command(config, tmp_path):
 
 
 def test_list_counts_reasons_and_names_the_newest(command):
-    """Without a word of their content."""
+    """The list shows no content."""
     listed = command("list")
 
     assert "       3 not_json\n" in listed
@@ -56,7 +56,7 @@ def test_list_counts_reasons_and_names_the_newest(command):
 
 
 def test_message_with_more_headers_than_the_client_takes_is_told(own, tmp_path, produce):
-    """It is in the topic; a list without it would say that it is not."""
+    """The list mentions a message whose headers cannot be read."""
     kafka_settings = own().kafka
     kafka.ensure(kafka_settings, kafka_settings.topics.rejected)
     headers = [("h", b"")] * (rejected.MAX_HEADERS + 1)
@@ -68,7 +68,7 @@ def test_message_with_more_headers_than_the_client_takes_is_told(own, tmp_path, 
 
 
 def test_show_shows_the_whole_message(command, config):
-    """Key, value and headers as they came, and what is wrong."""
+    """The output has the original key, value and headers, and the reason."""
     message = next(message for message in rejected.read(config.kafka) if message.key == b"k0")
     shown = command("show", message.event_id)
 
@@ -81,7 +81,7 @@ def test_show_shows_the_whole_message(command, config):
 
 
 def test_replay_sends_each_message_once(command, config, consume):
-    """However often it is asked for; with its own key and headers, and one that says what it is."""
+    """Repeated replays send a message once, with its key, its headers and the header of a replay."""
     first = command("replay", "--reason", "not_json")
     second = command("replay", "--reason", "not_json")
     again = [record for record in consume(config.kafka, config.kafka.topics.input) if len(record[2]) > 1]
@@ -93,7 +93,7 @@ def test_replay_sends_each_message_once(command, config, consume):
 
 
 def test_repaired_message_is_scored(spark, command, config, outcomes, tmp_path):
-    """Another value under the same key: the outcome is there, and the message is not rejected again."""
+    """A repaired value under the same key gives an outcome and no further rejection."""
     message = next(message for message in rejected.read(config.kafka) if message.key == b"k4")
     repaired = tmp_path / "repaired.json"
     repaired.write_bytes(oracle.message(1.0, oracle.vector(random.Random(1))))
@@ -106,14 +106,14 @@ def test_repaired_message_is_scored(spark, command, config, outcomes, tmp_path):
 
 @pytest.mark.parametrize("words", [(), ("a-0-1", "--reason", "not_json"), ("a-0-1", "a-0-2", "--value", __file__)])
 def test_what_to_replay_must_be_said(command, words):
-    """Nothing is sent by accident."""
+    """A replay without ids and without a reason is refused."""
     with pytest.raises(StreamscoreError, match="give ids or --reason, not both"):
         command("replay", *words)
 
 
 @pytest.fixture
 def large(spark, own, small_models, produce):
-    """Return a function that scores messages of more than Kafka's usual limit, with a rejected topic of some limit."""
+    """Return a function that scores messages above Kafka's default size, with a given limit of the rejected topic."""
     from confluent_kafka.admin import NewTopic
 
     def score(rejected_limit=None):
@@ -141,7 +141,7 @@ def large(spark, own, small_models, produce):
 
 
 def test_bad_message_is_kept_however_large_it_is(large, outcomes):
-    """As large as the input topic takes it, or with a key that no outcome could have; the stream goes on."""
+    """The rejected topic keeps a message of the largest size, or with a key too long for outcomes."""
     config, sent = large()
     kept = {(message.key, message.value, *message.own_headers()) for message in rejected.read(config.kafka)}
     reasons = sorted(message.reason for message in rejected.read(config.kafka))
@@ -152,7 +152,7 @@ def test_bad_message_is_kept_however_large_it_is(large, outcomes):
 
 
 def test_bad_message_that_the_topic_does_not_take_is_replayed_from_the_input_topic(large, outcomes, consume):
-    """Somebody else created the rejected topic: a message that is too large for it is named, and read at its place."""
+    """A message too large for the rejected topic is recorded by its position, and replayed from there."""
     config, sent = large(rejected_limit=1_048_588)
     told = {message.event_id: message for message in rejected.read(config.kafka) if not message.is_kept}
     kept = [message for message in rejected.read(config.kafka) if message.is_kept]
@@ -171,7 +171,7 @@ def test_bad_message_that_the_topic_does_not_take_is_replayed_from_the_input_top
 
 
 def test_bad_message_that_has_expired_is_replayed_with_a_repaired_value_only(large):
-    """Neither of the two topics has its content; the message says so, and that nothing was sent."""
+    """Without content in either topic the replay fails and sends nothing, unless a repaired value is given."""
     from confluent_kafka import TopicPartition
 
     config, sent = large(rejected_limit=1_048_588)
@@ -190,14 +190,14 @@ def test_bad_message_that_has_expired_is_replayed_with_a_repaired_value_only(lar
 
 
 def test_unknown_reason_is_refused(command):
-    """Else it would look as if there was nothing to do."""
+    """An unknown reason is an error, and not an empty result."""
     for verb in ("list", "replay"):
         with pytest.raises(ConfigError, match="--reason not-json: there is no such reason; there are .*not_json"):
             command(verb, "--reason", "not-json")
 
 
 def test_newest_of_one_id_is_shown(own, produce):
-    """After a new beginning a message may be rejected for another reason."""
+    """After a new checkpoint a message may be rejected again for another reason."""
     config = own()
     name = config.kafka.topics.rejected
     kafka.ensure(config.kafka, name)
@@ -212,19 +212,19 @@ def test_newest_of_one_id_is_shown(own, produce):
 
 
 class Reads:
-    """A real consumer that notes what is read with it."""
+    """A real consumer that records its reads."""
 
     def __init__(self, client, begun, read):
-        """Wrap a consumer; ``begun`` and ``read`` take the places that are assigned and the messages."""
+        """Wrap a consumer; ``begun`` and ``read`` collect the assigned positions and the messages."""
         self._client, self._begun, self._read = client, begun, read
 
     def assign(self, places):
-        """Note the places."""
+        """Record the positions."""
         self._begun += [(place.topic, place.partition, place.offset) for place in places]
         self._client.assign(places)
 
     def poll(self, timeout):
-        """Note a message."""
+        """Record a message."""
         message = self._client.poll(timeout)
         if message is not None and message.error() is None:
             self._read.append(message.topic())
@@ -236,7 +236,7 @@ class Reads:
 
 
 def test_replay_of_many_reads_each_topic_once_and_only_what_it_needs(own, produce, monkeypatch):
-    """The rejected topic from its beginning; the input topic from the time on at which the first one was rejected."""
+    """The rejected topic is read from its beginning, the input topic from the time of the first rejection."""
     config = own()
     names = config.kafka.topics
     kafka.ensure(config.kafka, names.input, names.rejected)
@@ -262,7 +262,7 @@ def test_replay_of_many_reads_each_topic_once_and_only_what_it_needs(own, produc
 
 
 def test_one_message_is_read_at_its_place(own, produce, monkeypatch):
-    """Not from the beginning of its partition; one that is not there is left out."""
+    """Only the message's position is read, not its whole partition; missing messages are omitted."""
     config = own("kafka.partitions=2")
     name = config.kafka.topics.input
     kafka.ensure(config.kafka, name)
@@ -281,7 +281,7 @@ def test_one_message_is_read_at_its_place(own, produce, monkeypatch):
 
 
 def test_replay_shows_where_it_is(command, config, caplog):
-    """In a log by a line per step; on a terminal by a count."""
+    """A log has a line per step, a terminal a count."""
     with caplog.at_level("INFO", "streamscore"):
         command("replay", "--reason", "not_json")
 
@@ -290,13 +290,13 @@ def test_replay_shows_where_it_is(command, config, caplog):
 
 
 def test_absent_topic_is_not_one_to_seed(own):
-    """That would make another one."""
+    """The message does not suggest to seed, which would create another topic."""
     with pytest.raises(ServerError, match="rejected' does not exist .*`streamscore create`"):
         list(rejected.read(own().kafka))
 
 
 def test_value_that_no_topic_takes_is_told_in_one_line(config):
-    """The client itself refuses it."""
+    """The client itself refuses the value, with a one-line error."""
     message = next(iter(rejected.read(config.kafka)))
 
     with pytest.raises(ServerError, match=f"does not take {message.event_id}: .*too large"):
@@ -304,7 +304,7 @@ def test_value_that_no_topic_takes_is_told_in_one_line(config):
 
 
 def test_key_that_the_outcomes_topic_has_no_room_for_stops_nothing(spark, own, small_models, produce, outcomes):
-    """It is in an outcome twice; one that fits is scored, however it looks as JSON."""
+    """An event whose key would not fit twice into an outcome is rejected; any key that fits is scored."""
     from confluent_kafka.admin import NewTopic
 
     config = own(oracle.listed(small_models), "stream.available_now=true", "stream.max_rejected_share=null")

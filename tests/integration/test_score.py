@@ -22,7 +22,7 @@ def seed(spark, config, source):
 
 
 def score(spark, config):
-    """Score what the topic holds and return the summary."""
+    """Score the topic and return the summary."""
     score_stream.check(config)
     return score_stream.run(spark, config)
 
@@ -52,7 +52,7 @@ def article_model(spark, tmp_path_factory):
 
 
 def test_every_prediction_in_both_sinks_is_transform_s_to_the_last_bit(spark, own, trained, outcomes, documents):
-    """20,000 rows, two models: same prediction, same score, right `correct`, nothing lost, nothing twice."""
+    """20,000 rows and two models: equal predictions and scores, right `correct`, no loss, no duplicate."""
     settings, figures = trained
     config = own("stream.available_now=true", "stream.max_events_per_batch=7000")
     seeded = seed(spark, config, figures["test_set"])
@@ -85,7 +85,7 @@ def test_every_prediction_in_both_sinks_is_transform_s_to_the_last_bit(spark, ow
 
 
 def test_replayed_batches_leave_no_double_document(spark, own, trained, documents):
-    """A lost checkpoint, once that is accepted, scores everything again, under the same ids."""
+    """After a lost checkpoint is accepted, all events are scored again under the same ids."""
     import shutil
 
     _, figures = trained
@@ -103,7 +103,7 @@ def test_replayed_batches_leave_no_double_document(spark, own, trained, document
 
 @pytest.fixture
 def proxy_of_the_jvm(spark):
-    """A proxy that the JVM was told of, for the world outside, as JAVA_TOOL_OPTIONS often does; nobody is there."""
+    """A JVM proxy for the internet, as often in JAVA_TOOL_OPTIONS, at an address without a server."""
     java = spark._jvm.System
     told = {"http.proxyHost": "127.0.0.1", "http.proxyPort": "1", "http.nonProxyHosts": "localhost|127.*"}
     for name, value in told.items():
@@ -114,7 +114,7 @@ def proxy_of_the_jvm(spark):
 
 
 def test_documents_take_no_way_round(spark, own, small_models, produce, proxy_of_the_jvm):
-    """The connector would ask the proxy even for this machine."""
+    """The connector ignores the JVM's proxy, which it would otherwise use even for this machine."""
     config = own("stream.available_now=true", "elasticsearch.retry_seconds=0", oracle.listed(small_models))
     kafka.ensure(config.kafka, config.kafka.topics.input)
     produce(config.kafka, config.kafka.topics.input, ["{}"])
@@ -124,7 +124,7 @@ def test_documents_take_no_way_round(spark, own, small_models, produce, proxy_of
 
 
 def test_producer_can_be_tuned(spark, own, consume):
-    """By `kafka.options`, which go before our own choice."""
+    """`kafka.options` override our own producer settings."""
     config = own("kafka.options={linger.ms: 5, batch.size: 16384}")
     kafka.ensure(config.kafka, config.kafka.topics.predictions)
     records = spark.createDataFrame([(config.kafka.topics.predictions, "v")], "topic string, value string")
@@ -134,7 +134,7 @@ def test_producer_can_be_tuned(spark, own, consume):
 
 
 def test_second_run_scores_only_what_is_new(spark, own, trained, outcomes):
-    """The checkpoint remembers."""
+    """The checkpoint keeps the offsets between runs."""
     _, figures = trained
     config = own("stream.available_now=true", "seed.limit=300")
     seed(spark, config, figures["test_set"])
@@ -148,7 +148,7 @@ def test_second_run_scores_only_what_is_new(spark, own, trained, outcomes):
 def test_stream_continues_into_a_new_index_which_another_topic_s_stream_may_share(
     spark, own, small_models, produce, documents
 ):
-    """On the same checkpoint, as a way to be rid of old documents; and with all outputs in common."""
+    """A stream can change its index on the same checkpoint, and two streams can share all outputs."""
     config = own("stream.available_now=true", oracle.listed(small_models))
     settings = config.elasticsearch.model_copy(update={"index": f"{config.elasticsearch.index}-next"})
     later = config.model_copy(update={"elasticsearch": settings})
@@ -170,7 +170,7 @@ def test_stream_continues_into_a_new_index_which_another_topic_s_stream_may_shar
 
 
 def test_margin_that_is_not_finite_stops_nothing(spark, own, small_models, produce, outcomes, documents):
-    """Numbers so large that a margin overflows: text in Kafka, since JSON has no such number, no score in the index."""
+    """A margin that overflows is text in Kafka's JSON, and omitted in the index."""
     config = own("stream.available_now=true", oracle.listed(small_models))
     weights = PipelineModel.load(small_models["svm"]).stages[-1].coefficients.toArray()
     values = [math.copysign(1.7e308, weight) for weight in weights]
@@ -186,7 +186,7 @@ def test_margin_that_is_not_finite_stops_nothing(spark, own, small_models, produ
 
 
 def test_the_original_message_form_needs_only_configuration(spark, own, article_model, produce, outcomes):
-    """{"label":0,"feature":[110,[…],[…]]}, as the original producer sends it."""
+    """The original producer's {"label":0,"feature":[110,[…],[…]]} is scored."""
     config = own(
         "stream.available_now=true",
         "message.features_field=feature",
@@ -206,7 +206,7 @@ def test_the_original_message_form_needs_only_configuration(spark, own, article_
 def test_bad_messages_go_to_the_rejected_topic_and_stop_nothing(
     spark, own, article_model, produce, consume, outcomes, documents
 ):
-    """The original bytes, key and headers, with the reason; the good ones around them are scored."""
+    """The records have the original bytes, key and headers with the reason; the good messages are scored."""
     config = own("stream.available_now=true", f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]")
     kafka.ensure(config.kafka, config.kafka.topics.input)
     good = '{"features":{"type":0,"size":110,"indices":[1],"values":[1.0]}}'
@@ -233,7 +233,7 @@ def test_bad_messages_go_to_the_rejected_topic_and_stop_nothing(
 
 
 def test_status_of_each_batch_is_in_the_index(spark, own, trained):
-    """What the live page knows about speed, lag and versions."""
+    """The status documents have rate, lag and versions for the live page."""
     _, figures = trained
     config = own(
         "stream.available_now=true", "seed.limit=1000", "stream.max_events_per_batch=400", "stream.synthetic=true"
@@ -252,7 +252,7 @@ def test_status_of_each_batch_is_in_the_index(spark, own, trained):
 
 
 def test_elasticsearch_can_be_left_out(spark, own, article_model, produce, outcomes):
-    """Kafka alone is a sink too, and nothing asks for the other server."""
+    """With Kafka as the only sink no request goes to Elasticsearch."""
     config = own(
         "stream.available_now=true",
         "elasticsearch.enabled=false",
@@ -267,7 +267,7 @@ def test_elasticsearch_can_be_left_out(spark, own, article_model, produce, outco
 
 
 def test_only_what_a_transaction_has_committed_is_scored(spark, own, article_model, outcomes):
-    """A producer with transactions writes what it aborts, too; and the marks of a transaction are no events."""
+    """Aborted records and transaction markers are not scored."""
     from confluent_kafka import Producer
 
     config = own("stream.available_now=true", f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]")
@@ -292,7 +292,7 @@ def test_only_what_a_transaction_has_committed_is_scored(spark, own, article_mod
 
 
 def test_missing_topic_lists_those_that_exist(own):
-    """Before any JVM starts."""
+    """The error comes before any JVM starts."""
     config = own("kafka.topics.input=absent")
 
     with pytest.raises(
@@ -302,7 +302,7 @@ def test_missing_topic_lists_those_that_exist(own):
 
 
 def test_index_with_another_mapping_is_refused(own):
-    """Documents would be rejected for ever."""
+    """The start is refused, because documents would be rejected for ever."""
     config = own()
     kafka.ensure(config.kafka, config.kafka.topics.input)
     with elasticsearch.client(config.elasticsearch) as client:
@@ -317,7 +317,7 @@ def test_index_with_another_mapping_is_refused(own):
 
 
 def test_model_of_another_size_is_refused_before_the_stream_starts(spark, own, article_model):
-    """message.size is what the producers promise."""
+    """A model that does not fit message.size is refused."""
     config = own(f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]", "message.size=111")
     kafka.ensure(config.kafka, config.kafka.topics.input)
     score_stream.check(config)
@@ -327,7 +327,7 @@ def test_model_of_another_size_is_refused_before_the_stream_starts(spark, own, a
 
 
 def test_failed_sink_fails_the_batch_and_names_the_sink(spark, own, article_model, produce, outcomes):
-    """An index that is closed under the job: nothing is committed, and after the repair nothing is missing."""
+    """While the index is closed nothing is committed; after the repair nothing is missing."""
     config = own("stream.available_now=true", f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]")
     kafka.ensure(config.kafka, config.kafka.topics.input)
     produce(

@@ -1,4 +1,4 @@
-"""seed_topic on the real broker: everything once, in order, at the asked pace, and again after a kill."""
+"""seed_topic on the real broker: every row once, in order, at the configured rate, and resumed after a kill."""
 
 import itertools
 import json
@@ -38,7 +38,7 @@ def numbers(records):
 
 
 def test_full_speed_sends_every_row_once(spark, own, source, consume):
-    """With the row's key, the same in the header, and a value that the scorer reads."""
+    """Each message has the row's key, the same id in the header, and a value that the scorer reads."""
     config = own(f"seed.source={source}", "kafka.partitions=3")
     summary = run(spark, config)
     records = consume(config.kafka, config.kafka.topics.input)
@@ -52,7 +52,7 @@ def test_full_speed_sends_every_row_once(spark, own, source, consume):
 
 
 def test_limit_and_repeat(spark, own, source, consume):
-    """The first rows, several times, each under a number of its own."""
+    """The first rows are sent several times, each time under other numbers."""
     config = own(f"seed.source={source}", "seed.limit=20", "seed.repeat=3")
     run(spark, config)
 
@@ -62,7 +62,7 @@ def test_limit_and_repeat(spark, own, source, consume):
 
 
 def test_key_stands_for_one_row_whatever_the_limit(spark, own, source, consume):
-    """What a smaller run has sent in its second round is not taken for later rows of the first."""
+    """A smaller run's second round is not taken for later rows of the first round."""
     config = own(f"seed.source={source}", "seed.limit=20", "seed.repeat=2")
     run(spark, config)
     whole = config.model_copy(update={"seed": config.seed.model_copy(update={"limit": None, "resume": True})})
@@ -76,8 +76,8 @@ def test_key_stands_for_one_row_whatever_the_limit(spark, own, source, consume):
 
 
 def test_topic_that_does_not_take_a_message_is_told_in_one_line(spark, own, source):
-    """At full speed as at a pace."""
-    config = own(f"seed.source={source}", "seed.limit=1")  # several the client would send again, in smaller batches
+    """Both modes report the refused message in one line."""
+    config = own(f"seed.source={source}", "seed.limit=1")  # the client would retry several messages in smaller batches
     small = NewTopic(config.kafka.topics.input, 1, 1, config={"max.message.bytes": "50"})
     client = kafka.admin(config.kafka)
     client.create_topics([small])[config.kafka.topics.input].result()
@@ -91,7 +91,7 @@ def test_topic_that_does_not_take_a_message_is_told_in_one_line(spark, own, sour
 
 
 def test_message_that_the_client_does_not_take_is_told_in_one_line(own):
-    """It is larger than any record may be, whatever the topic takes."""
+    """The message exceeds the client's own limit."""
     config = own()
 
     with pytest.raises(ServerError, match="the topic .* does not take row-1: .*too large"):
@@ -99,7 +99,7 @@ def test_message_that_the_client_does_not_take_is_told_in_one_line(own):
 
 
 def test_first_message_of_a_million_rounds_goes_out_at_once(spark, own, source, monkeypatch):
-    """A load that lasts until it is stopped: the rounds are planned while they go out, not before."""
+    """The rounds are planned while they are sent, not before."""
     config = own(f"seed.source={source}", "seed.repeat=1000000", "seed.rate=1000")
     sent = []
 
@@ -116,7 +116,7 @@ def test_first_message_of_a_million_rounds_goes_out_at_once(spark, own, source, 
 
 @pytest.mark.parametrize("rate", ["null", "100000"])
 def test_resume_sends_exactly_what_is_missing(spark, own, source, consume, produce, rate):
-    """Whatever the killed run left: gaps anywhere, rows of another data set beside them."""
+    """A resumed run fills gaps anywhere, also beside rows of another data set."""
     config = own(f"seed.source={source}", "seed.resume=true", f"seed.rate={rate}")
     kafka.ensure(config.kafka, config.kafka.topics.input)
     all_records = datasets.records(datasets.numbered(spark, config.seed), config, range(1))
@@ -132,7 +132,7 @@ def test_resume_sends_exactly_what_is_missing(spark, own, source, consume, produ
 
 
 def test_pace_is_kept_within_two_percent_over_a_minute(spark, own, source):
-    """By the broker's clock, in row order: the first and the last message are a minute apart."""
+    """By the broker's clock the first and the last message are a minute apart, in row order."""
     rate, count = 83, 4980
     config = own(f"seed.source={source}", f"seed.rate={rate}", f"seed.limit={count}", "kafka.partitions=1")
     began = time.monotonic()
@@ -150,7 +150,7 @@ def test_pace_is_kept_within_two_percent_over_a_minute(spark, own, source):
 
 
 def test_pace_begins_with_the_first_row(spark, own):
-    """However long Spark has sorted before it: nothing goes out in a burst to make up for that."""
+    """The time that Spark needs to sort causes no initial burst."""
     config = own("kafka.partitions=1")
     kafka.ensure(config.kafka, config.kafka.topics.input)
 
@@ -165,7 +165,7 @@ def test_pace_begins_with_the_first_row(spark, own):
 
 
 def test_absent_broker_is_named(own, source):
-    """Within seconds, before any JVM starts."""
+    """The error comes within seconds, before any JVM starts."""
     config = own(f"seed.source={source}", "kafka.bootstrap_servers=127.0.0.1:1")
     began = time.monotonic()
 
@@ -175,7 +175,7 @@ def test_absent_broker_is_named(own, source):
 
 
 def test_broker_that_refuses_the_credentials_is_told_as_a_refusal(own, monkeypatch):
-    """It answers: who starts the job again would be refused again."""
+    """The error is a refusal and not a transient fault."""
     monkeypatch.setenv("LOGIN", 'x required username="u" password="hunter2";')
     options = ("security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN", "sasl.jaas.config=${env:LOGIN}")
     config = own(*(f"kafka.options.{option}" for option in options))
@@ -188,7 +188,7 @@ def test_broker_that_refuses_the_credentials_is_told_as_a_refusal(own, monkeypat
 
 
 def test_broker_that_does_not_answer_is_waited_for(own):
-    """It takes the connection, and may only be slow."""
+    """A broker that accepts the connection may only be slow, so the whole timeout applies."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The local servers: up, down, and every way in which they fail to come up."""
+"""The local servers: up, down, and the failures of a start."""
 
 import os
 import re
@@ -24,7 +24,7 @@ COMMAND = Path(sysconfig.get_path("scripts")) / "streamscore"
 
 @pytest.fixture
 def alone(tmp_path, addresses):
-    """Return a function that makes a configuration with servers and a state folder of this test's own."""
+    """Return a function that makes a configuration with this test's own servers and state folder."""
     own = [
         f"state_dir={tmp_path / 'state'}",
         f"kafka.bootstrap_servers=127.0.0.1:{free_port()}",
@@ -47,7 +47,7 @@ def processes_below(folder):
 
 
 def test_up_status_down(alone, tmp_path):
-    """A private folder, as root or not: both answer; a second `up` changes nothing; `down` leaves no process."""
+    """Both servers answer, as root or not; a second `up` changes nothing; `down` leaves no process."""
     tmp_path.chmod(0o700)
     arguments = [word for override in alone() for word in ("--set", override)]
 
@@ -75,14 +75,14 @@ def test_up_status_down(alone, tmp_path):
 
 
 def refused(overrides):
-    """Return the message with which `up` fails."""
+    """Return the error message of `up`."""
     with pytest.raises(SetupError) as caught:
         stack.up(configuration.load("local", overrides))
     return str(caught.value)
 
 
 def test_identity_that_looks_like_an_option_is_none(alone, tmp_path, monkeypatch):
-    """One in 64 random identities of a Kafka cluster begins with a hyphen."""
+    """A cluster id with a leading hyphen, as one in 64 random ids, works."""
     monkeypatch.setattr(kafka.uuid, "uuid4", lambda: uuid.UUID(bytes=b"\xf8" + bytes(15)))
     config = configuration.load("local", alone())
 
@@ -91,7 +91,7 @@ def test_identity_that_looks_like_an_option_is_none(alone, tmp_path, monkeypatch
 
 
 def test_taken_port_is_named_and_nothing_is_started(alone, tmp_path):
-    """The other server is not left running either."""
+    """The message names the port, and no server is left running."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -104,17 +104,17 @@ def test_taken_port_is_named_and_nothing_is_started(alone, tmp_path):
 
 
 def test_server_that_dies_shows_the_end_of_its_log_and_takes_the_other_with_it(alone, tmp_path):
-    """A heap that Elasticsearch cannot start with."""
+    """Elasticsearch cannot start with its heap: the message shows its log, and Kafka is stopped."""
     message = refused(alone("local.elasticsearch_heap=2m"))
 
     assert message.startswith("elasticsearch ended while it started. The end of ")
-    assert re.search("Try increasing|OutOfMemoryError", message)  # what a JVM says of such a heap
+    assert re.search("Try increasing|OutOfMemoryError", message)  # a JVM's message about such a heap
     assert processes_below(tmp_path) == []
     assert not (tmp_path / "state" / "servers.json").exists()
 
 
 def test_up_waits_for_servers_that_an_earlier_one_has_only_begun(alone, tmp_path):
-    """It was killed while it waited."""
+    """A second `up` waits for the servers of an `up` that was killed while it waited."""
     overrides = alone()
     config = configuration.load("local", overrides)
     arguments = [word for override in overrides for word in ("--set", override)]
@@ -134,7 +134,7 @@ def test_up_waits_for_servers_that_an_earlier_one_has_only_begun(alone, tmp_path
 
 
 def test_server_that_never_answers_is_given_up(alone, tmp_path):
-    """With the end of its log, and the other one stopped."""
+    """The message has the end of the server's log, and the other server is stopped."""
     message = refused(alone("local.start_seconds=0.5"))
 
     assert "did not answer at " in message
@@ -142,7 +142,7 @@ def test_server_that_never_answers_is_given_up(alone, tmp_path):
 
 
 def test_other_servers_than_those_that_run_are_refused(servers, make_config):
-    """A remote broker is not taken for the local one: the demo empties the topics of what it is given."""
+    """Running local servers are not taken for remote ones, whose topics the demo would empty."""
     elsewhere = make_config("kafka.bootstrap_servers=broker.example.com:9092", "kafka.insecure=true")
 
     with pytest.raises(SetupError, match="but the configuration says broker.example.com:9092: stop it with"):
@@ -150,7 +150,7 @@ def test_other_servers_than_those_that_run_are_refused(servers, make_config):
 
 
 def test_demo_that_is_told_to_end_stops_what_it_started(alone, tmp_path):
-    """Whoever started it may send SIGTERM, as `timeout` does, and not Ctrl-C."""
+    """SIGTERM, as from `timeout`, stops the demo and its servers like Ctrl-C."""
     arguments = [word for override in alone() for word in ("--set", override)]
     with (tmp_path / "output").open("w") as output:
         demo = subprocess.Popen([COMMAND, "demo", "--stop", *arguments], stdout=output, stderr=output)
@@ -164,7 +164,7 @@ def test_demo_that_is_told_to_end_stops_what_it_started(alone, tmp_path):
 
 
 def test_signal_that_comes_when_a_server_has_just_begun_leaves_none_behind(alone, tmp_path, monkeypatch):
-    """Before anybody has noted it."""
+    """A signal between a server's start and its record leaves no server running."""
     config = configuration.load("local", alone())
     log = tmp_path / "log"
     server = Server("sleeper", ["tail", "-f", str(tmp_path / "log")], os.environ, "nowhere", log, lambda: "")
@@ -183,7 +183,7 @@ def test_signal_that_comes_when_a_server_has_just_begun_leaves_none_behind(alone
 
 
 def test_address_off_loopback_is_refused(alone):
-    """Local servers are for this machine."""
+    """Local servers listen on loopback only."""
     overrides = alone("kafka.bootstrap_servers=192.0.2.1:9092", "kafka.insecure=true")
 
     with pytest.raises(ConfigError, match="on loopback only, found 192.0.2.1"):
@@ -192,12 +192,12 @@ def test_address_off_loopback_is_refused(alone):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user; an ordinary user is one already")
 def test_ordinary_user_can_start_them(alone, tmp_path):
-    """Not only root: the same commands as a user without privileges."""
+    """The commands work for a user without privileges."""
     state = tmp_path / "state"
     state.mkdir()
     os.chown(state, 65534, 65534)
     arguments = [word for override in alone() for word in ("--set", override)]
-    # The clone may be in a folder that only root may enter: the capability lets the user pass, no more.
+    # The clone may be in a folder that only root may enter; the capability allows to traverse it, no more.
     user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=+dac_override"]
     user += ["--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup"]
     up = subprocess.run([*user, COMMAND, "up", *arguments], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Models swapped while the stream runs: the old one serves until the new one is let in, and no event sees both."""
+"""Models replaced while the stream runs: the old one serves until the new one is accepted, and no event has both."""
 
 import base64
 import itertools
@@ -31,7 +31,7 @@ from streamscore.models.watch import ModelWatch
 
 @pytest.fixture
 def register(spark, own):
-    """Return a function that trains a model of some size and registers it as a new version with the alias."""
+    """Return a function that trains a model of a given size and registers it as a new version with the alias."""
 
     def train(config, seed, size=oracle.SIZE, name="lr", key=None):
         generator = random.Random(seed)
@@ -60,7 +60,7 @@ def register(spark, own):
 
 @pytest.fixture
 def watch(spark, own, register):
-    """Watched aliases of two models, version 1 of each; and a function that looks at them until something is so."""
+    """A watch on the aliases of two models at version 1, and a function that polls until a condition holds."""
     names = {model: f"watch-{model}-{uuid.uuid4().hex[:8]}" for model in ("lr", "svm")}
     config = own(
         *(f"mlflow.registered_names.{model}={name}" for model, name in names.items()),
@@ -85,7 +85,7 @@ def watch(spark, own, register):
 
 
 def test_version_is_refused_alone_and_judged_again_when_another_alias_moves(watch, register, caplog):
-    """A bad one promoted beside a good one; two of another size, one after the other; an alias that was gone."""
+    """Covers a bad version beside a good one, two of another size in succession, and a deleted alias."""
     client = mlflow.MlflowClient(registry.tracking_uri(watch.config))
     first = watch.watch.served
     client.delete_registered_model_alias(watch.names["svm"], "champion")
@@ -111,7 +111,7 @@ def test_version_is_refused_alone_and_judged_again_when_another_alias_moves(watc
 
 
 def test_version_without_its_tag_or_its_signature_does_not_take_over(spark, watch, register, tmp_path):
-    """Under the running job: the one in use stays, and goes on until a version comes that is as it should be."""
+    """The current version stays in use until a valid version is promoted."""
     client = mlflow.MlflowClient(registry.tracking_uri(watch.config))
     register(watch.config, seed=2)
     client.delete_model_version_tag(watch.names["lr"], "2", registry.MANIFEST_TAG)
@@ -140,7 +140,7 @@ def test_version_without_its_tag_or_its_signature_does_not_take_over(spark, watc
 
 
 def test_version_in_use_goes_on_over_a_restart(spark, watch, register, caplog):
-    """The job fell over a broker after somebody had promoted a bad version: it comes back with what it had."""
+    """A job that restarts after a bad version was promoted continues with its previous versions."""
     client = mlflow.MlflowClient(registry.tracking_uri(watch.config))
     noted = [model.identity() for model in watch.watch.served]
     register(watch.config, seed=2)
@@ -166,7 +166,7 @@ def test_version_in_use_goes_on_over_a_restart(spark, watch, register, caplog):
 
 
 def test_version_that_could_not_be_loaded_is_judged_again(watch, register, monkeypatch):
-    """An executor that is lost, a full disk: it is refused for now, and nobody has to move the alias once more."""
+    """A transient failure, such as a lost executor or a full disk, is retried without a move of the alias."""
     require_same = checks.require_same
     left = [2]
 
@@ -186,7 +186,7 @@ def test_version_that_could_not_be_loaded_is_judged_again(watch, register, monke
 
 
 def test_version_that_can_never_be_loaded_is_tried_less_and_less(watch, register, monkeypatch):
-    """Each trial costs Spark's time; when the alias moves back nothing is refused any more."""
+    """The delay between attempts grows; after the alias moves back nothing is refused."""
     trials = []
 
     def failing(*_):
@@ -207,7 +207,7 @@ def test_version_that_can_never_be_loaded_is_tried_less_and_less(watch, register
 
 
 def test_registry_that_does_not_answer_holds_up_nothing(spark, watch, caplog):
-    """It takes the connection and is silent: the stream goes on meanwhile, and with the models that it has."""
+    """While a registry accepts connections but sends no answer, the stream continues with its models."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         away = watch.config.model_copy(update={"mlflow": watch.config.mlflow.model_copy(update={"tracking_uri": uri})})
@@ -225,7 +225,7 @@ def test_registry_that_does_not_answer_holds_up_nothing(spark, watch, caplog):
 
 
 class Director(threading.Thread):
-    """Does things at their time while the job runs in the main thread, and ends it."""
+    """A thread that runs a script while the job runs in the main thread, and then stops the job."""
 
     def __init__(self, script) -> None:
         super().__init__(daemon=True)
@@ -243,7 +243,7 @@ class Director(threading.Thread):
 
 
 def test_alias_moves_while_events_flow(spark, own, register, outcomes):
-    """Version 1, then 2; version 3, of another size, is refused and shown; back to 1 by moving the alias back."""
+    """Version 2 replaces 1, version 3 of another size is refused and shown, and the alias moves back to 1."""
     name = f"swap-{os.getpid()}"
     config = own(
         f"mlflow.registered_names.lr={name}",
@@ -257,7 +257,7 @@ def test_alias_moves_while_events_flow(spark, own, register, outcomes):
     ledger = oracle.Ledger(seed=3)
 
     def flow(reached):
-        """Send events until something is so."""
+        """Send events until a condition holds."""
         deadline = time.monotonic() + 90
         while not reached():
             assert time.monotonic() < deadline
@@ -304,10 +304,10 @@ def statuses(config):
 
 
 def models_in_use(config):
-    """Return the models of each batch so far."""
+    """Return the models of each batch."""
     return [model for status in statuses(config) for model in status["models"]]
 
 
 def refusals(config):
-    """Return what each batch so far says of versions that were not let in."""
+    """Return the refused versions of each batch."""
     return [text for status in statuses(config) for text in status["refused"]]

@@ -1,4 +1,4 @@
-"""Elasticsearch behind TLS: an authority of one's own, an API key, and a path, as a gateway has it."""
+"""Elasticsearch behind a gateway with TLS, a private certificate authority, an API key and a path."""
 
 import datetime as dt
 import ipaddress
@@ -23,7 +23,7 @@ KEY = "a2V5OnNlY3JldA=="
 
 
 def authority(folder, name):
-    """Write a certificate authority's certificate, and a certificate for 127.0.0.1 that it has signed; return both."""
+    """Write a certificate authority's certificate and a signed certificate for 127.0.0.1, and return both."""
     keys = {who: ec.generate_private_key(ec.SECP256R1()) for who in ("ca", "server")}
     names = {who: x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{name} {who}")]) for who in keys}
     now = dt.datetime.now(dt.timezone.utc)
@@ -45,14 +45,14 @@ def authority(folder, name):
 
 @pytest.fixture
 def gateway(servers, tmp_path):
-    """A gateway before Elasticsearch that speaks TLS, wants an API key and has it behind a path; and its authority."""
+    """A gateway with TLS, an API key and a path in front of Elasticsearch, and the gateway's authority."""
     trusted, certificate = authority(tmp_path, "ours")
 
     class Gateway(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def forward(self) -> None:
-            """Pass a request on, if it may pass."""
+            """Forward an authorised request."""
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status, kind, answer = 401, "application/json", b'{"error":{"type":"security_exception"},"status":401}'
             if self.headers.get("Authorization") == f"ApiKey {KEY}" and self.path.startswith("/es"):
@@ -83,7 +83,7 @@ def gateway(servers, tmp_path):
 
 @pytest.fixture
 def config(own, gateway, small_models, produce, monkeypatch):
-    """A configuration with that gateway, and ten messages in its topic."""
+    """A configuration that uses the gateway, with ten messages in its topic."""
     monkeypatch.setenv("ES_API_KEY", KEY)
     url, trusted = gateway
     config = own(
@@ -107,7 +107,7 @@ def with_elasticsearch(config, **changes):
 
 
 def test_documents_are_written_through_a_gateway_of_one_s_own_authority(spark, config):
-    """By the job and by the client alike."""
+    """The connector and the client both trust the configured authority."""
     score_stream.check(config)
     score_stream.run(spark, config)
 
@@ -115,7 +115,7 @@ def test_documents_are_written_through_a_gateway_of_one_s_own_authority(spark, c
 
 
 def test_server_of_another_authority_is_not_trusted(spark, config, tmp_path):
-    """Neither by the client nor by the connector, which would send it the key."""
+    """Neither the client nor the connector sends the API key to a server of another authority."""
     misled = with_elasticsearch(config, ca_file=authority(tmp_path, "other")[0])
     store = jvm.trust_store(spark, misled)
     document = spark.createDataFrame([("a", "a")], "document_id string, event_id string")
@@ -129,7 +129,7 @@ def test_server_of_another_authority_is_not_trusted(spark, config, tmp_path):
 
 
 def test_file_without_certificates_is_named(spark, config, tmp_path):
-    """Before the first batch."""
+    """The error comes before the first batch."""
     empty = tmp_path / "empty.pem"
     empty.write_text("-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n")
 

@@ -1,4 +1,4 @@
-"""A topic that is deleted and created again under the same name, and holds more events than were scored before."""
+"""A topic that is recreated under the same name with more events than were scored before."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ from streamscore.system import failpoints
 
 @pytest.fixture
 def fill(produce):
-    """Return a function that sends so many events to the input topic of a configuration."""
+    """Return a function that sends a number of events to the input topic of a configuration."""
 
     def send(config, count):
         kafka.ensure(config.kafka, config.kafka.topics.input)
@@ -33,18 +33,18 @@ def oracle_values(count):
 
 
 def create_again(config, count, fill):
-    """Delete the input topic and fill a new one of the same name."""
+    """Recreate the input topic and fill it."""
     kafka.delete(config.kafka, config.kafka.topics.input)
     fill(config, count)
 
 
 def test_topic_that_has_outgrown_the_old_one_is_refused(spark, own, small_models, fill, outcomes):
-    """Spark would take the first 500 of its events for scored; doctor says the same, and how to go on."""
+    """Spark would skip the new topic's first 500 events; the job and doctor refuse it with a remedy."""
     config = own(oracle.listed(small_models), "stream.available_now=true")
     fill(config, 500)
     score_stream.check(config)
     score_stream.run(spark, config)
-    score_stream.run(spark, config)  # the same topic is let in
+    score_stream.run(spark, config)  # the same topic is accepted
     create_again(config, 1500, fill)
 
     with pytest.raises(CheckpointError, match="was deleted and created again .*--new-checkpoint") as refused:
@@ -59,7 +59,7 @@ def test_topic_that_has_outgrown_the_old_one_is_refused(spark, own, small_models
 def test_outcomes_of_the_topic_before_do_not_count_for_the_new_one(
     spark, own, small_models, fill, produce, outcomes, consume, monkeypatch, tmp_path
 ):
-    """They were written a moment ago, and have the ids of the new topic's events; so have the rejected messages."""
+    """Recent outcomes and rejected messages of the old topic, with the same event ids, do not suppress new ones."""
     options = (oracle.listed(small_models), "stream.available_now=true", "elasticsearch.enabled=false")
     config = own(*options, "stream.max_rejected_share=null")
     anew = own(
@@ -87,7 +87,7 @@ def test_outcomes_of_the_topic_before_do_not_count_for_the_new_one(
 
 
 def test_running_job_stops_when_the_topic_is_created_again(spark, own, small_models, fill, monkeypatch):
-    """With code 9, for which no supervisor starts it again."""
+    """The job ends with code 9, after which the supervisor does not restart it."""
     monkeypatch.setattr(ownership, "TOPIC_POLL_SECONDS", 0.5)
     config = own(oracle.listed(small_models))
     fill(config, 100)
@@ -105,7 +105,7 @@ def test_running_job_stops_when_the_topic_is_created_again(spark, own, small_mod
 
 
 def test_topic_created_again_before_anything_was_scored_is_let_in(own, fill):
-    """A new checkpoint has no offsets of the old one."""
+    """A checkpoint without offsets accepts a recreated topic."""
     config = own()
     fill(config, 1)
     files = folders.open_folder(config.stream.checkpoint)
@@ -118,7 +118,7 @@ def test_topic_created_again_before_anything_was_scored_is_let_in(own, fill):
 
 
 def test_id_of_a_topic_tells_it_from_its_successor(own):
-    """It stays for as long as the topic does; one that does not exist has none."""
+    """A topic's id is stable; a missing topic has none."""
     config = own()
     topic = config.kafka.topics.input
     kafka.ensure(config.kafka, topic)
@@ -133,7 +133,7 @@ def test_id_of_a_topic_tells_it_from_its_successor(own):
 
 
 def test_topic_is_asked_for_now_and_then_and_a_missing_one_is_no_other(own, monkeypatch):
-    """The query reports that it is gone; only a successor is another topic."""
+    """The query itself reports a missing topic; only a recreated topic counts as another one."""
     monkeypatch.setattr(ownership, "TOPIC_POLL_SECONDS", 0.1)
     config = own()
     kafka.ensure(config.kafka, config.kafka.topics.input)

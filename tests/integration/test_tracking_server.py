@@ -1,4 +1,4 @@
-"""The registry behind a real MLflow tracking server, which also keeps the models' files."""
+"""The registry behind a real MLflow tracking server, which also stores the models' files."""
 
 import random
 import sysconfig
@@ -20,7 +20,7 @@ from streamscore.models.registry import Trained
 
 @pytest.fixture
 def tracking_server(tmp_path):
-    """The address of a server of its own, with a store and files of its own."""
+    """The address of a new server with its own store and files."""
     port = free_port()
     server = Job(
         [
@@ -45,7 +45,7 @@ def answers(address):
 
 
 def test_model_goes_to_the_server_and_comes_back_through_the_gate(spark, own, small_models, tracking_server):
-    """Logged, signed, registered and promoted there; resolved and loaded from there."""
+    """A model is logged, signed, registered and promoted on the server, and resolved and loaded from it."""
     config = own(f"mlflow.tracking_uri={tracking_server}")
     pipeline = PipelineModel.load(small_models["lr"])
     generator = random.Random(5)

@@ -17,7 +17,7 @@ from streamscore.models import registry
 
 @pytest.fixture
 def mlflow(trained):
-    """MLflow itself, pointed for a while at the registry of the training: it keeps the address in the environment."""
+    """The mlflow module, temporarily set to the registry of the training."""
     import mlflow
 
     mlflow.set_tracking_uri(registry.tracking_uri(trained[0]))
@@ -26,7 +26,7 @@ def mlflow(trained):
 
 
 def test_figures_are_honest(trained):
-    """Better than guessing, worse than the best possible, beside the baseline."""
+    """The figures lie between guessing and the best possible model, and include the baseline."""
     _, figures = trained
 
     assert figures["train_rows"] == 42_000
@@ -40,7 +40,7 @@ def test_figures_are_honest(trained):
 
 
 def test_test_set_is_one_file_in_row_order(spark, trained):
-    """The last rows of the data, with the label and the vector and nothing else."""
+    """The file has the last rows of the data, with label and vector only."""
     settings, figures = trained
     path = Path(figures["test_set"])
     rows = spark.read.parquet(str(path))
@@ -55,7 +55,7 @@ def test_test_set_is_one_file_in_row_order(spark, trained):
 
 
 def test_models_are_registered_with_alias_and_load_natively(spark, trained):
-    """The classifiers take the vector; the feature pipeline is a model of its own in the same run."""
+    """The classifiers read the vector; the feature pipeline is a separate model in the same run."""
     settings, figures = trained
     rows = spark.read.parquet(figures["test_set"]).limit(10)
     for model in settings.models:
@@ -68,7 +68,7 @@ def test_models_are_registered_with_alias_and_load_natively(spark, trained):
 
 
 def test_run_holds_parameters_metrics_and_the_feature_pipeline(spark, trained, mlflow):
-    """What a reader of the registry needs to judge a version."""
+    """The run has all data to assess a version."""
     settings, figures = trained
     client = mlflow.MlflowClient()
     version = client.get_model_version("streamscore-lr", figures["registered"]["streamscore-lr"])
@@ -83,7 +83,7 @@ def test_run_holds_parameters_metrics_and_the_feature_pipeline(spark, trained, m
 
 
 def test_registered_models_pass_the_gate_with_a_manifest(spark, trained):
-    """What the training logs is what the stream accepts, without a word in the configuration."""
+    """The stream accepts the training's models without further configuration."""
     settings, figures = trained
     data = next((settings.state_dir / "data").glob("synthetic-62000-*.tsv"))
     served = models.load(spark, settings)
@@ -98,7 +98,7 @@ def test_registered_models_pass_the_gate_with_a_manifest(spark, trained):
 
 
 def test_version_tells_where_it_comes_from(trained, root, mlflow):
-    """Tags of the version and of the run, under names that Unity Catalog takes too."""
+    """Version and run have provenance tags, under names that Unity Catalog accepts."""
     settings, figures = trained
     client = mlflow.MlflowClient()
     version = client.get_model_version("streamscore-svm", figures["registered"]["streamscore-svm"])
@@ -114,7 +114,7 @@ def test_version_tells_where_it_comes_from(trained, root, mlflow):
 
 
 def test_signature_says_vector(trained, mlflow):
-    """In and out, with MLflow's own type for Spark's vectors; the raw columns of the feature pipeline by name."""
+    """The signature has MLflow's type for Spark vectors, and the feature pipeline's raw columns by name."""
     from mlflow.types.schema import SparkMLVector
 
     _, figures = trained
@@ -129,7 +129,7 @@ def test_signature_says_vector(trained, mlflow):
 
 
 def test_input_example_runs_through_mlflow_s_own_door(spark, trained, mlflow):
-    """Whoever serves the model with MLflow sends what the example shows."""
+    """MLflow's own model interface accepts the input example."""
     settings, _ = trained
     loaded = mlflow.pyfunc.load_model(settings.models[0].uri)
 
@@ -137,7 +137,7 @@ def test_input_example_runs_through_mlflow_s_own_door(spark, trained, mlflow):
 
 
 def test_criteo_s_own_file_is_trained_on_and_balanced(spark, own, trained, tmp_path):
-    """A file in Criteo's format; as many rows without a click as with one, in both sets."""
+    """With balancing both sets have as many rows with a click as without."""
     settings, _ = trained
     data = next((settings.state_dir / "data").glob("synthetic-62000-*.tsv"))
     with data.open() as lines:
@@ -156,13 +156,13 @@ def test_criteo_s_own_file_is_trained_on_and_balanced(spark, own, trained, tmp_p
 
 
 def test_absent_criteo_file_says_where_it_comes_from(own):
-    """It is not in the repository and may not be."""
+    """The error names the source of the file, which may not be in the repository."""
     with pytest.raises(InputError, match="no file at /nowhere/train.txt. Criteo's data are brought by their user"):
         train_models.check(own("train.data=criteo", "train.path=/nowhere/train.txt"))
 
 
 def test_place_that_spark_cannot_reach_is_told_in_one_line(spark, make_config):
-    """No connector for it, wrong credentials, no such bucket: Java says why."""
+    """The one-line error has Java's reason, such as a missing connector or wrong credentials."""
     with pytest.raises(InputError, match="train.path: nosuch://bucket/x cannot be read: .*nosuch") as caught:
         train_models.read(spark, make_config(), "nosuch://bucket/x")
 
@@ -170,7 +170,7 @@ def test_place_that_spark_cannot_reach_is_told_in_one_line(spark, make_config):
 
 
 def test_another_file_under_the_same_name_is_another_training(own, tmp_path):
-    """The demo takes up models of equal fingerprints."""
+    """The fingerprint changes with the file's content, so that the demo does not reuse the models."""
     file = tmp_path / "train.txt"
     file.write_text("one")
     config = own("train.data=criteo", f"train.path={file}")

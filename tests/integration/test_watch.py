@@ -1,4 +1,4 @@
-"""score_stream as a notebook runs it: watched, stopped by its caller, in any thread, in a session that lives on."""
+"""score_stream in a notebook: watched and stopped by its caller, in any thread, in a session that continues."""
 
 import threading
 
@@ -11,7 +11,7 @@ from streamscore.stream.stop import StopRequest
 
 @pytest.fixture
 def seeded(spark, own, trained):
-    """A configuration whose topic holds 2,000 events, to be scored in two batches at least."""
+    """A configuration whose topic holds 2,000 events, for at least two batches."""
     _, figures = trained
     config = own(f"seed.source={figures['test_set']}", "seed.limit=2000", "stream.max_events_per_batch=1000")
     seed_topic.check(config)
@@ -21,7 +21,7 @@ def seeded(spark, own, trained):
 
 
 def test_stream_in_another_thread_is_watched_and_stopped_by_its_caller(spark, seeded):
-    """What is counted is written, and nothing goes on."""
+    """All counted outcomes are written, and no query continues."""
     stop = StopRequest()
     seen = []
     summaries = []
@@ -43,7 +43,7 @@ def test_stream_in_another_thread_is_watched_and_stopped_by_its_caller(spark, se
 
 
 def test_stream_ends_when_its_watcher_fails(spark, seeded):
-    """An error in a notebook's cell must not leave a stream behind that nobody sees."""
+    """An error of the watch function ends the stream."""
 
     def watch(_totals) -> None:
         raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""Whether the output topics may be written to is asked before anything is."""
+"""The permission to write to the output topics is checked before any write."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ from streamscore.sinks.kafka import Records
 
 
 def test_brokers_without_acls_let_everybody_write(own):
-    """And those that do not tell are taken at their word when it comes to writing."""
+    """Brokers that report no permissions pass the check."""
     config = own()
 
     assert len(Records(config).check()) == 2
@@ -19,7 +19,7 @@ def test_brokers_without_acls_let_everybody_write(own):
 
 
 def test_missing_write_is_refused_at_the_start(own, monkeypatch):
-    """Elasticsearch would have the documents before Kafka refused the records."""
+    """The start is refused; otherwise Elasticsearch would have documents before Kafka refused the records."""
     config = own()
     Records(config).check()
     answer = SimpleNamespace(

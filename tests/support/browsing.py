@@ -1,4 +1,4 @@
-"""What tests read off the live page in a browser, and what they compare it with."""
+"""Functions that read the live page in a browser, and the expected values."""
 
 import re
 import time
@@ -6,12 +6,12 @@ from collections import Counter
 
 
 def is_far(url, address):
-    """Return whether a request leaves for another place."""
+    """Return whether a request goes to another host than the page's."""
     return not url.startswith((address, address.replace("http", "ws"), "data:", "blob:"))
 
 
 def value(page, key):
-    """Return the exact number behind a figure on the page."""
+    """Return the exact number of a figure on the page."""
     return float(page.get_by_test_id(key).get_attribute("data-value"))
 
 
@@ -35,7 +35,7 @@ def shown(page, pattern):
 
 
 def counted(documents, config):
-    """Count the documents one by one, under the keys of the page."""
+    """Return counts of the documents, under the page's keys."""
     found = Counter()
     for document in documents(config).values():
         model, label = document["model"], document.get("label")
@@ -56,6 +56,6 @@ def lines(page):
 
 
 def marks(page):
-    """Return the marks of the accuracy chart's axis of percentages."""
+    """Return the ticks of the accuracy chart's percentage axis."""
     texts = page.locator(".st-key-card_over_time svg .role-axis-label text").all_text_contents()
     return [text for text in texts if text.endswith("%")]

@@ -1,4 +1,4 @@
-"""A Kafka cluster of three brokers, of which a test may freeze two: the first leads, the other two follow."""
+"""A Kafka cluster of three brokers: the first leads, and tests may freeze the two followers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streamscore.local import kafka as local
 from streamscore.local import process
 from streamscore.local.ports import free_port
 
-# Nobody notices within a test that a broker is frozen, so that the leader waits for it; it is the only controller.
+# The timeouts exceed a test's length, so that the leader, the only controller, waits for a frozen broker.
 PATIENCE = """
 min.insync.replicas=2
 replica.lag.time.max.ms=300000
@@ -42,10 +42,10 @@ auto.create.topics.enable=false
 
 
 class Cluster:
-    """Three brokers of one configuration, whose address is that of the first."""
+    """Three brokers for one configuration, which has the address of the first."""
 
     def __init__(self, config: Config) -> None:
-        """Start the first broker, which is the controller too, and the two others."""
+        """Start the first broker, which is also the controller, and the two others."""
         self.config = config
         java = javas.find()
         first = local.server(config, java)
@@ -70,7 +70,7 @@ class Cluster:
             )
 
     def wait(self) -> None:
-        """Wait until all brokers are there."""
+        """Wait until all brokers are registered."""
         deadline = time.monotonic() + self.config.local.start_seconds
         admin = client.admin(self.config.kafka)
         while True:
@@ -81,15 +81,15 @@ class Cluster:
             time.sleep(0.2)
 
     def make(self, *topics: str, partitions: int = 2) -> None:
-        """Make topics that the first broker leads, and all three hold."""
+        """Create topics that the first broker leads, with replicas on all three."""
         new = [NewTopic(topic, partitions, replica_assignment=[[1, 2, 3]] * partitions) for topic in topics]
-        admin = client.admin(self.config.kafka)  # which must live until the answers are there
+        admin = client.admin(self.config.kafka)  # must live until the answers have arrived
         for future in admin.create_topics(new).values():
             future.result()
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Freeze the two followers for a while."""
+        """Freeze the two followers until the context ends."""
         self.freeze()
         try:
             yield
@@ -102,7 +102,7 @@ class Cluster:
 
     @contextmanager
     def leader_frozen(self) -> Iterator[None]:
-        """Freeze the broker that leads all partitions for a while."""
+        """Freeze the leader of all partitions until the context ends."""
         self._signal(signal.SIGSTOP, self._servers[:1])
         try:
             yield
@@ -110,7 +110,7 @@ class Cluster:
             self.thaw()
 
     def thaw(self) -> None:
-        """Let all brokers go on."""
+        """Resume all brokers."""
         self._signal(signal.SIGCONT, self._servers)
 
     def stop(self) -> None:

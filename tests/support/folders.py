@@ -1,4 +1,4 @@
-"""Model folders made by hand, as Spark would have written them, for tests that then break them."""
+"""Handmade model folders in Spark's format, for tests that break them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write_metadata(folder: Path, class_name: Any, uid: str, params: Any = None, 
 
 
 def write_data(folder: Path, name: str = "data") -> None:
-    """Write a stage's data, or what stands for them: a parquet file of one number."""
+    """Write a stage's data: a parquet file of one number."""
     (folder / name).mkdir()
     pq.write_table(pa.table({"value": [1.0]}), folder / name / PARQUET)
     (folder / name / "_SUCCESS").touch()
@@ -62,7 +62,7 @@ def write_one_vs_rest(folder: Path, uid: str, classes: int) -> None:
 
 
 def write_model(folder: Path) -> Path:
-    """Write a whole model: an inner pipeline with a scaler, and a OneVsRest of two."""
+    """Write a complete model: an inner pipeline with a scaler, and a OneVsRest of two models."""
     write_pipeline(folder, "inner_1", "ovr_1", class_name="pyspark.ml.pipeline.PipelineModel")
     inner = folder / "stages" / "0_inner_1"
     write_pipeline(inner, "scaler_1", uid="inner_1")
@@ -73,7 +73,7 @@ def write_model(folder: Path) -> Path:
 
 
 def write_manifest(folder: Path, **changes: Any) -> dict[str, Any]:
-    """Write a manifest that fits a folder as it is, but for some changes; return what it says."""
+    """Write a folder's valid manifest with the given changes, and return its content."""
     found = gate.inspect(LocalFiles(folder), "unsigned")
     made = manifests.Manifest(
         versions=manifests.Versions(streamscore=__version__, spark="3.5.7", python="3.11.0", java="17 amd64"),
@@ -94,25 +94,25 @@ def write_manifest(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def refusal(folder, trust="unsigned", public_keys=()):
-    """Return the message with which a folder is refused, without the folder's own name; it must be quick."""
+    """Return the message of a folder's refusal, without the folder's name, and check that the refusal is quick."""
     start = time.monotonic()
     with pytest.raises(ModelError) as caught:
         gate.inspect(LocalFiles(folder), trust, public_keys)
 
-    assert time.monotonic() - start < 6  # with the work of the square of the files it takes minutes
+    assert time.monotonic() - start < 6  # quadratic work would take minutes
     assert caught.value.exit_code == 4
     return str(caught.value).removeprefix(f"{folder}/")
 
 
 def changed(folder, name, **changes):
-    """Change some keys of a stage's metadata; None takes one away."""
+    """Change keys of a stage's metadata; None removes a key."""
     file = folder / name / "metadata" / "part-00000"
     told = json.loads(file.read_text()) | changes
     file.write_text(json.dumps({key: value for key, value in told.items() if value is not None}))
 
 
 def rewritten(folder, name, text):
-    """Put something else in the place of a stage's metadata."""
+    """Replace a stage's metadata by another text."""
     content = text if isinstance(text, bytes) else text.encode()
     (folder / name / "metadata" / "part-00000").write_bytes(content)
 
@@ -130,7 +130,7 @@ def moved_into(file, folder):
 
 
 def replaced(path, make):
-    """Make something else in the place of a file or folder."""
+    """Replace a file or folder."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -146,6 +146,6 @@ def exchanged(one, other):
 
 
 def write_manifest_only(folder, **changes):
-    """Write a manifest with some changes over the one that is there."""
+    """Overwrite the manifest with a changed one."""
     (folder / MANIFEST).unlink()
     write_manifest(folder, **changes)

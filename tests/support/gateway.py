@@ -1,4 +1,4 @@
-"""A gateway before Elasticsearch that misbehaves as it is told to."""
+"""A gateway in front of Elasticsearch with configurable faults."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,20 +10,20 @@ PAGE = b"<html><body><h1>nginx</h1></body></html>"
 
 
 class Gateway:
-    """Forwards everything to Elasticsearch; the attributes say what it does otherwise with bulk requests."""
+    """A gateway that forwards all requests to Elasticsearch, with faults on bulk requests by its attributes."""
 
     def __init__(self, url: str) -> None:
         self.upstream = url
         self.swallowed = 0
-        """So many further bulk requests are answered with 200 and no items."""
+        """Number of further bulk requests to answer with 200 and no items."""
         self.failing = []
-        """The statuses of the next bulk requests, which are not forwarded."""
+        """Statuses with which to answer the next bulk requests, instead of forwarding them."""
         self.limit = None
-        """Bytes of the largest bulk request; a larger one gets 413."""
+        """Largest bulk request in bytes; a larger one gets 413."""
         self.before_bulk = lambda: None
         """Called before a bulk request is forwarded."""
         self.bulks = []
-        """The size of each bulk request that was forwarded."""
+        """The sizes of the forwarded bulk requests, in bytes."""
         self._open()
 
     def _open(self, port: int = 0) -> None:
@@ -33,7 +33,7 @@ class Gateway:
             protocol_version = "HTTP/1.1"
 
             def forward(self) -> None:
-                """Pass a request on, or answer it."""
+                """Forward or answer a request."""
                 self.answer(*gateway.response(self, self.rfile.read(int(self.headers.get("Content-Length", 0)))))
 
             do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = forward  # noqa: N815 (http.server's names)
@@ -57,7 +57,7 @@ class Gateway:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def response(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, str, bytes]:
-        """Return the status, the type and the body of an answer."""
+        """Return status, content type and body of an answer."""
         if "_bulk" in request.path:
             if self.limit is not None and len(body) > self.limit:
                 return 413, "text/html", PAGE
@@ -78,5 +78,5 @@ class Gateway:
         self._server.server_close()
 
     def reopen(self) -> None:
-        """Take connections again, at the same port."""
+        """Accept connections again, at the same port."""
         self._open(self.port)

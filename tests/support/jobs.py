@@ -1,4 +1,4 @@
-"""Commands that run in the background of a test: watched, signalled, killed."""
+"""Background commands of a test, to watch, signal and kill."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def written(config: Config) -> str:
-    """Return a configuration as a file has it."""
+    """Return a configuration as the text of a file."""
     return yaml.safe_dump(config.model_dump(mode="json", exclude={"kafka": {"options"}}))
 
 
 class Job:
-    """A command that runs in the background, in a process group of its own; its output is collected."""
+    """A background command in its own process group, with collected output."""
 
     def __init__(self, command: list[str], env: dict[str, str] | None = None, **options: Any) -> None:
         self.lines: list[str] = []
@@ -55,20 +55,20 @@ class Job:
 
     @property
     def output(self) -> str:
-        """What it has printed so far."""
+        """The command's output so far."""
         return "".join(self.lines)
 
     @property
     def lives(self) -> bool:
-        """Whether it still runs."""
+        """Whether the command still runs."""
         return self.process.poll() is None
 
     def wait_for(self, text: str, seconds: float = 240) -> None:
-        """Wait until it has printed a text."""
+        """Wait until the command has printed a text."""
         self.wait_until(lambda: text in self.output, seconds)
 
     def wait_until(self, reached: Callable[[], bool], seconds: float = 240) -> None:
-        """Wait until something is so, while it runs."""
+        """Wait until a condition holds, while the command runs."""
         deadline = time.monotonic() + seconds
         while not reached():
             assert self.lives, self.output
@@ -76,11 +76,11 @@ class Job:
             time.sleep(0.05)
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the process that was started, as a supervisor would."""
+        """Signal the started process, like a supervisor."""
         self.process.send_signal(number)
 
     def members(self) -> list[psutil.Process]:
-        """Return the process that was started and all that it has started."""
+        """Return the started process and all its descendants."""
         try:
             leader = psutil.Process(self.process.pid)
             return [leader, *leader.children(recursive=True)]
@@ -88,7 +88,7 @@ class Job:
             return []
 
     def kill(self) -> None:
-        """Kill it and all that it has started, at once."""
+        """Kill the started process and all its descendants."""
         for member in self.members():
             try:
                 member.kill()
@@ -97,19 +97,19 @@ class Job:
         self.process.wait(30)
 
     def wait(self, seconds: float = 300) -> int:
-        """Wait for its end and return its exit code."""
+        """Wait for the command's end and return its exit code."""
         code = self.process.wait(seconds)
         self._reader.join(10)
         return code
 
 
 def make_archive(archive: Path, command: list[str], env: Mapping[str, str]) -> None:
-    """Run a first job, whose JVM puts the classes that it has loaded into an archive at its end."""
+    """Run a first job, whose JVM writes a class-data archive at its end."""
     option = f"-XX:ArchiveClassesAtExit={archive}"
     first = Job(command, env={**environment(), **env, "SPARK_SUBMIT_OPTS": option})
     assert first.wait() == 0, first.output
 
 
 def use_archive(archive: Path) -> None:
-    """Let all jobs from now on take Spark's classes from an archive."""
+    """Make all further jobs load Spark's classes from an archive."""
     _archive["SPARK_SUBMIT_OPTS"] = f"-XX:SharedArchiveFile={archive}"

@@ -1,4 +1,4 @@
-"""What befalls a job in a soak test: its processes killed, its servers frozen, its disk full, its data deleted."""
+"""The faults of a soak test: killed processes, frozen servers, a full disk, deleted data."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from jobs import Job
 
 DISK_MIB = 64
-"""Size of the disk that holds the checkpoints; an empty checkpoint takes some 100 KiB."""
+"""Size of the checkpoints' disk in bytes; an empty checkpoint takes some 100 KiB."""
 
 
 @dataclass
 class Load:
-    """Sends messages at a steady rate from a thread, but for the pauses that a mishap asks for."""
+    """A thread that sends messages at a steady rate, except in pauses."""
 
     config: Config
     ledger: oracle.Ledger
@@ -54,28 +54,28 @@ class Load:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Let all that was sent arrive, and send nothing until the end."""
+        """Flush all sent messages, and send nothing until the context ends."""
         with self._sending:
             yield
 
 
 @dataclass
 class Scene:
-    """The job under load, its servers and its disk."""
+    """The job under load, with its servers and its disk."""
 
     config: Config
     cluster: Cluster
     elasticsearch: Running
     load: Load
     start: Callable[..., Job]
-    """Starts the job with more arguments."""
+    """Starts the job with further arguments."""
     generator: random.Random
     has_own_disk: bool
     arguments: list[str] = field(default_factory=list)
-    """What every start of the job is given: its present checkpoint."""
+    """Arguments of every start of the job, with the current checkpoint."""
 
     def befall(self, ending: str, job: Job) -> None:
-        """Let one thing happen to a running job; it may have ended afterwards, or not.
+        """Cause one fault of a running job, after which the job may or may not have ended.
 
         Args:
             ending: a name of ``ENDINGS``.
@@ -102,17 +102,17 @@ def kill_group(_scene: Scene, job: Job) -> None:
 
 
 def kill_jvm(scene: Scene, job: Job) -> None:
-    """Kill its JVM alone."""
+    """Kill the job's JVM alone."""
     scene.kill_member(job, "java")
 
 
 def kill_python(scene: Scene, job: Job) -> None:
-    """Kill its Python alone; its JVM may go on writing for a moment, while the next job starts."""
+    """Kill the job's Python alone; the JVM may write for a moment more, while the next job starts."""
     scene.kill_member(job, "python")
 
 
 def stop(_scene: Scene, job: Job) -> None:
-    """Ask it to stop."""
+    """Ask the job to stop."""
     job.signal(signal.SIGTERM)
     job.wait()
 
@@ -129,15 +129,15 @@ def freeze_elasticsearch(scene: Scene, _job: Job) -> None:
 
 
 def freeze_kafka(scene: Scene, _job: Job) -> None:
-    """Freeze the broker that leads all partitions for a while."""
+    """Freeze the leader of all partitions for a while."""
     with scene.cluster.leader_frozen():
         time.sleep(scene.generator.uniform(1, 5))
 
 
 def freeze_followers(scene: Scene, job: Job) -> None:
-    """Freeze the brokers that follow, so that what is appended meanwhile stays hidden, and kill the job amid that.
+    """Freeze the followers, so that appended records stay hidden, and kill the job meanwhile.
 
-    They go on while the next job starts, or has begun to compare what is there.
+    The followers resume while the next job starts or compares its outputs.
     """
     scene.cluster.freeze()
     time.sleep(scene.generator.uniform(0.5, 3))
@@ -146,9 +146,9 @@ def freeze_followers(scene: Scene, job: Job) -> None:
 
 
 def delete_index(scene: Scene, job: Job) -> None:
-    """Delete the index of outcomes under the job, which must not write to one that somebody else has made.
+    """Delete the index of outcomes during the run; the job must not write to an index that it did not create.
 
-    Documents of events before that are gone; those of events since must be there.
+    Only the documents of later events must exist.
     """
     with elasticsearch.client(scene.config.elasticsearch) as client:
         client.indices.delete(index=scene.config.elasticsearch.index)
@@ -158,7 +158,7 @@ def delete_index(scene: Scene, job: Job) -> None:
 
 
 def fill_disk(scene: Scene, job: Job) -> None:
-    """Fill the disk of the checkpoint until the job ends by itself, or for some seconds."""
+    """Fill the checkpoint's disk until the job ends, or for some seconds."""
     if not scene.has_own_disk:
         job.kill()
         return
@@ -171,7 +171,7 @@ def fill_disk(scene: Scene, job: Job) -> None:
 
 
 def _fill(ballast: Path) -> None:
-    """Write a file until its disk is full."""
+    """Write a file until the disk is full."""
     with ballast.open("wb", buffering=0) as file:
         try:
             while True:
@@ -182,9 +182,9 @@ def _fill(ballast: Path) -> None:
 
 
 def recreate_topic(scene: Scene, job: Job) -> None:
-    """Make the input topic anew once all of it is scored, and follow the advice that the refused start gives.
+    """Recreate the input topic once it is scored, and follow the advice of the refused start.
 
-    The new topic's events have the event ids of the old one's, and so the same documents.
+    The new topic's events have the old topic's event ids, and so the same documents.
     """
     topic = scene.config.kafka.topics.input
     with scene.load.paused():
@@ -193,17 +193,16 @@ def recreate_topic(scene: Scene, job: Job) -> None:
         kafka.delete(scene.config.kafka, topic)
         scene.cluster.make(topic)
         scene.load.ledger.begin_topic()
-    time.sleep(scene.generator.uniform(1, 10))  # the new topic may be shorter than the old one was, or longer
+    time.sleep(scene.generator.uniform(1, 10))  # the new topic may be shorter or longer than the old one
     _require(scene.start(*scene.arguments), CheckpointError.exit_code)
     scene.arguments = ["--checkpoint", str(scene.checkpoints / str(scene.load.ledger.sent))]
-    # Killed amid its first batches, so that the comparison sees the outcomes of both topics.
+    # Killed during its first batches, so that the comparison reads the outcomes of both topics.
     first = scene.start("--new-checkpoint", *scene.arguments)
     first.wait_for("scoring the topic")
     time.sleep(scene.generator.uniform(0.2, 3))
     first.kill()
-    _require(
-        scene.start("--new-checkpoint", "--available-now", *scene.arguments), 0
-    )  # the old topic's statistics go first
+    # Without the flag a start is refused until the statistics of the old topic are deleted.
+    _require(scene.start("--new-checkpoint", "--available-now", *scene.arguments), 0)
 
 
 def _require(job: Job, code: int) -> None:
@@ -223,12 +222,12 @@ ENDINGS: dict[str, tuple[int, Callable[[Scene, Job], None]]] = {
     "fill-disk": (2, fill_disk),
     "recreate-topic": (1, recreate_topic),
 }
-"""How a job's life ends, or what befalls it meanwhile: how often, and the function that does it."""
+"""The faults by name, each with its weight and its function."""
 
 
 @contextmanager
 def disk(folder: Path) -> Iterator[bool]:
-    """Make a small disk of its own at a folder, and tell whether this user may: it takes the rights to mount one."""
+    """Mount a small disk at a folder, and yield whether this user was allowed to."""
     folder.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(folder)]
     is_mounted = shutil.which("mount") is not None and subprocess.run(command, check=False).returncode == 0

@@ -1,8 +1,8 @@
-"""The oracle of the fault tests: a ledger of what was sent, and a judgement of what came out, as Jepsen's checkers do.
+"""The oracle of the fault tests: a ledger of sent messages, and a check of all outputs, like a Jepsen checker.
 
-Every message has a key of its own. A good one must end as exactly one prediction per model, seen once by a plain
-consumer and once in the index, with the score that the models give to the same vector in a batch job; a bad one as
-exactly one rejected record with the right reason and the original bytes.
+Every message has a unique key. A good message must become exactly one prediction per model, once in the topic and once
+in the index, with the models' score for the same vector in a batch job. A bad message must become exactly one rejected
+record with the right reason and the original bytes.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def train(spark: SparkSession, folder: Any) -> dict[str, str]:
 
 
 def listed(folders: Mapping[str, str]) -> str:
-    """Return the override that configures such models."""
+    """Return the override that configures the models."""
     models_ = ", ".join(f"{{name: {name}, uri: {folder}}}" for name, folder in folders.items())
     return f"models=[{models_}]"
 
@@ -75,12 +75,12 @@ BAD = {
 
 
 POOL = 500
-"""Number of different vectors; a million messages draw on them."""
+"""Number of distinct vectors, of which all messages are made."""
 
 
 @dataclass
 class Ledger:
-    """What was sent: good messages with label and vector, bad ones with bytes and reason, by key."""
+    """The sent messages by key: good ones with label and vector, bad ones with bytes and reason."""
 
     seed: int
     good: dict[str, tuple[float | None, int]] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class Ledger:
         self.pool = [vector(self._generator) for _ in range(POOL)]
 
     def next_messages(self, count: int, share_bad: float = 0.1) -> list[tuple[str, bytes | None]]:
-        """Make messages, note them, and return them as (key, value)."""
+        """Make messages, record them, and return them as (key, value)."""
         made: list[tuple[str, bytes | None]] = []
         for _ in range(count):
             key = f"{self.seed}-{self._number}"
@@ -113,11 +113,11 @@ class Ledger:
         return made
 
     def begin_index(self) -> None:
-        """Note that the documents of all messages so far are gone: an index was deleted."""
+        """Record that an index was deleted, with the documents of all messages so far."""
         self.indexed_from = self._number
 
     def begin_topic(self) -> None:
-        """Note that the input topic is new: its event ids come again, and its statistics take the place of the old."""
+        """Record that the input topic was recreated: event ids repeat, and its statistics replace the old ones."""
         self.indexed_from = self.counted_from = self._number
 
     def is_indexed(self, key: str) -> bool:
@@ -160,14 +160,14 @@ def send(config: Config, messages: Iterable[tuple[str, bytes | None]]) -> None:
 
 
 def judge(spark: SparkSession, config: Config, ledger: Ledger, models: dict[str, str]) -> dict[str, int]:
-    """Compare topics, indices and table with the ledger, as far as they are written to; zeros if the promise held."""
+    """Compare the configured outputs with the ledger, and return the number of faults of each kind."""
     expected = _expected(spark, ledger, models)
     outcomes = [json.loads(value or b"") for _, value, _ in _records(spark, config, config.kafka.topics.predictions)]
     count = Counter((outcome["key"], outcome["model"]) for outcome in outcomes)
     rejected = _records(spark, config, config.kafka.topics.rejected)
     in_rejected = Counter(key for key, _, _ in rejected)
     found = {(o["key"], o["model"]): (o["prediction"], o["score"], o["label"], o["correct"]) for o in outcomes}
-    # A topic that was made anew has the event ids of the old one: the later message of an id counts.
+    # A recreated topic repeats event ids: the later message of an id counts.
     in_order = sorted((record for record in rejected if record[0] in ledger.bad), key=lambda row: _number_of(row[0]))
     reasons = {headers["event-id"]: (key, headers["reason"]) for key, _, headers in in_order}
     return {
@@ -189,19 +189,19 @@ def judge(spark: SparkSession, config: Config, ledger: Ledger, models: dict[str,
 
 
 Expected = dict[tuple[str, str], tuple[float, float, float | None, int | None]]
-"""Prediction, score, label and whether it is right, by the key of the message and the name of the model."""
+"""Prediction, score, label and correctness, by key of the message and name of the model."""
 
 
 def _judge_indices(
     config: Config, ledger: Ledger, expected: Expected, reasons: dict[str, tuple[str, str]]
 ) -> dict[str, int]:
-    """Compare the two indices with what is expected.
+    """Compare the two indices with the expected outcomes.
 
     Args:
         config: the configuration.
-        ledger: what was sent, and from which message on its documents must be there.
+        ledger: the sent messages, and the first message whose documents must exist.
         expected: the outcomes.
-        reasons: key and reason of each bad message, by event id, as the rejected topic has them.
+        reasons: key and reason of each bad message by event id, from the rejected topic.
     """
     kept = documents(config, config.elasticsearch.index)
     count = Counter((document["key"], document["model"]) for document in kept)
@@ -223,7 +223,7 @@ def _judge_indices(
 
 
 def _judge_statistics(config: Config, outcomes: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Compare the statistics of quality with those of the outcomes in the topic, each of which counts once."""
+    """Compare the statistics of quality with those of the distinct outcomes in the topic."""
     expected = statistics_of(outcomes, config.quality.windows)
     kept = statistics(config)
     return {
@@ -236,11 +236,11 @@ def _judge_statistics(config: Config, outcomes: Iterable[Mapping[str, Any]]) -> 
 
 
 Window = tuple[str, str, int, int]
-"""Model, version, length in seconds, and begin in epoch milliseconds."""
+"""Model, version, length in seconds, and start in epoch milliseconds."""
 
 
 def statistics_of(outcomes: Iterable[Mapping[str, Any]], windows: Iterable[int]) -> dict[Window, Statistic]:
-    """Return the statistics of outcomes, each counted once however often it is there, by the reference."""
+    """Return the statistics of the distinct outcomes, by the reference implementation."""
     by_id = {(o["event_id"], o["model"], o["model_version"]): o for o in outcomes}
     inside: defaultdict[Window, list[Mapping[str, Any]]] = defaultdict(list)
     for (_, model, version), outcome in by_id.items():
@@ -259,7 +259,7 @@ def statistics_of(outcomes: Iterable[Mapping[str, Any]], windows: Iterable[int])
 
 
 def statistics(config: Config) -> dict[Window, Statistic]:
-    """Return the statistics that are kept of the configuration's topic."""
+    """Return the stored statistics of the configuration's topic."""
     found = {}
     for source in documents(config, config.elasticsearch.quality_index, ["@timestamp", "seconds", "model"]):
         if source["topic"] == config.kafka.topics.input:
@@ -270,14 +270,14 @@ def statistics(config: Config) -> dict[Window, Statistic]:
 
 
 def same_statistics(one: Statistic, other: Statistic) -> bool:
-    """Return whether counts are equal, and sums but for their last bits."""
+    """Return whether counts are equal, and sums up to rounding."""
     sums = all(math.isclose(getattr(one, name), getattr(other, name), rel_tol=1e-9, abs_tol=1e-9) for name in SUMS)
     counts = (part.name for part in fields(Statistic) if part.name not in SUMS)
     return sums and all(getattr(one, name) == getattr(other, name) for name in counts)
 
 
 def _judge_table(spark: SparkSession, config: Config, expected: Expected) -> dict[str, int]:
-    """Compare the Delta table with what is expected."""
+    """Compare the Delta table with the expected outcomes."""
     rows = sources.delta_table(spark, config.delta).collect()
     count = Counter((row["key"], row["model"]) for row in rows)
     found = {(r["key"], r["model"]): (r["prediction"], r["score"], r["label"], r["correct"]) for r in rows}
@@ -290,12 +290,12 @@ def _judge_table(spark: SparkSession, config: Config, expected: Expected) -> dic
 
 
 def faults(judgement: dict[str, int]) -> dict[str, int]:
-    """Return what is not zero."""
+    """Return the entries that are not zero."""
     return {name: count for name, count in judgement.items() if count}
 
 
 def _expected(spark: SparkSession, ledger: Ledger, models: dict[str, str]) -> Expected:
-    """Score the ledger's vectors in a batch job, with the models as Spark loads them."""
+    """Score the ledger's vectors in a batch job, with models loaded by Spark itself."""
     expected = {}
     for name, folder in models.items():
         scores = _scores(spark, folder, ledger.seed)
@@ -307,7 +307,7 @@ def _expected(spark: SparkSession, ledger: Ledger, models: dict[str, str]) -> Ex
 
 @cache
 def _scores(spark: SparkSession, folder: str, seed: int) -> dict[int, tuple[float, float]]:
-    """Return what a model makes of each vector of a ledger's pool: prediction and score, by the vector's number."""
+    """Return a model's prediction and score of each vector of a ledger's pool, by the vector's number."""
     pool = spark.createDataFrame(list(enumerate(Ledger(seed).pool)), _SCHEMA)
     alone = PipelineModel.load(folder).transform(pool)
     column = "probability" if "probability" in alone.columns else "rawPrediction"
@@ -319,7 +319,7 @@ _SCHEMA = StructType([StructField("number", IntegerType()), StructField("feature
 
 
 def _records(spark: SparkSession, config: Config, topic: str) -> list[tuple[str, bytes | None, dict[str, str]]]:
-    """Read a topic as a plain consumer does."""
+    """Read a topic like a plain consumer."""
     rows = sources.topic(spark, config.kafka, topic).select(F.col("key").cast("string"), "value", "headers")
     return [
         (
@@ -332,7 +332,7 @@ def _records(spark: SparkSession, config: Config, topic: str) -> list[tuple[str,
 
 
 def documents(config: Config, name: str, order: Iterable[str] = ("event_id",)) -> list[dict[str, Any]]:
-    """Read an index whole, in an order that no two documents, or few, share."""
+    """Read a whole index, in an order with no or few ties."""
     found: list[dict[str, Any]] = []
     with elasticsearch.client(config.elasticsearch, 60) as client:
         client.indices.refresh(index=name)

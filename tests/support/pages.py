@@ -1,4 +1,4 @@
-"""Code blocks of the documents, as the tests run them."""
+"""Code blocks of the documents, for tests that run them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def loaded(code: str, file: Path) -> ModuleType:
-    """Write a module to a file, import it and return it; the caller takes it out of ``sys.modules`` again."""
+    """Write a module to a file, import it and return it; the caller must remove it from ``sys.modules``."""
     file.write_text(code, encoding="utf-8")
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None

@@ -1,6 +1,6 @@
-"""A second opinion on messages, written in plain Python and slowly: what is scored, what is rejected and why.
+"""A slow reference implementation of the decoder in plain Python: which messages are scored or rejected, and why.
 
-It shares no code and no idea with the decoder: it parses the whole document first and looks at it afterwards.
+It shares neither code nor method with the decoder: it parses the whole document first and checks it afterwards.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ INT = range(-(2**31), 2**31)
 
 
 class Verdict(NamedTuple):
-    """The reason why a message is rejected, or its label and features by place."""
+    """The reason of a message's rejection, or its label and features by index."""
 
     reason: str | None
     label: float | None = None
@@ -22,7 +22,7 @@ class Verdict(NamedTuple):
 
 
 class _NotANumber(float):
-    """NaN, Infinity or -Infinity, written in letters."""
+    """NaN, Infinity or -Infinity as a JSON literal."""
 
 
 class _DuplicateError(Exception):
@@ -32,7 +32,7 @@ class _DuplicateError(Exception):
 def verdict(  # noqa: PLR0911 (a list of rules reads best as a list)
     value: bytes | None, size: int, max_bytes: int
 ) -> Verdict:
-    """Judge a message of the form ``spark``."""
+    """Return the verdict on a message of the form ``spark``."""
     if value is None:
         return Verdict("tombstone")
     if len(value) > max_bytes:
@@ -101,7 +101,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _has_misplaced_letters(document: dict[str, Any]) -> bool:
-    """Return whether NaN or Infinity stands elsewhere than as the label or among the values: then it is not JSON."""
+    """Return whether NaN or Infinity occurs outside the label and the values, where it is not JSON."""
     rest = dict(document)
     label, vector = rest.pop("label", None), rest.get("features")
     if isinstance(vector, dict) and isinstance(vector.get("values"), list):
@@ -111,7 +111,7 @@ def _has_misplaced_letters(document: dict[str, Any]) -> bool:
 
 
 def _has_letters(part: Any) -> bool:
-    """Return whether NaN or Infinity in letters stands somewhere in a value."""
+    """Return whether a literal NaN or Infinity occurs in a value."""
     if isinstance(part, dict):
         return any(map(_has_letters, part.values()))
     if isinstance(part, list):

@@ -36,11 +36,11 @@ from streamscore.system.console import log, set_up_logging
 
 ROOT = Path(__file__).parents[2]
 _STARTS = 20
-"""How often a job may find its servers away before the soak test gives up."""
+"""Number of starts without reachable servers before the soak test gives up."""
 
 
 def main() -> None:
-    """Run the soak and end with code 1 if the judgement is not all zero."""
+    """Run the soak test, and exit with code 1 if the oracle reports a fault."""
     arguments = _arguments()
     set_up_logging()
     with tempfile.TemporaryDirectory(prefix="streamscore-soak-") as name:
@@ -97,7 +97,7 @@ def _servers(config: Config) -> Iterator[tuple[Cluster, process.Running]]:
 
 
 def _starter(config: Config, file: Path) -> Callable[..., Job]:
-    """Return a function that starts the job with more arguments."""
+    """Return a function that starts the job with further arguments."""
     file.write_text(written(config))
     words = submit.command(score_stream.JOB, config, ["--config", str(file)])
     base = submit.prepare(config)
@@ -124,7 +124,7 @@ def _soak(scene: mishaps.Scene, arguments: argparse.Namespace) -> dict[str, Any]
             endings[ending] += 1
             scene.befall(ending, job)
             if ending == "kill-python":
-                dying.append(job)  # the next life begins while the JVM of this one may still write
+                dying.append(job)  # the next run begins while this JVM may still write
                 continue
             if job.lives:
                 job.kill()
@@ -148,12 +148,12 @@ def _soak(scene: mishaps.Scene, arguments: argparse.Namespace) -> dict[str, Any]
     last = scene.start("--available-now", *scene.arguments)
     if last.wait(3600) != 0:
         raise SystemExit(last.output)
-    kills = endings.total() - endings["sigterm"]  # after every other mishap the group is killed, if it has not ended
+    kills = endings.total() - endings["sigterm"]  # after every other fault the group is killed unless it has ended
     return {"minutes": round(minutes, 1), "endings": dict(endings), "kills": kills, "replays": replays}
 
 
 def _scoring(scene: mishaps.Scene) -> Job:
-    """Start the job until one finds its servers, which may be frozen for a moment, and scores."""
+    """Start the job until one run reaches its servers, which may be frozen for a moment, and scores."""
     for _ in range(_STARTS):
         job = scene.start(*scene.arguments)
         try:
@@ -167,7 +167,7 @@ def _scoring(scene: mishaps.Scene) -> Job:
 
 
 def _config(work: Path) -> Config:
-    """Return a configuration with servers of its own, small batches and two models."""
+    """Return a configuration with its own servers, small batches and two models."""
     return configuration.load(
         "local",
         [

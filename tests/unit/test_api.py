@@ -1,4 +1,4 @@
-"""The stable Python API: what the package's docstring names exists, and nothing else is exported."""
+"""The stable Python API: every name in the package's docstring exists, and nothing else is exported."""
 
 import importlib
 import re
@@ -7,7 +7,7 @@ import streamscore
 
 
 def test_exported_modules_are_those_of_the_docstring():
-    """One list for readers, one for Python."""
+    """``__all__`` and the docstring list the same modules."""
     lines = re.findall(r"^- (.*?):", streamscore.__doc__, re.MULTILINE)
     named = {name.partition(".")[0] for line in lines for name in re.findall(r"``(.*?)``", line)}
 
@@ -15,7 +15,7 @@ def test_exported_modules_are_those_of_the_docstring():
 
 
 def test_named_functions_exist():
-    """Also those that are named for all three jobs."""
+    """All documented functions exist, also those of each job."""
     for dotted in ("config.load", "config.fields.parse", "models.sign"):
         module, _, name = dotted.rpartition(".")
         assert callable(getattr(importlib.import_module(f"streamscore.{module}"), name))

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md maps the tree as it is, and the templates ask for what its readers need."""
+"""CONTRIBUTING.md maps the current tree, and the templates ask for the needed information."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ def rows(root, title):
 
 
 def test_every_room_is_on_the_map_and_nothing_else(root):
-    """A room is a package or a module right in the package."""
+    """The map lists every top-level package and module, and no other."""
     package = root / "jobs" / "streamscore"
     rooms = [path.parent.name for path in package.glob("*/__init__.py")]
     rooms += [path.stem for path in package.glob("*.py") if path.stem != "__init__"]
@@ -26,7 +26,7 @@ def test_every_room_is_on_the_map_and_nothing_else(root):
 
 
 def test_every_folder_is_on_the_map_and_nothing_else(root):
-    """Those that git knows of."""
+    """The map lists every folder under version control, and no other."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=root,
@@ -42,7 +42,7 @@ def test_every_folder_is_on_the_map_and_nothing_else(root):
 
 @pytest.mark.parametrize("title", ["The tree", "The rooms"])
 def test_each_line_of_the_map_says_what_for(root, title):
-    """In one line each, and no two alike."""
+    """Each row has a distinct one-line description."""
     purposes = [purpose for _, purpose in rows(root, title)]
 
     assert all(8 < len(purpose) <= 100 for purpose in purposes)
@@ -50,7 +50,7 @@ def test_each_line_of_the_map_says_what_for(root, title):
 
 
 def test_every_make_target_that_is_named_exists(root):
-    """In CONTRIBUTING.md and in the template of pull requests."""
+    """All make targets in CONTRIBUTING.md and the pull-request template exist."""
     makefile = (root / "Makefile").read_text()
     texts = [(root / name).read_text() for name in ("CONTRIBUTING.md", ".github/pull_request_template.md")]
     named = {word for words in re.findall(r"`make ([a-z0-9 -]+)", "\n".join(texts)) for word in words.split()}
@@ -61,7 +61,7 @@ def test_every_make_target_that_is_named_exists(root):
 
 @pytest.mark.parametrize("name", ["bug", "feature"])
 def test_issue_form_has_what_a_form_needs(root, name):
-    """A name, a description, and fields with labels of their own, of which some must be filled in."""
+    """A form has a name, a description, and labelled fields, some of them required."""
     form = yaml.safe_load((root / ".github" / "ISSUE_TEMPLATE" / f"{name}.yml").read_text())
     fields = [field for field in form["body"] if field["type"] != "markdown"]
 
@@ -74,7 +74,7 @@ def test_issue_form_has_what_a_form_needs(root, name):
 
 
 def test_bug_report_asks_for_the_diagnosis(root):
-    """What doctor and --version print; a vulnerability is sent elsewhere."""
+    """The form asks for the output of doctor and --version, and refers vulnerabilities elsewhere."""
     text = (root / ".github" / "ISSUE_TEMPLATE" / "bug.yml").read_text()
 
     assert "streamscore doctor" in text

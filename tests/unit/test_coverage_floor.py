@@ -1,4 +1,4 @@
-"""`make coverage` names the files that `make test` covered too little."""
+"""`make coverage` names the files whose coverage by `make test` is below the floor."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import coverage_floor
 
 @pytest.fixture
 def check(monkeypatch, tmp_path):
-    """Return a function that compares percentages with the floor and returns the message, None if there is none."""
+    """Return a function that compares percentages with the floor and returns the message, if any."""
     monkeypatch.setattr(coverage_floor, "REPORT", tmp_path / "report.json")
 
     def run(percentages, reasons):
@@ -29,12 +29,12 @@ def check(monkeypatch, tmp_path):
 
 
 def test_files_at_or_above_the_floor_pass(check):
-    """Each by itself."""
+    """Files at the floor or above pass."""
     assert check({"a.py": 100, "b.py": 85}, {}) is None
 
 
 def test_file_below_the_floor_is_named(check):
-    """With what it has and what it needs."""
+    """The message has the file's coverage and the floor."""
     message = check({"a.py": 100, "b.py": 84.4}, {})
 
     assert message.startswith("b.py: 84 % of its lines are covered, less than 85 %")
@@ -42,13 +42,13 @@ def test_file_below_the_floor_is_named(check):
 
 
 def test_reason_excuses_a_file(check):
-    """As long as it is needed."""
+    """A recorded reason excuses a file, but only while the file is below the floor."""
     assert check({"a.py": 12}, {"a.py": "runs on Databricks"}) is None
     assert check({"a.py": 99}, {"a.py": "runs on Databricks"}) == "a.py: is not below 85 %, so its reason can go"
 
 
 def test_missing_report_is_explained(monkeypatch, tmp_path):
-    """It is made by another target."""
+    """The message names the target that makes the report."""
     monkeypatch.setattr(coverage_floor, "REPORT", tmp_path / "report.json")
 
     with pytest.raises(SystemExit, match="`make test` writes it"):
@@ -56,7 +56,7 @@ def test_missing_report_is_explained(monkeypatch, tmp_path):
 
 
 def test_make_test_measures_each_file_and_commands_too(root, tmp_path):
-    """With the project's own settings: a command that a test starts counts for the file that it runs."""
+    """With the project's settings, commands that tests start count for coverage."""
     makefile = (root / "Makefile").read_text()
     options = next(line for line in makefile.splitlines() if line.startswith("\t$(PYTEST) --cov")).split()[1:]
     assert f"--cov-report=json:{coverage_floor.REPORT.relative_to(root)}" in options

@@ -1,4 +1,4 @@
-"""Docstrings name what a caller has to know: the parameters, where there are three or more, and the errors."""
+"""Docstrings document the parameters of functions with three or more, and the raised errors."""
 
 import ast
 import re
@@ -6,7 +6,7 @@ import re
 import pytest
 
 CONTRACTS = re.compile(r"sinks\.(?!base:).*\.write|messages\.formats\.(?!base:)\w+:encode")
-"""Functions whose parameters the base documents: that of a sink (``Sink.write``), that of a format (``Format``)."""
+"""Functions whose parameters are documented by the base: ``Sink.write``, and ``encode`` of a ``Format``."""
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def functions(root):
 
 
 def public(node, prefix=""):
-    """Yield the public functions of a module or class with their names; a function's inner functions are its own."""
+    """Yield the public functions of a module or class with their names, without inner functions."""
     for child in node.body:
         if not isinstance(child, ast.ClassDef | ast.FunctionDef) or child.name.startswith("_"):
             continue
@@ -32,38 +32,38 @@ def public(node, prefix=""):
 
 
 def is_command(function):
-    """Return whether a function is a verb of the command line: its docstring is the help, and so are its options'."""
+    """Return whether a function is a verb of the command line, whose docstring is the help text."""
     return any(re.search(r"\.(command|callback)\(", ast.unparse(decorator)) for decorator in function.decorator_list)
 
 
 def section(function, title):
-    """Return the text of a section of a function's docstring; a section ends where the next begins."""
+    """Return the text of a section of a function's docstring."""
     text = ast.get_docstring(function) or ""
     match = re.search(rf"^{title}:\n((?:[ ]+.*\n?|\n)+)", text, re.MULTILINE)
     return match[1] if match else ""
 
 
 def parameters(function):
-    """Return the names of a function's parameters, those of an instance or class left out."""
+    """Return the names of a function's parameters, without ``self`` and ``cls``."""
     arguments = function.args
     every = [*arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg]
     return [argument.arg for argument in every if argument is not None and argument.arg not in {"self", "cls"}]
 
 
 def raised(function):
-    """Return the names of what a function raises in its own body: of classes, or of functions that make an error."""
+    """Return the names of the error classes, or of the functions that make errors, in a function's raise statements."""
     raises = [node.exc for node in own_nodes(function) if isinstance(node, ast.Raise) and node.exc]
     called = [ast.unparse(error.func) for error in raises if isinstance(error, ast.Call)]
     return {name.rpartition(".")[2] for name in [*called, *(error.id for error in raises if is_class(error))]}
 
 
 def is_class(error):
-    """Return whether a raised expression is the name of a class, and not a variable that is raised again."""
+    """Return whether a raised expression is a class, and not a variable."""
     return isinstance(error, ast.Name) and error.id[0].isupper()
 
 
 def own_nodes(function):
-    """Yield the nodes of a function, without those of functions and classes inside."""
+    """Yield the nodes of a function, without those of inner functions and classes."""
     waiting = list(function.body)
     while waiting:
         node = waiting.pop()
@@ -73,14 +73,14 @@ def own_nodes(function):
 
 
 def lacks_args(function):
-    """Return whether a function of three or more parameters does not document each of them."""
+    """Return whether a function of three or more parameters leaves one of them undocumented."""
     names = parameters(function)
     documented = re.findall(r"^ +\*{0,2}(\w+)(?: \(.*?\))?: ", section(function, "Args"), re.MULTILINE)
     return len(names) >= 3 and not set(names) <= set(documented)
 
 
 def lacks_raises(function):
-    """Return whether a function raises an error that its docstring does not name, or made elsewhere and names none."""
+    """Return whether a docstring lacks a raised class, or names no error although a function makes one."""
     documented = set(re.findall(r"^ +(\w+): ", section(function, "Raises"), re.MULTILINE))
     classes = {name for name in raised(function) if name[0].isupper()}
     return not classes <= documented or (raised(function) > classes and not documented)
@@ -109,7 +109,7 @@ def send(self, topic, *records, timeout=1.0):
 
 
 def test_complete_docstring_passes():
-    """Sections that name all there is."""
+    """A docstring with all parameters and errors passes."""
     function = parsed(DOCUMENTED)
 
     assert parameters(function) == ["topic", "records", "timeout"]
@@ -120,18 +120,18 @@ def test_complete_docstring_passes():
 
 @pytest.mark.parametrize("line", ["        topic: Where to.\n", "        *records: What,\n", "Args:\n"])
 def test_parameter_that_is_not_documented_is_noticed(line):
-    """Each, or the whole section."""
+    """A missing parameter, or a missing section, is reported."""
     assert lacks_args(parsed(DOCUMENTED.replace(line, "")))
 
 
 @pytest.mark.parametrize("line", ["        ServerError: The broker does not answer: it may be down.\n", "Raises:\n"])
 def test_error_that_is_not_documented_is_noticed(line):
-    """Its line, or the whole section."""
+    """A missing error, or a missing section, is reported."""
     assert lacks_raises(parsed(DOCUMENTED.replace(line, "")))
 
 
 def test_error_that_is_made_elsewhere_needs_a_section():
-    """Which class it is cannot be seen here, but a reader is to know."""
+    """An error made by another function, whose class is unknown here, needs a Raises section."""
     made = DOCUMENTED.replace("errors.ServerError(", "refusal(")
 
     assert not lacks_raises(parsed(made))
@@ -139,12 +139,12 @@ def test_error_that_is_made_elsewhere_needs_a_section():
 
 
 def test_parameters_are_documented(functions):
-    """Where there are three or more."""
+    """All public functions with three or more parameters document them."""
     lacking = [name for name, function in functions.items() if lacks_args(function)]
 
     assert [name for name in lacking if not CONTRACTS.fullmatch(name)] == []
 
 
 def test_errors_are_documented(functions):
-    """Those that the function itself raises."""
+    """All public functions document the errors that they raise themselves."""
     assert [name for name, function in functions.items() if lacks_raises(function)] == []

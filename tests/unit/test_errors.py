@@ -1,4 +1,4 @@
-"""What is told of an error that comes from a JVM: one line, the one that a reader can act on."""
+"""Errors of a JVM become the one line that helps the user."""
 
 import io
 import logging
@@ -14,14 +14,14 @@ from streamscore.system import console
 
 @pytest.fixture
 def failed(spark):
-    """The error of a task that failed for an error of its own."""
+    """The error of a failed Spark task."""
     with pytest.raises((Py4JJavaError, PySparkException)) as caught:
         spark.range(1).selectExpr("assert_true(id > 0, 'id is not above 0')").collect()
     return caught.value
 
 
 def test_error_of_a_task_is_told_without_the_task(failed):
-    """Which attempt of which stage it was helps nobody."""
+    """The message omits the task, its attempt and its stage."""
     for line in (reason(failed), root_cause(failed)):
         assert line.endswith("id is not above 0")
         assert "Lost task" not in line
@@ -43,7 +43,7 @@ def test_error_of_a_task_is_told_without_the_task(failed):
     ],
 )
 def test_cause_is_the_last_of_a_stack_trace(text, line):
-    """And Elasticsearch's own words come before everything else."""
+    """The last cause is reported, unless the trace has a message of Elasticsearch."""
     assert root_cause(RuntimeError(text)) == line
 
 
@@ -64,7 +64,7 @@ def test_cause_is_the_last_of_a_stack_trace(text, line):
     ],
 )
 def test_credentials_of_a_url_are_masked(text, masked):
-    """Whatever signs a password has, and wherever in the URL it stands."""
+    """Credentials are masked whatever characters they contain, anywhere in a URL."""
     assert mask_credentials(text) == masked
     assert mask_credentials(masked) == masked
     assert str(ServerError(text)) == masked
@@ -79,12 +79,12 @@ def test_credentials_of_a_url_are_masked(text, masked):
     ],
 )
 def test_text_without_credentials_stays(text):
-    """An alias of a model and a path may have an at sign."""
+    """At signs of model aliases and paths are not masked."""
     assert mask_credentials(text) == text
 
 
 def test_log_masks_credentials(monkeypatch):
-    """Of a warning too, which is no error of ours."""
+    """The log masks credentials, also in warnings."""
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
     console.set_up_logging()

@@ -1,4 +1,4 @@
-"""The house: its rooms import in one direction, its walls hold, and no modules import each other in a circle."""
+"""The packages import in one direction, respect the import rules, and have no import cycles."""
 
 import ast
 import re
@@ -25,13 +25,13 @@ ROOMS = [
     {"dashboard"},
     {"cli"},
 ]
-"""From the ground floor up: a room imports only rooms of lower floors. CONTRIBUTING.md says what each is for."""
+"""Layers from the bottom up: a room imports only rooms of lower layers. CONTRIBUTING.md describes each."""
 
 PURE = {"config.fields", "config.types", "errors", "schema", "system.files"}
-"""What pure rooms may import beside each other: names, column types, errors, the replacement of a file."""
+"""Modules that pure rooms may import besides each other: names, column types, errors, atomic files."""
 
 SHARED = {"sinks.base", "sinks.patience", "sinks.topics", "listeners.base", "listeners.totals"}
-"""What sinks and listeners have in common; the listeners of the scoring job show its totals."""
+"""Shared modules of sinks and listeners; the listeners of the scoring job show its totals."""
 
 WALLS = {
     "jobs are imported by the command line alone": (
@@ -68,10 +68,10 @@ WALLS = {
         )
     ),
 }
-"""Each wall with the imports that breach it."""
+"""Each import rule with a predicate of the imports that violate it."""
 
 CONNECTIONS = ("clients", "spark", "sinks", "models.registry", "kibana.client")
-"""Where connections are opened: to Kafka, Elasticsearch, MLflow, Kibana."""
+"""The modules that open connections to Kafka, Elasticsearch, MLflow and Kibana."""
 
 JVM_DOORS = {"spark", "messages.decoder"}
 
@@ -82,7 +82,7 @@ def room(module):
 
 
 def is_pure(module):
-    """Return whether a module may have neither a client nor configuration; the decoder is the one door to its Java."""
+    """Return whether a module may use neither a client nor the configuration; the decoder, which uses Java, may."""
     if module == "messages.decoder":
         return False
     return room(module) in {"messages", "scoring", "quality"} or module in {"data.criteo", "data.synthetic"}
@@ -98,12 +98,12 @@ def house(root):
 
 @pytest.fixture(scope="module")
 def imports(house):
-    """The modules of the package that each module imports when it runs, packages' faces included."""
+    """The modules of the package that each module imports at run time, with ``__init__`` modules."""
     return {module: imported(path, house) - {module} for module, path in house.items()}
 
 
 def imported(path, house):
-    """Return the modules of this package that a file imports when it runs; imports for types alone do not count."""
+    """Return the modules of this package that a file imports at run time, without type-only imports."""
     names = set()
     for node in runs(path):
         package, _, inside = node.module.partition(".") if isinstance(node, ast.ImportFrom) else ("", "", "")
@@ -115,7 +115,7 @@ def imported(path, house):
 
 
 def runs(path):
-    """Yield a file's nodes but those that are there for type checkers alone."""
+    """Yield a file's nodes outside type-checking blocks."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for_types = {
         node
@@ -127,7 +127,7 @@ def runs(path):
 
 
 def packages(path):
-    """Return the top names of all packages that a file imports when it runs."""
+    """Return the top-level names of all packages that a file imports at run time."""
     names = set()
     for node in runs(path):
         if isinstance(node, ast.Import):
@@ -138,12 +138,12 @@ def packages(path):
 
 
 def test_every_module_is_in_a_room(house):
-    """A new module is given a place in the house, and no room of the list is empty."""
+    """Every module belongs to a listed room, and no listed room is empty."""
     assert {room(module) for module in house} == set().union(*ROOMS)
 
 
 def test_rooms_import_in_one_direction(imports):
-    """From the command line down to the names of columns, never up, nor from one room of a floor to another."""
+    """Rooms import only lower layers, and no other room of their own layer."""
     floor = {name: number for number, names in enumerate(ROOMS) for name in names}
     breaches = [
         f"{module} imports {other}"
@@ -156,7 +156,7 @@ def test_rooms_import_in_one_direction(imports):
 
 
 def test_no_modules_import_each_other_in_a_circle(imports):
-    """Inside a room either; the message names the circle."""
+    """There is no import cycle, inside a room either; the message names the cycle."""
     try:
         TopologicalSorter(imports).prepare()
     except CycleError as error:
@@ -165,7 +165,7 @@ def test_no_modules_import_each_other_in_a_circle(imports):
 
 @pytest.mark.parametrize("wall", WALLS)
 def test_wall_holds(imports, wall):
-    """No import breaches it."""
+    """No import violates the rule."""
     breaches = [
         f"{module} imports {other}"
         for module, others in imports.items()
@@ -177,7 +177,7 @@ def test_wall_holds(imports, wall):
 
 
 def test_connections_are_opened_in_few_places(house):
-    """Who imports a client's package opens connections, or handles what one raises."""
+    """Only the listed modules import a client's package."""
     clients = {"confluent_kafka", "elasticsearch", "requests", "urllib3", "mlflow"}
     found = {module for module, path in house.items() if clients & packages(path)}
 
@@ -186,7 +186,7 @@ def test_connections_are_opened_in_few_places(house):
 
 @pytest.mark.parametrize("word", ["_jvm", "_jsparkSession", ".rdd", "sparkContext", "_gateway"])
 def test_only_the_doors_reach_into_the_jvm(house, word):
-    """Everything else runs wherever DataFrames do."""
+    """Only the listed modules access the JVM."""
     found = {
         module for module, path in house.items() if re.search(rf"{re.escape(word)}\b", path.read_text(encoding="utf-8"))
     }
@@ -195,7 +195,7 @@ def test_only_the_doors_reach_into_the_jvm(house, word):
 
 
 def test_rejected_messages_are_looked_at_without_spark():
-    """Kafka's client does it, and to import Spark takes a second or more."""
+    """The commands for rejected messages do not import Spark, which takes more than a second."""
     code = "import sys, streamscore.cli.rejected, streamscore.clients.rejected; print(sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
@@ -204,11 +204,11 @@ def test_rejected_messages_are_looked_at_without_spark():
 
 
 def test_no_python_function_runs_per_row(house):
-    """No Python UDF anywhere: each row stays inside the JVM."""
+    """There is no Python UDF: each row stays inside the JVM."""
     found = {
         module
         for module, path in house.items()
         if re.search(r"\b(udf|pandas_udf|mapInPandas|applyInPandas|mapInArrow)\(", path.read_text(encoding="utf-8"))
     }
 
-    assert found <= {"messages.decoder"}  # it registers its Java with udf()
+    assert found <= {"messages.decoder"}  # registers Java functions with udf()

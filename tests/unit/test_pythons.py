@@ -1,4 +1,4 @@
-"""The Python versions that are promised: every place names the same ones, and the lock files cover them all."""
+"""All files name the same supported Python versions, and the lock files cover all of them."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ PROMISED = ["3.10", "3.11", "3.12", "3.13"]
 
 
 def locked(root, name, python):
-    """Return the requirements of a lock file that hold for a Python, by package."""
+    """Return the requirements of a lock file for a Python version, by package."""
     found = {}
     for line in re.findall(r"^[\w.-]+==[^\\\n]+", (root / "requirements" / name).read_text(), re.MULTILINE):
         one = Requirement(line)
@@ -26,7 +26,7 @@ def locked(root, name, python):
 
 
 def test_package_says_which_pythons_it_is_for(root):
-    """To pip, and to people who look for it."""
+    """requires-python and the classifiers name the same versions."""
     told = (root / "setup.py").read_text()
     (needed,) = re.findall(r'python_requires="(.+?)"', told)
 
@@ -36,7 +36,7 @@ def test_package_says_which_pythons_it_is_for(root):
 
 @pytest.mark.parametrize(("version", "is_fine"), [((3, 9), False), ((3, 10), True), ((3, 13), True), ((3, 14), False)])
 def test_makefile_and_doctor_refuse_other_pythons(root, make_config, monkeypatch, version, is_fine):
-    """Both before anything is installed and afterwards."""
+    """The Makefile refuses other versions before the installation, and doctor afterwards."""
     (check,) = re.findall(r"^SUPPORTED := import sys; (.+)$", (root / "Makefile").read_text(), re.MULTILINE)
     replaced = f"import sys; sys.version_info = {version!r}; {check}"
     monkeypatch.setattr(sys, "version_info", (*version, 1, "final", 0))
@@ -50,7 +50,7 @@ def test_makefile_and_doctor_refuse_other_pythons(root, make_config, monkeypatch
 @pytest.mark.parametrize("python", PROMISED)
 @pytest.mark.parametrize(("lock", "extras"), [("runtime.lock", ("local", "dashboard")), ("dev.lock", ("dev",))])
 def test_lock_has_one_version_of_each_package_for_each_python(root, lock, extras, python):
-    """What setup.py asks for on that Python is there, in a version that setup.py allows."""
+    """The lock has every requirement of setup.py for that Python, in an allowed version."""
     found = locked(root, lock, python)
     wanted = [Requirement(line) for line in requires("streamscore")]
     environments = [{"python_version": python, "extra": extra} for extra in ("", *extras)]
@@ -65,5 +65,5 @@ def test_lock_has_one_version_of_each_package_for_each_python(root, lock, extras
 
 @pytest.mark.parametrize("python", PROMISED)
 def test_distutils_is_there_for_pandas_and_pyspark(root, python):
-    """PySpark 3.5 imports it when rows become a pandas table; Python has it up to 3.11, setuptools afterwards."""
+    """distutils, which PySpark 3.5 imports for pandas, comes with Python up to 3.11 and with setuptools later."""
     assert ("setuptools" in locked(root, "runtime.lock", python)) is (python in {"3.12", "3.13"})

@@ -1,4 +1,4 @@
-"""`make release` checks, writes the version down, commits, builds and tags; a dry run changes nothing."""
+"""`make release` checks, sets the version, commits, builds and tags; a dry run changes nothing."""
 
 import email
 import hashlib
@@ -22,12 +22,12 @@ ENVIRONMENT = {**OUTER, **PEOPLE, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_S
 
 
 def run(folder, *words):
-    """Run a command in a repository and return what became of it."""
+    """Run a command in a repository and return its result."""
     return subprocess.run(words, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
 def git(folder, *words):
-    """Return what a git command prints."""
+    """Return the output of a git command."""
     done = run(folder, "git", *words)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -40,7 +40,7 @@ def release(folder, version=VERSION, *options):
 
 @pytest.fixture(scope="module")
 def tree(root, tmp_path_factory):
-    """The repository's files as they are now, as one commit of a repository of their own."""
+    """The current files of the repository as one commit of a new repository."""
     folder = tmp_path_factory.mktemp("tree") / "streamscore"
     for name in git(root, "ls-files", "--cached", "--others", "--exclude-standard").splitlines():
         if (root / name).exists():
@@ -54,14 +54,14 @@ def tree(root, tmp_path_factory):
 
 @pytest.fixture
 def repository(tree, tmp_path):
-    """A clone of it, for one test."""
+    """A clone of the new repository, for one test."""
     git(tree, "clone", "--quiet", str(tree), str(tmp_path / "clone"))
     return tmp_path / "clone"
 
 
 @pytest.fixture(scope="module")
 def released(tree, tmp_path_factory):
-    """A clone in which a version was released, without the tests, and with a secret beside what is committed."""
+    """A clone with a released version, without a run of the tests, and with an uncommitted secret."""
     folder = tmp_path_factory.mktemp("released") / "clone"
     git(tree, "clone", "--quiet", str(tree), str(folder))
     (folder / "conf" / "secret-mine.yml").write_text("password: s3cret\n")
@@ -74,7 +74,7 @@ def released(tree, tmp_path_factory):
 
 
 def test_dry_run_shows_every_step_and_changes_nothing(repository):
-    """Through make itself, which then needs no virtual environment."""
+    """`make release` with a dry run shows every step, and needs no virtual environment."""
     head = git(repository, "rev-parse", "HEAD")
     done = run(repository, "make", "release", f"VERSION={VERSION}", "DRY_RUN=1", f"PYTHON={sys.executable}")
 
@@ -96,14 +96,14 @@ def test_dry_run_shows_every_step_and_changes_nothing(repository):
 
 
 def test_tests_are_left_out_by_a_variable(repository):
-    """SKIP_TESTS=1, for a commit that CI has tested."""
+    """SKIP_TESTS=1 skips the tests of a commit that CI has tested."""
     words = ("make", "release", f"VERSION={VERSION}", "DRY_RUN=1", "SKIP_TESTS=1", f"PYTHON={sys.executable}")
 
     assert "skipped: run every test: make test" in run(repository, *words).stdout
 
 
 def spoil(repository, name):
-    """Put a repository into a state that cannot be released."""
+    """Bring a repository into a state that cannot be released."""
     if name == "dirty":
         (repository / "notes.txt").write_text("mine")
     elif name == "detached":
@@ -126,7 +126,7 @@ def spoil(repository, name):
     ],
 )
 def test_what_cannot_be_released_is_refused(repository, name, message):
-    """Before anything is done; a dry run says so too."""
+    """The release is refused before any change, also in a dry run."""
     spoil(repository, name)
     head = git(repository, "rev-parse", "HEAD")
     for options in (["--dry-run"], ["--skip-tests"]):
@@ -143,12 +143,12 @@ def test_what_cannot_be_released_is_refused(repository, name, message):
     [("", "'' is not a version"), ("1.2", "'1.2' is not a version"), ("0.0.9", "0.0.9 is lower than")],
 )
 def test_version_that_does_not_follow_is_refused(repository, version, message):
-    """It is x.y.z, and not lower than the last one."""
+    """A version must have the form x.y.z, and not be lower than the last one."""
     assert release(repository, version, "--dry-run").stderr.startswith(f"no release: {message}")
 
 
 def test_release_is_one_commit_of_two_files_with_a_tag(released):
-    """And the tree is clean afterwards."""
+    """A release is one tagged commit of two files, and leaves a clean tree."""
     assert git(released.folder, "log", "-1", "--format=%s") == f"Release {VERSION}"
     assert git(released.folder, "show", "--format=", "--name-only").splitlines() == [
         "CHANGELOG.md",
@@ -159,7 +159,7 @@ def test_release_is_one_commit_of_two_files_with_a_tag(released):
 
 
 def test_changelog_section_gets_version_and_date(released):
-    """What was unreleased stands under it, word for word, below an empty section."""
+    """The unreleased entries move unchanged under the version, below a new empty section."""
     text = (released.folder / "CHANGELOG.md").read_text()
     heading = re.search(rf"^## Unreleased\n\n## {re.escape(VERSION)} - \d{{4}}-\d\d-\d\d\n", text, re.MULTILINE)
 
@@ -168,7 +168,7 @@ def test_changelog_section_gets_version_and_date(released):
 
 
 def test_checksums_are_those_of_what_was_built(released):
-    """In the format of sha256sum."""
+    """The checksums are those of the built files, in the format of sha256sum."""
     lines = (released.folder / "dist" / "SHA256SUMS").read_text().splitlines()
 
     assert lines == [
@@ -177,7 +177,7 @@ def test_checksums_are_those_of_what_was_built(released):
 
 
 def test_package_page_is_complete(released, root):
-    """The wheel says what it is, under which licence, for which Python, and has the README."""
+    """The wheel has description, licence, Python versions and the README."""
     with zipfile.ZipFile(released.wheel) as archive:
         metadata = email.message_from_bytes(archive.read(f"streamscore-{VERSION}.dist-info/METADATA"))
         licences = [name for name in archive.namelist() if name.endswith("LICENSE")]
@@ -193,7 +193,7 @@ def test_package_page_is_complete(released, root):
 
 
 def test_archives_hold_what_is_needed_and_no_secret(released):
-    """The wheel was built from the sdist, so that has all of it; what is not committed is in neither."""
+    """The sdist suffices to build the wheel, and neither contains uncommitted files."""
     with zipfile.ZipFile(released.wheel) as archive:
         in_wheel = set(archive.namelist())
     with tarfile.open(released.sdist) as archive:
@@ -206,7 +206,7 @@ def test_archives_hold_what_is_needed_and_no_secret(released):
 
 
 def test_built_without_a_release_a_secret_stays_out_too(tree, tmp_path):
-    """`make wheel` builds from the folder itself, where people keep their own configuration."""
+    """`make wheel` builds from the working folder, but omits the user's own configuration."""
     folder = shutil.copytree(tree, tmp_path / "tree", symlinks=True)
     (folder / "conf" / "secret-mine.yml").write_text("password: s3cret\n")
     done = run(folder, sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), ".")

@@ -1,4 +1,4 @@
-"""The training, as far as it needs no servers: what it refuses before it fits anything, and what it writes."""
+"""The training without servers: its refusals before any fit, and its outputs."""
 
 import gzip
 import json
@@ -26,7 +26,7 @@ def line(number, label):
 
 @pytest.fixture
 def criteo_config(make_config, tmp_path):
-    """Return a function that makes a configuration for a training on lines with these labels, the last ten held out."""
+    """Return a function that makes a training configuration for lines with given labels, the last ten as test set."""
 
     def make(labels, *overrides, name="train.txt"):
         path = tmp_path / name
@@ -51,7 +51,7 @@ def criteo_config(make_config, tmp_path):
 def test_rows_of_one_class_are_refused_before_anything_is_fitted(
     spark, criteo_config, tmp_path, monkeypatch, labels, balance, missing
 ):
-    """A model of them would be perfect, and champion."""
+    """Rows of one class, on which every model looks perfect, are refused before any fit."""
     monkeypatch.setattr(features, "fit", lambda *_: pytest.fail("it goes on to the feature pipeline"))
     config = criteo_config(labels, f"train.balance={str(balance).lower()}")
 
@@ -66,7 +66,7 @@ def test_rows_of_one_class_are_refused_before_anything_is_fitted(
     ids=["cut", "plain"],
 )
 def test_file_that_is_no_gzip_to_its_end_is_told_in_one_line(spark, criteo_config, broken, reason):
-    """An interrupted download, or a file that was unpacked and kept its name."""
+    """A truncated gzip file, or a plain file with a gzip name, is reported in one line."""
     config = criteo_config([0, 1] * 3000, name="train.txt.gz")
     path = Path(config.train.path)
     path.write_bytes(broken(path.read_bytes()))
@@ -78,7 +78,7 @@ def test_file_that_is_no_gzip_to_its_end_is_told_in_one_line(spark, criteo_confi
 
 @pytest.fixture
 def elsewhere(spark):
-    """A default file system that is not this machine's, and not even there."""
+    """A session with a remote default file system that does not exist."""
     spark.conf.set("fs.defaultFS", "nosuch://cluster/")
     with pytest.raises(Exception, match="nosuch"):
         spark.read.text("/tmp").count()
@@ -88,7 +88,7 @@ def elsewhere(spark):
 
 @pytest.mark.usefixtures("elsewhere")
 def test_files_are_this_machine_s_whatever_spark_s_default_is(spark, criteo_config):
-    """On a machine that belongs to a Hadoop cluster."""
+    """Local paths stay local, whatever Spark's default file system."""
     config = criteo_config([0, 1] * 10)
     path = train_models.rows(config)
     data = train_models.read(spark, config, path)
@@ -98,7 +98,7 @@ def test_files_are_this_machine_s_whatever_spark_s_default_is(spark, criteo_conf
 
 
 def test_export_is_computed_in_parallel_and_written_in_order(spark, tmp_path):
-    """One file, but not one task for all; rows that share their place are in the same order in each file."""
+    """The export is one file, computed by several tasks, with a fixed order of rows with equal order values."""
     columns = {name: F.col("id").cast("int") for name in criteo.INTEGERS}
     columns |= {name: F.col("id").cast("string") for name in criteo.CATEGORIES}
     data = spark.range(0, 400, 1, 4).withColumns({"row": F.col("id") % 200, "label": F.lit(1.0), **columns})
@@ -131,7 +131,7 @@ def balanced(spark, addresses, tmp_path_factory):
 
 
 def test_best_possible_is_not_told_of_balanced_rows(balanced):
-    """It is known of the natural mix, and other rows than that are scored."""
+    """The best possible figures, which are known for unbalanced rows only, are omitted."""
     _, figures = balanced
 
     assert figures["click_rate"] == pytest.approx(0.5, abs=0.08)
@@ -140,7 +140,7 @@ def test_best_possible_is_not_told_of_balanced_rows(balanced):
 
 
 def test_no_row_of_the_data_is_in_a_manifest(spark, balanced):
-    """Criteo's must not be passed on, and a manifest goes wherever its model does."""
+    """The golden rows are synthetic, because Criteo's rows must not be passed on with a manifest."""
     config, figures = balanced
     own = {json.dumps(row.asDict()) for row in spark.read.parquet(figures["raw_test_set"]).drop("label").collect()}
     for name in ("lr", "svm"):
@@ -155,7 +155,7 @@ def test_no_row_of_the_data_is_in_a_manifest(spark, balanced):
 
 
 def test_calibrated_svm_is_served_with_probabilities(spark, addresses, balanced):
-    """With its vector and with raw columns; the gate lets the SVM inside pass as a stage before the classifier."""
+    """The calibrated SVM has probabilities, on vectors and on raw columns, and passes the gate."""
     config, figures = balanced
     raw = configuration.load("local", [*addresses, f"message.fields='{ddl(criteo.FIELDS)}'"])
     served = [
@@ -169,7 +169,7 @@ def test_calibrated_svm_is_served_with_probabilities(spark, addresses, balanced)
 
 
 def test_plain_svm_is_the_same_without_probabilities(spark, addresses, balanced, tmp_path):
-    """The article's; its manifest keeps the scale of its margins."""
+    """The plain SVM has the same predictions without probabilities, and its manifest has the margins' scale."""
     names = "mlflow.registered_names={lr: plain-lr, svm: plain-svm}"
     config = even(tmp_path, addresses, "train.svm.calibrate=false", names)
     figures = train_models.run(spark, config)

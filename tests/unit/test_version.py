@@ -1,4 +1,4 @@
-"""The version stands in one place, and everything else takes it from there."""
+"""The version is defined in one place."""
 
 import re
 import subprocess
@@ -10,12 +10,12 @@ from streamscore import __version__, cli
 
 
 def test_installed_package_is_of_this_version():
-    """The metadata of the wheel is the package's own line."""
+    """The installed metadata has the package's version."""
     assert metadata.version("streamscore") == __version__
 
 
 def test_command_prints_the_version():
-    """Without a verb, and nothing else."""
+    """--version works without a verb and prints only the version."""
     result = CliRunner().invoke(cli.app, ["--version"])
 
     assert result.exit_code == 0
@@ -23,7 +23,7 @@ def test_command_prints_the_version():
 
 
 def test_no_other_file_repeats_the_version(root):
-    """Neither as a setting nor beside the package's name; a changelog names all versions, a lock those of others."""
+    """No other file repeats the version, except the changelog."""
     listed = subprocess.run(
         ["git", "grep", "--untracked", "-I", "-n", "-F", __version__, "--", ":!*.lock", ":!CHANGELOG.md"],
         cwd=root,
@@ -38,7 +38,7 @@ def test_no_other_file_repeats_the_version(root):
 
 
 def test_changelog_has_a_section_of_it(root):
-    """Of the version, or of what comes next as long as it is not released."""
+    """The changelog has a section for the version, or an unreleased one."""
     text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## (\S+)", text, re.MULTILINE)
 

@@ -42,14 +42,14 @@ def main() -> None:
 
 
 def _take_as_interrupts(*numbers: signal.Signals) -> None:
-    """Handle signals like Ctrl-C, so that this process stops what it has started before it ends."""
+    """Handle signals like Ctrl-C, so that this process stops its child processes before it ends."""
     for number in numbers:
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, signal.default_int_handler)
 
 
 def _print_version(*, wanted: bool) -> None:
-    """Print the version and end, if that is wanted."""
+    """Print the version and exit, if wanted."""
     if wanted:
         typer.echo(f"streamscore {__version__}")
         raise typer.Exit
@@ -62,7 +62,7 @@ def _common(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
     ] = False,
 ) -> None:
-    """Take the options that stand before a verb."""
+    """Accept the options before a verb."""
 
 
 @app.command()
@@ -138,9 +138,9 @@ def quality(
     A figure is green or red only where its whole interval lies above or below that of a model that knows nothing; a
     calibration ratio that is off 1 is yellow.
 
-    With --json: range; models, each with name, version, score_kind (probability, margin or class_probability), scored,
-    labelled and figures, an object by name: each has value, and low and high (its interval), bound, lower or upper
-    where it has them; an undefined figure is null. docs/quality.md explains them.
+    With --json: range; models, each with name, version, score_kind (probability, margin, class_probability or
+    class_margin), scored, labelled and figures, an object by name: each has value, and low and high (its interval),
+    bound, lower or upper where it has them; an undefined figure is null. docs/quality.md explains them.
 
     Exit code 3: nothing was scored in that time; 2: no such model, or elasticsearch.enabled is false; 5: no answer.
     """
@@ -302,7 +302,7 @@ def _supervise(job: Job, argv: list[str]) -> int:
         job.check(settings)
     except RefusedError:
         raise
-    except ServerError as error:  # the server may be starting too; the job checks again
+    except ServerError as error:  # the server may still be starting; the job checks again
         log.warning("%s", error)
     environment = submit.prepare(settings)
     return supervisor.supervise(lambda: submit.start(job, settings, argv, environment), settings.stream.max_restarts)

@@ -20,7 +20,7 @@ from streamscore.system.paths import is_local
 
 GIB: Final = 1 << 30
 CLOCK_SECONDS: Final = 30.0
-"""Largest difference of two clocks: above it, `event_time` and the recovery of a crashed batch are unreliable."""
+"""Largest clock difference; above it, `event_time` and the recovery of a crashed batch are unreliable."""
 
 _ACCEPT: Final = "To accept that, start with a new --checkpoint and --new-checkpoint"
 
@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 
 
 def examine(config: Config) -> Iterator[Finding]:
-    """Run every check and yield its findings; a check that cannot be run is a fault."""
+    """Run all checks and yield their findings; a check that cannot run is a fault."""
     for subject, check in _CHECKS.items():
         try:
             for status, text in check(config):
@@ -140,7 +140,7 @@ def _checkpoint(config: Config) -> Findings:
 
 
 def _past(config: Config) -> Findings:
-    """Compare the checkpoint with the topic and the index, as the job does when it starts."""
+    """Compare the checkpoint with the topic and the index, as the job does at its start."""
     location = config.stream.checkpoint
     if not is_local(location):
         return

@@ -21,12 +21,13 @@ LEGEND: Final = (
     "[low, high]: interval of 95 %; wide: too uncertain for a verdict; –: undefined\n"
     "± bound, (lower to upper): what the bins leave open; green, red: surely above, surely below guessing"
 )
-"""What the signs in a table mean."""
+"""Legend of the signs in a table."""
 
 _SCORES: Final = {
     "probability": "probabilities",
     "margin": "margins",
     "class_probability": "probabilities of classes",
+    "class_margin": "margins of classes",
     None: text.UNDEFINED,
 }
 _NAME_WIDTH: Final = 24
@@ -42,7 +43,7 @@ class Version(NamedTuple):
     evaluation: Evaluation
 
     def as_json(self) -> dict[str, Any]:
-        """Return what --json prints of it; the help of the command describes it."""
+        """Return the version's part of --json, which the command's help describes."""
         return self.evaluation.to_json(self.model, self.version)
 
 
@@ -52,10 +53,10 @@ def read(config: Config, time_range: TimeRange, model: str | None) -> list[Versi
     Args:
         config: the configuration.
         time_range: how far back to go.
-        model: only the versions of this model; None: of all.
+        model: only the versions of this model; None: of all models.
 
     Raises:
-        ConfigError: the configuration has no Elasticsearch, or no model of this name is configured or has scored.
+        ConfigError: Elasticsearch is not configured, or no model of this name is configured or has scored.
         InputError: no event of the time range was scored, or none by this model.
         ServerError: Elasticsearch cannot be reached, or refuses.
     """
@@ -67,14 +68,18 @@ def read(config: Config, time_range: TimeRange, model: str | None) -> list[Versi
         )
     with elasticsearch.client(settings) as server:
         found = quality_reader.of_range(server, config, time_range, int(time.time() * 1000))
-    versions = [Version(*of, evaluate(statistic)) for of, statistic in found.items() if model in {None, of[0]}]
+    versions = [
+        Version(*of, evaluate(statistic, config.dashboard.min_labelled))
+        for of, statistic in found.items()
+        if model in {None, of[0]}
+    ]
     if not versions:
         raise _nothing(config, time_range, model, sorted({name for name, _ in found}))
     return versions
 
 
 def _nothing(config: Config, time_range: TimeRange, model: str | None, others: Sequence[str]) -> Exception:
-    """Return the error that says why there are no figures."""
+    """Return the error with the reason why there are no figures."""
     known = sorted({*others, *(each.name for each in config.models)})
     if model is not None and model not in known:
         return ConfigError(f"no model {model!r} is configured or has scored; there are {', '.join(known)}")
@@ -85,7 +90,7 @@ def _nothing(config: Config, time_range: TimeRange, model: str | None, others: S
 
 
 def tables(versions: Sequence[Version], width: int) -> list[Table]:
-    """Return the figures as tables: a row per figure, a column per version, as many columns as fit side by side.
+    """Return the figures as tables with a row per figure and as many versions as columns as fit.
 
     Args:
         versions: the versions, at least one.
@@ -111,10 +116,10 @@ def _table(versions: Sequence[Version]) -> Table:
 
 
 def as_json(versions: Sequence[Version], time_range: TimeRange) -> Mapping[str, Any]:
-    """Return what --json prints.
+    """Return the output of --json.
 
     Args:
         versions: the versions.
-        time_range: how far back they go.
+        time_range: the time range of the figures.
     """
     return {"range": time_range, "models": [each.as_json() for each in versions]}

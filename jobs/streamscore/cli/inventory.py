@@ -1,4 +1,4 @@
-"""The inventory of models: list and check those that are configured, and move their aliases."""
+"""The inventory of models: list and check the configured models, and move their aliases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """A configured model; if it has no version, ``note`` says why."""
+    """A configured model; ``note`` has the reason if there is no version."""
 
     model: Model
     version: str | None
@@ -31,7 +31,7 @@ class Entry(NamedTuple):
     refused: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Return what --json prints of it; the help of the command describes it."""
+        """Return the model's part of --json, which the command's help describes."""
         return {
             "name": self.model.name,
             "uri": self.model.uri,
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
         }
 
     def row(self) -> tuple[str, str, str]:
-        """Return its name, its address, and its version, metrics and note in one text."""
+        """Return the model's name, its address, and a text with version, metrics and note."""
         version = f"version {self.version}" if self.version else ""
         texts = (version, described(self.metrics), self.note)
         return self.model.name, f"{self.model.uri} ", ", ".join(text for text in texts if text)
@@ -69,7 +69,7 @@ def chosen(config: Config, target: str, trust: Trust | None) -> Model:
     Args:
         config: the configuration.
         target: the name or the address.
-        trust: what must vouch for the model, whatever its entry says; None: what the entry says.
+        trust: required proof of the model's files, instead of the entry's; None: the entry's.
 
     Raises:
         ConfigError: a signature is required, but the configuration has no public key.
@@ -160,7 +160,7 @@ def _configured(config: Config, name: str) -> Model:
 
 
 def _findings(inspected: Inspected) -> Iterator[tuple[str, str]]:
-    """Yield what the files and the manifest of a model say of it."""
+    """Yield the findings from a model's files and manifest."""
     manifest = inspected.manifest
     signed = "as in the manifest" if manifest else "no manifest"
     yield "files", f"{len(inspected.hashes)}, {inspected.size:,} bytes, {signed}"
@@ -181,7 +181,7 @@ def described(values: dict[str, float] | dict[str, str]) -> str:
 
 
 def _session(config: Config) -> SparkSession:
-    """Return a local Spark session with the jobs' jars: to check one model takes no cluster."""
+    """Return a local Spark session with the jobs' jars; the check of a model needs no cluster."""
     os.environ.update(submit.prepare(config))
     if config.spark.master is None:
         config = config.model_copy(update={"spark": config.spark.model_copy(update={"master": "local[*]"})})

@@ -21,7 +21,7 @@ PATIENCE = 3.0
 
 
 class Server(NamedTuple):
-    """A server: whether it answers at its address, and what it reports or why it does not answer."""
+    """A server: its address, whether it answers, and its report or the reason why it does not answer."""
 
     name: str
     address: str
@@ -52,7 +52,7 @@ class State(NamedTuple):
         return all(server.ok for server in self.servers)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what --json prints; the help of the command describes it."""
+        """Return the output of --json, which the command's help describes."""
         return {
             "ok": self.ok,
             "version": __version__,
@@ -64,7 +64,7 @@ class State(NamedTuple):
         }
 
     def rows(self) -> Iterator[tuple[str, str]]:
-        """Yield a name and a line of text for each part."""
+        """Yield the name and a line of text of each part."""
         yield "streamscore", f"{__version__}, state in {self.state_dir}"
         yield "java", self.java or f"none: {self.java_error}"
         yield "spark", pyspark.__version__
@@ -77,7 +77,7 @@ class State(NamedTuple):
 
 
 def inspect(config: Config) -> State:
-    """Return the state of an installation; a server that does not answer is part of it."""
+    """Return the state of an installation, also if servers do not answer."""
     kafka, search = config.kafka, config.elasticsearch
     servers = [_server("kafka", kafka.bootstrap_servers, lambda: f"topics: {_topics(config)}")]
     if search.enabled:

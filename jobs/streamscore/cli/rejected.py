@@ -101,6 +101,6 @@ def rejected_replay(
 
 
 def _require_known(reason: str | None) -> None:
-    """Raise an error for a reason that does not exist."""
+    """Raise an error for an unknown reason."""
     if reason is not None and reason not in REASONS:
         raise ConfigError(f"--reason {reason}: there is no such reason; there are {', '.join(REASONS)}")

@@ -1,1 +1,1 @@
-"""Kafka and Elasticsearch by their own clients, without Spark."""
+"""Access to Kafka and Elasticsearch through their own clients, without Spark."""

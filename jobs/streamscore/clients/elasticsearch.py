@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 _EXISTS: Final = "resource_already_exists_exception"
 
 _WRITTEN_TO: Final = "8"
-"""Major version of the servers that the connector and the client both know."""
+"""Major version of the servers that both the connector and the client support."""
 
 OVERLOADED: Final = frozenset({429, 502, 503, 504})
-"""Statuses of an answer, or of a part of one, after which the same may succeed later."""
+"""Transient HTTP statuses of a response or of one of its items: a retry may succeed."""
 
 _TOO_LARGE: Final = 413
 
 _TOO_OLD: Final = "media_type_header_exception"
-"""What an older one makes of the headers of the client."""
+"""What an older server answers to the client's headers."""
 
 
 _STREAMS: Final = "streams"
-"""Object in the mapping of the index of outcomes, never in a document: a field per topic names its stream."""
+"""Object in the outcome index's mapping, never in a document: one field per topic names the topic's stream."""
 
 _STREAM: Final = "stream"
-"""Key of the stream's id in such a field's metadata."""
+"""Key of the stream's id in the metadata of such a field."""
 
 
 def client(settings: Elasticsearch, timeout: float = 10.0) -> Client:
-    """Return a client; it connects on its first use. The timeout of a request is in seconds."""
+    """Return a client that connects on first use; the timeout of a request is in seconds."""
     from elasticsearch import Elasticsearch as Client
 
     arguments: dict[str, Any] = {"request_timeout": timeout, "max_retries": 0}
@@ -56,10 +56,10 @@ def client(settings: Elasticsearch, timeout: float = 10.0) -> Client:
 
 
 def health(settings: Elasticsearch, timeout: float = 10.0) -> str:
-    """Return the server's version once its cluster can be written to.
+    """Return the server's version once its cluster accepts writes.
 
     Raises:
-        ServerError: it does not answer within the timeout (seconds), or cannot be written to.
+        ServerError: the server does not answer within the timeout (seconds), or does not accept writes.
     """
     with reporting(settings), client(settings, timeout) as server:
         health = server.cluster.health(wait_for_status="yellow", timeout=f"{timeout * 1000:.0f}ms")
@@ -71,7 +71,7 @@ def health(settings: Elasticsearch, timeout: float = 10.0) -> str:
 
 
 def ensure(settings: Elasticsearch) -> list[str]:
-    """Create the indices that are missing, with strict mappings; add to those that exist the fields of this version.
+    """Create missing indices with strict mappings, and add this version's fields to existing ones.
 
     Returns:
         The names of the indices that were created.
@@ -118,7 +118,7 @@ def _create(server: Client, settings: Elasticsearch, name: str) -> bool:
 
 
 def compare(settings: Elasticsearch) -> list[str]:
-    """Compare the mappings of the indices with what is to be written and return the names of those that are missing.
+    """Compare the mappings of the indices with our fields and return the names of missing indices.
 
     Raises:
         ServerError: the server cannot be reached or is of a version that cannot be written to, or the mapping of an
@@ -176,11 +176,11 @@ def checkpoint_of(settings: Elasticsearch, topic: str) -> str | None:
 
 
 def note_checkpoint(settings: Elasticsearch, topic: str, stream: str) -> None:
-    """Note in the index's mapping that a stream writes the outcomes of a topic.
+    """Record in the index's mapping which stream writes the outcomes of a topic.
 
-    The note is the metadata of a field named after the topic, which no document has. Elasticsearch merges the fields
-    of a mapping one by one and in one step, so concurrent notes of several topics are all kept; ``_meta``, where
-    earlier releases kept the notes of all topics, is replaced as a whole.
+    The record is the metadata of a field that is named after the topic and that no document has. Elasticsearch merges
+    the fields of a mapping one by one and atomically, so concurrent records of several topics are all kept. ``_meta``,
+    where earlier releases kept the records of all topics, is replaced as a whole.
 
     Args:
         settings: the server and the index.
@@ -199,7 +199,7 @@ def note_checkpoint(settings: Elasticsearch, topic: str, stream: str) -> None:
 
 
 def _stream_field(topic: str) -> str:
-    """Return the field's name for a topic: a dot would make an object of it, and a topic's name has no slash."""
+    """Return the field name of a topic: dots, which would nest objects, become slashes, which no topic name has."""
     return topic.replace(".", "/")
 
 
@@ -218,7 +218,7 @@ def _mapping(server: Client, name: str, url: str) -> dict[str, Any]:
 def put_status(server: Client, settings: Elasticsearch, status: Mapping[str, Any]) -> None:
     """Write the document of one batch; the same batch's document is replaced.
 
-    An index that was deleted is created first: a write would make one, with a mapping that the next start refuses.
+    A deleted index is recreated first: the write itself would create it with a mapping that the next start refuses.
 
     Args:
         server: the client.
@@ -235,9 +235,9 @@ def put_status(server: Client, settings: Elasticsearch, status: Mapping[str, Any
 
 
 def operations(settings: Elasticsearch, index: str) -> dict[tuple[str, str], int]:
-    """Return how many operations each shard of an index has counted, by the index's own id and the shard's number.
+    """Return the number of operations of each shard of an index, by the index's UUID and the shard's number.
 
-    A shard's number of operations (its sequence number) lasts as long as the index, whichever node holds the shard.
+    The number of operations (the shard's sequence number) lasts as long as the index, whichever node holds the shard.
 
     Raises:
         ServerError: the server cannot be reached.
@@ -264,7 +264,7 @@ def operations(settings: Elasticsearch, index: str) -> dict[tuple[str, str], int
 
 
 def count(settings: Elasticsearch) -> int:
-    """Return the number of outcomes, all that were written so far.
+    """Return the number of outcomes in the index, including those written just now.
 
     Raises:
         ServerError: the server or the index cannot be reached.
@@ -277,19 +277,19 @@ def count(settings: Elasticsearch) -> int:
 def search(
     server: Client, settings: Elasticsearch, searches: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> tuple[list[dict[str, Any]], int]:
-    """Run some searches in one request; an index that does not exist yet has nothing to say.
+    """Run several searches in one request; an index that does not exist yet returns no documents.
 
     Args:
         server: the client.
-        settings: where it connects to, for a message.
+        settings: the server's address, for error messages.
         searches: the index (or several, with commas) and the body of each.
 
     Returns:
-        The answers, in order, and the milliseconds that the server worked for them.
+        The answers, in order, and the server's time for them in milliseconds.
 
     Raises:
         RefusedError: the server refuses one of the searches.
-        ServerError: it cannot be reached, or a part of an index does not answer.
+        ServerError: the server cannot be reached, or a shard does not answer.
     """
     lines: list[Mapping[str, Any]] = []
     for name, body in searches:
@@ -300,7 +300,7 @@ def search(
     for (name, _), found in zip(searches, answers, strict=True):
         fault = found.get("error")
         if fault:
-            # Of all shards it says only that they failed.
+            # If all shards failed, the error's own reason says no more than that.
             causes = [*fault.get("root_cause", ()), fault.get("caused_by", {}), fault]
             reason = next((cause["reason"] for cause in causes if cause.get("reason")), fault)
             raise RefusedError(f"Elasticsearch at {settings.url} cannot search {name}: {reason}")
@@ -319,7 +319,7 @@ def _mappings(settings: Elasticsearch) -> dict[str, dict[str, Any]]:
 
 
 def _add_fields(server: Client, index: str, wanted: dict[str, Any], url: str) -> None:
-    """Add to an index of an earlier version the fields that came since."""
+    """Add the fields that are missing to an index of an earlier version."""
     known = _mapping(server, index, url).get("properties", {})
     added = {name: field for name, field in wanted.items() if name in ADDED_FIELDS and name not in known}
     if added:
@@ -349,7 +349,7 @@ def _unknown_version(settings: Elasticsearch, version: str) -> RefusedError:
 
 
 def _told_reason(body: Any) -> str:
-    """Return what the body of a refusal gives as its reason, in one line: the privilege that is missing, say."""
+    """Return the reason in the body of a refusal as one line, for instance the missing privilege."""
     fault = body.get("error") if isinstance(body, dict) else None
     told = fault.get("reason") if isinstance(fault, dict) else fault
     return " ".join(str(told).split())[:500] if told else "it does not say which"
@@ -369,7 +369,7 @@ def reporting(settings: Elasticsearch) -> Iterator[None]:
 
     Raises:
         RefusedError: the server refuses the credentials, the user, or the request.
-        RequestTooLargeError: what answers refuses the request as too large.
+        RequestTooLargeError: the server, or a gateway in front of it, refuses the request as too large.
         ServerError: the server cannot be reached, is overloaded, or its certificate is not trusted.
     """
     from elasticsearch import ApiError, AuthenticationException, AuthorizationException, SSLError, TransportError

@@ -1,4 +1,4 @@
-"""Kafka topics: what exists, what is in it, and making what is missing."""
+"""Kafka's clients, and its topics: check, create, describe and delete them."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
 
 MAX_RECORD_BYTES = 32 * 1024 * 1024
-"""Largest record that is written, in bytes, if the topic takes it: what the Java producer's whole memory can hold."""
+"""Largest record to write, in bytes, where the topic accepts it: the size of the Java producer's whole buffer."""
 
 MAX_MESSAGE_BYTES = 1_048_588
-"""Kafka's default for the largest batch of records that a topic takes, in bytes."""
+"""Kafka's default for the largest batch of records that a topic accepts, in bytes."""
 
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
-"""The id that a client takes a topic to have if the broker does not tell: all zeros, in base64."""
+"""The id of a topic whose broker reports none: all zeros, in base64."""
 
 _NO_AUTHENTICATION = "_AUTHENTICATION"
 _BROKEN_OFF = re.compile("(?i)transport failure|timed out|disconnected")
-"""What librdkafka calls a fault of the authentication, too, if it comes in the middle of one."""
+"""Errors that librdkafka reports as authentication failures when they occur during authentication."""
 
 _ALL_DOWN = "_ALL_BROKERS_DOWN"
 _DOWN_SECONDS = 2.0
-"""A broker that is restarted may be away for this long. One that is slow to answer gets more time."""
+"""Seconds for which a restarting broker may be down. A slow broker gets more time."""
 
 _ROOM = 65_536
-"""Bytes that a rejected message's record may have beyond the message itself."""
+"""Bytes by which a rejected message's record may exceed the message itself."""
 
 
 def _made(client: Callable[..., Client], settings: Mapping[str, Any]) -> Client:
-    """Return a client with these settings, some of which, a file's name for instance, only the client can judge."""
+    """Return a client with the given settings; only the client itself can check some of them, such as file names."""
     from confluent_kafka import KafkaException
 
     try:
@@ -60,14 +60,14 @@ def _made(client: Callable[..., Client], settings: Mapping[str, Any]) -> Client:
 
 
 def admin(kafka: Kafka) -> AdminClient:
-    """Return an administration client; it connects on its first use."""
+    """Return an administration client that connects on first use."""
     from confluent_kafka.admin import AdminClient
 
     return _made(AdminClient, client_settings(kafka))
 
 
 def producer(kafka: Kafka) -> Producer:
-    """Return a producer that loses and repeats nothing, and chooses partitions as the Java client does."""
+    """Return an idempotent producer that chooses partitions as the Java client does."""
     from confluent_kafka import Producer
 
     settings: dict[str, str | int | bool] = {
@@ -76,7 +76,7 @@ def producer(kafka: Kafka) -> Producer:
         "enable.idempotence": True,
         "compression.type": "lz4",
         "partitioner": "murmur2_random",
-        "message.max.bytes": MAX_RECORD_BYTES,  # the topic knows better than the client what it takes
+        "message.max.bytes": MAX_RECORD_BYTES,  # the topic's own limit applies instead
         "linger.ms": 20,
         "message.timeout.ms": 60_000,
     }
@@ -84,18 +84,18 @@ def producer(kafka: Kafka) -> Producer:
 
 
 def consumer(kafka: Kafka, reset: str = "earliest") -> Consumer:
-    """Return a consumer that reads what it is told to, commits nothing, and says when it has come to the end.
+    """Return a consumer that reads assigned partitions, commits no offsets, and reports the end of a partition.
 
     Args:
         kafka: the brokers.
-        reset: where it goes on if an offset is out of range; by default at the beginning, for a record that was to be
-            the first may have expired meanwhile.
+        reset: where to continue if an offset is out of range; by default at the beginning, because the first record
+            may have expired meanwhile.
     """
     from confluent_kafka import Consumer
 
     settings: dict[str, str | int | float | bool] = {
         **client_settings(kafka),
-        "group.id": "spark-kafka-streamscore",  # of the groups that the job needs to be let into
+        "group.id": "spark-kafka-streamscore",  # the prefix of the groups that the job's ACLs allow
         "enable.auto.commit": False,
         "enable.partition.eof": True,
         "auto.offset.reset": reset,
@@ -107,8 +107,8 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
     """Return the names of the topics that exist.
 
     Raises:
-        ServerError: no broker answers within the timeout (seconds), or each is known to be down after some of it.
-        RefusedError: the brokers do not let this user in, or the TLS connection fails for a reason that stays.
+        ServerError: no broker answers within the timeout (seconds), or all brokers are known to be down before it ends.
+        RefusedError: the brokers refuse this user, or the TLS connection fails for a permanent reason.
     """
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
@@ -118,7 +118,7 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
     try:
         metadata = _metadata(client, told, timeout)
     except KafkaException as error:
-        client.poll(0)  # what it was told in the meantime: of a handshake, say, or of credentials
+        client.poll(0)  # errors that arrived meanwhile, of a handshake or of credentials
         refused = (one for one in told if one.name() == _NO_AUTHENTICATION and not _BROKEN_OFF.search(one.str()))
         refusal = next(refused, None)
         if refusal is not None:
@@ -159,10 +159,10 @@ _OF_TLS = {
 
 
 def _require_same_protocol(kafka: Kafka) -> None:
-    """Look for the reason of a failure in the brokers' TLS, of which librdkafka only says that the handshake failed.
+    """Find out why a TLS handshake with a broker failed, which librdkafka does not report.
 
     Raises:
-        RefusedError: a broker has another protocol or certificate than the configuration says.
+        RefusedError: a broker's protocol or certificate differs from the configuration's.
     """
     is_tls = kafka.client_options().get("security.protocol", "PLAINTEXT").upper().endswith("SSL")
     for host, port in kafka.addresses():
@@ -180,7 +180,7 @@ def _require_same_protocol(kafka: Kafka) -> None:
 
 
 def _speaks_plaintext(host: str, port: int) -> bool:
-    """Return whether a broker answers a request without TLS; when it is spoken to in TLS, it only hangs up."""
+    """Return whether a broker answers a request without TLS; such a broker only closes a TLS connection."""
     request = struct.pack(">ihhih", 10, 18, 0, 1, -1)  # ApiVersions, version 0, of a client without a name
     try:
         with socket.create_connection((host.strip("[]"), port), timeout=tls.PROBE_SECONDS) as connection:
@@ -192,7 +192,7 @@ def _speaks_plaintext(host: str, port: int) -> bool:
 
 
 def _metadata(client: AdminClient, told: Sequence[KafkaError], timeout: float) -> ClusterMetadata:
-    """Return what a cluster says of itself; brokers that are all known to be down are not waited for to the end."""
+    """Return a cluster's metadata; give up before the timeout once all brokers are known to be down."""
     from confluent_kafka import KafkaException
 
     try:
@@ -205,10 +205,10 @@ def _metadata(client: AdminClient, told: Sequence[KafkaError], timeout: float) -
 
 
 def require(kafka: Kafka, topic: str) -> None:
-    """Check that a topic exists; one that an ACL keeps from this user looks as if it did not.
+    """Check that a topic exists; a topic that an ACL hides from this user counts as missing.
 
     Raises:
-        ServerError: it does not, or no broker answers.
+        ServerError: the topic does not exist, or no broker answers.
     """
     existing = names(kafka)
     if topic not in existing:
@@ -220,12 +220,13 @@ def require(kafka: Kafka, topic: str) -> None:
 
 
 def ensure(kafka: Kafka, *wanted: str) -> list[str]:
-    """Create the topics that are missing and return their names.
+    """Create the missing topics and return their names.
 
-    That of the rejected messages takes any message that the input topic does, with headers of ours.
+    The rejected topic accepts any message that the input topic accepts, with our headers added.
 
     Raises:
-        ServerError: no broker answers, or it cannot make one, or may not for this user (``RefusedError``).
+        ServerError: no broker answers, or a topic cannot be created.
+        RefusedError: this user may not create a topic.
     """
     from confluent_kafka import KafkaException
     from confluent_kafka.cimpl import NewTopic
@@ -253,10 +254,10 @@ def ensure(kafka: Kafka, *wanted: str) -> list[str]:
 
 
 def require_writable(kafka: Kafka, *topics: str) -> None:
-    """Check that this user may write to topics, as far as the brokers tell what it may do.
+    """Check that this user may write to topics, as far as the brokers report the user's permissions.
 
     Raises:
-        RefusedError: an ACL does not let this user write to one of them.
+        RefusedError: an ACL forbids this user to write to one of the topics.
         ServerError: the topics cannot be described.
     """
     from confluent_kafka import KafkaException, TopicCollection
@@ -264,7 +265,7 @@ def require_writable(kafka: Kafka, *topics: str) -> None:
 
     if not topics:
         return
-    client = admin(kafka)  # which must live until the answers are there
+    client = admin(kafka)  # must live until the answers have arrived
     try:
         futures = client.describe_topics(
             TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=10.0
@@ -281,19 +282,19 @@ def require_writable(kafka: Kafka, *topics: str) -> None:
 
 
 def topic_id(kafka: Kafka, topic: str, client: AdminClient | None = None) -> str | None:
-    """Return the id that Kafka gave a topic when it was created; None if the brokers are too old to have ids (2.8).
+    """Return the id that Kafka gave a topic at its creation; None if the brokers are older than 2.8 and have no ids.
 
     Args:
         kafka: the brokers.
         topic: the topic's name.
-        client: a client to ask with, for a caller who asks again and again.
+        client: a client to reuse, for a caller that asks repeatedly.
 
     Raises:
         ServerError: no broker answers, or the topic does not exist.
     """
     from confluent_kafka import KafkaException, TopicCollection
 
-    asking = admin(kafka) if client is None else client  # which must live until the answer is there
+    asking = admin(kafka) if client is None else client  # must live until the answer has arrived
     try:
         found = str(asking.describe_topics(TopicCollection([topic]), request_timeout=10.0)[topic].result().topic_id)
     except KafkaException as error:
@@ -302,9 +303,9 @@ def topic_id(kafka: Kafka, topic: str, client: AdminClient | None = None) -> str
 
 
 def max_message_bytes(kafka: Kafka, topic: str) -> int:
-    """Return the size of the largest record that a topic takes; Kafka's default if the broker does not tell.
+    """Return the size in bytes of the largest record that a topic accepts; Kafka's default if the broker reports none.
 
-    A broker tells nobody of a topic that does not exist, and may tell only some of its users of one that does.
+    A broker reports no limit for a missing topic, nor to a user who may not describe the topic.
     """
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
@@ -318,10 +319,10 @@ def max_message_bytes(kafka: Kafka, topic: str) -> int:
 
 
 def delete(kafka: Kafka, *unwanted: str) -> None:
-    """Delete topics and wait until they are gone; those that do not exist are passed over.
+    """Delete topics and wait until they are gone; missing topics are skipped.
 
     Raises:
-        ServerError: no broker answers, or it refuses.
+        ServerError: no broker answers, or the broker refuses.
     """
     from confluent_kafka import KafkaException
 

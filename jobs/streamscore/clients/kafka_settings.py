@@ -1,4 +1,4 @@
-"""The settings of Kafka's clients: from the Java client's names, which people set, to those of librdkafka."""
+"""Translate the Java client's settings, which users write, into those of librdkafka."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamscore.clients.tls import Trust
 from streamscore.config import Kafka
 from streamscore.errors import ConfigError
 
-# librdkafka, the C client, has its own names for what the Java client calls otherwise (librdkafka, CONFIGURATION.md).
+# librdkafka, the C client, names some settings differently from the Java client (librdkafka, CONFIGURATION.md).
 _HOST_CHECK: Final = "ssl.endpoint.identification.algorithm"
 _SAME: Final = frozenset({"security.protocol", "sasl.mechanism", "client.id", _HOST_CHECK})
 RENAMED: Final = {
@@ -23,7 +23,7 @@ RENAMED: Final = {
     "ssl.keystore.key": "ssl.key.pem",
     "ssl.key.password": "ssl.key.password",
 }
-"""Names of the Java client, and what librdkafka calls the same."""
+"""Names of the Java client, and librdkafka's names for the same settings."""
 
 _TRUST_STORE: Final = "ssl.truststore.location"
 _KEY_STORE: Final = "ssl.keystore.location"  # one file for the key and its certificate; librdkafka has a name for each
@@ -58,8 +58,8 @@ def client_settings(kafka: Kafka) -> dict[str, str | int]:
     """Return the connection's settings under the names of librdkafka.
 
     Raises:
-        ConfigError: a security setting has no counterpart there, for instance a JKS trust store; a file cannot be read;
-            or the Java client could not decrypt the key.
+        ConfigError: a security setting has no counterpart in librdkafka, for instance a JKS trust store; a file cannot
+            be read; or the Java client could not decrypt the key.
     """
     options = kafka.client_options()
     _check_pem(options)
@@ -76,7 +76,7 @@ def client_settings(kafka: Kafka) -> dict[str, str | int]:
         elif name not in _JAVA_ONLY and name.startswith(("ssl.", "sasl.")):
             supported = sorted({*_SAME, *RENAMED, *_JAVA_ONLY, _KEY_STORE})
             raise ConfigError(f"kafka.options.{name}: not supported; supported are {', '.join(supported)}")
-    if settings.get(_HOST_CHECK) == "":  # an empty text switches it off in Java
+    if settings.get(_HOST_CHECK) == "":  # in Java an empty text disables the check
         settings[_HOST_CHECK] = "none"
     if _JAAS in options:
         settings |= {f"sasl.{name}": value for name, value in credentials(options[_JAAS]).items()}
@@ -84,7 +84,7 @@ def client_settings(kafka: Kafka) -> dict[str, str | int]:
 
 
 def trust(kafka: Kafka) -> Trust:
-    """Return what a TLS connection to the brokers is checked against."""
+    """Return the certificates that a TLS connection to the brokers is checked against."""
     options = kafka.client_options()
     return Trust(
         ca_file=Path(options[_TRUST_STORE]) if _TRUST_STORE in options else None,
@@ -96,13 +96,14 @@ def trust(kafka: Kafka) -> Trust:
 
 
 def credentials(jaas: str) -> dict[str, str]:
-    """Return the user's name and password of a login module's line, read as the Java client reads it.
+    """Return the user name and password of a login module's line, parsed as the Java client parses it.
 
-    That is Kafka's ``JaasConfig``, on a ``java.io.StreamTokenizer``: texts in single or double quotes, in which a
-    backslash escapes; words without quotes; comments.
+    The Java client uses Kafka's ``JaasConfig`` on a ``java.io.StreamTokenizer``: texts in single or double quotes with
+    backslash escapes, unquoted words, and comments.
 
     Raises:
-        ConfigError: it is no such line, or lacks one of the two; the message repeats nothing of it.
+        ConfigError: the line cannot be parsed, or lacks the user name or the password; the message repeats no part of
+            the line.
     """
     tokens = list(_tokens(jaas))
     values = tokens[2:-1]
@@ -131,7 +132,7 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def _check_pem(options: Mapping[str, str]) -> None:
-    """Check the files and keys of the TLS options: the clients do not name them, and Java's retries for ever."""
+    """Check the files and keys of the TLS options: the clients' errors do not name them, and Java retries for ever."""
     for store in ("truststore", "keystore"):
         if options.get(f"ssl.{store}.location") and options.get(f"ssl.{store}.type", "JKS") != "PEM":
             raise ConfigError(f"kafka.options.ssl.{store}.type: only PEM files are supported; set it to PEM")
@@ -151,7 +152,7 @@ def _check_pem(options: Mapping[str, str]) -> None:
 
 
 def _check_key(pem: str, name: str, options: Mapping[str, str]) -> None:
-    """Check that the Java client can read a private key: PKCS #8, and not encrypted as Java 17 cannot decrypt."""
+    """Check that the Java client can read a private key: PKCS #8, with no encryption that Java 17 cannot decrypt."""
     match = _PEM_KEY.search(pem)
     kind, body = match.groups() if match else (None, "")
     if kind == "":

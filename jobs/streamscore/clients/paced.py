@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from pyspark.sql import Row
 
 TICK = 0.01
-"""Seconds between two looks at the clock: messages that are due go out together, at most this late."""
+"""Seconds between two checks of the clock: due messages are sent together, at most this late."""
 
 REPORT_SECONDS = 10.0
 
 
 def send_paced(messages: Iterable[Row], total: int, rate: float, config: Config) -> None:
-    """Send messages (``key``, ``value``) to the input topic, ``rate`` of them a second.
+    """Send messages (``key``, ``value``) to the input topic at ``rate`` messages per second.
 
-    Each message has a due time, counted from the first, so that a short delay is made up for and never adds up.
+    Each message has a due time relative to the first message, so short delays are made up for and never add up.
 
     Args:
-        messages: what to send, in order.
-        total: how many there are, for the progress bar.
+        messages: the messages, in order.
+        total: number of messages, for the progress bar.
         rate: messages per second.
         config: the configuration.
 
     Raises:
-        ServerError: the broker did not take a message.
+        ServerError: the broker did not accept a message.
     """
     outbox = Outbox(config.kafka, config.kafka.topics.input, ". Run again with --resume")
     coming = iter(messages)
-    first = list(islice(coming, 1))  # the time to sort and read is not to be made up for
+    first = list(islice(coming, 1))  # the time to sort and read does not count as a delay
     with _progress(total, rate) as show:
         started = time.monotonic()
         for number, message in enumerate(chain(first, coming)):
@@ -59,7 +59,7 @@ def send_paced(messages: Iterable[Row], total: int, rate: float, config: Config)
 
 @contextmanager
 def _progress(total: int, rate: float) -> Iterator[Callable[[int], None]]:
-    """Show how far it is: a bar on a terminal, a line every ten seconds in a log."""
+    """Show the progress: a bar on a terminal, a line every ten seconds in a log."""
     console = terminal()
     started = time.monotonic()
     if console is None:

@@ -14,12 +14,12 @@ class Outbox:
     """A producer for one topic. A failed delivery is raised by a later ``poll()`` or ``flush()``."""
 
     def __init__(self, kafka: Kafka, topic: str, way_out: str = "") -> None:
-        """Connect on the first use.
+        """Make a producer that connects on first use.
 
         Args:
             kafka: the brokers.
-            topic: where the records go.
-            way_out: the end of the message if a record is not taken.
+            topic: topic of the records.
+            way_out: the end of the error message if a record is not accepted.
         """
         self._producer = kafka_client.producer(kafka)
         self._topic = topic
@@ -29,16 +29,16 @@ class Outbox:
     def send(
         self, name: str, key: bytes | None, value: str | bytes | None, headers: Sequence[tuple[str, str | bytes | None]]
     ) -> None:
-        """Put a record into the client's queue; while that is full, wait for the broker.
+        """Put a record into the client's queue; wait for the broker while the queue is full.
 
         Args:
-            name: name of the message, for an error.
-            key: the record's key; None: it has none.
+            name: name of the record, for error messages.
+            key: the record's key; None: no key.
             value: the record's value; None: a tombstone.
             headers: names and values of the record's headers.
 
         Raises:
-            ServerError: the client itself refuses it; the message has its name.
+            ServerError: the client itself refuses the record.
         """
         from confluent_kafka import KafkaException
 
@@ -57,17 +57,17 @@ class Outbox:
         """Handle the delivery reports that have arrived so far.
 
         Raises:
-            ServerError: the broker did not take one.
+            ServerError: the broker did not accept a record.
         """
         self._producer.poll(0)
         if self._failure is not None:
             raise ServerError(f"the topic {self._topic!r} did not take every message: {self._failure}{self._way_out}")
 
     def flush(self) -> None:
-        """Wait until the broker has all records.
+        """Wait until the broker has accepted all records.
 
         Raises:
-            ServerError: it did not take one, or has not done so within a minute.
+            ServerError: the broker did not accept a record, or not within a minute.
         """
         left = self._producer.flush(60)
         if left and self._failure is None:

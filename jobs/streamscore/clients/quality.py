@@ -1,4 +1,4 @@
-"""The documents of the quality index: read by their ids, and written only over what was read."""
+"""The documents of the quality index: read by id, and written with optimistic concurrency control."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
 
 MOST_AT_ONCE: Final = 100
-"""Documents in a request; halved where a gateway refuses one as too large. A document has some 10 kB."""
+"""Documents per request; halved when a gateway refuses a request as too large. A document has some 10 kB."""
 
 _PAGE: Final = 1_000
 _IDENTITY: Final = ("@timestamp", "seconds", "stream", "model", "model_version", "score_kind")
-"""The fields that tell two documents apart: of two that tie in the order of a search, a page's end would skip one."""
+"""Fields that identify a document, as sort keys: without ties no document is skipped between two pages."""
 _CONFLICT: Final = 409
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A document as it was read."""
+    """A document as read, with its place in the index's operations."""
 
     source: Mapping[str, Any]
     at: Mapping[str, int]
-    """Its place in the order of the index's operations: a write that names it fails if another one came in between."""
+    """The document's sequence number and primary term: a write that names them fails if the document has changed."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is to become of a document."""
+    """A write or a deletion of one document."""
 
     id: str
     source: Mapping[str, Any] | None
-    """The document to write; None: it is deleted."""
+    """The document to write; None deletes it."""
     kept: Kept | None
-    """The document as it was read; None: there was none."""
+    """The document as read; None if there was none."""
 
 
 def read(server: Client, settings: Elasticsearch, ids: Collection[str]) -> dict[str, Kept]:
-    """Return the documents that exist, by their ids, as they are at this moment, refreshed or not.
+    """Return the existing documents by id, in their latest state, refreshed or not.
 
     Args:
         server: the client.
@@ -66,7 +66,7 @@ def read(server: Client, settings: Elasticsearch, ids: Collection[str]) -> dict[
 
 
 def of_batch(server: Client, settings: Elasticsearch, stream: str, batch: int) -> Iterator[dict[str, Kept]]:
-    """Yield all documents of a stream to which a batch was the last to add, by their ids, some at a time.
+    """Yield, by id and page by page, all documents of a stream whose last batch is the given one.
 
     Args:
         server: the client.
@@ -108,7 +108,7 @@ def other_stream(settings: Elasticsearch, topic: str, stream: str | None) -> str
 
 
 def drop_other_streams(server: Client, settings: Elasticsearch, topic: str, stream: str) -> int:
-    """Delete the documents of all other streams of a topic, which counted the same events, some at a time.
+    """Delete the documents of all other streams of a topic, page by page.
 
     Args:
         server: the client.
@@ -137,17 +137,17 @@ def _of_others(topic: str, stream: str | None) -> dict[str, Any]:
 
 
 def write(server: Client, settings: Elasticsearch, changes: Sequence[Change]) -> None:
-    """Write documents, each only if it is still as it was read; if it raises, some of them may have been written.
+    """Write documents, each only if unchanged since it was read; after an error some of them may have been written.
 
     Args:
         server: the client.
         settings: names the index.
-        changes: the documents.
+        changes: the writes and deletions.
 
     Raises:
-        ServerError: the server cannot be reached or is overloaded, or a document was changed by somebody else since it
-            was read: to read and write again may succeed.
-        RefusedError: the server refuses a document, or what is in front of it the smallest request.
+        ServerError: the server cannot be reached or is overloaded, or another client changed a document after it was
+            read; a retry that reads again may succeed.
+        RefusedError: the server refuses a document, or a gateway refuses the smallest request.
     """
     left, size = list(changes), MOST_AT_ONCE
     while left:
@@ -183,7 +183,7 @@ def _write(server: Client, settings: Elasticsearch, changes: Sequence[Change]) -
 def _pages(
     server: Client, settings: Elasticsearch, query: Mapping[str, Any], source: bool
 ) -> Iterator[Sequence[Mapping[str, Any]]]:
-    """Yield what a query finds, page by page, with what was written up to now; what was yielded may be deleted."""
+    """Yield the pages of the documents that a query finds, after a refresh; a page may be deleted before the next."""
     with reporting(settings):
         server.indices.refresh(index=settings.quality_index)
     after: Mapping[str, Any] = {}
@@ -211,7 +211,7 @@ def _kept(item: Mapping[str, Any]) -> Kept:
 
 
 def _fault(settings: Elasticsearch, status: int, item: Mapping[str, Any]) -> ServerError:
-    """Return the error of one document's answer."""
+    """Return the error for one document of a bulk response."""
     place = f"the document {item.get('_id')!r} of {settings.quality_index!r} at {settings.url}"
     if status == _CONFLICT:
         return ServerError(f"{place} was changed by somebody else meanwhile")

@@ -1,7 +1,7 @@
-"""The statistics of quality as the job has written them: those of a stretch of time, whatever the rate of events.
+"""Read the statistics of quality of a time range, at a cost that does not depend on the event rate.
 
-What is read are sums per window, model and version, never one document per event. Windows of one length are read at a
-time: each event is in one window of each.
+The index holds sums per window, model and version, never one document per event. A read uses windows of one length,
+because each event is in one window of each length.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 1_000
 _ORDER: Final = tuple({field: "asc"} for field in (TIME, "topic", "model", "model_version", "stream", "score_kind"))
-"""By everything that tells two documents of one length apart: of two that tie, a page's end would skip one."""
+"""Sort keys that identify a document of one window length: without ties no document is skipped between two pages."""
 _UNREAD: Final = ["before", "counts.predictions"]
-"""What no figure needs: half of a document."""
+"""Fields that no figure needs: half of a document."""
 
 
 class Part(NamedTuple):
-    """What a statistic is of."""
+    """The topic, model, version and window that a statistic describes."""
 
     topic: str
     """The input topic."""
     model: str
     version: str
     begin: int
-    """Begin of the window in event time, in epoch milliseconds."""
+    """Start of the window in event time, in epoch milliseconds."""
 
 
 def ends(settings: Elasticsearch, seconds: int) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the searches for the first and the last window of a length; ``read_ends`` reads their answers.
+    """Return the searches for the first and the last window of a length; ``read_ends`` parses their answers.
 
     Args:
         settings: names the index.
@@ -60,7 +60,7 @@ def ends(settings: Elasticsearch, seconds: int) -> list[tuple[str, Mapping[str, 
 
 
 def read_ends(answers: Iterable[Mapping[str, Any]], seconds: int) -> Period | None:
-    """Return when the first and the last window begin; None if there is none.
+    """Return the starts of the first and the last window; None without windows.
 
     Args:
         answers: the answers to the searches of ``ends``.
@@ -73,18 +73,17 @@ def read_ends(answers: Iterable[Mapping[str, Any]], seconds: int) -> Period | No
 def statistics(
     server: Client, settings: Elasticsearch, seconds: int, ranges: Sequence[tuple[int, int | None]]
 ) -> tuple[list[tuple[Part, Statistic]], int]:
-    """Read the statistics of the windows that begin in some stretches of time.
+    """Read the statistics of the windows that start in the given time ranges.
 
     Args:
         server: the client.
         settings: names the index.
         seconds: length of the windows.
-        ranges: for each stretch its begin and its end, in epoch milliseconds; the end does not belong to it, and None
-            is open.
+        ranges: start and end of each range, in epoch milliseconds; the end is exclusive, None is open.
 
     Returns:
-        The statistics in order of time, those of one part that several streams have written one by one; and the
-        milliseconds that the server worked for them.
+        The statistics in order of time, with one entry per stream where several streams wrote the same part; and the
+        server's time in milliseconds.
 
     Raises:
         ServerError: the server cannot be reached, or refuses.
@@ -114,16 +113,16 @@ def statistics(
 
 
 def of_range(server: Client, config: Config, time_range: TimeRange, now: int) -> dict[tuple[str, str], Statistic]:
-    """Return the statistics of a time range by model and version, of all topics; the live page shows the same events.
+    """Return the statistics of a time range over all topics, by model and version: the events of the live page.
 
-    A range begins where a window begins, as ``quality.windows.window`` says. Of a version with scores of different
-    kinds there are only the counts that do not depend on the scores.
+    The range is aligned to windows by ``quality.windows.window``. A version with scores of different kinds has only
+    the counts that do not depend on scores.
 
     Args:
         server: the client.
         config: names the index and the lengths of windows.
-        time_range: how far back it goes.
-        now: this moment, in epoch milliseconds.
+        time_range: the time range, which ends now.
+        now: the current time, in epoch milliseconds.
 
     Raises:
         ServerError: the server cannot be reached, or refuses.

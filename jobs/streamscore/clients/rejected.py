@@ -1,4 +1,4 @@
-"""Read the rejected topic and send its messages to the input topic again."""
+"""Read the rejected topic and replay its messages to the input topic."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
 REPLAY_OF: Final = "replay-of"
-"""Header of a message that was sent again: the event id under which it was rejected."""
+"""Header of a replayed message: the event id under which the message was rejected."""
 
 CLOCK_MARGIN_MS: Final = 600_000
-"""How far the clocks of the machines that reject and replay may differ, in milliseconds: ten minutes."""
+"""Largest clock difference between the machines that reject and that replay, in milliseconds: ten minutes."""
 
 MAX_HEADERS: Final = 100_000
-"""Most headers of a message that the client takes; of one with more it shows none (librdkafka, ``rdkafka_msg.c``)."""
+"""Most headers that the client reads; it shows none of a message with more (librdkafka, ``rdkafka_msg.c``)."""
 
 _OURS: Final = frozenset(REJECTED_HEADERS)
 
@@ -33,7 +33,7 @@ Each = TypeVar("Each")
 
 @dataclass(frozen=True)
 class Rejected:
-    """A rejected message as it came, and why it was rejected; timestamps are those of the rejected topic, in ms."""
+    """A rejected message with the reason of its rejection; timestamps are those of the rejected topic, in ms."""
 
     key: bytes | None
     value: bytes | None
@@ -46,12 +46,12 @@ class Rejected:
 
     @property
     def is_kept(self) -> bool:
-        """Whether the rejected topic holds its content: of a message that is too large it has only our headers."""
+        """Whether the rejected topic holds the message's content: a message that is too large has only our headers."""
         return not self.detail.endswith(NOT_KEPT)
 
     @property
     def origin(self) -> tuple[str, int, int]:
-        """Topic, partition and offset that the message came from."""
+        """Topic, partition and offset of the original message."""
         topic, partition, offset = self.event_id.rsplit("-", 2)
         return topic, int(partition), int(offset)
 
@@ -61,12 +61,12 @@ class Rejected:
 
 
 def read(kafka: Kafka, pass_over: Callable[[str], object] = lambda _: None) -> Iterator[Rejected]:
-    """Yield every message that the rejected topic holds now, as far as its headers can be read.
+    """Yield every message that the rejected topic holds now and whose headers can be read.
 
     Args:
         kafka: the brokers and topics.
-        pass_over: told the place of each record that shows no headers: score_stream writes none without, so it has
-            more than ``MAX_HEADERS``, or somebody else wrote it.
+        pass_over: called with the position of each record that shows no headers; such a record has more than
+            ``MAX_HEADERS``, or was not written by score_stream.
 
     Raises:
         ServerError: no broker answers, or the topic does not exist.
@@ -92,15 +92,15 @@ def read(kafka: Kafka, pass_over: Callable[[str], object] = lambda _: None) -> I
 
 
 def select(kafka: Kafka, event_ids: Collection[str] = (), reason: str | None = None) -> list[Rejected]:
-    """Return rejected messages, read in one pass; of several of one id, after a new checkpoint, the newest.
+    """Return rejected messages, read in one pass; of a message that was rejected several times, the newest record.
 
     Args:
         kafka: the brokers and topics.
         event_ids: ids of messages to return.
-        reason: also every message that was rejected for this reason.
+        reason: return every message that was rejected for this reason, too.
 
     Raises:
-        InputError: the topic holds no message of one of the ids.
+        InputError: the topic holds no message with one of the ids.
         ServerError: no broker answers, or the topic does not exist.
     """
     first: dict[str, int] = {}
@@ -122,7 +122,7 @@ def select(kafka: Kafka, event_ids: Collection[str] = (), reason: str | None = N
 
 
 def available(kafka: Kafka, messages: Sequence[Rejected]) -> list[Rejected]:
-    """Return the messages whose content is there: in the rejected topic, or where it came from in the input topic.
+    """Return the messages whose content still exists, in the rejected topic or at its origin in the input topic.
 
     Raises:
         ServerError: no broker answers, or the input topic does not exist.
@@ -138,22 +138,22 @@ def available(kafka: Kafka, messages: Sequence[Rejected]) -> list[Rejected]:
 
 
 def replay(kafka: Kafka, wanted: Sequence[Rejected], value: bytes | None = None) -> int:
-    """Send rejected messages to the input topic again, each at most once, however often this is done.
+    """Send rejected messages to the input topic again, each at most once over all calls.
 
-    A message that was too large for the rejected topic is read from the input topic, at its partition and offset. An
-    earlier replay is looked for in the input topic from the time on at which the first of the messages was rejected.
+    A message that was too large for the rejected topic is read from its partition and offset in the input topic. The
+    search for earlier replays starts at the time at which the first of the messages was rejected.
 
     Args:
         kafka: the brokers and topics.
-        wanted: what to send.
+        wanted: the messages to send.
         value: a repaired value to send instead of the message's own.
 
     Returns:
-        The number of messages sent; those that were sent before are passed over.
+        The number of messages sent; messages that were sent before are skipped.
 
     Raises:
         InputError: the content of a message has expired; none is sent.
-        ServerError: no broker answers, or the broker did not take a message.
+        ServerError: no broker answers, or the broker did not accept a message.
     """
     if value is None:
         there = {message.event_id for message in available(kafka, wanted)}
@@ -166,7 +166,7 @@ def replay(kafka: Kafka, wanted: Sequence[Rejected], value: bytes | None = None)
         for message in _with_content(kafka, left):
             if message.event_id in sent:
                 continue
-            if value is None and not message.is_kept:  # it has expired just now
+            if value is None and not message.is_kept:  # expired during this call
                 _refuse(kafka, [message.event_id])
             headers: list[Header] = [*message.own_headers(), (REPLAY_OF, message.event_id.encode())]
             outbox.send(message.event_id, message.key, message.value if value is None else value, headers)
@@ -177,7 +177,7 @@ def replay(kafka: Kafka, wanted: Sequence[Rejected], value: bytes | None = None)
 
 
 def _replayed(kafka: Kafka, wanted: Sequence[Rejected]) -> set[str]:
-    """Return the ids of the messages that were replayed since the first of some messages was rejected."""
+    """Return the ids of all messages that were replayed since the first of the given messages was rejected."""
     if not wanted:
         return set()
     since = min(message.first_timestamp for message in wanted) - CLOCK_MARGIN_MS
@@ -191,7 +191,7 @@ def _replayed(kafka: Kafka, wanted: Sequence[Rejected]) -> set[str]:
 
 
 def _refuse(kafka: Kafka, event_ids: Sequence[str]) -> None:
-    """Raise an error if there is a message without content."""
+    """Raise an error that names the messages without content, if any."""
     if event_ids:
         raise InputError(
             f"the topic {kafka.topics.rejected!r} did not take a record as large as {', '.join(event_ids)}, and the "
@@ -200,7 +200,7 @@ def _refuse(kafka: Kafka, event_ids: Sequence[str]) -> None:
 
 
 def _with_content(kafka: Kafka, messages: Sequence[Rejected]) -> Iterator[Rejected]:
-    """Yield messages, those that are not kept with the content that the input topic has; else as they are."""
+    """Yield the messages, with the input topic's content where the rejected topic holds none."""
     yield from (message for message in messages if message.is_kept)
     moved = {message.origin[1:]: message for message in messages if not message.is_kept}
     for original in topic_records.fetch(kafka, kafka.topics.input, sorted(moved)) if moved else ():
@@ -216,7 +216,7 @@ def _with_content(kafka: Kafka, messages: Sequence[Rejected]) -> Iterator[Reject
 
 
 def _counted(messages: Iterable[Each], progress: Callable[[str], None]) -> Iterator[Each]:
-    """Yield messages and show how many there were so far."""
+    """Yield the messages and show their number so far."""
     for number, message in enumerate(messages, 1):
         if number % 1_000 == 0:
             progress(f"{number:,} messages")

@@ -1,4 +1,4 @@
-"""Tell why a TLS connection fails: the servers' own clients name neither the reason nor our settings."""
+"""Find out why a TLS connection fails: the servers' own clients name neither the reason nor our settings."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 PROBE_SECONDS: Final = 3.0
-"""How long a server may take for each step of a handshake."""
+"""Seconds that a server may take for each step of a handshake."""
 
 
 class Fault(Enum):
-    """Why a handshake fails, as far as a setting or a certificate can mend it."""
+    """A reason of a failed handshake that a setting or a certificate can fix."""
 
     AUTHORITY = "the certificate is signed by an authority that is not trusted"
     EXPIRED = "the certificate has expired or is not valid yet"
@@ -28,29 +28,29 @@ class Fault(Enum):
 _EXPIRED: Final = frozenset({9, 10})
 _HOST_NAME: Final = frozenset({62, 64})
 _UNKNOWN_AUTHORITY: Final = frozenset({2, 18, 19, 20, 21, 24})
-"""Codes of X509_V_ERR in OpenSSL's ``x509_vfy.h``: of the certificate's time, of its names, of who signed it."""
+"""Codes of X509_V_ERR in OpenSSL's ``x509_vfy.h``: the certificate's validity, its names, its signer."""
 
 _ANOTHER_PROTOCOL: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 _ABOUT_CLIENT: Final = re.compile("ALERT.*(CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE)")
-"""Reasons of OpenSSL: bytes that are no TLS, and alerts that concern the client's certificate."""
+"""OpenSSL's reasons: bytes that are not TLS, and alerts about the client's certificate."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """What a client checks a server's certificate against."""
+    """The authorities that a client trusts, and the client's own certificate."""
 
     ca_file: Path | None = None
-    """File of the authorities, PEM; without it and ``ca_text``, the system's."""
+    """PEM file of the authorities; without it and ``ca_text``, those of the system."""
     ca_text: str | None = None
     """The authorities themselves, PEM."""
     checks_host: bool = True
     certificate: Path | None = None
-    """File with the client's own certificate and its key, PEM, if it has one."""
+    """PEM file with the client's certificate and key, if the client has one."""
     key_password: str | None = None
 
 
 def speaks_tls(host: str, port: int) -> bool:
-    """Return whether a server answers a TLS handshake; false if it does not answer at all."""
+    """Return whether a server answers a TLS handshake; False if the server does not answer at all."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -58,19 +58,19 @@ def speaks_tls(host: str, port: int) -> bool:
         with _connected(host, port) as plain, context.wrap_socket(plain, server_hostname=host):
             return True
     except ssl.SSLError as error:
-        # An alert is an answer in TLS; bytes of another protocol, or none, are not.
+        # An alert is a TLS answer; bytes of another protocol, or no bytes, are not.
         return "ALERT" in (error.reason or "")
     except OSError:
         return False
 
 
 def fault(host: str, port: int, trust: Trust) -> Fault | None:
-    """Make a handshake and return why it fails; None if it does not, or for a reason that no setting mends.
+    """Try a handshake and return why it fails; None if it succeeds, or fails for a reason that no setting fixes.
 
     Args:
         host: the host name or address that the certificate must be for.
         port: the port.
-        trust: what the client checks.
+        trust: the authorities and the client's certificate.
     """
     try:
         with _connected(host, port) as plain, _context(trust).wrap_socket(plain, server_hostname=host) as secure:
@@ -97,13 +97,13 @@ def _context(trust: Trust) -> ssl.SSLContext:
 
 
 def _refusal(secure: ssl.SSLSocket, trust: Trust) -> Fault | None:
-    """Return what a server says of the client's certificate; with TLS 1.3 it does so after the handshake."""
+    """Return the server's refusal of the client's certificate; with TLS 1.3 it arrives after the handshake."""
     secure.settimeout(0.5)
     try:
         secure.recv(1)
     except ssl.SSLError as error:
         return _of_alert(error, trust)
-    except OSError:  # it waits for a request
+    except OSError:  # no refusal: the server waits for a request
         pass
     return None
 

@@ -1,4 +1,4 @@
-"""The records of a topic: where they begin and end, reading them, and waiting for those that are still hidden."""
+"""The records of a topic: read their offsets, read records, and wait until appended records are visible."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message
 
 _SETTLING_SECONDS = 10.0
-"""After its creation, or a change of leader, a topic may be unusable for a moment."""
+"""Seconds for which a topic may be unusable after its creation or a change of leader."""
 
 _PROBE_SECONDS = 4.0
-"""A broker that refuses an offset does so at once; the client has to connect first."""
+"""Seconds to wait for a broker's refusal of an offset, which follows the connection at once."""
 
 
 class Extent(NamedTuple):
@@ -60,7 +60,7 @@ def extent(kafka: Kafka, topic: str) -> Extent:
                 ends.append({key.partition: future.result().offset for key, future in futures.items()})
             break
         except KafkaException as error:
-            # The leader of a topic that was created a moment ago may not know yet that it is one.
+            # The leader of a new topic may not know yet that it leads.
             if error.args[0].code() not in settling or time.monotonic() > deadline:
                 reason = error.args[0].str()
                 raise ServerError(f"the offsets of the topic {topic!r} cannot be read: {reason}") from None
@@ -74,8 +74,8 @@ def read(kafka: Kafka, topic: str, last: int | None = None, since: int | None = 
     Args:
         kafka: the brokers.
         topic: the topic.
-        last: only so many at the end of each partition.
-        since: only from the first one of each partition whose timestamp is this or later, in epoch milliseconds.
+        last: number of messages to read at the end of each partition; None: all.
+        since: epoch milliseconds; start at each partition's first message with this timestamp or a later one.
 
     Raises:
         ServerError: no broker answers, or the topic does not exist.
@@ -96,9 +96,9 @@ def read(kafka: Kafka, topic: str, last: int | None = None, since: int | None = 
 
 
 def fetch(kafka: Kafka, topic: str, positions: Iterable[tuple[int, int]]) -> Iterator[Message]:
-    """Yield single messages; each is read at its place, and those that the topic no longer holds are left out.
+    """Yield the messages at the given positions, without those that the topic no longer holds.
 
-    Messages that follow each other are read in one go.
+    Consecutive messages are read together.
 
     Args:
         kafka: the brokers.
@@ -131,24 +131,24 @@ def await_visible(
 ) -> dict[str, dict[int, int]]:
     """Wait until consumers see all records that were appended to some topics before this call.
 
-    A record that its leader has appended stays hidden until enough replicas have it, and what a killed producer has
-    sent is appended all the same. Nothing is written, so no consumer notices.
+    A record stays hidden after its leader has appended it until enough replicas have it, and the records that a killed
+    producer sent are still appended. This function writes nothing, so no consumer notices.
 
     Args:
         kafka: the brokers.
         topics: the topics.
-        seconds: for how long to wait.
-        is_stopping: asked now and then; once it returns true, each partition is asked once at the most.
+        seconds: longest wait.
+        is_stopping: polled; once it returns True, each partition is asked at most once.
 
     Returns:
-        By topic and partition, the offset before which all of these records are.
+        By topic and partition, an offset after the last of these records.
 
     Raises:
-        ServerError: a record is still hidden at the end of that time, or no broker answers.
+        ServerError: a record is still hidden after ``seconds``, or no broker answers.
     """
     deadline = time.monotonic() + seconds
-    ends: dict[tuple[str, int], int] = {}  # where each log ended at the most, at some moment since this call
-    # The short step finds the end of a log that is at rest; others are soon past the end that a long step has found.
+    ends: dict[tuple[str, int], int] = {}  # an upper bound of each log's end at some moment since this call
+    # The short step finds the end of an idle log; a busy log soon passes the bound that a long step has found.
     steps = cycle((1, 1_000, 1_000_000))
     has_asked = False
     while True:
@@ -170,10 +170,10 @@ def await_visible(
 
 
 def _past_the_end(kafka: Kafka, offsets: Mapping[tuple[str, int], int]) -> set[tuple[str, int]]:
-    """Return the partitions whose logs end before an offset, be their last records visible or not.
+    """Return the partitions whose logs end before an offset, whether or not their last records are visible.
 
-    A leader refuses to read from behind the end of its log (``OFFSET_OUT_OF_RANGE``); from between the last visible
-    record and that end it returns nothing.
+    A leader refuses a read beyond the end of its log (``OFFSET_OUT_OF_RANGE``) and returns nothing for an offset
+    between the last visible record and that end.
     """
     from confluent_kafka import KafkaError, TopicPartition
 
@@ -193,18 +193,18 @@ def _past_the_end(kafka: Kafka, offsets: Mapping[tuple[str, int], int]) -> set[t
 
 
 def _offsets_since(kafka: Kafka, topic: str, held: Extent, since: int) -> dict[int, int]:
-    """Return the offset of the first message of each partition whose timestamp is not before a time."""
+    """Return each partition's offset of the first message with a timestamp at or after a time."""
     from confluent_kafka import KafkaException, TopicPartition
     from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-    client = clients.admin(kafka)  # kept until the answers are there: they are lost with the client
+    client = clients.admin(kafka)  # must live until the answers have arrived
     spec = OffsetSpec.for_timestamp(since)
     wanted = {TopicPartition(topic, partition): spec for partition in held.end}
     try:
         offsets = {key.partition: future.result().offset for key, future in client.list_offsets(wanted).items()}
     except KafkaException as error:
         raise ServerError(f"the offsets of the topic {topic!r} cannot be read: {error.args[0].str()}") from None
-    # A negative offset: there is no such message.
+    # A negative offset means that there is no such message.
     return {partition: held.end[partition] if offset < 0 else offset for partition, offset in offsets.items()}
 
 
@@ -217,7 +217,7 @@ def _until(client: Consumer, end: int, topic: str) -> Iterator[Message]:
 
 
 def _next(client: Consumer, topic: str) -> Message | None:
-    """Return the next message of the assigned partition; None at its end, which the markers of a transaction may be."""
+    """Return the next message of the assigned partition; None at its end, where transaction markers may stand."""
     from confluent_kafka import KafkaError
 
     message = client.poll(30.0)

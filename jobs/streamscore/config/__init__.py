@@ -1,4 +1,4 @@
-"""The configuration: frozen, typed, read once at the start.
+"""The configuration: immutable, typed, and read once at the start.
 
 ``conf/base.yml`` holds every key with its default; an environment file and ``--set`` override it. Secrets come from the
 environment or from files and never appear in a repr, a log line or a command line.

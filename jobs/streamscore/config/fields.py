@@ -16,7 +16,7 @@ _TYPES: Final = {
     "BOOLEAN": "BOOLEAN",
     "STRING": "STRING",
 }
-"""Types that a JSON value can have without a conversion, by each of their names in Spark."""
+"""Types that a JSON value can have without conversion, by each of their names in Spark."""
 
 
 class Field(NamedTuple):
@@ -30,7 +30,7 @@ def parse(ddl: str) -> tuple[Field, ...]:
     """Return the columns of a DDL text.
 
     Raises:
-        ValueError: the text is not such a DDL; the message names the first column that is wrong.
+        ValueError: the text is not valid DDL of these types; the message names the first wrong column.
     """
     columns: list[Field] = []
     for part in ddl.split(","):
@@ -40,7 +40,7 @@ def parse(ddl: str) -> tuple[Field, ...]:
                 f"{part.strip()!r} is not a column: expected a name and one of the types INT, BIGINT, DOUBLE, BOOLEAN, "
                 "STRING"
             )
-        if match["name"].lower() in {field.name.lower() for field in columns}:  # to Spark, case makes no difference
+        if match["name"].lower() in {field.name.lower() for field in columns}:  # Spark ignores case
             raise ValueError(f"the column {match['name']!r} occurs twice")
         columns.append(Field(match["name"], _TYPES[match["type"].upper()]))
     return tuple(columns)

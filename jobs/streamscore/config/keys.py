@@ -1,4 +1,4 @@
-"""Every key of the configuration, with its type and its rules; ``conf/base.yml`` says what each key means."""
+"""Every key of the configuration, with its type and its rules; ``conf/base.yml`` explains each key."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from streamscore.config.types import (
 )
 
 SECRET_KEY = re.compile(r"(?i)password|secret|jaas|api_key|token|\.key$|keystore\.key|account\.key|basic\.auth")
-"""Pattern of keys that hold secrets: their values must be references."""
+"""Pattern of the keys of secrets, whose values must be references."""
 
 _PLAIN_OPTIONS = frozenset(
     {
@@ -120,7 +120,7 @@ class Kafka(_Section):
         return {name: value.get_secret_value() for name, value in self.options.items()}
 
     def options_without_secrets(self) -> dict[str, str]:
-        """Return those of the client's options that are known not to be secrets."""
+        """Return the client's options that are known not to be secrets."""
         return {
             name: value
             for name, value in self.client_options().items()
@@ -130,9 +130,9 @@ class Kafka(_Section):
 
 
 def _label_name(name: object) -> object:
-    """Return a name of a label as text; YAML reads some names as truth values, and not those that were meant."""
+    """Return a label's name as text; YAML reads some unquoted names as booleans."""
     if isinstance(name, bool):
-        raise ValueError(  # noqa: TRY004 (of this pydantic makes a message)
+        raise ValueError(  # noqa: TRY004 (pydantic turns a ValueError into a message)
             "put the names in quotes: without them, YAML takes true, yes and on for the same, as false, no and off"
         )
     return as_text(name)
@@ -153,7 +153,7 @@ class Message(_Section):
 
     @property
     def columns(self) -> tuple[raw.Field, ...]:
-        """The raw columns of a message; empty if it has a vector."""
+        """The raw columns of a message; empty for a message with a vector."""
         return () if self.fields is None else raw.parse(self.fields)
 
     @model_validator(mode="after")
@@ -171,7 +171,7 @@ class Message(_Section):
 
 
 Trust = Literal["manifest", "signed", "unsigned"]
-"""What must vouch for a model's files."""
+"""Required proof of a model's files."""
 
 
 class Model(_Section):
@@ -183,7 +183,7 @@ class Model(_Section):
 
 
 class Signatures(_Section):
-    """The keys that sign models, and those that verify the signatures."""
+    """The key that signs models, and the keys that verify signatures."""
 
     public_keys: tuple[Ed25519Key, ...]
     key_file: AbsolutePath | None
@@ -252,12 +252,12 @@ class Delta(_Section):
 
     @property
     def is_folder(self) -> bool:
-        """Whether the table is named by its folder, not by its name in a catalog."""
+        """Whether the table is a folder, and not a name in a catalog."""
         return self.table is not None and "/" in self.table
 
 
 class Quality(_Section):
-    """The statistics from which all figures of quality follow."""
+    """The statistics from which all figures of quality are computed."""
 
     windows: Annotated[tuple[Positive, ...], Field(min_length=1)]
 
@@ -283,7 +283,7 @@ class Alert(_Section):
 
 
 class Kibana(_Section):
-    """The Kibana that the dashboard is imported into."""
+    """The Kibana into which the dashboard is imported."""
 
     url: str
     space: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
@@ -301,7 +301,7 @@ class Kibana(_Section):
 
 
 class Stream(_Section):
-    """How score_stream runs."""
+    """Settings of score_stream."""
 
     checkpoint: Location
     new_checkpoint: bool
@@ -319,7 +319,7 @@ class Stream(_Section):
 
 
 class Seed(_Section):
-    """What seed_topic sends, and how fast."""
+    """Settings of seed_topic."""
 
     source: str
     label_column: str | None
@@ -344,7 +344,7 @@ class Svm(Classifier):
 
 
 class Train(_Section):
-    """What train_models trains on, and how."""
+    """Settings of train_models."""
 
     data: Literal["synthetic", "criteo"]
     path: str | None
@@ -444,7 +444,7 @@ class Local(_Section):
 
 def _check_server(settings: Elasticsearch | Kibana, section: str) -> None:
     """Check a server's address and its credentials."""
-    # The messages do not repeat the address: it may contain a password.
+    # The messages do not repeat the address, which may contain a password.
     try:
         parts = urlsplit(settings.url)
         is_complete = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
@@ -467,7 +467,7 @@ def _check_server(settings: Elasticsearch | Kibana, section: str) -> None:
 
 
 class Config(_Section):
-    """The whole configuration; ``conf/base.yml`` says what each key means."""
+    """The whole configuration; ``conf/base.yml`` explains each key."""
 
     state_dir: StateFolder
     kafka: Kafka

@@ -1,4 +1,4 @@
-"""Read, merge and check the configuration files; every fault becomes one line that names its key."""
+"""Read, merge and check the configuration files; every fault becomes a one-line error that names its key."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from streamscore.config.keys import SECRET_KEY, Config
 from streamscore.errors import ConfigError, mask_credentials
 
 if TYPE_CHECKING:
-    from importlib.abc import Traversable  # Python 3.13 warns that it has moved; 3.10 has it nowhere else
+    from importlib.abc import Traversable  # deprecated here since Python 3.13, but 3.10 has no other place
 
-CONF_DIR = files("streamscore") / "conf"  # in a zip too, as --py-files ships it
+CONF_DIR = files("streamscore") / "conf"  # also inside a zip, as --py-files ships the package
 
 _REFERENCE = re.compile(r"\$\{(env|file):([^}]+)\}")
-# In a login module's line only the user's name may be a reference, and the password be plain text.
+# In a login module's line only the user name may be a reference, and the password be plain text.
 _PLAIN_PASSWORD = re.compile(r"""(?i)password\s*=\s*["'](?!\$\{(env|file):)""")
 
 
@@ -33,16 +33,16 @@ def load(environment: str = "local", overrides: Sequence[str] = ()) -> Config:
 
     Args:
         environment: ``local``, ``docker``, ``databricks``, or the path of a YAML file.
-        overrides: ``key=value`` texts, the key dotted (``models.0.uri`` for an entry of a list). The value of a key
-            that holds text is taken as it is typed; quotes around it are removed, and ``null`` unsets a key that may
-            be null. Every other value is YAML.
+        overrides: ``key=value`` texts with a dotted key (``models.0.uri`` for an entry of a list). The value of a text
+            key is used literally, without enclosing quotes; ``null`` unsets a key that may be null. Every other value
+            is YAML.
 
     Returns:
         The checked configuration.
 
     Raises:
-        ConfigError: a file is missing, a key is unknown, or a value is wrong; the message has the key's path and
-            what is allowed.
+        ConfigError: a file is missing, a key is unknown, or a value is wrong; the message names the key's path and the
+            allowed values.
     """
     tree = _read_yaml(CONF_DIR / "base.yml")
     origin = _environment_file(environment)
@@ -59,7 +59,7 @@ def load(environment: str = "local", overrides: Sequence[str] = ()) -> Config:
 
 def shown(config: Config) -> str:
     """Return the configuration as YAML with every secret masked."""
-    tree = config.model_dump(mode="json")  # it masks every SecretStr
+    tree = config.model_dump(mode="json")  # masks every SecretStr
     tree["kafka"]["options"] |= config.kafka.options_without_secrets()
     return yaml.safe_dump(_masked(tree), sort_keys=False, allow_unicode=True)
 
@@ -99,7 +99,7 @@ def _read_yaml(path: Traversable) -> dict[str, Any]:
 
 
 def _place(error: Exception) -> str:
-    """Return the end of a message that says where a YAML error is; its own text may repeat a secret."""
+    """Return the position of a YAML error, for a message; the error's own text may repeat a secret."""
     mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
     if mark is not None:
         return f" at line {mark.line + 1}, column {mark.column + 1}; a text with special characters needs quotes"
@@ -130,12 +130,12 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         node[_list_index(node, last, key)] = value
     elif isinstance(node, dict):
         node[last] = value
-    else:  # the value is not repeated: it may be a secret
+    else:  # the message omits the value, which may be a secret
         raise ConfigError(f"--set {key}: {'.'.join(parents)} holds a value, not keys")
 
 
 def _override_value(kind: Any, text: str) -> Any:
-    """Return the value of an override's text for a key of this type."""
+    """Parse the text of an override for a key of the given type."""
     members = _members(kind)
     if members and all(map(_is_text, members)):
         if text in {"", "null"} and type(None) in get_args(kind):
@@ -144,13 +144,13 @@ def _override_value(kind: Any, text: str) -> Any:
             return text
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # the latter for what looks like a date, 2026-02-30
+    except (yaml.YAMLError, ValueError):  # a ValueError for an invalid date such as 2026-02-30
         return text
     return value
 
 
 def _type_of(names: Sequence[str | int]) -> Any:
-    """Return the type of a key, or of the section, list or mapping that it names; None if there is no such key."""
+    """Return the type of a key, section, list or mapping; None if there is no such key."""
     kind: Any = Config
     for name in names:
         if _is_section(kind):
@@ -170,7 +170,7 @@ def _is_section(kind: Any) -> bool:
 
 
 def _members(kind: Any) -> list[Any]:
-    """Return the types that a value may have, None not among them."""
+    """Return the types that a value may have, without None."""
     kinds = get_args(kind) if get_origin(kind) in {Union, UnionType} else (kind,)
     bare = (get_args(each)[0] if get_origin(each) is Annotated else each for each in kinds)
     return [each for each in bare if each not in {None, type(None)}]
@@ -182,7 +182,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _split_key(key: str) -> list[str]:
-    """Split a dotted key; the rest of one under ``kafka.options`` and the like is one name that may contain dots."""
+    """Split a dotted key; below ``kafka.options`` and the like the rest is one name that may contain dots."""
     for prefix in ("kafka.options.", "spark.conf.", "message.label_values."):
         if key.startswith(prefix):
             return [*prefix.rstrip(".").split("."), key.removeprefix(prefix)]
@@ -216,7 +216,7 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _refuse_plain_secrets(tree: Mapping[str, Any]) -> None:
     for path, value in _leaves(tree):
-        # A Spark setting cannot be a secret, and a label is none.
+        # A Spark setting cannot be a secret, and a label is not one.
         if value is None or not SECRET_KEY.search(path) or path.startswith(("spark.conf.", "message.label_values.")):
             continue
         if not _REFERENCE.search(str(value)) or _PLAIN_PASSWORD.search(str(value)):

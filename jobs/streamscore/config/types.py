@@ -1,4 +1,4 @@
-"""Kinds of values in the configuration."""
+"""Types of values in the configuration."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def _absolute_of_this_machine(location: str) -> str:
 
 
 def as_text(value: object) -> object:
-    """Return a number or a truth value as the text that Spark and Kafka expect, any other value unchanged."""
+    """Return a number or a boolean as the text that Spark and Kafka expect, and any other value unchanged."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int | float) else value
 
 
 def _ed25519_key(text: str) -> str:
-    """Return an Ed25519 public key as base64 of its 32 bytes, from that, or from PEM or its body (RFC 8410)."""
+    """Return an Ed25519 public key as base64 of its 32 bytes, from base64, PEM, or the body of PEM (RFC 8410)."""
     body = re.sub(r"-----(BEGIN|END) PUBLIC KEY-----|\s", "", text)
     try:
         key = base64.b64decode(body, validate=True)
@@ -68,7 +68,7 @@ def _absolute_if_folder(table: str) -> str:
 
 
 Location = Annotated[str, AfterValidator(_absolute_if_local)]
-"""A path of this machine, which is made absolute, or an address of another file system."""
+"""A path on this machine, made absolute, or an address on another file system."""
 
 LocalFolder = Annotated[str, AfterValidator(_absolute_of_this_machine)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
@@ -78,6 +78,6 @@ MemorySize = Annotated[str, AfterValidator(_memory_size)]
 Positive = Annotated[int, Field(gt=0)]
 TimeRange = Literal["5m", "15m", "1h", "6h", "24h", "7d", "all"]
 TableName = Annotated[str, AfterValidator(_absolute_if_folder)]
-"""The name of a table in a catalog; if it contains a slash, the location of its folder."""
+"""The name of a table in a catalog, or, with a slash, the location of the table's folder."""
 
 IndexName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]

@@ -1,1 +1,1 @@
-"""How good the models are right now: what Elasticsearch knows, as figures, and the live page that shows them."""
+"""The live page and the report: read the statistics from Elasticsearch and show the models' current figures."""

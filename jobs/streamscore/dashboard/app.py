@@ -1,4 +1,4 @@
-"""What Streamlit runs: ``streamlit run app.py -- --config NAME --set KEY=VALUE``; `streamscore dashboard` does it."""
+"""Streamlit's script of the live page: ``streamlit run app.py -- --config NAME --set KEY=VALUE``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What ``streamlit run`` serves: the page, to requests that name an allowed host.
+"""The ASGI application of the live page, which serves requests to allowed hosts only.
 
-Without that check any site that a user visits could read the page: the site's own name, resolved to 127.0.0.1 for a
-moment, makes the browser take both for one origin (DNS rebinding).
+Without that check any site that a user visits could read the page by DNS rebinding: the browser takes the site and the
+page for one origin while the site's name resolves to 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 def allowed_hosts(config: Config) -> frozenset[str]:
-    """Return the host names by which the page may be asked for: this machine's own, and ``dashboard.hosts``."""
+    """Return the host names of allowed requests: those of this machine, and ``dashboard.hosts``."""
     return frozenset(name.lower() for name in (*LOOPBACK, config.dashboard.address, *config.dashboard.hosts))
 
 
@@ -37,7 +37,7 @@ def host_name(header: str) -> str:
 
 
 class AllowedHosts:
-    """ASGI middleware that refuses requests, and connections for updates, that name another host."""
+    """ASGI middleware that refuses requests and WebSocket connections to other hosts."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], hosts: frozenset[str]) -> None:
         self._app = app
@@ -47,7 +47,7 @@ class AllowedHosts:
         """Pass a request on, or answer 403.
 
         Args:
-            scope: the connection, as ASGI describes it.
+            scope: the ASGI scope of the connection.
             receive: receives the next event of the connection.
             send: sends an event.
         """
@@ -62,7 +62,7 @@ class AllowedHosts:
 
 
 def settings(argv: Sequence[str] | None = None) -> Config:
-    """Return the configuration that the page's arguments name."""
+    """Return the configuration of the page's arguments."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", default="local")
     parser.add_argument("--set", action="append", default=[])

@@ -1,4 +1,4 @@
-"""What the jobs report of their batches: how fast they are, how far behind, and which versions scored."""
+"""The jobs' reports of their batches: throughput, lag, and model versions."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from statistics import median_low
 from typing import Final
 
 QUIET_MS: Final = 30_000
-"""After so many milliseconds without a new event or batch the stream counts as quiet."""
+"""Milliseconds without a new event or batch after which the stream counts as quiet."""
 
 
 @dataclass(frozen=True)
 class BatchReport:
-    """What a job reported of a batch."""
+    """A job's report of a batch."""
 
     at: int
-    """Its start, in epoch milliseconds."""
+    """Start of the batch, in epoch milliseconds."""
     milliseconds: int
     events: int
     lag: int
-    """Events in the topic that were not scored yet."""
+    """Number of events in the topic that were not scored yet."""
     topic: str = ""
-    """The input topic; empty in reports of earlier versions, which do not have it."""
+    """The input topic; empty in reports of earlier versions, which lack it."""
     refused: tuple[str, ...] = ()
-    """New versions that were not let in while the old ones serve, as ``name:version: reason``."""
+    """Refused new versions of models, as ``name:version: reason``."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a model, and the first and the last batch that it scored without another one between them.
+    """A version of a model, with the first and the last of its consecutive batches in the window.
 
-    Both in the window, in epoch milliseconds.
+    Times are epoch milliseconds.
     """
 
     model: str
@@ -44,52 +44,52 @@ class Version:
 
 @dataclass(frozen=True)
 class StreamReport:
-    """What the jobs report about how they run; there is one job per input topic."""
+    """The reports of all jobs; there is one job per input topic."""
 
     batches: tuple[BatchReport, ...]
-    """The last batches of each topic, all in order of time."""
+    """The last batches of each topic, in order of time."""
     synthetic: bool
     """Whether the events are synthetic."""
 
     @property
     def latest(self) -> BatchReport | None:
-        """The last batch of all topics; None if none was ever reported."""
+        """The last batch of all topics; None without any batch."""
         return self.batches[-1] if self.batches else None
 
     def running(self, now: int) -> list[BatchReport]:
-        """Return the last batch of each topic whose stream runs, or, if none does, the last batch of all.
+        """Return the last batch of each topic whose stream runs, or, if none runs, the last batch of all topics.
 
         Args:
-            now: this moment, in epoch milliseconds.
+            now: the current time, in epoch milliseconds.
         """
         running = [batches[-1] for batches in self._per_topic() if not _is_paused(batches, now)]
         return running or list(self.batches[-1:])
 
     def lag(self, now: int) -> int | None:
-        """Return the events that are not scored yet, of all topics; None if no batch was ever reported.
+        """Return the number of events of all topics that are not scored yet; None without any batch.
 
         Args:
-            now: this moment, in epoch milliseconds.
+            now: the current time, in epoch milliseconds.
         """
         return sum(batch.lag for batch in self.running(now)) if self.batches else None
 
     def refused(self, now: int) -> list[str]:
-        """Return the new versions that were not let in, as ``name:version: reason``.
+        """Return the refused new versions, as ``name:version: reason``.
 
         Args:
-            now: this moment, in epoch milliseconds.
+            now: the current time, in epoch milliseconds.
         """
         return sorted({version for batch in self.running(now) for version in batch.refused})
 
     def rate(self, now: int) -> float | None:
-        """Return the events per second of the last batches, of all topics; None if none was ever reported.
+        """Return the events per second of the last batches of all topics; None without any batch.
 
-        A batch holds what has come since the start of the one before. So the events of all but the first are divided by
-        the time between the first start and the last, which is right for long batches and for rare ones. Batches from
-        before a pause do not count, and when none has come for as long as a pause, the rate is 0.
+        A batch holds the events since the start of the previous batch. So the events of all batches but the first are
+        divided by the time from the first start to the last, which is right for long and for rare batches. Batches
+        before a pause do not count, and the rate is 0 during a pause.
 
         Args:
-            now: this moment, in epoch milliseconds.
+            now: the current time, in epoch milliseconds.
         """
         return sum(_rate(batches, now) for batches in self._per_topic()) if self.batches else None
 
@@ -102,17 +102,17 @@ class StreamReport:
 
 @dataclass(frozen=True)
 class Throughput:
-    """What the batches of a bucket did; the first of them started at ``first`` (epoch milliseconds)."""
+    """Totals of the batches of a bucket; the first batch started at ``first`` (epoch milliseconds)."""
 
     first: int
     events: int
-    """Scored or rejected."""
+    """Number of scored and rejected events."""
     milliseconds: int
-    """How long the batches took, one after the other."""
+    """Total duration of the batches."""
 
 
 def _pause(batches: Sequence[BatchReport]) -> int:
-    """Return the milliseconds without a batch after which a stream counts as paused: three usual intervals at least."""
+    """Return the milliseconds without a batch after which a stream counts as paused: at least three usual intervals."""
     starts = [batch.at for batch in batches]
     usual = median_low(after - before for before, after in pairwise(starts)) if len(starts) > 1 else 0
     return max(QUIET_MS, 3 * usual)
@@ -123,7 +123,7 @@ def _is_paused(batches: Sequence[BatchReport], now: int) -> bool:
 
 
 def _rate(batches: Sequence[BatchReport], now: int) -> float:
-    """Return the events per second of the batches of one topic."""
+    """Return the events per second of one topic's batches."""
     if _is_paused(batches, now):
         return 0.0
     latest, pause = batches[-1], _pause(batches)

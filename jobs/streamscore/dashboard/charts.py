@@ -1,7 +1,7 @@
-"""The live charts, as Altair draws them.
+"""The live charts, drawn by Altair.
 
-Streamlit redraws a chart in place as long as only its data change. So nothing here may depend on the data but the data
-themselves: the ends of the axes are Vega's choice.
+Streamlit redraws a chart in place as long as only its data change. So no other part of a chart may depend on the data:
+Vega chooses the ends of the axes.
 """
 
 from __future__ import annotations
@@ -79,16 +79,16 @@ def over_time(
     interval: int,
     theme: Theme,
 ) -> alt.LayerChart:
-    """Draw a figure of each model over time with a band for its interval, and the changes of version.
+    """Draw a figure of each model over time, with a band for its interval and marks for changes of version.
 
-    What the figure is compared with, for the accuracy the baseline, is a dashed line.
+    The figure's reference, for the accuracy the baseline, is a dashed line.
 
     Args:
         figure: name of the figure, one of ``figures.SHOWN``.
         points: the points of all lines.
         marks: vertical lines, each a time in epoch milliseconds and a text.
         colours: the models to draw, in order, and their colours.
-        interval: milliseconds that a point stands for.
+        interval: length of a point's bucket in milliseconds.
         theme: the background.
     """
     reference = REFERENCES.get(figure)
@@ -111,15 +111,15 @@ def over_time(
     dashes = alt.StrokeDash(
         "line:N",
         scale=alt.Scale(domain=names, range=[*([1, 0] for _ in colours), [5, 4]][: len(names)]),
-        legend=legend,  # the same one: Vega then makes one legend of the two
+        legend=legend,  # the same legend, so that Vega merges the two
     )
     drawn = lines.mark_line(strokeWidth=2, clip=True).encode(strokeDash=dashes)
-    # A line with a gap on both sides of a point would not show that point.
+    # A line does not show a point with gaps on both sides.
     dots = lines.mark_point(filled=True, size=18, opacity=1, clip=True).transform_filter(
         alt.datum.line != (reference or ""),
     )
     band = lines.mark_area(opacity=0.16, clip=True).encode(y="low:Q", y2="high:Q")
-    # Larger, invisible points: easier to hit.
+    # Larger, invisible points are easier to hit.
     hover = lines.mark_point(size=180, opacity=0).encode(
         tooltip=[
             alt.Tooltip("line:N"),
@@ -141,7 +141,7 @@ def over_time(
 
 
 def _drawn(marks: Sequence[tuple[int, str]], theme: Theme) -> list[alt.Chart]:
-    """Draw a line and a text where versions took over."""
+    """Draw a line and a text at each change of version."""
     chart = alt.Chart(_mark_table(marks)).encode(
         x="at:T", tooltip=[alt.Tooltip("change:N", title="new version"), alt.Tooltip("at:T", format=_MOMENT)]
     )

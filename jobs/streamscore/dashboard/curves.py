@@ -17,12 +17,13 @@ SIZE: Final = (520, 370)
 _NO_PROBABILITIES: Final = {
     "margin": "margins",
     "class_probability": "more than two classes",
+    "class_margin": "more than two classes",
     None: "scores of different kinds",
 }
 
 
 def roc(models: Sequence[ModelFigures], dots: Mapping[str, str]) -> Markup | None:
-    """Draw the ROC curves; None if no model has labels of both classes, and enough of them.
+    """Draw the ROC curves; None if no model has enough labels of both classes.
 
     Args:
         models: the models.
@@ -44,8 +45,7 @@ def roc(models: Sequence[ModelFigures], dots: Mapping[str, str]) -> Markup | Non
 def calibration(models: Sequence[ModelFigures], dots: Mapping[str, str]) -> Markup | None:
     """Draw the reliability diagram; None if no model has probabilities and enough labels.
 
-    Each point is a tenth of the events: the mean probability across, the share of class 1 upwards, with its interval of
-    95 %.
+    Each point is a tenth of the events: x is the mean probability, y the share of class 1 with its 95 % interval.
 
     Args:
         models: the models.
@@ -82,7 +82,7 @@ def uncalibrated(models: Sequence[ModelFigures]) -> list[str]:
 
 
 def is_calibrated(model: ModelFigures) -> bool:
-    """Return whether a model has probabilities, and enough labels to tell how right they are."""
+    """Return whether a model has probabilities, and enough labels to check their calibration."""
     return model.statistic.score_kind == "probability" and model.labelled >= model.min_labelled
 
 

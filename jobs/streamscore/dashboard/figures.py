@@ -1,4 +1,4 @@
-"""The statistics of a time range and the figures that follow from them: plain data for the page and the report."""
+"""The statistics of a time range and their figures, as plain data for the page and the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 
 from streamscore.dashboard.batches import QUIET_MS, StreamReport, Throughput, Version
 from streamscore.quality import confusion, figures
-from streamscore.quality.confusion import Confusion
+from streamscore.quality.confusion import OTHER, Confusion
 from streamscore.quality.estimates import Estimate, Figure
 from streamscore.quality.evaluation import FIGURES, Evaluation, evaluate
 from streamscore.quality.figures import BASELINE
@@ -28,12 +28,12 @@ REFERENCES: Final = {
     "rig": "rate of class 1 alone",
     "calibration_ratio": "predicted = observed",
 }
-"""How the line is called that a figure is compared with."""
+"""Name of a figure's reference line."""
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What one version of a model did in a bucket."""
+    """The statistics of one version of a model in a bucket."""
 
     model: str
     version: str
@@ -44,21 +44,21 @@ class Tally:
 
 @dataclass(frozen=True)
 class Bucket:
-    """The statistics of the events of a stretch of time that begins at ``start`` (epoch milliseconds)."""
+    """The statistics of the events of a time interval that starts at ``start`` (epoch milliseconds)."""
 
     start: int
     tallies: tuple[Tally, ...]
 
     @property
     def events(self) -> int:
-        """Events that were scored: of each topic as many as the model scored that scored the most of them."""
+        """Number of scored events: the sum over topics of the largest number that a model scored."""
         per_model: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for tally in self.tallies:
             per_model[tally.topic][tally.model] += tally.statistic.scored
         return sum(max(models.values()) for models in per_model.values())
 
     def labels(self) -> Counter[float]:
-        """Return the number of events of each label: of each topic by the model that saw the most labels."""
+        """Return the number of events per label, taken for each topic from the model with the most labels."""
         per_model: defaultdict[str, defaultdict[str, Counter[float]]] = defaultdict(lambda: defaultdict(Counter))
         for tally in self.tallies:
             per_model[tally.topic][tally.model] += confusion.label_counts(tally.statistic.confusion)
@@ -67,58 +67,58 @@ class Bucket:
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """How a model did, or one version of it."""
+    """The results of a model, or of one version of it."""
 
     name: str
     statistic: Statistic
     version: str = ""
-    """Empty: all versions of the time range."""
+    """Version; empty for all versions of the time range."""
     min_labelled: int = 1
-    """With fewer labelled events no figure says anything."""
+    """Fewest labelled events for which figures are shown."""
 
     @property
     def events(self) -> int:
-        """Events that it scored."""
+        """Number of scored events."""
         return self.statistic.scored
 
     @property
     def confusion(self) -> Confusion:
-        """Labelled events by label and prediction."""
+        """Number of labelled events by label and prediction."""
         return self.statistic.confusion
 
     @property
     def correct(self) -> int:
-        """Events whose prediction equals the label."""
+        """Number of events whose prediction equals the label."""
         return self.statistic.correct
 
     @property
     def incorrect(self) -> int:
-        """Events whose prediction differs from the label."""
+        """Number of events whose prediction differs from the label."""
         return self.statistic.incorrect
 
     @property
     def labelled(self) -> int:
-        """Events with a label."""
+        """Number of events with a label."""
         return self.statistic.labelled
 
     @property
     def unlabelled(self) -> int:
-        """Events without a label: scored, but neither correct nor incorrect."""
+        """Number of scored events without a label."""
         return self.events - self.labelled
 
     @cached_property
     def evaluation(self) -> Evaluation:
-        """All figures of the events that it scored."""
+        """All figures of the scored events."""
         return evaluate(self.statistic, self.min_labelled)
 
     @property
     def accuracy(self) -> float | None:
-        """Accuracy on the labelled events; None with too few."""
+        """Accuracy on the labelled events; None with too few labels."""
         return _value(self.evaluation.figures["accuracy"])
 
     @property
     def baseline(self) -> float | None:
-        """Majority-class baseline of the events that this model scored; None with too few labels."""
+        """Majority-class baseline of this model's events; None with too few labels."""
         return _value(self.evaluation.figures["baseline"])
 
     @property
@@ -129,46 +129,46 @@ class ModelFigures:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a line of the chart over time: the bucket from ``at`` (epoch milliseconds) on."""
+    """A point of the chart over time, for the bucket that starts at ``at`` (epoch milliseconds)."""
 
     at: int
     line: str
-    """A model, or what it is compared with."""
+    """A model, or the reference."""
     value: float | None
-    """None: undefined, or too few labelled events to say."""
+    """The figure; None if undefined, or with too few labelled events."""
     labelled: int
     low: float | None = None
     high: float | None = None
-    """Ends of the interval of 95 %, the bound of a figure from bins included; None if there is none."""
+    """Ends of the 95 % interval, widened by the bound of a figure from bins; None without an interval."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that is known at one moment (``read_at``, epoch milliseconds)."""
+    """The figures of a time range, read at ``read_at`` (epoch milliseconds)."""
 
     read_at: int
     period: Period | None
-    """None: there is no message yet."""
+    """Times of the first and the last message; None without messages."""
     window: Window
     batch_window: Window
-    """That of the versions and of the throughput: in the time of the job, not in that of the events."""
+    """Window of the versions and of the throughput, in processing time instead of event time."""
     buckets: tuple[Bucket, ...]
-    """In order of time."""
+    """The buckets of statistics, in order of time."""
     rejected: dict[str, int]
-    """Messages that could not be scored, by reason, the most common first."""
+    """Number of rejected messages by reason, the most common first."""
     stream: StreamReport
     versions: tuple[Version, ...]
-    """By model, and then in order of time; one that was replaced and came back is there twice."""
+    """Versions by model and in order of time; a version that was replaced and restored occurs twice."""
     throughput: tuple[Throughput, ...]
-    """In order of time."""
+    """The throughput by bucket, in order of time."""
     took: int
-    """Milliseconds that Elasticsearch worked for this."""
+    """Elasticsearch's time for the requests, in milliseconds."""
     min_labelled: int = field(default=1, kw_only=True)
-    """With fewer labelled events no figure says anything."""
+    """Fewest labelled events for which figures are shown."""
 
     @cached_property
     def by_version(self) -> tuple[ModelFigures, ...]:
-        """The versions that scored in this window, by model and in order of their first events."""
+        """The versions with events in this window, by model and in order of their first events."""
         tallies: defaultdict[tuple[str, str], list[Statistic]] = defaultdict(list)
         for bucket in self.buckets:
             for tally in bucket.tallies:
@@ -181,7 +181,7 @@ class Snapshot:
 
     @cached_property
     def models(self) -> tuple[ModelFigures, ...]:
-        """The models that scored in this window, by name."""
+        """The models with events in this window, by name."""
         versions: defaultdict[str, list[Statistic]] = defaultdict(list)
         for each in self.by_version:
             versions[each.name].append(each.statistic)
@@ -191,23 +191,23 @@ class Snapshot:
 
     @cached_property
     def rejected_total(self) -> int:
-        """Messages that could not be scored."""
+        """Number of rejected messages."""
         return sum(self.rejected.values())
 
     @cached_property
     def scored(self) -> int:
-        """Events that were scored: of each bucket and topic as many as the busiest model scored.
+        """Number of scored events: the sum over buckets and topics of the largest number that a model scored.
 
-        Dividing the number of documents by the number of models would be wrong as soon as one of them was added,
-        removed or renamed in the window.
+        The number of documents divided by the number of models would be wrong if a model was added, removed or renamed
+        in the window.
         """
         return sum(bucket.events for bucket in self.buckets)
 
     @property
     def until(self) -> int | None:
-        """The time of the last message as far as it is known, in epoch milliseconds; None if there is none.
+        """Upper bound of the last message's time, in epoch milliseconds; None without messages.
 
-        It is the end of the last window of statistics, or this moment while that window lasts.
+        It is the end of the last window of statistics, or the current time while that window lasts.
         """
         if self.period is None or self.period.last > self.read_at:
             return None if self.period is None else self.period.last
@@ -216,35 +216,36 @@ class Snapshot:
     @property
     def quiet(self) -> bool:
         """Whether no event came lately, nor a batch with others; one that is dated ahead does not say when it came."""
-        if self.period is None or abs(self.read_at - self.period.last) <= QUIET_MS:
+        if self.until is None or abs(self.read_at - self.until) <= QUIET_MS:
             return False
         return not self.stream.rate(self.read_at)
 
     @property
     def behind(self) -> bool:
         """Whether the newest scored event is not of this moment: no other has come, or none is scored yet."""
-        return self.period is not None and self.read_at - self.period.last > QUIET_MS
+        return self.until is not None and self.read_at - self.until > QUIET_MS
 
     @property
     def events(self) -> int:
-        """Messages of the input topic: scored or rejected."""
+        """Number of messages of the input topic, scored or rejected."""
         return self.scored + self.rejected_total
 
     @cached_property
     def labels(self) -> Counter[float]:
-        """How many scored events have which label."""
+        """Number of scored events per label."""
         return sum((bucket.labels() for bucket in self.buckets), Counter())
 
     @property
     def baseline(self) -> float | None:
         """Majority-class baseline of all scored events; None without a label."""
-        return figures.baseline(self.labels.values())
+        counts = (events for label, events in self.labels.items() if label != OTHER)
+        return figures.baseline(counts, self.labels.total())
 
     def lines(self, figure: str, models: Sequence[str]) -> list[Point]:
-        """Return the points of the chart of a figure over time: what it is compared with and some models, by bucket.
+        """Return the points of a figure's chart over time, by bucket: the reference and the given models.
 
-        The bucket that is still filling is left out: one that is not over, or, while the stream runs, one that the
-        scored events have only just reached. With few of its events it would be the wildest point of the chart.
+        A bucket that is still filling is omitted: one that has not ended, or, while the stream runs, one that the
+        scored events have only just reached. With few events it would be the noisiest point of the chart.
 
         Args:
             figure: one of ``SHOWN``.
@@ -270,7 +271,7 @@ class Snapshot:
         return points
 
     def _reference(self, figure: str, bucket: Bucket) -> Point:
-        """Return a point of what a figure is compared with: the accuracy with the window's most frequent label."""
+        """Return a point of a figure's reference: for the accuracy, that of the window's most frequent label."""
         labels = bucket.labels()
         value = FIGURES[figure].reference
         if figure == "accuracy" and labels.total() >= self.min_labelled:
@@ -279,10 +280,10 @@ class Snapshot:
         return Point(bucket.start, REFERENCES[figure], value, labels.total())
 
     def events_per_second(self) -> list[tuple[int, float]]:
-        """Return the events per second of each bucket, from the first with a batch to the last: its start, the number.
+        """Return start and events per second of each bucket, from the first with a batch to the last.
 
-        The events of a batch are counted where it started; here they are spread evenly over the time that it took,
-        which may be longer than a bucket.
+        The events of a batch are counted at its start; here they are spread evenly over its duration, which may be
+        longer than a bucket.
         """
         interval = self.batch_window.interval
         events: defaultdict[int, float] = defaultdict(float)
@@ -295,15 +296,15 @@ class Snapshot:
         return [(start, events[start] * 1_000 / interval) for start in ends]
 
     def version(self, model: str) -> str:
-        """Return the version of a model that scored last; "" if no batch was reported."""
+        """Return the last version of a model; empty without any batch."""
         versions = [version for version in self.versions if version.model == model]
         return max(versions, key=lambda version: (version.last, version.first)).version if versions else ""
 
     def marks(self, models: Sequence[str]) -> list[tuple[int, str]]:
-        """Return the times and names of the versions that took over, to be marked in the accuracy chart.
+        """Return the times and names of new versions, for the marks of the chart over time.
 
-        A version is marked at the first bucket with its events. Its first batch may be much later than these
-        events, if they waited for it.
+        A version is marked at the first bucket with its events. Its first batch may be much later than these events if
+        they waited in the topic.
         """
         before: dict[str, set[str]] = {}
         marks: list[tuple[int, str]] = []
@@ -322,12 +323,12 @@ class Snapshot:
         return marks
 
     def changes(self) -> list[Version]:
-        """Return the versions that took over from another one of the same model within the window of the batches."""
+        """Return the versions that replaced another version of the same model within the window of the batches."""
         return [after for before, after in pairwise(self.versions) if before.model == after.model]
 
 
 def span(points: Iterable[Point]) -> list[float]:
-    """Return the ends of an axis for these points and their intervals, both multiples of a round step."""
+    """Return the ends of an axis for points and their intervals, both multiples of a round step."""
     known = [value for point in points for value in (point.low, point.value, point.high) if value is not None]
     if not known:
         return [0.0, 1.0]
@@ -337,7 +338,7 @@ def span(points: Iterable[Point]) -> list[float]:
 
 
 def in_order(models: Iterable[ModelFigures], first: Sequence[str]) -> list[ModelFigures]:
-    """Return models in the order of the configuration, those that it does not know by name after them."""
+    """Return models in the order of the configuration, followed by the others by name."""
     rank = {name: position for position, name in enumerate(first)}
     return sorted(models, key=lambda model: (rank.get(model.name, len(rank)), model.name))
 

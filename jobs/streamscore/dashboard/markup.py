@@ -1,7 +1,6 @@
-"""The parts of the page and of the report that are text and tables, as HTML.
+"""The texts and tables of the page and of the report, as HTML.
 
-The templates escape whatever is put into them, so no caller escapes anything: a plain text stays text, and what a
-function here returns is HTML.
+The templates escape all values, so no caller escapes: arguments are plain texts, and the functions return HTML.
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ _VERDICTS: Final = {
     "auc": {"above": "better than chance", "below": "worse than chance"},
     "calibration_ratio": {"above": "predicts too many", "below": "predicts too few"},
 }
-"""Words for a figure whose whole interval lies on one side of its reference."""
+"""Texts for a figure whose whole interval lies on one side of its reference."""
 
 
 def count(number: float) -> str:
-    """Return a number with separators between its thousands."""
+    """Return a number with thousands separators."""
     return f"{number:,.0f}"
 
 
 def rate(per_second: float) -> str:
-    """Return a number of events per second, with two digits if it is small: 0.2 is not 0."""
+    """Return a number of events per second, with two significant digits below 10: 0.2 is not shown as 0."""
     return count(per_second) if per_second >= 10 else f"{per_second:.2g}"  # noqa: PLR2004 (two digits)
 
 
@@ -52,12 +51,12 @@ def percent(share: float | None) -> str:
 
 
 def clock(at: int, zone: tzinfo, now: int) -> str:
-    """Return a time of day, with its date if that is not today's.
+    """Return a time of day, with the date unless it is today.
 
     Args:
         at: the time, in epoch milliseconds.
         zone: the time zone to show it in.
-        now: the present time, in epoch milliseconds.
+        now: the current time, in epoch milliseconds.
     """
     local, today = moment(at).astimezone(zone), moment(now).astimezone(zone)
     if local.date() == today.date():
@@ -66,7 +65,7 @@ def clock(at: int, zone: tzinfo, now: int) -> str:
 
 
 def ago(milliseconds: int) -> str:
-    """Return how long ago something was, in words."""
+    """Return an age in words."""
     seconds = max(0, milliseconds) // 1_000
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
         if seconds >= size:
@@ -75,17 +74,17 @@ def ago(milliseconds: int) -> str:
 
 
 def render(template: str, **values: Any) -> Markup:
-    """Return a template filled with values; whatever is not HTML already is escaped."""
+    """Return a template filled with values, which are escaped unless they are HTML already."""
     return Markup(_templates.get_template(template).render(**values))  # noqa: S704 (the template has escaped the values)
 
 
 def status(view: View, zone: tzinfo, now: int) -> Markup:
-    """Return whether the figures are live, which time they cover, and whether the events are synthetic.
+    """Return the status line: whether the figures are live, their time range, and whether events are synthetic.
 
     Args:
-        view: what the page can show.
+        view: the latest figures and faults.
         zone: the viewer's time zone.
-        now: this moment, in epoch milliseconds.
+        now: the current time, in epoch milliseconds.
     """
     snapshot = view.snapshot
     sentences = []
@@ -116,7 +115,7 @@ def status(view: View, zone: tzinfo, now: int) -> Markup:
 
 
 class KeyFigure(NamedTuple):
-    """A key figure: its name, the number as text and exactly, and a note below."""
+    """A key figure: its name, the number as short and as exact text, and a note below."""
 
     key: str
     name: str
@@ -126,9 +125,9 @@ class KeyFigure(NamedTuple):
     colour: str = ""
     """CSS colour of the dot before the name; none if empty."""
     points: float | None = None
-    """Percentage points above the baseline, shown behind the note."""
+    """Percentage points above the baseline, shown after the note."""
     is_clear: bool = False
-    """Whether the interval lies on that side of the baseline: then the points have a colour."""
+    """Whether the whole interval lies on that side of the baseline; only then the points are coloured."""
 
 
 def kpis(figures: Sequence[KeyFigure]) -> Markup:
@@ -198,7 +197,7 @@ def title(words: str) -> Markup:
 
 
 def note(sentence: str) -> Markup:
-    """Return a sentence in the place of a chart or table."""
+    """Return a sentence instead of a chart or table."""
     return _part("note", sentence)
 
 
@@ -207,7 +206,7 @@ def heading(name: str, version: str, colour: str) -> Markup:
 
     Args:
         name: name of the model.
-        version: the version that scored last; empty if it is unknown.
+        version: the last version; empty if unknown.
         colour: CSS colour of the model.
     """
     return _part("heading", name, version, colour)
@@ -241,23 +240,23 @@ def confusion(model: ModelFigures) -> Markup:
 
 
 class Row(NamedTuple):
-    """A figure as the table shows it."""
+    """A figure's row of the table."""
 
     key: str
     name: str
     value: float | None
     text: str
     interval: str
-    """Its interval of 95 %, and what the bins add to it, or why the figure is undefined; empty without either."""
+    """The 95 % interval with the bound of the bins, or why the figure is undefined; empty without either."""
     tone: str
-    """``above`` (better than the reference), ``below`` (worse, or off it), or empty."""
+    """CSS class: ``above`` (better than the reference), ``below`` (worse, or off target), or empty."""
     verdict: str
-    """On which side of its reference it lies, if its interval allows to say so."""
+    """Side of the reference on which the whole interval lies; empty if it lies on both."""
     is_uncertain: bool
 
 
 def table(name: str, snapshot: Snapshot) -> Markup:
-    """Return the figures of a model with their intervals, those of each version by itself, the latest first.
+    """Return the table of a model's figures with their intervals, by version, the latest first.
 
     Args:
         name: the model.
@@ -290,14 +289,14 @@ def row(model: ModelFigures, key: str) -> Row:
 
 
 def _why_not(model: ModelFigures) -> str:
-    """Return why a figure is undefined, in a few words; empty if the model's labels are too few, or of one class."""
+    """Return the reason for an undefined figure; empty if the model's labels are too few, or of one class."""
     if model.labelled < model.min_labelled or model.statistic.positives in {0, model.labelled}:
         return ""
-    return "its scores are margins" if model.statistic.score_kind == "margin" else ""
+    return "its scores are margins" if model.statistic.score_kind in {"margin", "class_margin"} else ""
 
 
 def _interval(evaluation: Evaluation, key: str) -> str:
-    """Return a figure's interval of 95 %, and what the bins add to it; empty if it has none."""
+    """Return a figure's 95 % interval with the bound of the bins; empty without an interval."""
     figure, ends = evaluation.figures[key], text.interval(evaluation, key)
     interval = "" if ends is None else f"{ends[0]} – {ends[1]}"
     return f"{interval}, bins ± {figure.bound:.4f}" if isinstance(figure, BinnedEstimate) else interval
@@ -309,7 +308,7 @@ def reasons(rejected: Mapping[str, int]) -> Markup:
 
 
 def versions(snapshot: Snapshot, names: Sequence[str], dots: Mapping[str, str], zone: tzinfo) -> Markup:
-    """Return the versions of some models with the times of their first and last batch, and those that are refused.
+    """Return the versions of models with the times of their first and last batches, and the refused versions.
 
     Args:
         snapshot: the figures.
@@ -337,7 +336,7 @@ def versions(snapshot: Snapshot, names: Sequence[str], dots: Mapping[str, str], 
 
 
 def next_steps(settings: Elasticsearch) -> Markup:
-    """Return what to do when there is no event to show."""
+    """Return the instructions for the case that there are no events."""
     steps = (
         ("streamscore up", "starts Kafka and Elasticsearch on this machine, if you have none"),
         ("streamscore train", "makes two models and a test set"),
@@ -348,33 +347,33 @@ def next_steps(settings: Elasticsearch) -> Markup:
 
 
 def nothing_in_range(snapshot: Snapshot, zone: tzinfo) -> Markup:
-    """Return the message that the chosen time range is empty although there are events."""
+    """Return the message for a time range without events, although others have some."""
     last = None if snapshot.period is None else clock(snapshot.period.last, zone, snapshot.read_at)
     return _part("nothing_in_range", last)
 
 
 def no_line(figure: str, min_labelled: int) -> Markup:
-    """Return why there is no chart over time.
+    """Return the reason why there is no chart over time.
 
     Args:
-        figure: the figure's name, as people read it.
-        min_labelled: fewest labelled events that a point stands for.
+        figure: the figure's display name.
+        min_labelled: fewest labelled events of a point.
     """
     return _part("no_line", figure, min_labelled)
 
 
 def origin(settings: Elasticsearch, snapshot: Snapshot) -> Markup:
-    """Return where the figures come from, and what they cost."""
+    """Return the source of the figures, and the time that reading them took."""
     return _part("origin", settings.quality_index, settings.url, snapshot.took)
 
 
 def uncalibrated(models: Sequence[str]) -> Markup:
-    """Return which models the reliability diagram leaves out, and why."""
+    """Return the models that the reliability diagram omits, with the reasons."""
     return _part("uncalibrated", models)
 
 
 def model_dots(names: Sequence[str]) -> dict[str, str]:
-    """Return the CSS colour of each model, by its place."""
+    """Return the CSS colour of each model, by its position."""
     return {name: f"var(--model-{position % len(MODELS)})" for position, name in enumerate(names)}
 
 
@@ -389,6 +388,6 @@ _templates.filters |= {"count": count, "percent": percent}
 
 
 def _part(macro: str, *values: Any) -> Markup:
-    """Return what a macro of ``parts.html`` makes of some values."""
+    """Return the output of a macro of ``parts.html``."""
     part: Markup = getattr(_templates.get_template("parts.html").module, macro)(*values)
     return part

@@ -1,4 +1,4 @@
-"""The live page: what is read, laid out by Streamlit. It refreshes one fragment at an interval and redraws in place."""
+"""The layout of the live page in Streamlit, which refreshes one fragment at an interval and redraws in place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from streamscore.quality.windows import RANGES
 CARDS_PER_ROW = 3
 """Most model cards side by side."""
 
-# Streamlit dims what it is about to redraw and shows a running figure: every two seconds that would be a flicker.
+# Streamlit dims elements before a redraw and shows a spinner, which would flicker every two seconds.
 _STEADY = """
 [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 [data-testid="stStatusWidget"] { display: none; }
@@ -39,7 +39,7 @@ def show(environment: str, overrides: Sequence[str]) -> None:
     """Lay out the page.
 
     Args:
-        environment: the name or the file of the configuration, as ``--config`` takes it.
+        environment: name or file of the configuration, as for ``--config``.
         overrides: ``key=value`` texts.
     """
     config, reader = _prepare(environment, tuple(overrides))
@@ -52,13 +52,13 @@ def show(environment: str, overrides: Sequence[str]) -> None:
 
 @st.cache_resource(show_spinner=False)
 def _prepare(environment: str, overrides: tuple[str, ...]) -> tuple[Config, Reader]:
-    """Make the one reader that all viewers share, so that many of them ask Elasticsearch no more often than one."""
+    """Make the reader that all viewers share, so that many viewers query Elasticsearch no more often than one."""
     config = configuration.load(environment, overrides)
     return config, Reader(config, config.dashboard.timeout_seconds)
 
 
 def _live(config: Config, reader: Reader) -> None:
-    """Draw what changes; runs again by itself."""
+    """Draw the live fragment, which Streamlit runs again at an interval."""
     zone, now = _zone(), round(time.time() * 1_000)
     place = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom", key="controls"):
@@ -87,7 +87,7 @@ def _figures(
     names: Sequence[str],
     zone: tzinfo,
 ) -> None:
-    """Draw the figures of some models; ``names`` are all of them, so that each keeps its colour."""
+    """Draw the figures of ``models``; ``names`` are all models, so that each keeps its colour."""
     if not snapshot.events:
         st.html(markup.nothing_in_range(snapshot, zone))
         return
@@ -113,7 +113,7 @@ def _figures(
 
 
 def _over_time(snapshot: Snapshot, shown: dict[str, Colour], theme: Theme) -> None:
-    """Draw the chart over time of the figure that is picked."""
+    """Draw the chart over time of the selected figure."""
     st.html(markup.title("Over time"))
     picked = st.segmented_control(
         "Figure",
@@ -165,14 +165,14 @@ def _card(model: ModelFigures, snapshot: Snapshot, dot: str, theme: Theme) -> No
 
 
 def _rows(models: Sequence[ModelFigures]) -> list[Sequence[ModelFigures]]:
-    """Share the models out among rows of equal length, as few as possible."""
+    """Distribute the models over as few rows as possible, of equal length."""
     rows = math.ceil(len(models) / CARDS_PER_ROW)
     length = math.ceil(len(models) / max(1, rows))
     return [models[start : start + length] for start in range(0, len(models), max(1, length))]
 
 
 def _zone() -> tzinfo:
-    """Return the viewer's own time zone."""
+    """Return the viewer's time zone."""
     try:
         return ZoneInfo(st.context.timezone or "UTC")
     except (ZoneInfoNotFoundError, ValueError):

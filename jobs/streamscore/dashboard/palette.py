@@ -1,6 +1,6 @@
 """The colours of the page and of the report, each for a light and for a dark background.
 
-The outcomes differ in lightness as well as in hue, so that people who cannot tell red from green can tell them apart.
+The outcomes differ in lightness as well as in hue, for people who cannot distinguish red from green.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Theme = Literal["light", "dark"]
 
 
 class Colour(NamedTuple):
-    """A colour as it is on a light and on a dark background."""
+    """A colour on a light and on a dark background."""
 
     light: str
     dark: str
@@ -33,7 +33,7 @@ MODELS: Final = (
     Colour("#5c8310", "#a9d053"),
     Colour("#8b5a3c", "#d3a483"),
 )
-"""Colours of the models, in their order; they repeat when there are more models."""
+"""Colours of the models, in order; further models reuse them."""
 
 _SURFACES: Final = {
     "ink": Colour("#1c2430", "#f0f2f4"),
@@ -49,7 +49,7 @@ _SURFACES: Final = {
 
 
 def of_models(names: Sequence[str]) -> dict[str, Colour]:
-    """Return the colour of each model, by its place."""
+    """Return the colour of each model, by its position."""
     return {name: MODELS[position % len(MODELS)] for position, name in enumerate(names)}
 
 
@@ -64,7 +64,7 @@ def stylesheet() -> str:
     plain = "".join(f"--{name}:{colour.light};" for name, colour in colours.items())
     paired = "".join(f"--{name}:light-dark({colour.light},{colour.dark});" for name, colour in colours.items())
     rules = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-    # An old browser that does not know light-dark() gets the light colours.
+    # Old browsers without light-dark() get the light colours.
     return f":root{{{plain}}}@supports (color:light-dark(#000,#fff)){{:root{{{paired}}}}}\n{rules}"
 
 

@@ -1,7 +1,7 @@
-"""The requests to Elasticsearch for all but the statistics, and the figures in its answers. Pure: no client, no page.
+"""Build the requests to Elasticsearch for all data but the statistics, and parse the answers. Pure: no client, no page.
 
-Every request is an aggregation (``size`` 0): the server counts, and no document is fetched, except the status documents
-of the last batches.
+Every request is an aggregation (``size`` 0): the server counts, and no document is fetched but the status documents of
+the last batches.
 """
 
 from __future__ import annotations
@@ -17,48 +17,48 @@ from streamscore.quality.windows import Period, Window
 from streamscore.schema import TIME
 
 LAST_BATCHES: Final = 20
-"""Batches whose events per second are averaged, as on a terminal."""
+"""Number of batches over which events per second are averaged, as on a terminal."""
 _ALL: Final = 1_000
-"""Most buckets of a terms aggregation: more than there are models, versions, classes or reasons."""
+"""Most buckets of a terms aggregation, more than the numbers of models, versions, classes and reasons."""
 _FIRST: Final = {"first": {"min": {"field": TIME}}}
 WRITTEN: Final = "_seq_no"
-"""Elasticsearch's own number of the operation that wrote a document: a later write has a higher one."""
+"""Elasticsearch's sequence number of a document's last write; a later write has a higher one."""
 _ENDS: Final = {**_FIRST, "last": {"max": {"field": TIME}}}
 _LAST_MOMENT: Final = 253_402_214_400_000
-"""The last day of the year 9999 begins, in epoch milliseconds: Python's time ends with that day, in every time zone."""
+"""Start of the last day of the year 9999, in epoch milliseconds; Python's dates end with that day in any time zone."""
 
 
 class Mark(NamedTuple):
-    """By what a bucket of statistics can be told from an earlier one: every write changes the second number."""
+    """The fingerprint of a bucket of statistics; every write changes its sequence number."""
 
     documents: int
     last: int
-    """Number of the operation that was the last to write one of them."""
+    """Highest sequence number of the bucket's documents."""
     scored: int
-    """Events of all models."""
+    """Number of events, summed over all models."""
 
 
 class Search(NamedTuple):
-    """A request: the index, or several with commas between them, and the body."""
+    """A request: the body and the index, or several indices separated by commas."""
 
     indices: str
     body: dict[str, Any]
 
 
 def rejected_period(settings: Elasticsearch) -> Search:
-    """Ask when the first and the last message was rejected; with no filter the server reads it off its index."""
+    """Return the request for the first and last rejected messages' times; it needs no scan without a filter."""
     return aggregate(settings.rejected_index, _ENDS)
 
 
 def read_period(answer: Mapping[str, Any]) -> Period | None:
-    """Return the times of the first and the last rejected message, or batch; None if there is none."""
+    """Return the times of the first and the last rejected message, or batch; None without any."""
     ends = aggregations_of(answer)
     first, last = (ends.get(name, {}).get("value") for name in ("first", "last"))
     return None if first is None or last is None else Period(int(first), int(last))
 
 
 def stream(settings: Elasticsearch) -> Search:
-    """Ask when the first and the last batch were, what the job says of the last ones, and if the events are made up."""
+    """Return the request for the first and last batch times, the last reports, and whether events are synthetic."""
     return aggregate(
         settings.status_index,
         {
@@ -70,7 +70,7 @@ def stream(settings: Elasticsearch) -> Search:
 
 
 def read_stream(answer: Mapping[str, Any]) -> StreamReport:
-    """Return what the job says about how it runs."""
+    """Return the jobs' reports."""
     aggregations = aggregations_of(answer)
     batches = [
         BatchReport(
@@ -79,7 +79,7 @@ def read_stream(answer: Mapping[str, Any]) -> StreamReport:
             hit["_source"]["events"],
             hit["_source"]["lag"],
             topic["key"],
-            tuple(hit["_source"].get("refused", ())),  # a job of an earlier version does not say
+            tuple(hit["_source"].get("refused", ())),  # jobs of earlier versions do not report it
         )
         for topic in buckets_of(aggregations, "topics")
         for hit in topic["latest"]["hits"]["hits"]
@@ -89,7 +89,7 @@ def read_stream(answer: Mapping[str, Any]) -> StreamReport:
 
 
 def marks(settings: Elasticsearch, window: Window) -> Search:
-    """Ask by what each bucket of statistics can be told from an earlier one, without reading any document whole."""
+    """Return the request for the fingerprints of all buckets of statistics, which reads no whole document."""
     marks = {"last": {"max": {"field": WRITTEN}}, "scored": _sum("scored")}
     of_length = {"term": {"seconds": window.seconds}}
     start = since(window)
@@ -98,7 +98,7 @@ def marks(settings: Elasticsearch, window: Window) -> Search:
 
 
 def read_marks(answer: Mapping[str, Any]) -> dict[int, Mark]:
-    """Return the mark of each bucket that is not empty, by its start."""
+    """Return the fingerprint of each bucket that is not empty, by its start."""
     return {
         int(bucket["key"]): Mark(bucket["doc_count"], int(bucket["last"]["value"]), int(bucket["scored"]["value"]))
         for bucket in buckets_of(aggregations_of(answer), "buckets")
@@ -106,7 +106,7 @@ def read_marks(answer: Mapping[str, Any]) -> dict[int, Mark]:
 
 
 def rejected(settings: Elasticsearch, window: Window) -> Search:
-    """Ask how many messages were rejected, by reason."""
+    """Return the request for the number of rejected messages by reason."""
     return aggregate(settings.rejected_index, {"reasons": terms("reason")}, since(window))
 
 
@@ -116,7 +116,7 @@ def read_rejected(answer: Mapping[str, Any]) -> dict[str, int]:
 
 
 def batches(settings: Elasticsearch, window: Window) -> Search:
-    """Ask for the events of the window's batches over time, and for the model versions that scored them."""
+    """Return the request for the events of the window's batches over time, and their model versions."""
     versions = terms("models", **_ENDS)
     topics = _by_topic(**_FIRST, events=_sum("events"), busy=_sum("batch_ms"))
     over_time = _over_time(window, topics=topics, versions=versions)
@@ -124,7 +124,7 @@ def batches(settings: Elasticsearch, window: Window) -> Search:
 
 
 def read_versions(answer: Mapping[str, Any]) -> tuple[Version, ...]:
-    """Return the model versions of the batches, by name and then by their first batch; one that came back twice."""
+    """Return the model versions of the batches by name and first batch; a version that was restored occurs twice."""
     served_in_buckets = []
     for bucket in buckets_of(aggregations_of(answer), "batches"):
         for served in buckets_of(bucket, "versions"):
@@ -143,7 +143,7 @@ def read_versions(answer: Mapping[str, Any]) -> tuple[Version, ...]:
 
 
 def read_throughput(answer: Mapping[str, Any]) -> tuple[Throughput, ...]:
-    """Return the events of the batches of each topic that started in each bucket, and how long these took."""
+    """Return the events and the duration of the batches that started in each bucket, by topic."""
     return tuple(
         Throughput(*(int(topic[name]["value"]) for name in ("first", "events", "busy")))
         for bucket in buckets_of(aggregations_of(answer), "batches")
@@ -152,12 +152,12 @@ def read_throughput(answer: Mapping[str, Any]) -> tuple[Throughput, ...]:
 
 
 def moment(at: int) -> datetime:
-    """Return epoch milliseconds as a moment in UTC; a later one than Python knows as the last that it knows."""
+    """Return epoch milliseconds as a UTC datetime, limited to Python's latest."""
     return datetime.fromtimestamp(min(at, _LAST_MOMENT) / 1_000, timezone.utc)
 
 
 def aggregate(indices: str, aggregations: dict[str, Any], query: dict[str, Any] | None = None) -> Search:
-    """Return a request for aggregations alone: no document, and not how many there are.
+    """Return a request for aggregations alone, without documents and without their number.
 
     Args:
         indices: name of the index, or of several, with commas.
@@ -169,24 +169,24 @@ def aggregate(indices: str, aggregations: dict[str, Any], query: dict[str, Any] 
 
 
 def since(window: Window) -> dict[str, Any] | None:
-    """Return the filter of the window's start, or None for all there is."""
+    """Return the filter of the window's start; None for a window without a start."""
     return None if window.whole else {"range": {TIME: {"gte": window.start}}}
 
 
 def terms(field: str, **aggregations: Any) -> dict[str, Any]:
-    """Return an aggregation by the values of a field, with others within each."""
+    """Return an aggregation by the values of a field, with sub-aggregations."""
     by_value = {"terms": {"field": field, "size": _ALL}}
     return {**by_value, "aggs": aggregations} if aggregations else by_value
 
 
 def aggregations_of(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an answer's aggregations; an index that does not exist yet answers without any."""
+    """Return an answer's aggregations; empty for an index that does not exist yet."""
     aggregations: Mapping[str, Any] = answer.get("aggregations", {})
     return aggregations
 
 
 def buckets_of(aggregations: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """Return the buckets of an aggregation; none if the index does not exist yet."""
+    """Return the buckets of an aggregation; empty if the index does not exist yet."""
     buckets: list[dict[str, Any]] = aggregations.get(name, {}).get("buckets", [])
     return buckets
 
@@ -199,7 +199,7 @@ def _over_time(window: Window, **aggregations: Any) -> dict[str, Any]:
 
 
 def _by_topic(**aggregations: Any) -> dict[str, Any]:
-    """Return an aggregation by input topic; documents of earlier versions, which have none, count as one stream."""
+    """Return an aggregation by input topic; documents of earlier versions without a topic count as one stream."""
     return {"terms": {"field": "topic", "missing": "", "size": _ALL}, "aggs": aggregations}
 
 
@@ -208,11 +208,11 @@ def _sum(field: str) -> dict[str, Any]:
 
 
 def runs(starts: Iterable[int], interval: int) -> list[tuple[int, int]]:
-    """Join buckets that follow each other: the begin and the end of each run, in epoch milliseconds.
+    """Join consecutive buckets, and return the start and the end of each run in epoch milliseconds.
 
     Args:
-        starts: the beginnings of the buckets.
-        interval: their length.
+        starts: the starts of the buckets.
+        interval: length of a bucket in milliseconds.
     """
     joined: list[tuple[int, int]] = []
     for start in sorted(starts):

@@ -1,8 +1,8 @@
-"""Reads the figures from Elasticsearch repeatedly, in a time that does not depend on the number of events.
+"""Read the figures from Elasticsearch repeatedly, in a time that does not depend on the number of events.
 
-Statistics are kept by window of time, and few windows change between two refreshes. So it is asked first by what each
-bucket of windows can be told from an earlier one, and only the buckets that were written to are read again: while a
-stream runs, the last one or two.
+Statistics are kept by time window, and few windows change between two refreshes. So the reader first requests a
+fingerprint of each bucket of windows, and reads only the buckets with a new fingerprint again: while a stream runs, the
+last one or two.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fault:
-    """Why there are no newer figures."""
+    """A reason why there are no newer figures."""
 
     since: int
-    """Epoch milliseconds."""
+    """Time of the fault, in epoch milliseconds."""
     reason: str
     refused: bool
-    """Whether Elasticsearch answers, but refuses."""
+    """Whether Elasticsearch answered with a refusal."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What a page can show: the latest figures, and why there are no newer ones."""
+    """The latest figures, and the fault that prevents newer ones."""
 
     snapshot: Snapshot | None
     fault: Fault | None = None
     asked_at: int = 0
-    """When Elasticsearch was asked last, or, after a fault, given up; in epoch milliseconds."""
+    """Time of the last request, or, after a fault, of its end; in epoch milliseconds."""
 
 
 class Reader:
-    """Reads snapshots and remembers the buckets that it read; one of them serves every viewer of a page."""
+    """A reader of snapshots that caches buckets; one reader serves all viewers of a page."""
 
     def __init__(self, config: Config, timeout: float = 10.0) -> None:
-        """Connect at the first use.
+        """Make a reader that connects on first use.
 
         Args:
             config: names the server, the indices and the lengths of windows.
@@ -71,13 +71,14 @@ class Reader:
         self._client.close()
 
     def view(self, time_range: str, now: int, max_age: int) -> View:
-        """Return the figures of a time range, or the last ones and why there are no newer ones.
+        """Return the figures of a time range, or the last figures with the fault that prevents newer ones.
+
+        A caller that queued while the server timed out gets that failure instead of waiting for a second timeout.
 
         Args:
             time_range: one of ``windows.RANGES``.
-            now: this moment, in epoch milliseconds.
-            max_age: milliseconds; a view that is not older is returned again. A caller that queued while the server
-                timed out gets that failure instead of waiting for a second timeout.
+            now: the current time, in epoch milliseconds.
+            max_age: greatest age in milliseconds at which a view is reused.
         """
         with self._lock:
             old = self._views.get(time_range, View(None))
@@ -101,7 +102,7 @@ class Reader:
 
         Args:
             time_range: one of ``windows.RANGES``.
-            now: this moment, in epoch milliseconds.
+            now: the current time, in epoch milliseconds.
 
         Raises:
             ServerError: Elasticsearch cannot be reached, or refuses.
@@ -116,7 +117,7 @@ class Reader:
         worked = of_batches(shown, queries.read_period(stream_answer) or Period(now, now))
         (marks_answer, rejected_answer, batches_answer), more = self._search(
             queries.marks(settings, shown),
-            queries.rejected(settings, shown),
+            queries.rejected(settings, window(time_range, period or Period(now, now), now, self._lengths)),
             queries.batches(settings, worked),
         )
         took += more
@@ -136,7 +137,7 @@ class Reader:
         )
 
     def _buckets(self, time_range: str, shown: Window, marks: dict[int, Mark]) -> tuple[tuple[Bucket, ...], int]:
-        """Read the buckets that were written to; return all, in order of time, and the server's time."""
+        """Read the changed buckets; return all buckets in order of time, and the server's time in milliseconds."""
         before, remembered = self._known.get(time_range, (shown, {}))
         same = (before.seconds, before.interval) == (shown.seconds, shown.interval)
         known = {start: remembered[start] for start in remembered if same and remembered[start][0] == marks.get(start)}
@@ -165,7 +166,7 @@ class Reader:
 
 
 def _joined(scored: Period | None, rejected: Period | None) -> Period | None:
-    """Return the times of the first and the last message of all."""
+    """Return the times of the first and the last message, scored or rejected."""
     if scored is None or rejected is None:
         return scored or rejected
     last = max(scored, rejected, key=lambda period: period.last + period.step)

@@ -1,4 +1,4 @@
-"""A page about a run in one file: charts inline, no script, no network; it can be mailed and opens from disk."""
+"""The report of a run as a single HTML file, with inline charts, no script and no network access."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from streamscore.system.files import write_atomically
 TIMEOUT: Final = 120.0
 """Seconds that Elasticsearch may take for one request."""
 
-_ZONE: Final = timezone.utc  # a file travels; the times in it must mean the same everywhere
+_ZONE: Final = timezone.utc  # a report is passed on, and its times must mean the same everywhere
 _LOW: Final = (440, 260)
 
 
 def write(config: Config, time_range: TimeRange, out: Path) -> int:
-    """Write the report, or leave the file as it was.
+    """Write the report; after an error an existing file is unchanged.
 
     Args:
         config: the configuration.
-        time_range: how far back it goes.
+        time_range: the time range of the report, up to now.
         out: the file to write.
 
     Returns:
-        Its size in bytes.
+        The file's size in bytes.
 
     Raises:
         InputError: there is no event to report.
@@ -55,8 +55,8 @@ def read(config: Config, time_range: TimeRange, now: int) -> Snapshot:
 
     Args:
         config: names the server and the indices.
-        time_range: how far back it goes.
-        now: this moment, in epoch milliseconds.
+        time_range: the time range, which ends now.
+        now: the current time, in epoch milliseconds.
 
     Raises:
         InputError: there is no event in the time range.
@@ -178,7 +178,7 @@ def _utc(at: int) -> str:
 
 
 def _put(out: Path, text: str) -> int:
-    """Write the file, whole or not at all, and return its size."""
+    """Write the file atomically, and return its size in bytes."""
     content = text.encode()
     try:
         write_atomically(out, content)

@@ -1,4 +1,4 @@
-"""The web server of the live page: how to start it, here or beside the local servers. Never imports Streamlit."""
+"""Start the web server of the live page, here or beside the local servers, without importing Streamlit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INSTALL = 'pip install "$(ls dist/streamscore-*.whl)[dashboard]", in the reposit
 
 
 def installed() -> bool:
-    """Return whether the packages of the live page are here."""
+    """Return whether the packages of the live page are installed."""
     return all(find_spec(package) is not None for package in ("streamlit", "altair"))
 
 
@@ -37,7 +37,7 @@ def command(config: Config, argv: Sequence[str]) -> list[str]:
 
     Args:
         config: the configuration.
-        argv: the arguments that made it (``--config``, ``--set``); secrets are only referred to in them.
+        argv: the configuration's arguments (``--config``, ``--set``), which contain no secrets but references to them.
 
     Raises:
         SetupError: the extra is not installed.
@@ -59,7 +59,7 @@ def command(config: Config, argv: Sequence[str]) -> list[str]:
 
 
 def server(config: Config, argv: Sequence[str]) -> Server:
-    """Return how to start the page beside the local servers.
+    """Return the page's server, to start beside the local servers.
 
     Raises:
         SetupError: the extra is not installed, or the port is taken.
@@ -77,7 +77,7 @@ def server(config: Config, argv: Sequence[str]) -> Server:
 
 
 def become(config: Config, argv: Sequence[str]) -> NoReturn:
-    """Replace this process by the page's server, so that Ctrl-C ends it.
+    """Replace this process with the page's server, so that Ctrl-C ends the server.
 
     Raises:
         SetupError: the extra is not installed, or the port is taken.
@@ -92,6 +92,6 @@ def _require_port(config: Config) -> None:
 
 
 def _probe(config: Config) -> str:
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy does not reach this machine
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy cannot reach this machine
     with direct.open(f"{address(config)}/_stcore/health", timeout=2) as answer:
         return str(answer.read(100).decode())

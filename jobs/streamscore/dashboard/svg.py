@@ -1,4 +1,4 @@
-"""Charts as inline SVG: text that scales, takes the colours of its page and needs no script."""
+"""Charts as inline SVG, which scales, uses the colours of its page and needs no script."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ LEFT: Final = 46
 RIGHT: Final = 22
 TOP: Final = 12
 BOTTOM: Final = 40
-"""Margins of a plot, in its own units."""
+"""Margins of a plot, in SVG units."""
 _IMAGE_STYLE: Final = (
     "<style>text{font:11px 'Source Sans 3','Source Sans Pro',system-ui,sans-serif;fill:var(--muted)}"
     ".ss-grid{stroke:var(--line)}.ss-line{fill:none;stroke-width:2;stroke-linejoin:round}</style>"
 )
-"""What ``style.css`` says of a plot, for a drawing that no page's rules reach."""
+"""The rules of ``style.css`` for plots, for a drawing outside the page's styles."""
 RADIUS: Final = 72
 THICKNESS: Final = 26
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a plot; where a point has no height, it has a gap."""
+    """A line of a plot, with a gap at each point without a y value."""
 
     name: str
     points: Sequence[tuple[float, float | None]]
@@ -42,14 +42,14 @@ class Line:
     dots: bool = False
     filled: bool = False
     band: Sequence[tuple[float, float | None, float | None]] = ()
-    """Where the line may lie: across, from and to; a gap where either is None."""
+    """Band around the line: x, lower and upper y; a gap where a y is None."""
     bars: Sequence[tuple[float, float, float]] = ()
-    """Vertical bars: across, from and to."""
+    """Vertical bars: x, lower and upper y."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis: its two ends, where its marks are and what they say."""
+    """An axis: its two ends, and its ticks with their labels."""
 
     low: float
     high: float
@@ -92,11 +92,11 @@ def plot(
 
     Args:
         lines: the lines, the first one below the others.
-        x: the axis below.
-        y: the axis at the left.
-        label: what the plot shows, for people who do not see it.
-        size: its width and height; only their ratio matters.
-        marks: vertical lines, each a text and its place on the axis below.
+        x: the horizontal axis.
+        y: the vertical axis.
+        label: description of the plot for screen readers.
+        size: width and height; only their ratio matters.
+        marks: vertical lines, each a text and its x value.
     """
     width, height = size
     right, bottom = width - RIGHT, height - (BOTTOM if x.title else BOTTOM - 16)
@@ -134,10 +134,10 @@ def plot(
 
 
 def as_images(chart: Markup, theme: Theme) -> Markup:
-    """Return a chart whose drawings are images with colours of their own, for a page that lets no SVG through.
+    """Return a chart with its drawings as images with fixed colours, for a page that removes inline SVG.
 
     Args:
-        chart: what ``plot`` returned.
+        chart: the result of ``plot``.
         theme: the background.
     """
     html = re.sub(r"<svg([^>]*)>(.*?)</svg>", lambda found: _image(found[1], found[2], theme), chart, flags=re.DOTALL)
@@ -145,14 +145,14 @@ def as_images(chart: Markup, theme: Theme) -> Markup:
 
 
 def linear(low: float, high: float, form: str, title: str = "", most: int = 6) -> Axis:
-    """Return an axis with marks at round numbers.
+    """Return an axis with ticks at round numbers.
 
     Args:
         low: the smallest value.
         high: the largest value.
-        form: format of the marks, such as ``.0%``.
+        form: format of the ticks' labels, such as ``.0%``.
         title: text beside the axis.
-        most: largest number of marks.
+        most: largest number of ticks.
     """
     span = (high - low) or 1.0
     rough = span / most
@@ -164,13 +164,13 @@ def linear(low: float, high: float, form: str, title: str = "", most: int = 6) -
 
 
 def clock(low: int, high: int, zone: tzinfo, most: int = 8) -> Axis:
-    """Return an axis of time with marks at round times.
+    """Return a time axis with ticks at round times.
 
     Args:
         low: the earliest time, in epoch milliseconds.
         high: the latest time, in epoch milliseconds.
-        zone: the time zone of the marks.
-        most: largest number of marks.
+        zone: the time zone of the ticks' labels.
+        most: largest number of ticks.
     """
     step = next((step for step in INTERVALS if (high - low) / step <= most), INTERVALS[-1])
     days = {moment(at).astimezone(zone).date() for at in (low, high)}
@@ -201,7 +201,7 @@ def _drawn(line: Line, places: Sequence[tuple[float, float | None]], bottom: flo
 
 
 def _image(attributes: str, content: str, theme: Theme) -> str:
-    """Return a drawing as an image in the place of itself; what it says to people who do not see it stays."""
+    """Return a drawing as an image, with the drawing's description for screen readers."""
     drawing = f'<svg xmlns="http://www.w3.org/2000/svg"{attributes}>{_IMAGE_STYLE}{content}</svg>'
     colours = plain_colours(theme)
     drawing = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], drawing)
@@ -211,7 +211,7 @@ def _image(attributes: str, content: str, theme: Theme) -> str:
 
 
 def _runs(band: Sequence[tuple[float, float | None, float | None]]) -> list[list[tuple[float, float, float]]]:
-    """Return the stretches of a band without a gap."""
+    """Return the parts of a band between its gaps."""
     runs: list[list[tuple[float, float, float]]] = [[]]
     for at, low, high in band:
         if low is None or high is None:

@@ -1,1 +1,1 @@
-"""Rows that models learn from and topics are filled with."""
+"""Data for training models and filling topics."""

@@ -1,9 +1,9 @@
-"""The two classifiers of a training, fitted on the vectors of ``features.fit``; none needs to scale anything first.
+"""The two classifiers of a training, fitted on the vectors of ``features.fit``, which need no scaling.
 
 A linear SVM has margins but no probabilities. Platt's calibration adds them: a logistic regression on the margin alone,
-fitted on rows that the SVM of these margins was not trained on (J. Platt, "Probabilistic outputs for support vector
-machines", 1999). The SVM that is served learns from all rows nevertheless: the margins are those of a second one, which
-is trained without a tenth of the rows and scores that tenth. So neither predictions nor AUC change.
+fitted on rows outside the SVM's training rows (J. Platt, "Probabilistic outputs for support vector machines", 1999).
+The served SVM still learns from all rows: the calibration's margins are those of a second SVM, which is trained without
+a tenth of the rows and scores that tenth. So neither predictions nor AUC change.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from streamscore.config.keys import Classifier, Svm
 
 FOR_CALIBRATION: Final = "for_calibration"
-"""Column that says of a row whether the SVM's probabilities are fitted on it."""
+"""Column: whether the SVM's calibration is fitted on the row."""
 
 _ONE_IN: Final = 10
-"""Of how many rows one is for the calibration, which has two coefficients to learn."""
+"""One row in so many is for the calibration, which has two coefficients to learn."""
 
 _MARGIN: Final = "margin"
-"""Column of the SVM's raw prediction in the calibrated pipeline: a vector, the margin of each class."""
+"""Column of the SVM's raw prediction in the calibrated pipeline: a vector with the margin of each class."""
 
 _WAY_OUT: Final = "bring more rows, or train the SVM without probabilities: train.svm.calibrate=false"
 
 
 def is_for_calibration(*columns: str) -> Column:
-    """Return whether a row is for the calibration: one in ten, the same ones in every training on the same rows.
+    """Return whether a row is for the calibration: one in ten, the same rows in every training.
 
     Args:
-        columns: columns that together differ from row to row.
+        columns: columns that together distinguish the rows.
     """
     from pyspark.sql import functions as F
 
@@ -59,17 +59,17 @@ def logistic_regression(vectors: DataFrame, settings: Classifier) -> PipelineMod
 
 
 def svm(vectors: DataFrame, settings: Svm) -> PipelineModel:
-    """Fit a linear SVM, with a calibration behind it unless ``settings.calibrate`` is false.
+    """Fit a linear SVM, followed by a calibration unless ``settings.calibrate`` is false.
 
-    The calibrated pipeline ends in a logistic regression, which predicts what the SVM alone would predict: class 1 at
-    every positive margin, but one so small (some 1e-15) that it does not show in the probability.
+    The calibrated pipeline ends in a logistic regression with the SVM's own predictions: class 1 at every positive
+    margin, except margins too small (some 1e-15) to change the probability.
 
     Args:
         vectors: rows with ``label``, ``features`` and ``for_calibration``.
         settings: regularisation, iterations, and whether to calibrate.
 
     Raises:
-        InputError: the rows for the calibration have one label only, or clicks do not become more frequent with the
+        InputError: the rows for the calibration have only one label, or the share of clicks does not grow with the
             margin.
     """
     from pyspark.ml import PipelineModel
@@ -90,9 +90,9 @@ def svm(vectors: DataFrame, settings: Svm) -> PipelineModel:
 def threshold(intercept: float) -> float:
     """Return the probability at margin 0, as the threshold of a logistic regression with this intercept.
 
-    Spark compares logits: class 1 is what exceeds ln(p/(1-p)). Rounded, that could fall below the intercept, and margin
-    0 would be class 1. So p is the next number whose logit is above it, by more than the logarithms of two machines
-    differ.
+    Spark compares logits: class 1 is a logit above ln(p/(1-p)). Rounding could put that bound below the intercept, so
+    that margin 0 would be class 1. So p is the next number whose logit is above the intercept by more than the
+    logarithms of two machines differ.
 
     Args:
         intercept: the logit at margin 0.
@@ -104,13 +104,12 @@ def threshold(intercept: float) -> float:
 
 
 def margin_scale(scored: DataFrame) -> float | None:
-    """Return half the standard deviation of the margin of class 1: what one unit of the logit stands for in its bins.
+    """Return half the standard deviation of class 1's margin, the margin that the bins treat as one unit of logit.
 
-    With half of it, the AUC that follows from the bins is known to some 0.005, also where the margins are skewed.
-    Runs a Spark job.
+    With this scale the AUC from the bins is exact to some 0.005, also for skewed margins. Runs a Spark job.
 
     Args:
-        scored: rows that a model has scored.
+        scored: rows scored by a model.
 
     Returns:
         None for a model with probabilities, or if all rows have the same margin.
@@ -125,7 +124,7 @@ def margin_scale(scored: DataFrame) -> float | None:
 
 
 def _calibration(scored: DataFrame) -> LogisticRegressionModel:
-    """Fit the logistic regression on the margins, without regularisation, which would flatten the probabilities."""
+    """Fit the logistic regression on the margins, without regularisation, which would bias the probabilities."""
     from pyspark.ml.classification import LogisticRegression
 
     # The vector is (-margin, margin), so the two weights have the same effect, and the slope is their difference.
@@ -141,7 +140,7 @@ def _calibration(scored: DataFrame) -> LogisticRegressionModel:
 
 
 def _require_both_labels(unseen: DataFrame) -> None:
-    """Check that a calibration can be fitted: of one label every probability would be 0 or 1."""
+    """Check that the rows have both labels: with one label every probability would be 0 or 1."""
     labels = {row[LABEL] for row in unseen.select(LABEL).distinct().collect()}
     if len(labels) < 2:  # noqa: PLR2004 (a click and none)
         lacking = "nothing but clicks" if 1.0 in labels else "no click"

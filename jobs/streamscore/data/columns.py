@@ -1,4 +1,4 @@
-"""The columns of a data set that messages are made from: which they are, and of which types."""
+"""The columns of a data set from which messages are made, and their types."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RAW_TYPES: Final[Mapping[str, frozenset[str]]] = {
     "BOOLEAN": frozenset({"boolean"}),
     "STRING": frozenset({"string"}),
 }
-"""The types, in Spark's words, that a raw column may have in a data set: those that become it without loss."""
+"""Spark types of a data set's column that convert to each type of raw column without loss."""
 
 _NUMBER: Final = re.compile(r"tinyint|smallint|int|bigint|float|double|decimal\(\d\d?,\d\d?\)")
 _DENSE: Final = re.compile(rf"array<({_NUMBER.pattern})>")
@@ -30,10 +30,10 @@ _PARTS: Final = re.compile(
 
 
 def kind_of(spark_type: str) -> str:
-    """Return what a column can be for a message: ``vector``, ``text``, ``number``, or else its type.
+    """Return the kind of a column for a message: ``vector``, ``text``, ``number``, or else its type.
 
     Args:
-        spark_type: the type in Spark's words; a vector has Spark's own type, is the struct of its parts, or an array.
+        spark_type: name of the Spark type; a vector is Spark's own type, a struct of its parts, or an array.
     """
     if spark_type == "string":
         return "text"
@@ -45,7 +45,7 @@ def kind_of(spark_type: str) -> str:
 
 
 def needed(settings: Seed, fields: Sequence[Field]) -> list[str]:
-    """Return the names of the columns that messages are made from."""
+    """Return the names of the columns from which messages are made."""
     label = [] if settings.label_column is None else [settings.label_column]
     return list(dict.fromkeys([*label, *([field.name for field in fields] or [settings.features_column])]))
 
@@ -56,10 +56,10 @@ def require(
     """Check that a data set has the columns that the settings name.
 
     Args:
-        types: each column's type, in Spark's words.
+        types: name of each column's Spark type.
         settings: the data set and its columns.
-        fields: the raw columns that are needed; empty for a vector.
-        label_values: the class of each label that is a text or a truth value.
+        fields: the required raw columns; empty for a vector.
+        label_values: the class of each label that is a text or a boolean.
 
     Raises:
         InputError: a column is missing or has another type.
@@ -88,7 +88,7 @@ def require(
 
 
 def _unfit(name: str, needed_type: str, shown: Mapping[str, str], source: str, way_out: str) -> InputError:
-    """Return the error about a column that is missing or of the wrong type."""
+    """Return the error for a column that is missing or of the wrong type."""
     there = ", ".join(f"{column} ({kind})" for column, kind in shown.items()) or "none"
     problem = "no column" if name not in shown else f"the wrong type, {shown[name]}, for"
     return InputError(

@@ -1,7 +1,7 @@
-"""The Criteo click data: its columns, and reading its file in row order.
+"""The Criteo click data: their columns, and reading their file in row order.
 
-No row of it is in this repository; the data are for non-commercial use and may not be passed on, so the user brings the
-file (Kaggle Display Advertising Challenge ``train.txt``, its 100,000-row sample, or a day of the 1TB click logs).
+This repository contains no row of them: the data are for non-commercial use and may not be passed on. The user provides
+the file (Kaggle Display Advertising Challenge ``train.txt``, its 100,000-row sample, or a day of the 1TB click logs).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROW: Final = "row"
 """Column that increases with a row's position in the file; it has gaps."""
 
 MISSING: Final = "<na>"
-"""Replaces an empty category: its absence is a signal, and the hasher would drop a null."""
+"""Replaces a missing category, because its absence is a signal and the hasher would drop a null."""
 
 _LABELS = (0, 1)
 _WHOLE = ("tinyint", "smallint", "int", "bigint")
@@ -53,8 +53,8 @@ def read(spark: SparkSession, path: str) -> DataFrame:
     Raises:
         InputError: the path is not a single file.
     """
-    # With pruning, Spark would not notice that columns are missing which a query does not use. Without, it still does
-    # not notice that they are no numbers: only `split`, which uses them all, does.
+    # With pruning, Spark would not notice missing columns that a query does not use. Without pruning, it still does not
+    # notice columns that are not numbers: only `split`, which uses all columns, does.
     lines = spark.read.option("columnPruning", "false").csv(
         path, schema=_DDL, sep="\t", quote="", mode="PERMISSIVE", columnNameOfCorruptRecord=_CORRUPT
     )
@@ -69,14 +69,14 @@ def read(spark: SparkSession, path: str) -> DataFrame:
 
 
 def from_table(table: DataFrame, name: str, order: str) -> DataFrame:
-    """Return the rows of a table with Criteo's columns, as ``read`` does; ``row`` is the column ``order`` as a number.
+    """Return the rows of a table with Criteo's columns like ``read``; ``row`` is the column ``order`` as a number.
 
-    The integers keep their types; ``split_table`` checks that an int can hold them.
+    The integers keep their types; ``split_table`` checks that they fit into int.
 
     Args:
         table: ``label``, ``I1`` to ``I13``, ``C1`` to ``C26`` and the column of the order.
         name: the table's name, for messages.
-        order: column of whole numbers, dates or timestamps, by which the rows follow each other.
+        order: column of whole numbers, dates or timestamps that orders the rows.
 
     Raises:
         InputError: a column is missing, or of another type.
@@ -103,7 +103,7 @@ def from_table(table: DataFrame, name: str, order: str) -> DataFrame:
 
 
 def split_table(data: DataFrame, name: str, test_rows: int) -> tuple[DataFrame, DataFrame]:
-    """Split the rows of ``from_table`` as ``split`` does; rows with the same place in the order stay together.
+    """Split the rows of ``from_table`` like ``split``; rows with equal order values stay together.
 
     Args:
         data: the rows of one table.
@@ -114,8 +114,8 @@ def split_table(data: DataFrame, name: str, test_rows: int) -> tuple[DataFrame, 
         The rows to train on, and those to test on.
 
     Raises:
-        InputError: rows without a place in the order, labels other than 0 and 1, integers beyond int, too few rows, or
-            only one of the labels before or behind the boundary.
+        InputError: rows without an order value, labels other than 0 and 1, integers beyond int, too few rows, or only
+            one label before or after the boundary.
     """
     counts = data.agg(
         F.count("*").alias("rows"),
@@ -154,16 +154,16 @@ def _wrong_label() -> Column:
 
 
 def _extent() -> list[Column]:
-    """Return aggregates: the positions of the first and the last row of each label."""
+    """Return aggregates with the positions of the first and the last row of each label."""
     rows = {label: F.when(F.col(LABEL) == label, F.col(ROW)) for label in _LABELS}
     ends = [(F.min(own).alias(f"first_{label}"), F.max(own).alias(f"last_{label}")) for label, own in rows.items()]
     return [*chain.from_iterable(ends)]
 
 
 def _require_both_labels(extents: Sequence[Row], boundary: int, path: str) -> None:
-    """Check that on both sides of the boundary some rows have a click and some have none.
+    """Check that both sides of the boundary have rows with and without a click.
 
-    On rows of one label every model is perfect, and a stream that watches the alias would deploy it.
+    On rows of one label every model looks perfect, and a stream that watches the alias would deploy it.
 
     Args:
         extents: per partition, the positions of the first and the last row of each label.
@@ -171,7 +171,7 @@ def _require_both_labels(extents: Sequence[Row], boundary: int, path: str) -> No
         path: the data's name, for messages.
 
     Raises:
-        InputError: one side has rows of one label only.
+        InputError: one side has rows of only one label.
     """
     for label in _LABELS:
         having = [row for row in extents if row[f"first_{label}"] is not None]
@@ -186,9 +186,9 @@ def _require_both_labels(extents: Sequence[Row], boundary: int, path: str) -> No
 
 
 def split(data: DataFrame, path: str, test_rows: int) -> tuple[DataFrame, DataFrame]:
-    """Split the rows of ``read`` into the first ones, to train on, and the last ones, to test on.
+    """Split the rows of ``read`` into the first rows for training and the last rows for the test set.
 
-    The rows are chronological, so a split by order mimics a stream; a random one would leak the future.
+    The rows are chronological, so a split by order mimics a stream; a random split would leak the future.
 
     Args:
         data: the rows of one file.
@@ -196,15 +196,15 @@ def split(data: DataFrame, path: str, test_rows: int) -> tuple[DataFrame, DataFr
         test_rows: number of rows of the test set.
 
     Raises:
-        InputError: lines that are not of the format, labels other than 0 and 1, too few rows, or only one of the labels
-            before or behind the boundary.
+        InputError: malformed lines, labels other than 0 and 1, too few rows, or only one label before or after the
+            boundary.
     """
     # monotonically_increasing_id is (partition << 33) + position within the partition.
     rows = data.groupBy(F.shiftright(ROW, 33).alias("partition")).agg(
         F.count("*").alias("count"),
         F.min(F.when(F.col(_CORRUPT).isNotNull() | _wrong_label(), F.col(ROW))).alias("bad"),
         *_extent(),
-        # A malformed integer makes a line corrupt only if the query uses that column.
+        # Spark reports a line with a malformed integer as corrupt only if the query uses that column.
         *(F.count(name) for name in INTEGERS),
     )
     partitions = sorted(rows.collect(), key=lambda part: part["partition"])
@@ -231,10 +231,10 @@ def split(data: DataFrame, path: str, test_rows: int) -> tuple[DataFrame, DataFr
 
 
 def balance(data: DataFrame) -> DataFrame:
-    """Downsample the rows without a click to about as many as have one; the choice is deterministic."""
+    """Downsample the rows without a click to about the number with a click; the choice is deterministic."""
     counts = {row[LABEL]: row["count"] for row in data.groupBy(LABEL).count().collect()}
     share = min(1.0, counts.get(1.0, 0) / max(1, counts.get(0.0, 0)))
-    # Rows of a table may share their place in the order: a whole day must not stay or go together.
+    # Rows of a table may have equal order values: all rows of a day must not be kept or dropped together.
     lot = F.pmod(F.xxhash64(ROW, *INTEGERS, *CATEGORIES), F.lit(1_000_000)) / 1_000_000
     return data.filter((F.col(LABEL) == 1.0) | (lot < share))
 
@@ -244,11 +244,11 @@ def overview(data: DataFrame, min_count: int) -> DataFrame:
 
     Args:
         data: the rows of ``read``.
-        min_count: a value that fewer rows have is rare.
+        min_count: a value with fewer rows is rare.
 
     Returns:
         ``column``; ``missing``, the share of rows without a value; ``clicks_if_missing``, the share of clicks among
-        them; ``values``, the number of different values; ``rare``, the share of rows with a rare one.
+        these; ``values``, the number of distinct values; ``rare``, the share of rows with a rare value.
     """
     names = [*INTEGERS, *CATEGORIES]
     cells = F.explode(

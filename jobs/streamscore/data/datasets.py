@@ -25,7 +25,7 @@ NUMBER: Final = "number"
 """Column with a row's position in the data set, from 0."""
 
 _VECTOR: Final = f"struct<{PARTS.format('int')}>"
-"""A vector as Spark stores it; as its own type it would have to be converted before it can be checked."""
+"""Spark's storage type of a vector, which can be checked without a conversion from the vector type."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +38,25 @@ class NumberedRows:
     data: DataFrame
     count: int
     total: int
-    """Rows of the whole data set; the first ``count`` of them are wanted."""
+    """Number of rows of the whole data set; the first ``count`` of them are used."""
     digest: str
-    """12 hexadecimal digits: a hash of the rows and their order, independent of the files' names."""
+    """Hash of the rows and their order as 12 hexadecimal digits, independent of the files' names."""
 
 
 def check_footer(settings: Seed, fields: Sequence[Field] = (), label_values: Mapping[str, float] | None = None) -> None:
-    """Check a local parquet file, or a folder of them, by its footers alone.
+    """Check a local parquet file, or a folder of parquet files, by the footers alone.
 
     Args:
         settings: the data set and its columns.
-        fields: raw columns that it must have instead of a vector; empty if it has a vector.
-        label_values: the class of each label that is a text or a truth value; None: labels are numbers.
+        fields: the required raw columns; empty for a vector.
+        label_values: the class of each label that is a text or a boolean; None: labels are numbers.
 
     Raises:
-        InputError: it is absent, not parquet or empty, has other columns or types than needed, or Spark cannot
+        InputError: the data set is absent, not parquet or empty, has wrong columns or types, or Spark cannot
             decompress it.
     """
     if not footers.has_footers(settings.source):
-        return  # Spark checks these
+        return  # Spark checks other data sets
     found = footers.read(settings.source)
     columns.require(found.types, settings, fields, label_values or {})
     found.require_codecs(columns.needed(settings, fields))
@@ -75,16 +75,16 @@ def numbered(
     Args:
         spark: the session.
         settings: the data set and its columns.
-        fields: raw columns that it must have instead of a vector; empty if it has a vector.
-        label_values: the class of each label that is a text or a truth value; None: labels are numbers.
+        fields: the required raw columns; empty for a vector.
+        label_values: the class of each label that is a text or a boolean; None: labels are numbers.
 
     Raises:
-        InputError: it cannot be read, is empty, has other columns or types than needed, or a row that makes no message.
+        InputError: the data set cannot be read, is empty, has wrong columns or types, or a row that makes no message.
     """
     from pyspark.sql import functions as F
 
     dataset, types = _needed_columns(spark, settings, fields, label_values or {})
-    # Under names that no alias below has: Spark would take some uses of a column of the same name for the alias.
+    # The columns get names that differ from the aliases below: Spark would confuse equal names.
     cells = {name: F.col(f"_column_{place}") for place, name in enumerate(columns.needed(settings, fields))}
     label = _label(settings.label_column, cells, types, label_values or {})
     features = _raw(fields, cells) if fields else _vector(settings.features_column, cells, types)
@@ -98,7 +98,7 @@ def numbered(
         F.coalesce(features.problem, label.problem).alias("problem"),
         *("file", "index"),
     )
-    # One pass gives each file's length, for the numbers, and its content's hash, for the digest.
+    # One pass computes each file's length, for the numbers, and its content's hash, for the digest.
     counted = (
         placed.groupBy("file")
         .agg(
@@ -144,7 +144,7 @@ def records(rows: NumberedRows, config: Config, rounds: range) -> DataFrame:
 
     round_number = F.lit(rounds[0]) if len(rounds) == 1 else F.explode(F.sequence(F.lit(rounds[0]), F.lit(rounds[-1])))
     repeated = rows.data.select("*", round_number.alias("round"))
-    number = F.col(NUMBER) + F.col("round") * F.lit(rows.total).cast("long")  # the same, however many are wanted
+    number = F.col(NUMBER) + F.col("round") * F.lit(rows.total).cast("long")  # independent of the number of rows used
     key = F.encode(F.concat_ws("-", F.lit(rows.digest), number.cast("string")), "UTF-8")
     value = format_of(config.message).encode(F.col("label"), F.col("features"), config.message)
     for name in reversed(config.message.root.split(".") if config.message.root else []):
@@ -157,7 +157,7 @@ def records(rows: NumberedRows, config: Config, rounds: range) -> DataFrame:
 def _needed_columns(
     spark: SparkSession, settings: Seed, fields: Sequence[Field], label_values: Mapping[str, float]
 ) -> tuple[DataFrame, Mapping[str, str]]:
-    """Return the needed columns of a data set, and the types, in Spark's words, of all that were looked at."""
+    """Return the needed columns of a data set, and the Spark types of all columns that were read."""
     source = settings.source
     if footers.has_footers(source):
         types = footers.read(source).types
@@ -167,14 +167,14 @@ def _needed_columns(
     columns.require(types, settings, fields, label_values)
     if sources.is_delta(source):
         return inferred, types
-    # Spark is told what to read: it would refuse a file for the type of a column that nobody needs.
+    # With an explicit schema Spark does not refuse a file for the type of a column that is not needed.
     types = {name: _VECTOR if kind == "vector" else kind for name, kind in types.items()}
     schema = ", ".join(f"{_quoted(name)} {types[name]}" for name in columns.needed(settings, fields))
     return sources.data_set(spark, source, schema), types
 
 
 class _Read(NamedTuple):
-    """What is read of each row for a message, and why the row makes none; null if it does."""
+    """A value of each row's message, and the reason why the row makes no message, null if it makes one."""
 
     value: Column
     problem: Column
@@ -191,7 +191,7 @@ def _label(
     column = cells[name]
     if columns.kind_of(types[name]) == "number":
         value = column.cast("double")
-        is_wrong = F.abs(value) >= float("inf")  # Spark takes NaN for more than that
+        is_wrong = F.abs(value) >= float("inf")  # in Spark NaN is greater than infinity
         problem = "is not a finite number"
     else:
         classes = F.create_map(*(F.lit(each) for pair in label_values.items() for each in pair))
@@ -202,7 +202,7 @@ def _label(
 
 
 def _vector(name: str, cells: Mapping[str, Column], types: Mapping[str, str]) -> _Read:
-    """Return the vector, as its parts."""
+    """Return the parts of the vector."""
     from pyspark.sql import functions as F
 
     vector = vectors.checked(cells[name], types[name])
@@ -214,7 +214,7 @@ def _vector(name: str, cells: Mapping[str, Column], types: Mapping[str, str]) ->
 
 
 def _raw(fields: Sequence[Field], cells: Mapping[str, Column]) -> _Read:
-    """Return the struct of the raw columns; NaN, which is how pandas has a number that is absent, becomes null."""
+    """Return the struct of the raw columns; NaN, which pandas writes for a missing number, becomes null."""
     from pyspark.sql import functions as F
 
     values = {field.name: cells[field.name].cast(field.type.lower()) for field in fields}
@@ -229,7 +229,7 @@ def _raw(fields: Sequence[Field], cells: Mapping[str, Column]) -> _Read:
 
 
 def _quoted(name: str) -> str:
-    """Return a column's name as Spark's SQL takes it, whatever it is."""
+    """Return a column's name, quoted for Spark SQL."""
     return f"`{name.replace('`', '``')}`"
 
 

@@ -1,5 +1,6 @@
-"""From Criteo's columns to the vector that linear models learn from: native Spark ML stages only, so that the fitted
-pipeline loads anywhere, without this package.
+"""The feature pipeline from Criteo's columns to a vector for linear models.
+
+It has native Spark ML stages only, so that the fitted pipeline loads anywhere, without this package.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _MISSING: Final = -9.0
-"""Stands for a missing integer between two stages; far below any value, so that it has a bin of its own."""
+"""Replaces a missing integer between two stages; far below any value, so that it falls into its own bin."""
 
 # The bins of the Kaggle winners, floor(log(x)^2) above 2 and one bin per smaller value (ycjuan/kaggle-2014-criteo,
 # converters/common.py), as edges: x falls in bin k of the formula from exp(sqrt(k)) on.
@@ -33,14 +34,14 @@ SPLITS: Final = [
 def fit(train: DataFrame, hash_size: int, min_category_count: int) -> PipelineModel:
     """Fit the feature pipeline.
 
-    Integers become bins, with one bin for a missing value; categories become the numbers of their frequent values, with
-    one number per column for all rare and unseen ones; both are hashed into one sparse vector whose slots are counts,
-    nearly always 0 or 1, so that no model needs a scaler.
+    Integers become bins, with one bin for a missing value. Categories become the indices of their frequent values, with
+    one index per column for all rare and unseen values. Both are hashed into one sparse vector of counts, nearly always
+    0 or 1, so that no model needs a scaler.
 
     Args:
         train: rows with ``I1`` to ``I13`` and ``C1`` to ``C26``.
         hash_size: length of the vector.
-        min_category_count: a value that fewer rows have is rare.
+        min_category_count: a value with fewer rows is rare.
 
     Returns:
         A pipeline whose ``transform`` adds the column ``features``; it never drops a row and never fails on an unseen
@@ -49,11 +50,11 @@ def fit(train: DataFrame, hash_size: int, min_category_count: int) -> PipelineMo
     filled = [f"{name}_filled" for name in INTEGERS]
     bins = [f"{name}_bin" for name in INTEGERS]
     tokens = [f"{name}_token" for name in CATEGORIES]
-    # A bucketizer passes nulls on, and the hasher would drop them. An imputer has no strategy "constant", but the mode
-    # of a single value is that value.
+    # A bucketizer keeps nulls, and the hasher would drop them. An imputer has no strategy "constant", but the mode of a
+    # single value is that value.
     constant = train.sparkSession.createDataFrame([[_MISSING] * len(INTEGERS)], list(INTEGERS))
     imputer = Imputer(inputCols=list(INTEGERS), outputCols=filled, strategy="mode").fit(constant)
-    # Nothing is outside of the bins, but only "keep" says so to whoever reads the stage's metadata.
+    # No value is outside the bins, but only "keep" states so in the stage's metadata, which the gate reads.
     bucketizer = Bucketizer(
         inputCols=filled, outputCols=bins, splitsArray=[SPLITS] * len(INTEGERS), handleInvalid="keep"
     )
@@ -67,7 +68,7 @@ def fit(train: DataFrame, hash_size: int, min_category_count: int) -> PipelineMo
 
 
 def frequent_values(data: DataFrame, min_count: int) -> list[list[str]]:
-    """Return, for each category column in order, the values that at least ``min_count`` rows have, sorted."""
+    """Return, for each category column in order, the sorted values with at least ``min_count`` rows."""
     pairs = F.explode(
         F.array(*(F.struct(F.lit(name).alias("column"), F.col(name).alias("value")) for name in CATEGORIES))
     )
@@ -75,5 +76,5 @@ def frequent_values(data: DataFrame, min_count: int) -> list[list[str]]:
     values: dict[str, list[str]] = {name: [] for name in CATEGORIES}
     for row in counts.select("pair.column", "pair.value").toLocalIterator():
         values[row["column"]].append(row["value"])
-    # StringIndexerModel refuses a column without labels; no real value is the empty text.
+    # StringIndexerModel refuses a column without labels; the empty text is never a real value.
     return [sorted(values[name]) or [""] for name in CATEGORIES]

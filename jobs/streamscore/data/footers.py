@@ -1,4 +1,4 @@
-"""What the footers of local parquet files tell before any JVM starts: the columns as Spark reads them, the rows."""
+"""Read the columns, as Spark sees them, and the number of rows from local parquet footers, without a JVM."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _MISSING_CODECS: Final = frozenset({"BROTLI", "LZO"})
-"""Codecs that parquet knows, and for which neither Spark nor Hadoop brings the code."""
+"""Parquet codecs that neither Spark nor Hadoop implements."""
 
 _NO_VALUE: Final = "__HIVE_DEFAULT_PARTITION__"
 _NAMES: Final[Mapping[str, str]] = {
@@ -37,7 +37,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "large_string": "string",
     "string_view": "string",
 }
-"""Spark's name of each of Arrow's simple types that a message may be made from."""
+"""Spark's names of the simple Arrow types from which messages can be made."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,15 @@ class Footers:
     """The columns and the number of rows of a data set, partition columns included."""
 
     types: Mapping[str, str]
-    """Each column's type in Spark's words; in Arrow's where no message is made from such a column."""
+    """Name of each column's Spark type, or of its Arrow type if no message can be made from the column."""
     count: int
     _files: tuple[tuple[str, pq.FileMetaData], ...]
 
     def require_codecs(self, names: Collection[str]) -> None:
-        """Check that Spark can decompress the columns of these names.
+        """Check that Spark can decompress the named columns.
 
         Raises:
-            InputError: it cannot.
+            InputError: Spark cannot decompress a column.
         """
         for file, metadata in self._files:
             for codec in _codecs(metadata, names):
@@ -65,15 +65,15 @@ class Footers:
 
 
 def has_footers(source: str) -> bool:
-    """Return whether a data set is parquet on this machine, whose footers can be read without Spark."""
+    """Return whether a data set is local parquet, whose footers can be read without Spark."""
     return is_local(source) and not sources.is_delta(source)
 
 
 def read(source: str) -> Footers:
-    """Read the footers of a parquet file, or of all in a folder.
+    """Read the footers of a parquet file, or of all parquet files in a folder.
 
     Raises:
-        InputError: it is absent or not parquet, or its files have different types for a column.
+        InputError: the data set is absent or not parquet, or its files have different types for a column.
     """
     import pyarrow as pa
     import pyarrow.dataset as pads
@@ -107,7 +107,7 @@ def read(source: str) -> Footers:
 
 
 def _spark_type(kind: pa.DataType) -> str:
-    """Return the type as which Spark reads a column, in its words; Arrow's own word if no message is made from such."""
+    """Return the name of a column's Spark type, or of its Arrow type if no message can be made from it."""
     from pyarrow import types
 
     if types.is_dictionary(kind):
@@ -122,7 +122,7 @@ def _spark_type(kind: pa.DataType) -> str:
 
 
 def _partition_types(path: Path, files: Iterable[str]) -> dict[str, str]:
-    """Return the types of the columns that stand in the files' paths, as ``label=0/``, as Spark infers them."""
+    """Return the Spark types of the partition columns, which are in the files' paths as ``label=0/``."""
     values: dict[str, list[str]] = {}
     for file in files:
         for name, value in _partition_values(path, file):

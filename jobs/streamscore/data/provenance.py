@@ -18,7 +18,7 @@ def tags(data: str) -> dict[str, str]:
     """Return the known facts of a training, under names that every registry accepts.
 
     Args:
-        data: the file that the training reads; it has no hash if it is on another file system.
+        data: the training's file; a file on another file system is not hashed.
     """
     facts = {"streamscore_version": __version__, "data_sha256": _sha256(data), "git_commit": _git_commit()}
     return {name: value for name, value in facts.items() if value is not None}
@@ -36,7 +36,7 @@ def _git_commit() -> str | None:
     """Return the commit of the working tree that contains this package; None outside a working tree or without git."""
     try:
         answer = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607 (the git of the PATH)
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607 (git from the PATH)
             capture_output=True,
             text=True,
             timeout=_PATIENCE,

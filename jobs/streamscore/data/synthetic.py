@@ -1,10 +1,10 @@
-"""Rows that look like Criteo's, from a seed, with the best possible score known.
+"""Generate rows that look like Criteo's from a seed, with a known best possible score.
 
-A planted logit: each integer, each missing block and each category value has an effect, and a few pairs of categories
-have one that no linear model can see. The logit is scaled until the Bayes AUC, which follows from the true
-probabilities alone, is the one that was asked for; so "model AUC / Bayes AUC" says how much of what can be known a
-model has learnt. Marginals follow tables published for the Kaggle file (vnagapudi/W261_Final_Project; cardinalities as
-in the DLRM configurations).
+The labels follow a planted logit: each integer, each missing block and each category value has an effect, and a few
+pairs of categories have an effect that no linear model can learn. The logit is scaled to the requested Bayes AUC, which
+is computed from the true probabilities; so "model AUC / Bayes AUC" is the part of the learnable signal that a model has
+learnt. Marginals follow tables published for the Kaggle file (vnagapudi/W261_Final_Project; cardinalities as in the
+DLRM configurations).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Integer(NamedTuple):
     sign: float
 
 
-# Signs from the class means where they are published; the others are a choice.
+# Signs follow the class means where these are published; the others are a choice.
 _INTEGERS: Final = {
     "I1": Integer(3.52, 9.46, 1_575, 1.0),
     "I2": Integer(105.5, 388, 19_219, 1.0),
@@ -69,7 +69,7 @@ _PRESENT: Final = (
     (("C19", "C20", "C25", "C26"), 0.5595),
     (("C22",), 0.2372),
 )
-"""Columns that are missing together, and the share of rows that have a value."""
+"""Columns that are missing together, and the share of rows with values."""
 
 # fmt: off
 _CARDINALITIES: Final = (
@@ -90,7 +90,7 @@ _CROSS_SCALE = 0.20
 
 
 class Best(NamedTuple):
-    """What the best possible model scores on some rows, from their true probabilities alone."""
+    """Figures of the best possible model on some rows, computed from their true probabilities."""
 
     auc: float
     log_loss: float
@@ -106,13 +106,13 @@ class Chunk:
 
 
 def write(path: Path, rows: int, seed: int, bayes_auc: float) -> Iterator[int]:
-    """Write rows to ``path`` as Criteo's file has them, and their true probabilities to ``truth_path(path)``.
+    """Write rows to ``path`` in the format of Criteo's file, and their true probabilities to ``truth_path(path)``.
 
-    Memory does not grow with the number of rows, and a row depends on the seed and its position only.
+    Memory does not grow with the number of rows, and a row depends only on the seed and its position.
 
     Args:
         path: the file to write, tab-separated, without a header.
-        rows: how many.
+        rows: number of rows.
         seed: the same seed gives the same rows.
         bayes_auc: AUC of the best possible model.
 
@@ -141,7 +141,7 @@ def write(path: Path, rows: int, seed: int, bayes_auc: float) -> Iterator[int]:
 
 
 def examples(count: int, seed: int) -> list[dict[str, int | str | None]]:
-    """Return a few rows without labels, as ``criteo.read`` would give them; no file that ``write`` makes has them."""
+    """Return a few rows without labels in the form of ``criteo.read``; no file of ``write`` contains them."""
     rows = _draw(np.random.default_rng([seed, 2**32 + 1]), count)
     table = _table(rows, np.zeros(count, np.bool_), seed).drop_columns(["label"])
     return [
@@ -151,12 +151,12 @@ def examples(count: int, seed: int) -> list[dict[str, int | str | None]]:
 
 
 def truth_path(path: Path) -> Path:
-    """Return the file of the true click probabilities, one per row, in row order; never a feature."""
+    """Return the path of the true click probabilities, one per row, in row order; never a feature."""
     return path.with_suffix(".truth.parquet")
 
 
 def best_possible(path: Path, last: int) -> Best:
-    """Return what the best possible model scores on the last rows of a file that ``write`` made."""
+    """Return the figures of the best possible model on the last rows of a file of ``write``."""
     probability = pyarrow.parquet.read_table(truth_path(path))["p"].to_numpy()
     return best_scores(probability[-last:])
 
@@ -171,7 +171,7 @@ def best_scores(probability: Floats) -> Best:
 
 @dataclass(frozen=True)
 class Logit:
-    """The planted logit ``intercept + slope * (score - centre) / spread`` and what the score needs to know."""
+    """The planted logit ``intercept + slope * (score - centre) / spread``, with the coefficients of the score."""
 
     seed: int
     log_means: dict[str, float]
@@ -183,14 +183,14 @@ class Logit:
 
     @classmethod
     def calibrated(cls, seed: int, bayes_auc: float, sample: int = 200_000) -> Logit:
-        """Return the logit whose base rate is Criteo's and whose Bayes AUC is the given one.
+        """Return the logit with Criteo's base rate and the given Bayes AUC.
 
         Args:
             seed: seed of the random coefficients.
             bayes_auc: the best AUC that any model can reach.
             sample: number of rows that the calibration draws.
         """
-        generator = np.random.default_rng([seed, 2**32])  # apart from the generators of the rows
+        generator = np.random.default_rng([seed, 2**32])  # distinct from the generators of the rows
         rows = _draw(generator, sample)
         logs = {name: np.log1p(np.maximum(values, 0)) for name, values in rows.integers.items()}
         raw = cls(
@@ -204,7 +204,7 @@ class Logit:
         )
         score = raw.score(rows)
         centre, spread = float(score.mean()), float(score.std())
-        standard = np.sort((score - centre) / spread)  # so that its probabilities are in order too
+        standard = np.sort((score - centre) / spread)  # so that the probabilities are sorted too
         low, high = 0.01, 20.0
         for _ in range(40):
             slope = (low + high) / 2
@@ -276,7 +276,7 @@ def _table(rows: Chunk, clicks: npt.NDArray[np.bool_], seed: int) -> pa.Table:
 
 
 def _mix(seed: int, column: int, values: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """Hash (seed, column, value) to 64 bits, as splitmix64 does (Steele, Lea, Flood 2014): no table, so it streams."""
+    """Hash (seed, column, value) to 64 bits by splitmix64 (Steele, Lea, Flood 2014), which needs no table."""
     with np.errstate(over="ignore"):
         state = values.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         state += np.uint64((seed * 1_000_003 + column * 7_919 + 1) % 2**64) * np.uint64(0xD1B54A32D192ED03)
@@ -307,9 +307,9 @@ def _log_odds(probability: float) -> float:
 
 
 def _intercept(score: Floats, slope: float) -> float:
-    """Return the intercept with which the mean probability is the base rate.
+    """Return the intercept at which the mean probability is the base rate.
 
-    By Newton's method on the log odds of that mean, which are almost a straight line.
+    Newton's method is applied to the log odds of the mean, which are almost linear in the intercept.
     """
     intercept = _log_odds(BASE_RATE)
     for _ in range(30):
@@ -324,7 +324,7 @@ def _intercept(score: Floats, slope: float) -> float:
 
 
 def _auc(ordered: Floats) -> float:
-    """Return the AUC that follows from sorted true probabilities: the chance that a click outranks a non-click."""
+    """Return the AUC of sorted true probabilities: the probability that a click outranks a non-click."""
     positive = ordered / ordered.sum()
     negative = (1 - ordered) / (1 - ordered).sum()
     return float((positive * (np.cumsum(negative) - negative / 2)).sum())

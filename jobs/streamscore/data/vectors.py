@@ -1,4 +1,4 @@
-"""Vectors of a data set, whatever they are stored as, as the parts that Spark's own vectors have."""
+"""Convert the vectors of a data set, however they are stored, to the parts of Spark's vectors."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _INFINITE: Final = float("inf")
 
 
 class CheckedVector(NamedTuple):
-    """The parts of a vector, and whether a message may have it."""
+    """The parts of a vector, and whether a message may contain it."""
 
     parts: Column
-    """``type``, ``size``, ``indices`` and ``values``; null if it is no vector."""
+    """``type``, ``size``, ``indices`` and ``values``; null if the value is not a vector."""
     is_finite: Column
-    """Whether all of its values are finite numbers; true or false."""
+    """Whether all values are finite numbers; never null."""
 
 
 def checked(features: Column, spark_type: str) -> CheckedVector:
-    """Return a column of vectors as parts, checked.
+    """Return the checked parts of a column of vectors.
 
     Args:
-        features: vectors of Spark, structs of their parts, arrays of all values, or text such as
+        features: Spark's vectors, structs of their parts, arrays of all values, or texts such as
             ``(110,[8,9],[12.0,16.0])`` and ``[0.0,1.5]``.
-        spark_type: the column's type, in Spark's words.
+        spark_type: name of the column's Spark type.
     """
     from pyspark.sql import functions as F
 
@@ -35,7 +35,7 @@ def checked(features: Column, spark_type: str) -> CheckedVector:
     kind, size, indices = (vector[name] for name in ("type", "size", "indices"))
     values = vector["values"].cast("array<double>")
     places = indices.cast("array<int>")
-    # With functions alone that Spark compiles: every row passes here twice.
+    # Only functions that Spark compiles, because every row passes here twice.
     whole = places.cast("array<double>") == indices.cast("array<double>")
     ascending = F.sort_array(F.array_distinct(indices)) == indices
     within = (F.size(indices) == 0) | ((F.array_min(indices) >= 0) & (F.array_max(indices) < size))
@@ -48,7 +48,7 @@ def checked(features: Column, spark_type: str) -> CheckedVector:
         F.when(kind == 0, places).alias("indices"),
         values.alias("values"),
     )
-    # Whether a NaN is among numbers and nulls is null, if there is none.
+    # Whether numbers and nulls contain a NaN is null if they do not.
     numbers = ~F.array_contains(values, float("nan"))
     finite = (F.array_max(values) < _INFINITE) & (F.array_min(values) > -_INFINITE)
     is_finite = F.coalesce((F.size(values) == 0) | (numbers & finite), F.lit(False))
@@ -77,7 +77,7 @@ def _as_parts(features: Column, spark_type: str) -> Column:
 
 
 def _parsed(text: Column) -> Column:
-    """Return the parts of a vector from its printed text; null if it is none."""
+    """Return the parts of a vector from its printed text; null if the text is not a vector."""
     from pyspark.sql import functions as F
 
     numbers = r"\[([-+.,\s\w]*)\]"
@@ -86,5 +86,5 @@ def _parsed(text: Column) -> Column:
     as_json = F.when(
         text.rlike(sparse), F.regexp_replace(text, sparse, r'{"type":0,"size":$1,"indices":[$2],"values":[$3]}')
     ).when(text.rlike(dense), F.regexp_replace(text, dense, r'{"type":1,"values":[$1]}'))
-    # As numbers of any kind, since a fraction among whole numbers would be cut off or lost.
+    # Parsed as doubles, because a fraction among whole numbers would be truncated or lost.
     return F.from_json(as_json, f"struct<{PARTS.format('double')}>")

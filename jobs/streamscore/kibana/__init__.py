@@ -1,1 +1,1 @@
-"""The Kibana dashboard as code: what it shows, the two forms that Kibana takes it in, and the import."""
+"""The Kibana dashboard as code: its panels, the two formats that Kibana accepts, and the import."""

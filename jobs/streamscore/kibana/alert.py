@@ -1,4 +1,4 @@
-"""The alert rule: a model whose accuracy is below the baseline, over enough labelled events to be sure of it."""
+"""The alert rule: a model's accuracy is below the baseline over enough labelled events."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from streamscore.schema import TIME
 NAME: Final = "streamscore: a model is worse than guessing"
 
 _FIXED: Final = {"rule_type_id": ".es-query", "consumer": "stackAlerts"}
-"""What an existing rule cannot change."""
+"""Fields that an existing rule cannot change."""
 
 
 def supported(version: tuple[int, int]) -> bool:
-    """Return whether a Kibana has ES|QL rules that raise one alert per row: 8.19, and 9.1 and later."""
+    """Return whether a Kibana version has ES|QL rules with one alert per row: 8.19, and 9.1 and later."""
     return version >= (8, 19) and version != (9, 0)
 
 
 def rule_id(space: str) -> str:
-    """Return the rule's id: Kibana takes none but a UUID, and an id may be used in one space only."""
+    """Return the rule's id, a UUID as Kibana requires, which differs between spaces because an id is global."""
     digest = hashlib.sha256(f"streamscore {space}".encode()).digest()
     return str(uuid.UUID(bytes=digest[:16], version=4))
 
@@ -50,17 +50,17 @@ def changeable(config: Config) -> dict[str, Any]:
             "size": 100,
             "aggType": "count",
             "groupBy": "row",
-            # The window slides: events of the last run still count.
+            # The window slides, so events of the previous check still count.
             "excludeHitsFromPreviousRun": False,
         },
     }
 
 
 def query(config: Config) -> str:
-    """Return the query in ES|QL: one row per model below the baseline; the rule adds the time window.
+    """Return the ES|QL query with one row per model below the baseline; the rule adds the time window.
 
-    It reads the sums of the quality index, so that it holds whatever share of the events have documents of their own.
-    The baseline is that of the labels 0 and 1: models with more classes are left out.
+    The query reads the sums of the quality index, so it does not depend on the share of events with documents. The
+    baseline is that of the labels 0 and 1, so models with more classes are excluded.
     """
     settings, baseline, accuracy = config.kibana.alert, panels.BASELINE_FORMULA, panels.ACCURACY_FORMULA
     summed = dict.fromkeys([*formula.fields(accuracy), *formula.fields(baseline)])

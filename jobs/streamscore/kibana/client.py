@@ -1,4 +1,4 @@
-"""A client of Kibana: signs in, sends requests, and turns failures into messages that name the way out."""
+"""A Kibana client, which authenticates, sends requests, and turns failures into errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from requests import Response
 
 _TIMEOUT: Final = (5.0, 60.0)
-"""Seconds to connect, and seconds for an answer."""
+"""Timeouts in seconds: to connect, and for an answer."""
 
 
 class Kibana:
-    """A connection to a Kibana, in one of its spaces."""
+    """A connection to one space of a Kibana."""
 
     def __init__(self, settings: Settings) -> None:
         import requests
@@ -26,7 +26,7 @@ class Kibana:
         self.settings = settings
         self._root = settings.url.rstrip("/")
         self._session = requests.Session()
-        # Only what the configuration says: no proxy, certificate or .netrc file of the environment.
+        # Only the configuration counts: no proxy, certificate or .netrc file of the environment.
         self._session.trust_env = False
         self._session.headers["kbn-xsrf"] = "true"
         self._session.verify = True if settings.ca_file is None else str(settings.ca_file)
@@ -41,14 +41,14 @@ class Kibana:
 
     @property
     def prefix(self) -> str:
-        """Prefix of the ids of our objects: an id may be used in one space only."""
+        """Prefix of our objects' ids, which differs between spaces because an id is global."""
         return "streamscore" if self.settings.space == "default" else f"streamscore-{self.settings.space}"
 
     def version(self) -> tuple[tuple[int, int], str]:
-        """Return Kibana's version, to compare and to print.
+        """Return Kibana's version, as numbers to compare and as text.
 
         Raises:
-            ServerError: it does not answer, is not ready, or hides its version.
+            ServerError: Kibana does not answer, is not ready, or hides its version.
         """
         answer = self.ask("GET", "/api/status", allowed={HTTPStatus.SERVICE_UNAVAILABLE})
         if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -63,10 +63,10 @@ class Kibana:
         return (int(number[1]), int(number[2])), text
 
     def require_space(self) -> None:
-        """Check that the space exists: Kibana would file objects under a space that does not.
+        """Check that the space exists, because Kibana accepts objects for a missing space.
 
         Raises:
-            ServerError: it does not exist.
+            ServerError: the space does not exist.
         """
         space = self.settings.space
         if space == "default":
@@ -80,9 +80,9 @@ class Kibana:
 
         Args:
             method: the HTTP method.
-            path: the path below the space's.
+            path: the path below the space's path.
             allowed: status codes of 400 and above that are returned and not raised.
-            content: the body, as ``requests`` takes it.
+            content: the body, as arguments of ``requests``.
 
         Raises:
             ServerError: Kibana does not answer, or with another status code.
@@ -97,7 +97,7 @@ class Kibana:
             method: the HTTP method.
             path: the path below Kibana's address.
             allowed: status codes of 400 and above that are returned and not raised.
-            content: the body, as ``requests`` takes it.
+            content: the body, as arguments of ``requests``.
 
         Raises:
             ServerError: Kibana does not answer, or with another status code.
@@ -139,7 +139,7 @@ def json_of(answer: Response) -> dict[str, Any]:
     """Return the body of an answer.
 
     Raises:
-        ServerError: it is not a JSON object.
+        ServerError: the body is not a JSON object.
     """
     try:
         body = answer.json()
@@ -158,7 +158,7 @@ def _message(answer: Response) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return the innermost cause: the outer ones repeat the address and name Python classes."""
+    """Return the innermost cause; the outer ones repeat the address and name Python classes."""
     while error.args and isinstance(error.args[0], Exception):
         error = error.args[0]
     inner = getattr(error, "reason", None)

@@ -1,4 +1,4 @@
-"""The dashboard as the body of Kibana's Dashboards API, for Kibana 9.5 and later; every chart has a query in ES|QL."""
+"""The dashboard for the Dashboards API of Kibana 9.5 and later, in which every chart has an ES|QL query."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from streamscore.kibana.panels import Grid, GroupBy, Layer, Metric, Panel
 from streamscore.schema import TIME
 
 OLDEST: Final = (9, 5)
-"""The first Kibana whose Dashboards API is stable and takes an id of our choice."""
+"""The first Kibana version whose Dashboards API is stable and accepts our id."""
 
 _ROWS: Final = 10_000
-"""Most rows that ES|QL ever gives."""
+"""Most rows of an ES|QL result."""
 _IN_RANGE: Final = f"{TIME} >= ?_tstart AND {TIME} < ?_tend"
 _BUCKET: Final = f"BUCKET({TIME}, 75, ?_tstart, ?_tend)"
 
@@ -33,7 +33,7 @@ def build(config: Config) -> dict[str, Any]:
 
 
 def query(layer: Layer, panel: Panel) -> str:
-    """Return a layer's query in ES|QL."""
+    """Return a layer's ES|QL query."""
     conditions = " AND ".join([_IN_RANGE, *(condition.esql for condition in (*panel.where, *layer.where))])
     steps = [f"FROM {layer.index}", f"WHERE {conditions}"]
     (metric, *_) = layer.metrics
@@ -49,12 +49,12 @@ def query(layer: Layer, panel: Panel) -> str:
         shown = {metric.name for metric in layer.metrics}
         steps.append(f"DROP {', '.join(name for name in _aggregates(layer.metrics) if name not in shown)}")
     if layer.groups:
-        steps.append(f"LIMIT {_ROWS}")  # by default Elasticsearch leaves out all after the first thousand
+        steps.append(f"LIMIT {_ROWS}")  # Elasticsearch's default limit is a thousand rows
     return "\n| ".join(steps)
 
 
 def _aggregates(metrics: Sequence[Metric]) -> dict[str, str]:
-    """Return what is to be computed of the documents, by name; the sums of a formula have the names of their fields."""
+    """Return the aggregates of the documents by name; the sums of a formula are named like their fields."""
     computed: dict[str, str] = {}
     for metric in metrics:
         if metric.formula is not None:
@@ -109,7 +109,7 @@ def _axes(panel: Panel) -> dict[str, Any]:
     untitled = {"title": {"visible": False}}
     if not lines:
         return {"axis": {"x": untitled, "y": untitled}, "legend": {"visibility": "hidden"}, "layers": layers}
-    # Kibana takes a time column without this scale for text. "fit": see the same choice in lens.py.
+    # Kibana treats a time column without this scale as text. "fit": see the same choice in lens.py.
     axis = {"x": untitled | {"scale": "temporal"}, "y": untitled | {"domain": {"type": "fit"}}}
     legend = {"visibility": "visible", "position": "bottom", "layout": {"type": "list"}}
     return {"axis": axis, "legend": legend, "layers": layers}

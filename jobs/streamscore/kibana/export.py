@@ -1,4 +1,4 @@
-"""Write what the import would send to files, for a Kibana that this machine cannot reach."""
+"""Write the import's requests to files, for a Kibana that this machine cannot reach."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamscore.kibana import alert, dashboards_api, saved_objects
 
 
 def write(config: Config, folder: Path) -> list[Path]:
-    """Write the saved objects, the body of the Dashboards API and the rule; return the files' paths.
+    """Write the saved objects, the body for the Dashboards API and the rule; return the files' paths.
 
     Raises:
         ConfigError: the folder cannot be written to.

@@ -1,4 +1,4 @@
-"""Arithmetic on sums of fields, in the two forms that Kibana takes it in: a Lens formula, and ES|QL."""
+"""Arithmetic on sums of fields, as a Lens formula and as ES|QL."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Sum:
 
 @dataclass(frozen=True)
 class Call:
-    """A function of two parts: ``left / right``, ``left - right``, or the larger of both.
+    """A function of two operands: ``left / right``, ``left - right``, or the maximum of both.
 
-    A part of a quotient or a difference is a sum or a larger one, so that no text needs brackets.
+    The operands of a quotient or a difference are sums or maxima, so that no text needs brackets.
     """
 
     function: Literal["divide", "subtract", "pick_max"]
@@ -32,12 +32,12 @@ _SIGNS: Final = {"divide": "/", "subtract": "-"}
 
 
 def fields(formula: Formula) -> list[str]:
-    """Return the fields that are summed up, each once, in order."""
+    """Return the summed fields, each once, in order."""
     return list(dict.fromkeys(each.field for each in sums(formula)))
 
 
 def sums(formula: Formula) -> Iterator[Sum]:
-    """Yield the sums of a formula from left to right, each as often as it stands there."""
+    """Yield the sums of a formula from left to right, with repetitions."""
     if isinstance(formula, Sum):
         yield formula
         return
@@ -46,7 +46,7 @@ def sums(formula: Formula) -> Iterator[Sum]:
 
 
 def lens(formula: Formula, kql: str = "") -> str:
-    """Return a formula as people read and change it in Lens; its sums are over the documents that a KQL text finds."""
+    """Return a formula as the text that Lens shows; its sums are over the documents that match a KQL filter."""
     if isinstance(formula, Sum):
         return f"sum({formula.field}, kql='{kql}')" if kql else f"sum({formula.field})"
     left, right = lens(formula.left, kql), lens(formula.right, kql)
@@ -56,13 +56,13 @@ def lens(formula: Formula, kql: str = "") -> str:
 
 
 def tree(formula: Call, columns: Iterator[str], kql: str, begin: int = 0) -> dict[str, Any]:
-    """Return a formula as the tree that Lens computes, as its parser writes it.
+    """Return a formula as the syntax tree of Lens's parser.
 
     Args:
         formula: the formula.
         columns: the column of each sum, in the order of ``sums``.
-        kql: which documents the sums are over.
-        begin: where the formula's text begins in that of the whole.
+        kql: filter of the documents.
+        begin: offset of the formula's text in the whole text.
     """
     text, left = lens(formula, kql), lens(formula.left, kql)
     infix = formula.function in _SIGNS
@@ -77,7 +77,7 @@ def tree(formula: Call, columns: Iterator[str], kql: str, begin: int = 0) -> dic
 
 
 def esql(formula: Formula) -> str:
-    """Return a formula in ES|QL, over columns with the sums, named like their fields; a quotient is no whole number."""
+    """Return a formula in ES|QL, over columns of sums that are named like their fields; quotients are doubles."""
     if isinstance(formula, Sum):
         return formula.field
     left, right = esql(formula.left), esql(formula.right)

@@ -1,4 +1,4 @@
-"""Put the dashboard, its data views and the alert rule into a Kibana, in the form that its version takes."""
+"""Import the dashboard, its data views and the alert rule into a Kibana, in the format of its version."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _KINDS: Final = {"index-pattern": "data view", "lens": "chart", "visualization":
 _ACTION_KEYS: Final = frozenset(
     {"id", "group", "params", "frequency", "uuid", "alerts_filter", "use_alert_data_for_template"}
 )
-"""What an update of a rule takes of its actions; Kibana's answer has more."""
+"""Fields of an action that an update of a rule accepts; Kibana's answer has more."""
 
 
 class Change(NamedTuple):
-    """Something that the import did."""
+    """A change that the import made."""
 
     did: str
     kind: str
@@ -32,7 +32,7 @@ class Change(NamedTuple):
 
 
 def run(config: Config, *, with_alert: bool = True) -> Iterator[Change]:
-    """Import everything; a second import changes nothing but what has changed.
+    """Import everything; a repeated import updates the objects.
 
     Yields:
         Each change as soon as it is made.
@@ -75,7 +75,7 @@ def _put_dashboard(kibana: Kibana, body: dict[str, Any]) -> Change:
 
 
 def _put_rule(kibana: Kibana, config: Config, version: tuple[int, int]) -> Change:
-    """Create the rule, or bring an existing one up to date; its actions and its on-off switch stay as they are."""
+    """Create the rule, or update an existing one but for its actions and its on-off switch."""
     if not alert.supported(version):
         return Change("left out", "alert rule", f"{alert.NAME} (needs Kibana 8.19, or 9.1 or later)")
     path = f"/api/alerting/rule/{alert.rule_id(config.kibana.space)}"

@@ -1,4 +1,4 @@
-"""A panel as the Lens chart that Kibana 8.9 to 9.4 keep as a saved object."""
+"""A panel as a Lens chart, the saved object of Kibana 8.9 to 9.4."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamscore.kibana.panels import GroupBy, Layer, Metric, Panel
 from streamscore.schema import TIME
 
 TERMS = 20
-"""Most values of a field that a chart shows: models, labels, reasons."""
+"""Most values of a field in a chart: models, labels, reasons."""
 
 
 def attributes(panel: Panel) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def attributes(panel: Panel) -> dict[str, Any]:
 
 
 def reference_name(layer: Layer) -> str:
-    """Return the name under which Lens looks for a layer's data view among the object's references."""
+    """Return the name of a layer's data view among the object's references, as Lens expects it."""
     return f"indexpattern-datasource-layer-{layer.name}"
 
 
@@ -67,7 +67,7 @@ def _group_column(group: GroupBy, layer: Layer) -> dict[str, Any]:
 
 
 def _ranked(layer: Layer) -> Metric | None:
-    """Return the metric whose largest values come first: counts, and the newest time, lest new versions be cut off."""
+    """Return the metric to sort by, largest first: a count, or the newest time, which keeps new versions in sight."""
     first = layer.metrics[0]
     if first.operation == "count" and len(layer.groups) == 1:
         return first
@@ -75,11 +75,11 @@ def _ranked(layer: Layer) -> Metric | None:
 
 
 def _metric_columns(metric: Metric, kql: str) -> dict[str, Any]:
-    """Return the columns of a metric; a formula takes one for each of its sums, and two of its own.
+    """Return the columns of a metric; a formula has one for each of its sums, and two of its own.
 
     Args:
         metric: the metric.
-        kql: which documents a formula is over, beside the panel's; empty: all.
+        kql: filter of a formula's documents, in addition to the panel's; empty: none.
     """
     column: dict[str, Any] = {
         "label": metric.label,
@@ -110,13 +110,13 @@ def _metric_columns(metric: Metric, kql: str) -> dict[str, Any]:
 
 
 def _formula_columns(metric: Metric, call: formula.Call, column: dict[str, Any], kql: str) -> dict[str, Any]:
-    """Return the formula's column and the ones that Lens computes it from, named as Lens itself names them.
+    """Return the formula's column and the columns from which Lens computes it, with Lens's own names.
 
     Args:
         metric: the metric.
-        call: its formula.
-        column: what the columns have in common, with the format of the result.
-        kql: which documents the formula is over; empty: all.
+        call: the metric's formula.
+        column: properties that the columns share, with the format of the result.
+        kql: filter of the formula's documents; empty: none.
     """
     text, summed = formula.lens(call, kql), list(formula.sums(call))
     names = [f"{metric.name}X{number}" for number in range(len(summed) + 1)]
@@ -139,7 +139,7 @@ def _format(metric: Metric) -> dict[str, Any]:
 
 
 def _visualization(panel: Panel) -> tuple[str, dict[str, Any]]:
-    """Return the chart's type in Lens, and its state."""
+    """Return the chart's Lens type and state."""
     layer = panel.layers[0]
     metrics, groups = [metric.name for metric in layer.metrics], [group.name for group in layer.groups]
     single: dict[str, Any] = {"layerId": layer.name, "layerType": "data"}
@@ -181,7 +181,7 @@ def _axes(panel: Panel) -> dict[str, Any]:
                 **({"splitAccessor": split[0]} if split else {}),
             }
         )
-    # A line chart from zero would show accuracies, which lie close together, as one line.
+    # On an axis from zero, accuracies close to each other would look like one line.
     extent = {"yLeftExtent": {"mode": "dataBounds"}} if lines else {}
     return {
         "preferredSeriesType": series,

@@ -1,4 +1,4 @@
-"""The panels of the dashboard, as data: the Lens objects and the ES|QL queries are both made from them."""
+"""The panels of the dashboard as data, from which both the Lens objects and the ES|QL queries are made."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Number = Literal["number", "percent", "date"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A number per group: how it is computed, and how it is written.
+    """A number per group, with its computation and its format.
 
     ``last`` is the field's value in the newest document; ``formula`` is arithmetic on sums.
     """
@@ -49,7 +49,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class GroupBy:
-    """What a metric is grouped by: the values of a field, or intervals of time."""
+    """A grouping by the values of a field, or by intervals of time."""
 
     name: str
     label: str
@@ -58,7 +58,7 @@ class GroupBy:
 
     @property
     def field(self) -> str:
-        """The field that decides the group."""
+        """The field that determines the group."""
         return TIME if self.kind == "time" else self.name
 
 
@@ -72,19 +72,19 @@ class Condition:
 
 @dataclass(frozen=True)
 class Layer:
-    """One query: metrics of an index, by groups."""
+    """A query for metrics of an index, by groups."""
 
     name: str
     index: str
     metrics: tuple[Metric, ...]
     groups: tuple[GroupBy, ...] = ()
     where: tuple[Condition, ...] = ()
-    """Filters of this layer, beside those of the panel."""
+    """Filters of this layer, in addition to the panel's."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Place and size of a panel, in grid units."""
+    """Position and size of a panel, in grid units."""
 
     x: int
     y: int
@@ -121,12 +121,12 @@ _OUTCOMES: Final = (
     Metric("incorrect", "incorrect", "sum", "incorrect"),
     Metric("unlabelled", "unlabelled", "formula", formula=Call("subtract", _SCORED, _LABELLED)),
 )
-TWO_CLASSES: Final = Condition('NOT score_kind: "class_probability"', 'score_kind != "class_probability"')
+TWO_CLASSES: Final = Condition('score_kind: ("probability" or "margin")', 'score_kind IN ("probability", "margin")')
 """Only of these models ``positives`` is counted, from which the baseline follows."""
 
 
 def one_length(config: Config) -> Condition:
-    """Return the filter on the quality index that takes each event once: windows of the shortest length only."""
+    """Return the filter of the quality index to windows of the shortest length, which counts each event once."""
     seconds = config.quality.windows[0]
     return Condition(f"seconds: {seconds}", f"seconds == {seconds}")
 
@@ -220,7 +220,7 @@ def _row_of_numbers(config: Config, top: int) -> Iterator[Panel]:
 
 
 def _donuts(config: Config, top: int) -> Iterator[Panel]:
-    """Two donuts share a row; more than two stand three in a row."""
+    """Yield a donut per model: up to two in a row, or three per row for more models."""
     models = [model.name for model in config.models]
     in_row = min(max(len(models), 2), 3)
     width, height = COLUMNS // in_row, 13

@@ -1,4 +1,4 @@
-"""The dashboard as saved objects, one JSON text per line, for Kibana 8.9 to 9.4; the data views for every Kibana."""
+"""The dashboard as saved objects (JSON lines) for Kibana 8.9 to 9.4, and the data views for every Kibana."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamscore.kibana.panels import Grid, Panel
 from streamscore.schema import TIME
 
 OLDEST: Final = (8, 9)
-"""Kibana imports objects of its own and of older versions, never of newer ones; the Lens objects are of 8.9."""
+"""Oldest supported Kibana, the version of the Lens objects: Kibana never imports objects of newer versions."""
 
 _CORE_VERSION: Final = "8.8.0"
 _TYPE_VERSIONS: Final = {"index-pattern": "8.0.0", "visualization": "8.0.0", "lens": "8.9.0", "dashboard": "8.7.0"}
@@ -23,8 +23,8 @@ def build(config: Config, prefix: str) -> list[dict[str, Any]]:
     """Return the data views, the charts, the text and the dashboard.
 
     Args:
-        config: the configuration; its models and indices are shown.
-        prefix: what every object's id begins with.
+        config: the configuration with the models and indices to show.
+        prefix: prefix of every object's id.
     """
     charts = panels.panels(config)
     text = _object("visualization", f"{prefix}-text", _text(), [])
@@ -33,7 +33,7 @@ def build(config: Config, prefix: str) -> list[dict[str, Any]]:
 
 
 def data_views(config: Config, prefix: str) -> list[dict[str, Any]]:
-    """Return one data view per index: each matches its own index and no other."""
+    """Return one data view per index, each of which matches its own index only."""
     indices = config.elasticsearch
     return [
         _object(
@@ -55,7 +55,7 @@ def data_views(config: Config, prefix: str) -> list[dict[str, Any]]:
 
 
 def lines(objects: Sequence[dict[str, Any]]) -> str:
-    """Return objects as Kibana imports them: one JSON text per line."""
+    """Return objects in Kibana's import format: one JSON text per line."""
     return "".join(f"{json.dumps(entry, sort_keys=True, ensure_ascii=False)}\n" for entry in objects)
 
 

@@ -1,1 +1,1 @@
-"""How a job starts."""
+"""Start a job: command line, spark-submit, supervision, notebooks."""

@@ -29,7 +29,7 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True)
 class Arguments:
-    """What the command line said: the configuration, and the arguments that are not part of it."""
+    """A parsed command line: the configuration, and the arguments outside it."""
 
     config: Config
     extra: argparse.Namespace
@@ -68,7 +68,7 @@ def parse(job: str, description: str, options: Sequence[Option], argv: Sequence[
         parser.add_argument(option.flag, dest=option.key, default=None, help=f"{option.help} ({option.key})", **kind)
     parser.add_argument("--json", metavar="FILE", help="write the summary to a file, as JSON")
     arguments = parser.parse_args(argv)
-    if arguments.json and not Path(arguments.json).parent.is_dir():  # found now, not when the job has ended
+    if arguments.json and not Path(arguments.json).parent.is_dir():  # reported now, not after the job has ended
         parser.error(f"--json: there is no folder {Path(arguments.json).parent}")
     chosen = {option.key: getattr(arguments, option.key) for option in options}
     overrides = [

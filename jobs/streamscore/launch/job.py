@@ -1,4 +1,4 @@
-"""What a job is to those who start it: launchers, the command line, notebooks, wheel tasks."""
+"""The interface between a job and its callers: launchers, the command line, notebooks, wheel tasks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def _nothing(_config: Config) -> None:
-    """Do nothing ahead of the work."""
+    """Prepare nothing."""
 
 
 def _no_settings(_config: Config) -> dict[str, str]:
-    """Need no Spark settings beside those of every session."""
+    """Return no settings beyond those of every session."""
     return {}
 
 
@@ -32,17 +32,17 @@ class Job:
     name: str
     """Name of its launcher in ``jobs/``, of its Spark application and of its log file."""
     summary: str
-    """What it does, in one line, for ``--help``."""
+    """Description in one line, for ``--help``."""
     options: Sequence[Option]
-    """The options of its command line, each a configuration key under a shorter name."""
+    """Options of the command line, each a configuration key under a shorter name."""
     check: Callable[[Config], None]
-    """Finds what can be found wrong before any JVM starts, and makes what it writes to."""
+    """Checks the configuration and the servers before any JVM starts, and creates the job's missing outputs."""
     run: Callable[[SparkSession, Config], dict[str, Any]]
-    """Does the work and returns the summary, plain data."""
+    """Does the work and returns the summary as plain data."""
     settings: Callable[[Config], Mapping[str, str]] = _no_settings
     """Returns the Spark settings that this job needs."""
     ahead: Callable[[Config], None] = _nothing
-    """Begins, beside the checks and the start of the session, what the run will need."""
+    """Starts preparations that run in parallel with the checks and the start of the session."""
 
     def parse(self, argv: Sequence[str]) -> Arguments:
         """Read the job's command line and the configuration that it names.
@@ -54,11 +54,11 @@ class Job:
         return arguments.parse(self.name, self.summary, self.options, argv)
 
     def create_session(self, config: Config, jars: Sequence[Path] = ()) -> SparkSession:
-        """Return a session set up for this job: the one that exists in this process, or else a new one.
+        """Return a session set up for this job: this process's existing session, or a new one.
 
         Args:
             config: the configuration.
-            jars: verified jars to start a JVM with, where neither a session nor spark-submit is there.
+            jars: verified jars of a new JVM, for a process without a session and without spark-submit.
 
         Raises:
             SetupError: the session does not start.

@@ -1,4 +1,4 @@
-"""What a notebook needs beside the jobs: parameters that also work where there is no Databricks."""
+"""Parameters of a notebook, on Databricks and elsewhere."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def parameter(dbutils: Any | None, name: str, default: str, label: str) -> str:
     """Return a notebook's parameter: the widget's value, else the environment's ``STREAMSCORE_NAME``, else a default.
 
     Args:
-        dbutils: what Databricks gives a notebook under this name; None elsewhere.
-        name: name of the widget, also the name under which a job passes it.
-        default: its value if nobody says anything.
+        dbutils: Databricks' object of this name; None elsewhere.
+        name: name of the widget and of the job's parameter.
+        default: value without a widget and without an environment variable.
         label: text beside the widget.
     """
     value = os.environ.get(f"STREAMSCORE_{name.upper()}", default)

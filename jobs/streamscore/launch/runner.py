@@ -1,4 +1,4 @@
-"""What the three jobs have in common: arguments, checks, a session, an exit code."""
+"""Run a job: arguments, checks, a session, an exit code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streamscore.system.console import log, set_up_logging
 
 
 def run_job(job: Job, argv: Sequence[str] | None) -> None:
-    """Parse, check, make a session, run, write the summary; end the process with the error's own code if one occurs.
+    """Parse, check, create a session, run, and write the summary; an error ends the process with its exit code.
 
     Args:
         job: the job.
@@ -36,10 +36,9 @@ def run_job(job: Job, argv: Sequence[str] | None) -> None:
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Report an error that a user can do something about, and end the process with the code of its kind.
+    """Report an error that the user can fix, and end the process with the exit code of its kind.
 
-    These are those that were raised on purpose, what the system refuses to do with a file, a package that is missing,
-    and Ctrl-C, which needs no words.
+    Such errors are our own, the system's about files, a missing package, and Ctrl-C, which prints nothing.
     """
     try:
         yield
@@ -53,7 +52,7 @@ def reported() -> Iterator[None]:
             )
         )
     except OSError as error:
-        if error.filename is None and error.errno not in {errno.ENOSPC, errno.EDQUOT}:  # writing names no file
+        if error.filename is None and error.errno not in {errno.ENOSPC, errno.EDQUOT}:  # a write's error names no file
             raise
         _fail(SetupError(": ".join(filter(None, [error.filename, error.strerror]))))
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The spark-submit line of each job: what the verbs train, seed and score become, and what a cluster runs."""
+"""The spark-submit command of each job, for the verbs train, seed and score, and for a cluster."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def command(job: Job, config: Config, argv: Sequence[str]) -> list[str]:
 
     Args:
         job: the job.
-        config: the configuration; no secret of it goes into the command.
+        config: the configuration; its secrets never appear in the command.
         argv: the job's own arguments.
     """
     scripts = Path(sysconfig.get_path("scripts"))
@@ -46,7 +46,7 @@ def command(job: Job, config: Config, argv: Sequence[str]) -> list[str]:
 
 
 def cluster_command() -> str:
-    """Return the command that scores on a cluster, which fetches the jars itself; the decoder's comes along."""
+    """Return the command that scores on a cluster: the cluster fetches all jars but the decoder's, which is shipped."""
     return " \\\n  ".join(
         [
             "spark-submit --master yarn",
@@ -59,7 +59,7 @@ def cluster_command() -> str:
 
 
 def prepare(config: Config) -> dict[str, str]:
-    """Fetch and verify what the command needs, make its folders, and return its environment.
+    """Fetch and verify the command's jars, make its folders, and return its environment.
 
     Raises:
         SetupError: there is no Java, or a jar is missing and cannot be fetched.
@@ -69,7 +69,7 @@ def prepare(config: Config) -> dict[str, str]:
     for name in ("tmp", "logs"):
         (config.state_dir / name).mkdir(parents=True, exist_ok=True)
     environment = java.environment(found)
-    # spark-submit runs the first python3 on PATH to find Spark.
+    # spark-submit finds Spark with the first python3 on PATH.
     environment["PATH"] = f"{sysconfig.get_path('scripts')}{os.pathsep}{environment['PATH']}"
     environment |= {
         "SPARK_HOME": str(spark_home()),
@@ -85,7 +85,7 @@ def prepare(config: Config) -> dict[str, str]:
 
 
 def become(job: Job, config: Config, argv: Sequence[str]) -> NoReturn:
-    """Replace this process by the job's spark-submit, so that a signal to it reaches the job.
+    """Replace this process with the job's spark-submit, so that the job receives this process's signals.
 
     Args:
         job: the job.
@@ -115,7 +115,7 @@ def start(
         config: the configuration.
         argv: the job's own arguments.
         environment: what ``prepare`` returned.
-        log: file for the job's output; with one, the job leaves this terminal, and Ctrl-C does not reach it.
+        log: file for the job's output; with a file, the job is detached from this terminal and its Ctrl-C.
     """
     words = command(job, config, argv)
     if log is None:
@@ -133,5 +133,5 @@ def start(
 
 
 def shown(words: Sequence[str]) -> str:
-    """Return a command as a shell would take it, one option a line."""
+    """Return a command as text for a shell, one option per line."""
     return " ".join(("\\\n  " if word.startswith("--") else "") + shlex.quote(word) for word in words)

@@ -1,4 +1,4 @@
-"""Start a job again when it dies, with growing delays, and give up on one that keeps dying."""
+"""Restart a job that dies, with growing delays, and give up after repeated failures."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from streamscore.system.console import log
 from streamscore.system.processes import handled
 
 HEALTHY_SECONDS = 60.0
-"""A run of this length was a success, whatever ended it: the count of failures begins anew."""
+"""Seconds after which a run counts as healthy, however it ends: the count of failures restarts at zero."""
 
 LONGEST_DELAY = 60.0
 
 SIGNALLED = 128
-"""What a shell adds to the number of the signal that killed a process."""
+"""Exit code of a process killed by a signal, less the signal's number, as in a shell."""
 
 PASSING = frozenset({ServerError.exit_code, StreamError.exit_code})
-"""Exit codes of faults that may pass by themselves; others (configuration, models, checkpoint) would only repeat."""
+"""Exit codes of transient faults; others (configuration, models, checkpoint) would recur."""
 
 
 OUT_OF_MEMORY = frozenset({50, 52})
-"""What Spark's JVM ends with when it cannot go on, nearly always for want of memory (SparkExitCode)."""
+"""Exit codes of a Spark JVM that cannot continue, nearly always for lack of memory (SparkExitCode)."""
 
 
 def supervise(start: Callable[[], subprocess.Popen[bytes]], most: int, first_delay: float = 1.0) -> int:
-    """Run a job until it ends in order, ends with a fault that a restart cannot mend, or has died too often.
+    """Run a job until a clean shutdown, a fault that a restart cannot fix, or too many failures.
 
-    SIGTERM and SIGINT are passed on, SIGHUP as SIGTERM, and end the supervision with the job.
+    SIGTERM, SIGINT and SIGHUP (as SIGTERM) are passed to the job, and end the supervision with it.
 
     Args:
         start: starts the job.
         most: most restarts in a row without a healthy run between them.
-        first_delay: seconds before the first restart; each further one waits twice as long.
+        first_delay: seconds before the first restart; the delay doubles with each further restart.
 
     Returns:
         The exit code of the last run; 128 + N if signal N killed it.
@@ -48,17 +48,17 @@ def supervise(start: Callable[[], subprocess.Popen[bytes]], most: int, first_del
     def pass_on(number: int, _frame: Any) -> None:
         stopping.set()
         if job is not None and job.poll() is None:
-            job.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)  # the job takes no notice of that
+            job.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)  # the job ignores SIGHUP
 
     numbers = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup has it ignored
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup makes it ignored
         numbers.append(signal.SIGHUP)
     failures = 0
     with handled(numbers, pass_on):
         while True:
             began = time.monotonic()
             job = start()
-            if stopping.is_set():  # it was told while there was no job yet to tell
+            if stopping.is_set():  # the signal arrived before the job started
                 job.terminate()
             code = job.wait()
             code = SIGNALLED - code if code < 0 else code

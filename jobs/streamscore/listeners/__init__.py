@@ -1,4 +1,4 @@
-"""Who hears of each committed batch: a module per listener; this page lists them."""
+"""The listeners of committed batches, one module each; this module lists them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from streamscore.system.console import terminal
 
 
 def configured(config: Config, totals: Totals, watch: Callable[[Totals], None] | None) -> list[BatchListener]:
-    """Return the listeners of the scoring job; the totals come first, for the others show them.
+    """Return the listeners of the scoring job; the totals come first, because the others show them.
 
     Args:
         config: the configuration.
         totals: the running totals of the job.
-        watch: a caller's own eyes, in the place of the terminal and the log.
+        watch: a caller's function that receives the totals, instead of the terminal and the log.
     """
     console = terminal()
     eyes: BatchListener
@@ -38,7 +38,7 @@ def configured(config: Config, totals: Totals, watch: Callable[[Totals], None] |
 
 @contextmanager
 def opened(listeners: Sequence[BatchListener]) -> Iterator[Sequence[BatchListener]]:
-    """Open listeners, and close each of them however the job ends."""
+    """Open listeners, and close all of them however the job ends."""
     with ExitStack() as stack:
         for listener in listeners:
             listener.open()

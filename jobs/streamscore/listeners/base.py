@@ -1,4 +1,4 @@
-"""What a listener of batches is: who hears of each committed batch, and may end the stream for a reason of its own."""
+"""The contract of a batch listener."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ if TYPE_CHECKING:
 
 
 class BatchListener:
-    """Hears of each committed batch, in the thread that runs the query.
+    """Base of the listeners, which are called after each committed batch in the thread that runs the query.
 
-    A listener must not stop the stream by failing: what depends on it is not the outcomes. It catches what its own
-    server or terminal raises, and says so in the log.
+    A listener's failure must not stop the stream, because no outcome depends on it. So a listener catches the errors of
+    its server or terminal, and logs them.
     """
 
     def open(self) -> None:
-        """Begin: called once, before the first query of the job starts."""
+        """Start; called once, before the first query of the job starts."""
 
     def committed(self, batch: CommittedBatch) -> None:
-        """Take note of a batch that is committed."""
+        """Process a committed batch."""
 
     def refresh(self) -> None:
-        """Bring what people see up to date: called twice a second, and after the last batch."""
+        """Update the display; called twice a second, and after the last batch."""
 
     def fault(self) -> StreamscoreError | None:
-        """Return the error with which the stream should end after the batch in flight; None: it should go on."""
+        """Return the error with which the stream must end after the batch in flight; None if it may continue."""
         return None
 
     def close(self) -> None:
-        """End: called once, however the job ends."""
+        """Stop; called once, however the job ends."""

@@ -1,4 +1,4 @@
-"""A look at the messages when none of the first has a label: the label's field may have another name there."""
+"""A check of the label's field name when none of the first messages has a label."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from streamscore.stream.progress import CommittedBatch
 
 ENOUGH: Final = 1_000
-"""Scored messages without a label after which their fields are looked at."""
+"""Number of scored messages without any label after which the fields are checked."""
 
 _MOST_NAMES: Final = 8
 
 
 @dataclass
 class LabelField(BatchListener):
-    """Warns, once, if no message has the field that the configuration names for the label."""
+    """A listener that warns once if no message has the label's configured field."""
 
     message: Message
     kafka: Kafka
@@ -52,7 +52,7 @@ class LabelField(BatchListener):
         count = 0
         for event in itertools.islice(self._events(batch), ENOUGH):
             if self.message.label_field in event:
-                return  # it is null: that is how a message says that there is no label yet
+                return  # null, which means that the label is not known yet
             names |= dict.fromkeys(event)
             count += 1
         if count:
@@ -65,7 +65,7 @@ class LabelField(BatchListener):
             )
 
     def _events(self, batch: CommittedBatch) -> Iterator[dict[str, Any]]:
-        """Yield the objects with the features, of the last messages of a batch."""
+        """Yield the objects with the features from the last messages of a batch."""
         for (topic, partition), end in batch.ends.items():
             places = ((partition, offset) for offset in range(max(0, end - ENOUGH), end))
             for record in topic_records.fetch(self.kafka, topic, places):
@@ -74,7 +74,7 @@ class LabelField(BatchListener):
                     yield event
 
     def _event(self, value: bytes | None) -> dict[str, Any] | None:
-        """Return the object with the features of a message; None if it has none, for such a message is rejected."""
+        """Return the object with the features of a message; None for a rejected message without one."""
         try:
             event = json.loads(value or b"null")
             for name in self.message.root.split(".") if self.message.root else ():

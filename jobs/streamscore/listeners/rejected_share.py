@@ -1,4 +1,4 @@
-"""The limit on rejected messages: a producer that changed must not empty the topic into the rejects."""
+"""The limit on rejected messages: a changed producer must not divert the whole topic into the rejected topic."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class RejectedShare(BatchListener):
-    """Ends the stream when too large a share of the last messages was rejected."""
+    """A listener that ends the stream when too large a share of the last messages was rejected."""
 
     settings: Stream
     topic: str
-    """Topic of the rejected messages, for the message."""
+    """Topic of the rejected messages, for the error message."""
     _window: deque[tuple[int, int]] = field(default_factory=deque, init=False)
-    """Events and rejected messages of the last batches, no more of them than the share is taken over."""
+    """Events and rejected messages of each of the last batches over which the share is computed."""
 
     def committed(self, batch: CommittedBatch) -> None:
-        """Count the batch, and forget those that are too old."""
+        """Count the batch, and drop batches that are too old."""
         observed = batch.observed["quality"]
         if observed["events"]:
             self._window.append((observed["events"], observed["rejected"]))
@@ -33,7 +33,7 @@ class RejectedShare(BatchListener):
             self._window.popleft()
 
     def share(self) -> float:
-        """Return the share of rejected messages in the last batches that have enough events, 0 before that."""
+        """Return the share of rejected messages in the last batches, in [0, 1]; 0 until these have enough events."""
         events = self._events()
         if events < max(1, self.settings.rejected_window):
             return 0.0

@@ -1,4 +1,4 @@
-"""A document per batch in the status index: how the stream is, for the page, the report and `streamscore status`."""
+"""One document per batch in the status index, for the page, the report and `streamscore status`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from streamscore.stream.progress import CommittedBatch
 
 STATUSES_KEPT: Final = 1_000
-"""Most status documents that wait while Elasticsearch does not answer."""
+"""Most status documents to queue while Elasticsearch does not answer."""
 
 
 class StatusDocuments(BatchListener):
-    """Writes each batch's status document; a failure is logged as a warning, for the outcomes do not depend on it.
+    """A listener that writes each batch's status document; a failure is only logged, as no outcome depends on it.
 
-    A document that could not be written is retried with the next batch's.
+    A document that could not be written is retried with the next batch's document.
     """
 
     def __init__(self, config: Config, totals: Totals) -> None:
@@ -39,7 +39,7 @@ class StatusDocuments(BatchListener):
         self._write()
 
     def close(self) -> None:
-        """Write what still waits, with one attempt, and close the connection."""
+        """Write the queued documents, with one attempt, and close the connection."""
         self._write()
         self._client.close()
 

@@ -1,4 +1,4 @@
-"""The running totals in view: a live table on a terminal, some lines per interval in a log, a caller's own eyes."""
+"""Listeners that show the running totals: as a live table, as lines of a log, or to a caller's function."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Terminal(BatchListener):
-    """A live table. The terminal may go while the job stays: then nothing is drawn any more."""
+    """A live table on the terminal, which stops if the terminal closes before the job ends."""
 
     def __init__(self, totals: Totals, console: Console) -> None:
         self._totals = totals
@@ -31,26 +31,26 @@ class Terminal(BatchListener):
             self._live.start()
 
     def refresh(self) -> None:
-        """Draw the table anew."""
+        """Redraw the table."""
         with suppress(OSError):
             self._live.update(self._totals.table(), refresh=True)
 
     def close(self) -> None:
-        """Take the table off the terminal."""
+        """Remove the table from the terminal."""
         with suppress(OSError):
             self._live.stop()
 
 
 @dataclass
 class LogLines(BatchListener):
-    """Some lines in the log, every so many seconds."""
+    """Lines in the log at a fixed interval."""
 
     totals: Totals
     seconds: float
     _last: float = field(default_factory=time.monotonic, init=False)
 
     def refresh(self) -> None:
-        """Write the lines, if it is time to."""
+        """Write the lines once the interval has passed."""
         if time.monotonic() - self._last >= self.seconds:
             self._last = time.monotonic()
             for line in self.totals.lines():
@@ -59,11 +59,11 @@ class LogLines(BatchListener):
 
 @dataclass
 class Watcher(BatchListener):
-    """A function of the caller's, for instance of a notebook's cell; what it raises ends the stream."""
+    """A caller's function, for instance of a notebook's cell; its exceptions end the stream."""
 
     totals: Totals
     watch: Callable[[Totals], None]
 
     def refresh(self) -> None:
-        """Show the caller the totals."""
+        """Call the function with the totals."""
         self.watch(self.totals)

@@ -1,4 +1,4 @@
-"""The running totals of the scoring job, as people read them: a table, a line in a log, a summary."""
+"""The running totals of the scoring job, as a table, as lines of a log, and as a summary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from streamscore.listeners.base import BatchListener
 from streamscore.quality import figures, text
-from streamscore.quality.confusion import Confusion, label_counts, labelled, total
+from streamscore.quality.confusion import Confusion, class_counts, labelled, total
 from streamscore.quality.evaluation import FIGURES, Evaluation, evaluate
 from streamscore.quality.packed import unpack
 from streamscore.quality.statistic import EMPTY, Statistic, combined
@@ -28,23 +28,25 @@ SUMS: Final = "sums"
 """Name of the metric with the packed statistics of a batch."""
 
 SHOWN: Final = ("accuracy", "auc", "rig", "log_loss")
-"""Figures in the table and in the log; the first of them with its interval."""
+"""Figures in the table and in the log; the first one with its interval."""
 
 
 @dataclass
 class Totals(BatchListener):
-    """Counts of all batches of this run, from what the stream itself observed."""
+    """Counts of all batches of this run, from the stream's own observations."""
 
     models: Sequence[ServedModel]
     synthetic: bool
     refused: Callable[[], Mapping[str, str]] = dict
-    """Returns the versions of models that are refused while older ones serve, with the reason of each."""
+    """Returns the refused model versions, whose predecessors still serve, with the reasons."""
     events: int = 0
     rejected: int = 0
     batches: int = 0
     lag: int = 0
-    """Events in the topic that are not scored yet, as of the last batch for which Spark asked Kafka."""
+    """Number of events in the topic that are not scored yet, as of Spark's last request to Kafka."""
     batch_ms: int = 0
+    min_labelled: int = 1
+    """With fewer labelled events every figure is undefined."""
     of_version: dict[tuple[str, str], Statistic] = field(default_factory=dict)
     """The statistic of quality of each version of each model."""
     started: float = field(default_factory=time.monotonic)
@@ -66,12 +68,12 @@ class Totals(BatchListener):
 
     @property
     def scored(self) -> int:
-        """Events that were scored."""
+        """Number of scored events."""
         return self.events - self.rejected
 
     @property
     def labelled(self) -> int:
-        """Events with a label."""
+        """Number of scored events with a label."""
         return labelled(self._confusion)
 
     @property
@@ -82,7 +84,7 @@ class Totals(BatchListener):
 
     @property
     def rate(self) -> float:
-        """Events per second over the last batches, up to this moment."""
+        """Events per second over the last batches, up to now."""
         if len(self._recent) <= 1:
             return self.events / max(0.001, time.monotonic() - self.started)
         (start, before), (_, after) = self._recent[0], self._recent[-1]
@@ -90,22 +92,20 @@ class Totals(BatchListener):
 
     @property
     def baseline(self) -> float | None:
-        """Accuracy of always predicting the most frequent class; None without labels."""
-        classes = max(model.classes for model in self.models)
-        counts = (events for label, events in label_counts(self._confusion).items() if label < classes)
-        return figures.baseline(counts, self.labelled)
+        """Accuracy of always predicting the most frequent label; None without labels."""
+        return figures.baseline(class_counts(self._confusion).values(), self.labelled)
 
     def evaluation(self, name: str, version: str) -> Evaluation:
-        """Return the figures of one version of a model, so far.
+        """Return the current figures of one version of a model.
 
         Args:
             name: name of the model.
             version: its version.
         """
-        return evaluate(self.of_version.get((name, version), EMPTY))
+        return evaluate(self.of_version.get((name, version), EMPTY), self.min_labelled)
 
     def of_model(self, name: str, version: str) -> dict[str, Any]:
-        """Return what one version of a model has done.
+        """Return the results of one version of a model.
 
         Args:
             name: name of the model.
@@ -116,17 +116,17 @@ class Totals(BatchListener):
             name, as ``streamscore quality --json`` prints them.
         """
         evaluation = self.evaluation(name, version)
-        statistic, accuracy = evaluation.statistic, evaluation.figures["accuracy"]
+        statistic = evaluation.statistic
         return {
             "version": version,
             "scored": statistic.scored,
             "correct": statistic.correct,
-            "accuracy": None if accuracy is None else accuracy.value,
+            "accuracy": figures.accuracy(statistic.correct, statistic.labelled),
             "figures": evaluation.to_json(name, version)["figures"],
         }
 
     def summary(self) -> dict[str, Any]:
-        """Return the totals as plain data; of each model, what its present version and those before it have done."""
+        """Return the totals as plain data, with the results of each model's current and earlier versions."""
         seconds = time.monotonic() - self.started
         return {
             "events": self.events,

@@ -1,4 +1,4 @@
-"""The jars and servers: fetched if they are missing, each file verified against the committed sha256 lock."""
+"""The jars and servers: fetched if missing, each file verified against the committed sha256 lock."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ELASTICSEARCH = Group("elasticsearch", (maven.ELASTICSEARCH,), transitive=False,
 
 
 def spark_jars(folder: Path, java: Java) -> list[Path]:
-    """Return the verified jars of the jobs, the message decoder among them; fetch and compile what is missing.
+    """Return the verified jars of the jobs with the message decoder's; fetch and compile missing ones.
 
     Raises:
         SetupError: a download failed, or a file is not the one that the lock names.
@@ -40,12 +40,12 @@ def spark_jars(folder: Path, java: Java) -> list[Path]:
 
 
 def spark_jar_paths(folder: Path) -> list[Path]:
-    """Return where the jars of the jobs are, or will be once ``spark_jars`` has fetched them."""
+    """Return the paths of the jobs' jars; ``spark_jars`` puts the files there."""
     return [*(folder / name for name in _names_of(SPARK, locked_hashes())), folder / "decoder" / decoder.jar_name()]
 
 
 def elasticsearch_home(folder: Path) -> Path:
-    """Return the unpacked Elasticsearch; unpack the verified archive if needed."""
+    """Return the folder of the unpacked Elasticsearch; unpack the verified archive if needed."""
     root = maven.ELASTICSEARCH
     home = folder / f"{root.name}-{root.version}"
     if not home.is_dir():
@@ -60,15 +60,15 @@ def elasticsearch_home(folder: Path) -> Path:
 
 
 def ensure(folder: Path, groups: Sequence[Group], java: Java) -> None:
-    """Fetch what is missing of the given groups, side by side, and verify every file.
+    """Fetch the missing groups in parallel, and verify every file of all groups.
 
     Args:
         folder: folder of the artifacts.
-        groups: what is needed.
+        groups: the groups.
         java: the Java that runs Ivy.
 
     Raises:
-        SetupError: a download failed, or a file is not the one that the lock names.
+        SetupError: a download failed, or a file differs from the lock.
     """
     locked = locked_hashes()
     if _incomplete(folder, groups, locked):
@@ -87,7 +87,7 @@ def verify(folder: Path, names: Iterable[str], locked: dict[str, str]) -> None:
         locked: sha256 of each file of the lock, by name.
 
     Raises:
-        SetupError: a file differs or is not there.
+        SetupError: a file differs from the lock or is missing.
     """
     for name in names:
         path = folder / name
@@ -109,7 +109,7 @@ def locked_hashes() -> dict[str, str]:
 
 
 def write_lock(folder: Path, java: Java) -> None:
-    """Fetch everything anew into a folder and write the lock from it: a maintainer's step after a version change."""
+    """Fetch all artifacts into a folder and write the lock from them, after a change of versions."""
     lines = []
     for group in (SPARK, KAFKA, ELASTICSEARCH):
         Downloads(folder, java, lambda _: None).fetch(group)
@@ -125,7 +125,7 @@ def sha256(path: Path) -> str:
 
 
 def _compile_decoder(folder: Path, java: Java) -> None:
-    """Compile the message decoder unless this very source was compiled before."""
+    """Compile the message decoder unless the jar of this source exists."""
     jar = folder / "decoder" / decoder.jar_name()
     if not jar.is_file():
         with _alone(folder):
@@ -140,7 +140,7 @@ def _names_of(group: Group, locked: Iterable[str]) -> list[str]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Let other processes, which would put the same files into the same folder, wait until these are there."""
+    """Hold the lock of an artifacts folder, so that only one process at a time fetches into it."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -165,7 +165,7 @@ def _fetch_all(folder: Path, groups: Sequence[Group], java: Java) -> None:
             for done in as_completed([pool.submit(downloads.fetch, group) for group in groups]):
                 done.result()
         except BaseException:
-            downloads.stop()  # the threads, and with them this process, would wait for the other downloads
+            downloads.stop()  # or this process would wait for the other downloads' threads
             raise
 
 

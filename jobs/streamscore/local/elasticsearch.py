@@ -19,7 +19,7 @@ from streamscore.local.process import Server
 
 NAME = "elasticsearch"
 
-# Any key of a module that this distribution lacks would stop the node.
+# The node refuses to start with a key of a module that this distribution lacks.
 SETTINGS = """\
 cluster.name: streamscore
 node.name: streamscore
@@ -45,11 +45,11 @@ UNPRIVILEGED = 65534  # "nobody" by convention; the number needs no entry in any
 
 
 def server(config: Config, java: Java) -> Server:
-    """Write the node's files and return how to start it; as root it will run as an unprivileged user.
+    """Write the node's files and return its server; started by root, the node runs as an unprivileged user.
 
     Raises:
         ConfigError: the configured address is not a plain loopback address.
-        SetupError: the port is taken, or the unprivileged user cannot get at its files.
+        SetupError: the port is taken, or the unprivileged user cannot access the node's files.
     """
     settings = config.elasticsearch
     require_loopback(settings.host, "elasticsearch.url")
@@ -69,7 +69,7 @@ def server(config: Config, java: Java) -> Server:
     heap = config.local.elasticsearch_heap
     environment = {
         **javas.server_environment(java),
-        # Reaches the script's helper JVMs too: no folder in /tmp.
+        # Applies to the script's helper JVMs too: no folder in /tmp.
         "JDK_JAVA_OPTIONS": f"{os.environ.get('JDK_JAVA_OPTIONS', '')} -XX:-UsePerfData".strip(),
         "ES_JAVA_HOME": str(java.home),
         "ES_JAVA_OPTS": f"-Xms{heap} -Xmx{heap}",
@@ -88,15 +88,15 @@ def server(config: Config, java: Java) -> Server:
 
 
 def probe(config: Config) -> str:
-    """Return the version of the node that answers; raise anything while none does."""
+    """Return the version of the running node; raise any error while the node does not answer."""
     return elasticsearch.health(config.elasticsearch, timeout=1.0)
 
 
 def _as_unprivileged(folder: Path, home: Path, java: Java) -> list[str]:
-    """Return the command prefix that drops root, which Elasticsearch refuses; nothing for an ordinary user.
+    """Return the command prefix that drops root, which Elasticsearch refuses; empty for an ordinary user.
 
-    A clone below /root or in a private temporary folder cannot be entered by another user. There the process keeps
-    one capability of root's, to pass through folders, instead of having the user's folders opened to everybody.
+    Another user cannot enter a clone below /root or in a private temporary folder. There the process keeps one of
+    root's capabilities, to traverse folders, so that the user's folders need not be opened to everybody.
     """
     if os.geteuid() != 0:
         return []
@@ -106,11 +106,11 @@ def _as_unprivileged(folder: Path, home: Path, java: Java) -> list[str]:
             "user: install it, or run streamscore as an ordinary user"
         )
     for path in (folder, *folder.rglob("*")):
-        os.chown(path, UNPRIVILEGED, UNPRIVILEGED, follow_symlinks=False)  # the user could have put a link here
+        os.chown(path, UNPRIVILEGED, UNPRIVILEGED, follow_symlinks=False)  # the user could have placed a link here
     drop = ["setpriv", f"--reuid={UNPRIVILEGED}", f"--regid={UNPRIVILEGED}", "--clear-groups"]
     keep = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup"]
     for prefix in (drop, [*drop, *keep]):
-        # Real operations: `test -w` and `test -x` do not know of capabilities.
+        # Real operations, because `test -w` and `test -x` ignore capabilities.
         trials = [
             ["touch", str(folder / "data" / ".writable")],
             ["head", "-c", "1", str(home / "bin" / "elasticsearch")],

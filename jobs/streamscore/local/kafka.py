@@ -1,4 +1,4 @@
-"""A Kafka broker of its own controller (KRaft) on loopback, from the jars of Maven Central."""
+"""A Kafka broker with its own controller (KRaft) on loopback, from the jars on Maven Central."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ appender.out.layout.pattern=%d{ISO8601} %p %c{1} %m%n
 
 
 def server(config: Config, java: Java) -> Server:
-    """Write the broker's files and return how to start it.
+    """Write the broker's files and return its server.
 
     Raises:
         ConfigError: the configured address is not one loopback address.
@@ -93,7 +93,7 @@ def server(config: Config, java: Java) -> Server:
 
 
 def _in_properties(text: str) -> str:
-    """Return a text as Java's properties files, which are Latin-1, have it (java.util.Properties.load)."""
+    """Return a text escaped for Java's properties files, which are Latin-1 (java.util.Properties.load)."""
     units = memoryview(text.replace("\\", "\\\\").encode("utf-16-le")).cast("H")
     return "".join(chr(unit) if unit < 128 else f"\\u{unit:04x}" for unit in units)  # noqa: PLR2004 (ASCII)
 
@@ -102,7 +102,7 @@ def _format(run: list[str], settings: Path, log: Path, java: Java) -> None:
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     with log.open("wb") as output:
         done = subprocess.run(
-            # One argument, for an identity may begin with a hyphen.
+            # One argument, because an id may begin with a hyphen.
             [*run, "kafka.tools.StorageTool", "format", f"-t={cluster}", "-c", str(settings), "--ignore-formatted"],
             env=javas.server_environment(java),
             stdin=subprocess.DEVNULL,
@@ -115,6 +115,6 @@ def _format(run: list[str], settings: Path, log: Path, java: Java) -> None:
 
 
 def probe(config: Config) -> str:
-    """Return the version of the broker that answers; raise anything while none does."""
+    """Return the version of the running broker; raise any error while the broker does not answer."""
     kafka.names(config.kafka, timeout=1.0)
     return KAFKA_BROKER.version

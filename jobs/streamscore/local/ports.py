@@ -11,14 +11,14 @@ from streamscore.config import is_loopback
 from streamscore.errors import ConfigError, SetupError
 
 _LASTING = range(20_000, 32_768)
-"""Ports below those of outgoing connections, which begin at 32,768 on Linux and at 49,152 elsewhere."""
+"""Ports below the ephemeral ones, which begin at 32,768 on Linux and at 49,152 elsewhere."""
 
 
 def require_loopback(host: str, key: str) -> None:
     """Refuse to start a server on an address that other machines can reach.
 
     Raises:
-        ConfigError: the host of the given configuration key is not this machine's own.
+        ConfigError: the host of the given configuration key is not a loopback address.
     """
     if not is_loopback(host):
         raise ConfigError(f"{key}: `streamscore up` starts servers on loopback only, found {host}")
@@ -30,10 +30,10 @@ def require_free(host: str, port: int, key: str) -> None:
     Args:
         host: the address to listen on.
         port: the port.
-        key: configuration key and value that choose another port, for the message.
+        key: configuration key and value that choose another port, for the error message.
 
     Raises:
-        SetupError: the port is taken; the message names the process if the system tells.
+        SetupError: the port is taken; the message names the process if the system shows it.
     """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -47,13 +47,12 @@ def require_free(host: str, port: int, key: str) -> None:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nobody listens on right now.
+    """Return a port that is free now.
 
-    It is not one of those that the system gives to outgoing connections: such a port could be taken at any moment, for
-    instance between the end of a server and its next start.
+    It is not an ephemeral port, which an outgoing connection could take between a server's stop and its next start.
 
     Raises:
-        SetupError: there is none.
+        SetupError: no port is free.
     """
     for port in random.SystemRandom().sample(_LASTING, 100):
         with socket.socket() as probe:
@@ -71,5 +70,5 @@ def _owner(port: int) -> str:
             if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
                 return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})" if connection.pid else ""
     except (psutil.Error, OSError):
-        pass  # the system does not let this user look; the port's number has to do
+        pass  # this user may not see other users' processes; the message has the port alone
     return ""

@@ -1,4 +1,4 @@
-"""Start a server apart from this process, know it again later, and stop exactly that one."""
+"""Start a server that outlives this process, find it again later, and stop exactly that server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streamscore.system import processes
 
 @dataclass(frozen=True)
 class Server:
-    """How to start a server, where it logs, and how to ask whether it is ready."""
+    """A server's command, log file and readiness probe."""
 
     name: str
     command: list[str]
@@ -27,12 +27,12 @@ class Server:
     address: str
     log: Path
     probe: Callable[[], str]
-    """Return the version of the server that answers; raise anything while it does not."""
+    """Returns the version of the running server; raises any error while the server does not answer."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server that was started: enough to find it again and to be sure that it is the same process."""
+    """The identity of a started server's process, which survives PID reuse."""
 
     name: str
     pid: int
@@ -41,7 +41,7 @@ class Running:
     log: str
 
     def process(self) -> psutil.Process | None:
-        """Return the process, or None if it is gone; another one with a recycled pid counts as gone."""
+        """Return the process; None if it has ended, also if another process has its PID now."""
         if self.birth is None or processes.birth(self.pid) != self.birth:
             return None
         with suppress(psutil.NoSuchProcess):
@@ -51,7 +51,7 @@ class Running:
 
 @contextmanager
 def signals_put_off() -> Iterator[None]:
-    """Let signals that end or interrupt this process wait for a moment; Python gives them to its main thread only."""
+    """Defer SIGINT, SIGTERM and SIGHUP until the context ends; outside the main thread nothing is deferred."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -67,7 +67,7 @@ def signals_put_off() -> Iterator[None]:
 
 
 def start(server: Server) -> Running:
-    """Start a server in a session of its own, so that it outlives this command and its terminal."""
+    """Start a server in a new session, so that it outlives this command and its terminal."""
     server.log.parent.mkdir(parents=True, exist_ok=True)
     with server.log.open("wb") as output:
         process = subprocess.Popen(
@@ -82,16 +82,16 @@ def start(server: Server) -> Running:
 
 
 def stop(running: Running, patience: float = 20.0) -> bool:
-    """Stop a server with SIGTERM, then SIGKILL when its patience (seconds) runs out.
+    """Stop a server with SIGTERM, and after ``patience`` seconds with SIGKILL.
 
     Returns:
-        Whether there was something to stop.
+        Whether the server was running.
     """
     process = running.process()
     if process is None:
         return False
     members = [process]
-    with suppress(psutil.NoSuchProcess):  # it may end by itself just then
+    with suppress(psutil.NoSuchProcess):  # it may have just ended by itself
         members += process.children(recursive=True)
     _signal_group(running.pid, signal.SIGTERM)
     for member in _outlasting(members, running.pid, patience):
@@ -102,7 +102,7 @@ def stop(running: Running, patience: float = 20.0) -> bool:
 
 
 def tail(log: Path, lines: int = 15) -> str:
-    """Return the last lines of a log, indented, for an error message; lines of a Java stack trace do not count."""
+    """Return the last lines of a log without Java stack traces, indented, for an error message."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -112,7 +112,7 @@ def tail(log: Path, lines: int = 15) -> str:
 
 
 def _outlasting(members: list[psutil.Process], leader: int, patience: float) -> list[psutil.Process]:
-    """Wait for processes to end, at most so many seconds, and return those that have not."""
+    """Wait up to ``patience`` seconds for processes to end, and return those that still run."""
     deadline = time.monotonic() + patience
     while (alive := [member for member in members if _is_alive(member)]) and time.monotonic() < deadline:
         _reap(leader)
@@ -121,7 +121,7 @@ def _outlasting(members: list[psutil.Process], leader: int, patience: float) -> 
 
 
 def _is_alive(process: psutil.Process) -> bool:
-    """Return whether a process still does something; a zombie only waits for its parent to notice."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -134,6 +134,6 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 
 
 def _reap(pid: int) -> None:
-    """Collect the exit status if the server is a child of this very process."""
+    """Collect the exit status if the server is a child of this process."""
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""Start the local servers side by side, remember them, and stop exactly those."""
+"""Start the local servers in parallel, record them, and stop exactly those."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ STATE_FILE = "servers.json"
 
 
 def up(config: Config) -> list[Running]:
-    """Start Kafka and Elasticsearch and return when both answer; those that run already are only waited for.
+    """Start Kafka and Elasticsearch, unless they run already, and return when both answer.
 
     Raises:
-        SetupError: no Java, a failed download, a taken port, a server that did not come up, or one that runs at
-            another address than the configuration's; nothing that this call started is left running.
+        SetupError: no Java, a failed download, a taken port, a server that does not answer, or one that runs at
+            another address than the configuration's; this call leaves none of its own servers running.
     """
     with _exclusive(config.state_dir):
         already = running(config)
@@ -47,17 +47,17 @@ def up(config: Config) -> list[Running]:
 
 
 def add(config: Config, server: Server) -> Running:
-    """Start one more server beside those of ``up``, so that ``down`` stops it too.
+    """Start a further server, which ``down`` stops with those of ``up``.
 
     Raises:
-        SetupError: it did not come up; then it is not left running.
+        SetupError: the server does not answer; it is stopped again.
     """
     with _exclusive(config.state_dir):
         return _start(config, [server], running(config))[-1]
 
 
 def down(config: Config) -> list[str]:
-    """Stop what ``up`` started and return the names of the servers that were stopped."""
+    """Stop the servers that ``up`` and ``add`` started and return their names."""
     if not config.state_dir.is_dir():
         return []
     with _exclusive(config.state_dir):
@@ -67,12 +67,12 @@ def down(config: Config) -> list[str]:
 
 
 def running(config: Config) -> list[Running]:
-    """Return the servers that ``up`` started and that are still alive."""
+    """Return the servers that ``up`` or ``add`` started and that still run."""
     return [server for server in _recall(config) if server.process() is not None]
 
 
 def _require_addresses(config: Config, already: Sequence[Running]) -> None:
-    """Refuse to take other servers than the configuration's, a remote broker say, for those that run here."""
+    """Refuse a configuration whose addresses differ from those of the running servers."""
     wanted = {kafka.NAME: config.kafka.bootstrap_servers, elasticsearch.NAME: config.elasticsearch.url}
     for server in already:
         if server.name in wanted and server.address != wanted[server.name]:
@@ -83,12 +83,12 @@ def _require_addresses(config: Config, already: Sequence[Running]) -> None:
 
 
 def _start(config: Config, servers: Sequence[Server], already: Sequence[Running]) -> list[Running]:
-    """Start servers and return when all answer: those that ran already, and these."""
+    """Start servers and return when these and the running ones answer."""
     started: list[Running] = []
     try:
         with step(f"Starting {' and '.join(server.name for server in servers)}"):
             for server in servers:
-                with signals_put_off():  # one between the two would leave a server behind that nobody knows of
+                with signals_put_off():  # a signal between the two would leave an unrecorded server running
                     started.append(start(server))
                     _remember(config, [*already, *started])
             probes = (server.probe for server in servers)
@@ -111,7 +111,7 @@ def _await(probes: Mapping[Running, Callable[[], str]], patience: float) -> None
                 raise SetupError(f"{server.name} ended while it started. {_end_of_log(server)}")
             try:
                 probe()
-            except Exception as error:  # noqa: BLE001 (any answer but a good one means: not yet)
+            except Exception as error:  # noqa: BLE001 (any error means: not ready yet)
                 if time.monotonic() > deadline:
                     raise SetupError(
                         f"{server.name} did not answer at {server.address} within {patience:.0f} s ({error}). "
@@ -150,7 +150,7 @@ def _remember(config: Config, servers: Sequence[Running]) -> None:
 
 @contextmanager
 def _exclusive(state_dir: Path) -> Iterator[None]:
-    """Let only one ``up`` or ``down`` work on a state folder at a time."""
+    """Hold the lock of a state folder, so that only one ``up`` or ``down`` works on it at a time."""
     state_dir.mkdir(parents=True, exist_ok=True)
     with (state_dir / ".lock").open("w") as file:
         try:

@@ -7,8 +7,8 @@ import java.io.IOException;
 import java.util.ArrayList;
 
 /**
- * A second look at a message whose features were not found or not understood: it names the fields that are there, or the
- * form that fits. Good messages never come here, so that they pay nothing for it.
+ * The diagnosis of a message whose features were missing or malformed: it names the message's fields, or the form that
+ * fits. Good messages never come here, so they pay no time for it.
  */
 final class Diagnosis {
     private static final int MOST_NAMES = 8;
@@ -20,7 +20,7 @@ final class Diagnosis {
     /**
      * @param json the parser's factory
      * @param message a message that is JSON
-     * @param root the fields that lead to the object with the features
+     * @param root the path of fields to the object with the features
      * @param featuresField name of the vector's field, or null
      */
     Diagnosis(JsonFactory json, byte[] message, String[] root, String featuresField) throws IOException {
@@ -37,7 +37,7 @@ final class Diagnosis {
         }
     }
 
-    /** Returns the names of the fields of the innermost object that the root leads to. */
+    /** Returns the names of the fields of the innermost object on the root's path. */
     String fields() {
         if (names.isEmpty()) {
             return "it has no field";
@@ -52,12 +52,12 @@ final class Diagnosis {
         return text.toString();
     }
 
-    /** Returns the form, "Spark", "Triple" or "Dense", that the features seem to have, or null. */
+    /** Returns the probable form of the features, "Spark", "Triple" or "Dense", or null. */
     String form() {
         return form;
     }
 
-    /** Reads an object's fields; returns true, inside it, as soon as there is an object of the wanted name. */
+    /** Reads an object's fields; returns true, positioned inside it, at the first object field of the wanted name. */
     private boolean look(JsonParser parser, String wanted, String featuresField) throws IOException {
         while (parser.nextToken() == JsonToken.FIELD_NAME) {
             String name = parser.getCurrentName();

@@ -5,8 +5,8 @@ import java.nio.charset.StandardCharsets;
 import org.apache.spark.sql.api.java.UDF1;
 
 /**
- * Text as JSON: bytes of UTF-8 in, what Spark's to_json makes of the same text out, or the word null. With to_json in it
- * Spark does not compile a step of a plan, nor join it to the steps around it; with a function of Java it does.
+ * Text as JSON: UTF-8 bytes in, the result of Spark's to_json for the same text out, or the word null. Spark does not
+ * compile a plan's step that contains to_json, nor fuse it with its neighbours; it does so with a Java function.
  */
 public final class JsonText implements UDF1 {
     private static final long serialVersionUID = 1L;

@@ -10,22 +10,22 @@ import org.apache.spark.sql.RowFactory;
 import org.apache.spark.sql.api.java.UDF1;
 
 /**
- * Judges a JSON message while it reads it, in one pass: message bytes in, a row (label, features, reason, detail) out.
+ * Decodes and checks a JSON message in one pass: message bytes in, a row (label, features, reason, detail) out.
  * The features are a vector, or, in the other mode, the row of the message's raw columns.
  *
- * A good message has a null reason. A bad one has a reason from a closed list, a detail that never repeats the message's
- * content, and a vector without a set value in place of its features, so that it can travel with the good ones.
+ * A good message has a null reason. A bad message has a reason from a closed list, a detail that never repeats the
+ * message's content, and an empty vector or null columns as features, so that its row has the type of a good one.
  *
- * Which fault is named when there are several: length, then bytes, then JSON, then structure, then size, then numbers.
+ * Of several faults the first is named, in this order: length, bytes, JSON, structure, size, numbers.
  * Compiled by Janino, hence no generics, lambdas or streams.
  */
 public final class MessageDecoder implements UDF1 {
     private static final long serialVersionUID = 1L;
 
     /**
-     * Non-numeric numbers are let through the parser so that NaN can be told from garbage; the reader refuses them.
-     * Names whose hashes collide only make its table of names larger: a parser that refused them would leave the table,
-     * which all messages share, in a state in which a later one fails with an index that is out of bounds.
+     * The parser accepts non-numeric numbers so that NaN can be distinguished from garbage; the reader refuses them.
+     * Names with colliding hashes only enlarge the parser's table of names, which all messages share: a parser that
+     * refused them would leave the table in a state in which a later message fails with an index out of bounds.
      */
     private static final JsonFactory JSON = new JsonFactory()
         .disable(JsonFactory.Feature.FAIL_ON_SYMBOL_HASH_OVERFLOW)
@@ -36,22 +36,22 @@ public final class MessageDecoder implements UDF1 {
 
     private final MessageShape shape;
     private final String featuresField;
-    /** How the vector is written, or null where the message has raw columns. */
+    /** The form of the vector, or null for raw columns. */
     private final VectorForm form;
     private final int size;
-    /** What stands in the place of a bad message's features: a vector without a set value, or columns without values. */
+    /** The features of a bad message: an empty vector, or null columns. */
     private final Object blank;
-    /** The raw columns of a message, or null where it has a vector. */
+    /** The raw columns of a message, or null for a vector. */
     private final RawColumns columns;
-    /** The short cut for plain messages, or null where the form has none. */
+    /** The fast path for plain messages, or null if the form has none. */
     private final PlainReader plain;
 
     /**
-     * @param shape what the configuration says of messages
+     * @param shape the configured shape of messages
      * @param featuresField name of the vector's field
-     * @param form the class of the form in which the vector is written, without its package
+     * @param form name of the class of the vector's form, without its package
      * @param size number of features that a vector must have
-     * @throws Exception there is no such form
+     * @throws Exception the form does not exist
      */
     public MessageDecoder(MessageShape shape, String featuresField, String form, int size) throws Exception {
         this.shape = shape;
@@ -64,10 +64,10 @@ public final class MessageDecoder implements UDF1 {
     }
 
     /**
-     * For messages with raw columns in the place of a vector.
+     * For messages with raw columns instead of a vector.
      *
-     * @param shape what the configuration says of messages
-     * @param columns the fields that are columns, as in "I1 INT,C1 STRING"
+     * @param shape the configured shape of messages
+     * @param columns the raw columns, as in "I1 INT,C1 STRING"
      */
     public MessageDecoder(MessageShape shape, String columns) {
         this.shape = shape;
@@ -95,7 +95,7 @@ public final class MessageDecoder implements UDF1 {
         if (bad >= 0) {
             return rejected("not_utf8", "not UTF-8 at byte " + bad + (isFrame(bytes) ? "; " + FRAME : ""));
         }
-        // The parser would take both as a sign of UTF-16 or UTF-32 and read on.
+        // The parser would take both for UTF-16 or UTF-32 and continue.
         if (startsWithByteOrderMark(bytes)) {
             return rejected("not_json", "starts with a byte-order mark");
         }
@@ -109,7 +109,7 @@ public final class MessageDecoder implements UDF1 {
         } catch (JsonProcessingException error) {
             return rejectedAsJson(error, parser, bytes.length);
         } catch (RuntimeException error) {
-            // The stream would stop, and at each start again: no message may do that, whatever is wrong in the parser.
+            // An exception would stop the stream at each start: no message may do that, whatever the parser's bug.
             return rejected("not_json", "the parser fails on it: " + error.getClass().getName());
         } finally {
             parser.close();
@@ -134,7 +134,7 @@ public final class MessageDecoder implements UDF1 {
         }
     }
 
-    /** Reads the object at hand; one that is not yet that of label and features only leads to it. */
+    /** Reads the current object: the one with label and features, or one on the path to it. */
     private void readObject(JsonParser parser, Reading reading, int depth) throws IOException {
         if (depth == shape.root.length) {
             readFields(parser, reading);
@@ -168,7 +168,7 @@ public final class MessageDecoder implements UDF1 {
         }
     }
 
-    /** Returns the detail of a bad message, with the fields that it has or the form that fits, if that is the fault. */
+    /** Returns the detail of a bad message, with its fields or the fitting form if the features are at fault. */
     private String explained(Reading reading, byte[] bytes) throws IOException {
         if (!reading.reason.equals("bad_features")) {
             return reading.detail;
@@ -193,9 +193,9 @@ public final class MessageDecoder implements UDF1 {
     }
 
     private Object rejectedAsJson(JsonProcessingException error, JsonParser parser, int length) {
-        // Before the first token the parser's place is -1, and behind the last one it may be the end.
+        // The parser's offset is -1 before the first token, and may be the end after the last one.
         long at = Math.max(0, Math.min(parser.getTokenLocation().getByteOffset(), length - 1));
-        // Jackson has no exception class of its own for this; a test holds the wording.
+        // Jackson has no exception class for this; a test pins the wording.
         String message = error.getOriginalMessage();
         if (message != null && message.startsWith("Duplicate field")) {
             return rejected("duplicate_name", "a name stands twice in one object, second time at byte " + at);
@@ -203,7 +203,7 @@ public final class MessageDecoder implements UDF1 {
         return rejected("not_json", "not JSON, or not complete, near byte " + at);
     }
 
-    /** Returns whether a message begins with a zero byte and a number of four bytes, the id of a schema. */
+    /** Returns whether a message begins with a zero byte and a four-byte schema id. */
     private static boolean isFrame(byte[] bytes) {
         return bytes.length > 5 && bytes[0] == 0 && bytes[1] == 0;
     }

@@ -4,14 +4,14 @@ import java.io.Serializable;
 import java.util.HashMap;
 import java.util.Map;
 
-/** What the configuration says of messages, whatever the form of their features. */
+/** The configured shape of messages, without the form of their features. */
 public final class MessageShape implements Serializable {
     private static final long serialVersionUID = 1L;
 
     final String labelField;
-    /** The fields that lead from the top of a message to the object with label and features; none: it is the top. */
+    /** The path of fields from the top of a message to the object with label and features; empty: the top itself. */
     final String[] root;
-    /** Whether a text that is a number counts as one. */
+    /** Whether a numeric text counts as a number. */
     final boolean textNumbers;
     /** The class of each label that is a text, true or false. */
     final HashMap labelValues;
@@ -19,10 +19,10 @@ public final class MessageShape implements Serializable {
 
     /**
      * @param labelField name of the label's field
-     * @param root the fields that lead to the object to read, joined by dots; null: the message itself is the object
-     * @param textNumbers whether a text that is a number counts as one
+     * @param root the path of fields to the object to read, joined by dots; null: the message itself is the object
+     * @param textNumbers whether a numeric text counts as a number
      * @param labelValues the class, a double, of each label that is a text, true or false
-     * @param maxBytes longest message that is parsed
+     * @param maxBytes longest message to parse
      */
     public MessageShape(String labelField, String root, boolean textNumbers, Map labelValues, int maxBytes) {
         this.labelField = labelField;
@@ -32,7 +32,7 @@ public final class MessageShape implements Serializable {
         this.maxBytes = maxBytes;
     }
 
-    /** Returns the path of the object to read, as the configuration has it. */
+    /** Returns the configured path of the object to read. */
     String path() {
         StringBuilder path = new StringBuilder();
         for (int i = 0; i < root.length; i++) {

@@ -6,15 +6,15 @@ import java.io.IOException;
 import java.util.Arrays;
 
 /**
- * The statistic of quality of one model over some events, as quality/statistic.py defines it; its function `of_rows` is
- * the reference. Counts are kept by bin, prediction and label at once; the reader adds them up by two of these.
+ * The statistic of quality of one model over some events, as defined by quality/statistic.py, whose function `of_rows`
+ * is the reference. Counts are kept by bin, prediction and label together; the reader sums them by pairs of these.
  */
 final class ModelSums {
     private static final int BINS = 512;
     private static final int PER_LOGIT = 16;
     private static final int UNBINNED = BINS;
     private static final double CLIP = Math.pow(2, -52);
-    /** Labels and predictions from here on, and those that are no whole numbers, are not told apart. */
+    /** Labels and predictions from this number on share one code with fractions. */
     private static final int CLASSES = 100;
     private static final int SUMS = 9;
     private static final long FREE = -1;
@@ -24,7 +24,7 @@ final class ModelSums {
     private final double scale;
     private final boolean isMargin;
     private final boolean isOfLabelledClass;
-    /** Labels and predictions that are told apart. */
+    /** Number of labels and predictions with codes of their own. */
     private final int known;
 
     private long[] keys = new long[16];
@@ -34,9 +34,9 @@ final class ModelSums {
     private final double[] sums = new double[SUMS];
 
     /**
-     * @param kind what the scores are: "probability" of class 1, "margin", or "class_probability" of the labelled class
+     * @param kind kind of the scores: "probability" of class 1, "margin", or "class_probability" of the labelled class
      * @param classes number of classes of the model
-     * @param scale what margins are divided by
+     * @param scale divisor of margins
      */
     ModelSums(String kind, int classes, double scale) {
         this.kind = kind;
@@ -48,17 +48,17 @@ final class ModelSums {
         Arrays.fill(keys, FREE);
     }
 
-    /** Returns sums of the same kind over no events. */
+    /** Returns empty sums of the same kind. */
     ModelSums anew() {
         return new ModelSums(kind, classes, scale);
     }
 
-    /** Returns whether the score that counts is that of the labelled class. */
+    /** Returns whether the score to count is that of the labelled class. */
     boolean isOfSeveral() {
         return classes > 2;
     }
 
-    /** Adds an event; a label that is NaN is none. */
+    /** Adds an event; NaN means no label. */
     void add(double label, double prediction, double score) {
         int bin = UNBINNED;
         if (isOfSeveral()) {
@@ -104,7 +104,7 @@ final class ModelSums {
         return (int) Math.max(0, Math.min(BINS - 1, Math.floor(logit * PER_LOGIT) + BINS / 2));
     }
 
-    /** Returns -1 for none, the number of a class, or, for all other numbers, the one after the last. */
+    /** Returns -1 for no value, the number of a class, or, for all other numbers, the number after the last class. */
     private int code(double number) {
         if (number != number) {
             return -1;
@@ -178,7 +178,7 @@ final class ModelSums {
         }
     }
 
-    /** Adds what `write` has written. */
+    /** Adds the sums that `write` wrote. */
     void read(DataInputStream in) throws IOException {
         lossEvents += in.readLong();
         for (int i = 0; i < SUMS; i++) {

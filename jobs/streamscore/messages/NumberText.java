@@ -5,22 +5,22 @@ import com.fasterxml.jackson.core.JsonToken;
 import java.io.IOException;
 
 /**
- * A number that stands in a message as text. The text must be a number as JSON writes one, with nothing around it: no
- * blank, no plus sign, no leading zero, not NaN. What it says is what the parser reads of the number without quotes.
+ * A number in a message that is written as text. The text must be a JSON number and nothing else: no blank, no plus
+ * sign, no leading zero, not NaN. Its value is what the parser reads from the number without quotes.
  */
 final class NumberText {
-    /** Longest number that the parser reads. */
+    /** Length of the longest number that the parser reads. */
     private static final int LONGEST = 1000;
 
     private NumberText() {
     }
 
-    /** Returns whether the value at hand is a text that is a number. */
+    /** Returns whether the current value is a numeric text. */
     static boolean isNumber(JsonParser parser) throws IOException {
         return parser.currentToken() == JsonToken.VALUE_STRING && endOfWhole(parser) != 0;
     }
 
-    /** Returns whether the value at hand is a text that is a whole number of at most 64 bits. */
+    /** Returns whether the current value is the text of a whole number of at most 64 bits. */
     static boolean isLong(JsonParser parser) throws IOException {
         if (parser.currentToken() != JsonToken.VALUE_STRING || endOfWhole(parser) != parser.getTextLength()
             || parser.getTextLength() == 0) {
@@ -34,19 +34,19 @@ final class NumberText {
         }
     }
 
-    /** Returns the number; the text must be one. */
+    /** Returns the number of a numeric text. */
     static double toDouble(JsonParser parser) throws IOException {
         double number = Double.parseDouble(parser.getText());
         boolean isWhole = endOfWhole(parser) == parser.getTextLength();
-        return isWhole ? number + 0.0 : number; // of a whole number, the parser takes -0 for 0
+        return isWhole ? number + 0.0 : number; // the parser reads the whole number -0 as 0
     }
 
-    /** Returns the whole number; the text must be one. */
+    /** Returns the whole number of the text of a whole number. */
     static long toLong(JsonParser parser) throws IOException {
         return Long.parseLong(parser.getText());
     }
 
-    /** Returns where the whole part of a text that is a number ends, or 0 if the text is no number. */
+    /** Returns the end of the whole part of a numeric text, or 0 if the text is not a number. */
     private static int endOfWhole(JsonParser parser) throws IOException {
         char[] text = parser.getTextCharacters();
         int start = parser.getTextOffset();

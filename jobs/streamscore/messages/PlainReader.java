@@ -8,11 +8,11 @@ import org.apache.spark.ml.linalg.Vectors;
 import org.apache.spark.sql.RowFactory;
 
 /**
- * A short cut for good messages of the plainest form, which nearly all are: label, then features, each field in the
- * order in which Spark writes it. It needs no strings and no tokens, and a third of the parser's time.
+ * A fast path for good messages of the plain form, as nearly all are: label, then features, with the fields in Spark's
+ * order. It needs no strings and no tokens, and a third of the parser's time.
  *
- * It judges nothing: a message that is anything else, good or bad, it gives back unread, and the strict decoder reads
- * it. So whatever it takes must be good, and must be read to the same bits.
+ * It rejects no message: any other message, good or bad, is left to the strict decoder. So every message that it
+ * accepts must be good, and must be read to the same bits.
  */
 final class PlainReader implements Serializable {
     private static final long serialVersionUID = 1L;
@@ -23,7 +23,7 @@ final class PlainReader implements Serializable {
     private static final byte[] VALUES = ascii(",\"values\":");
     private static final byte[] END = ascii("}}");
 
-    /** Powers of ten that a double holds exactly. */
+    /** Powers of ten that a double represents exactly. */
     private static final double[] TENS = {
         1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18
     };
@@ -47,14 +47,14 @@ final class PlainReader implements Serializable {
         this.size = size;
     }
 
-    /** Tells whether messages with these names can be read here: different ones, of characters that JSON never escapes. */
+    /** Returns whether this reader supports the field names: distinct, of characters that JSON never escapes. */
     static boolean suits(String labelField, String featuresField) {
         return !labelField.equals(featuresField)
             && labelField.matches("[A-Za-z0-9_.-]+")
             && featuresField.matches("[A-Za-z0-9_.-]+");
     }
 
-    /** Returns the row of a message, or null if it is not of the plain form. */
+    /** Returns the row of a message, or null if the message is not of the plain form. */
     Object read(byte[] message) {
         return new Cursor(message).row();
     }
@@ -63,7 +63,7 @@ final class PlainReader implements Serializable {
         return text.getBytes(StandardCharsets.US_ASCII);
     }
 
-    /** A place in a message. Every step returns whether it found what it expected. */
+    /** A cursor in a message. Every step returns whether the expected text follows. */
     private final class Cursor {
         private final byte[] bytes;
         private int at;
@@ -225,7 +225,7 @@ final class PlainReader implements Serializable {
                 return !isWhole && readSlowly(start);
             }
             if (isWhole) {
-                number = isNegative ? -digits : digits; // of a whole number, the parser takes -0 for 0
+                number = isNegative ? -digits : digits; // the parser reads the whole number -0 as 0
                 return true;
             }
             if (digits > EXACT) {
@@ -244,7 +244,7 @@ final class PlainReader implements Serializable {
             return digits;
         }
 
-        /** Reads a number that arithmetic alone does not get right, from its start. */
+        /** Reads a number again from its start, if arithmetic alone would not be exact. */
         private boolean readSlowly(int start) {
             if (takes('e') || takes('E')) {
                 if (!takes('+')) {

@@ -27,13 +27,13 @@ import scala.collection.JavaConverters;
 import scala.collection.Seq;
 
 /**
- * An aggregate function that adds up the statistic of quality of each model and window of event time, in one pass.
+ * An aggregate function that sums up the statistic of quality of each model and window of event time, in one pass.
  *
- * It takes the time of an event in epoch milliseconds (bigint), whether the event was scored (boolean), its label
- * (double, null without one), and then of each model the prediction, the score and the score of the labelled class
- * (doubles). It returns bytes (zlib), which ModelSums.write defines and quality/packed.py reads.
+ * Its inputs are the time of an event in epoch milliseconds (bigint), whether the event was scored (boolean), the label
+ * (double, null without one), and then for each model the prediction, the score and the score of the labelled class
+ * (doubles). It returns bytes (zlib), in the format of ModelSums.write, which quality/packed.py reads.
  *
- * A function of Catalyst, and not an Aggregator: that would make objects of every row. Compiled by Janino, hence raw types.
+ * A Catalyst function, because an Aggregator would create objects for every row. Compiled by Janino, hence raw types.
  */
 public final class QualitySums extends TypedImperativeAggregate implements Serializable {
     private static final long serialVersionUID = 1L;
@@ -48,7 +48,7 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
 
     private transient ModelSums[] blank;
     private transient Expression[] expressions;
-    /** Where each input is in a row; -1: it is to be worked out. */
+    /** Position of each input in a row; -1: the input is an expression to evaluate. */
     private transient int[] places;
 
     private QualitySums(List inputs, long windowMs, String models, int bufferOffset, int inputOffset) {
@@ -61,8 +61,8 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
 
     /**
      * @param columns SQL of the inputs, as above
-     * @param windowMs length of a window in milliseconds; 0: all events are in one window, which begins at 0
-     * @param models of each model its kind of score, number of classes and scale of margins, as in
+     * @param windowMs length of a window in milliseconds; 0: all events are in one window, which starts at 0
+     * @param models kind of score, number of classes and scale of margins of each model, as in
      *     "probability 2 1.0;margin 2 1.7"
      */
     public static Column column(List columns, long windowMs, String models) {
@@ -111,7 +111,7 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
         return buffer;
     }
 
-    /** Returns the sums compressed: Spark reports what a stream has observed again and again. */
+    /** Returns the compressed sums: Spark reports the observations of a stream repeatedly. */
     public Object eval(Object buffer) {
         ByteArrayOutputStream bytes = new ByteArrayOutputStream();
         DeflaterOutputStream out = new DeflaterOutputStream(bytes);
@@ -204,7 +204,7 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
         return ((Boolean) value(row, input)).booleanValue();
     }
 
-    /** Returns a number of a row, NaN in the place of null. */
+    /** Returns a number of a row, NaN for null. */
     private double number(InternalRow row, int input) {
         int place = places[input];
         if (place >= 0) {

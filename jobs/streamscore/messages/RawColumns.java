@@ -7,14 +7,13 @@ import java.io.Serializable;
 import java.util.HashMap;
 
 /**
- * The raw columns of a message, where it has columns in the place of a vector: their names, their types, and how a value
- * of each is read. No value is converted, but a text that is a number where the configuration says so: what is not of its
- * column's type is named and refused.
+ * The raw columns of a message without a vector: their names, their types, and how their values are read. A value of
+ * another type than its column's is refused with the column's name; only numeric texts are converted, if configured.
  */
 public final class RawColumns implements Serializable {
     private static final long serialVersionUID = 1L;
 
-    /** What is read in the place of a value of another type, and of a number that is not finite. */
+    /** Marks for a value of another type, and for a number that is not finite. */
     static final Object WRONG = new Object();
     static final Object NOT_FINITE = new Object();
 
@@ -39,7 +38,7 @@ public final class RawColumns implements Serializable {
         return names.length;
     }
 
-    /** Returns the place of the column of that name, or -1. */
+    /** Returns the position of the column of that name, or -1. */
     int place(String name) {
         Object place = places.get(name);
         return place == null ? -1 : ((Integer) place).intValue();
@@ -57,7 +56,7 @@ public final class RawColumns implements Serializable {
         return !types[place].equals("STRING") && !types[place].equals("BOOLEAN");
     }
 
-    /** Returns the value at hand, null, or one of the two marks above. */
+    /** Returns the current value, null, or one of the two marks above. */
     Object read(int place, JsonParser parser, boolean textNumbers) throws IOException {
         JsonToken token = parser.currentToken();
         String type = types[place];
@@ -112,7 +111,7 @@ public final class RawColumns implements Serializable {
         return Double.isNaN(number) || Double.isInfinite(number) ? NOT_FINITE : (Object) Double.valueOf(number);
     }
 
-    /** Tells whether no half of a surrogate pair stands alone: UTF-8 has no bytes for it, and Spark would put a "?". */
+    /** Returns whether all surrogates are paired: UTF-8 cannot encode a lone one, and Spark would write a "?". */
     private static boolean isText(String text) {
         for (int i = 0; i < text.length(); i++) {
             char unit = text.charAt(i);

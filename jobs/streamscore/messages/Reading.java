@@ -9,8 +9,8 @@ import org.apache.spark.ml.linalg.Vectors;
 import org.apache.spark.sql.RowFactory;
 
 /**
- * What has been read of one message, and the gravest fault met so far. A vector is read part by part: a form says which
- * part stands where, and calls the method that reads and checks it.
+ * The parts of one message that have been read, and the gravest fault so far. A vector is read part by part: its form
+ * locates each part and calls the method that reads and checks it.
  */
 final class Reading {
     private static final int JSON_FAULT = 3;
@@ -37,8 +37,8 @@ final class Reading {
     private final Object[] cells;
 
     /**
-     * @param shape what the configuration says of messages
-     * @param columns the raw columns of a message, or null where it has a vector
+     * @param shape the configured shape of messages
+     * @param columns the raw columns of a message, or null for a vector
      * @param size number of features that a vector must have
      */
     Reading(MessageShape shape, RawColumns columns, int size) {
@@ -48,7 +48,7 @@ final class Reading {
         this.cells = columns == null ? null : new Object[columns.count()];
     }
 
-    /** Notes a fault; the first of the gravest kind is the one that is named. */
+    /** Records a fault; the first fault of the gravest kind is reported. */
     private void fault(int kind, String faultReason, String faultDetail) {
         if (kind > gravity) {
             gravity = kind;
@@ -65,18 +65,18 @@ final class Reading {
         fault(STRUCTURE_FAULT, "bad_features", faultDetail);
     }
 
-    /** Says that the object with label and features is null. */
+    /** Records that the object with label and features is null. */
     void noValue() {
         fault(STRUCTURE_FAULT, "tombstone", "the message has no value: " + shape.path() + " is null");
         hasFeatures = true;
     }
 
-    /** Returns whether the features' field was found, or a field that is a column. */
+    /** Returns whether the features' field, or the field of a raw column, was found. */
     boolean hasFeatures() {
         return hasFeatures;
     }
 
-    /** Returns the row of a good message; of a bad one null, and then reason and detail say why. */
+    /** Returns the row of a good message, or null for a bad one, which has a reason and a detail. */
     Object row() {
         if (columns != null && !hasFeatures) {
             badFeatures("the message has none of the fields of message.fields");
@@ -132,13 +132,13 @@ final class Reading {
             + ": message.label_values says which class that is" : hint;
     }
 
-    /** Returns what to add to the message about a text that would be a number if texts counted. */
+    /** Returns the hint to add to the detail about a numeric text that does not count as a number. */
     private String textHint(JsonParser parser) throws IOException {
         return !shape.textNumbers && NumberText.isNumber(parser)
             ? ", but a number as text: message.text_numbers: true reads it" : "";
     }
 
-    /** Reads the value at hand if its name is a column's, and tells whether it is. */
+    /** Reads the current value if its name is a column's, and returns whether it is. */
     boolean readColumn(String name, JsonParser parser) throws IOException {
         int place = columns.place(name);
         if (place < 0) {
@@ -157,17 +157,17 @@ final class Reading {
         return true;
     }
 
-    /** Says that the features are there, before a form reads them. */
+    /** Records that the features exist, before a form reads them. */
     void beginFeatures() {
         hasFeatures = true;
     }
 
-    /** Says that the vector is sparse, where the form has no field for it. */
+    /** Records that the vector is sparse, for a form without a field for the type. */
     void isSparse() {
         type = 0;
     }
 
-    /** Says that the vector is dense, where the form has no field for it. */
+    /** Records that the vector is dense, for a form without a field for the type. */
     void isDense() {
         type = 1;
     }
@@ -247,7 +247,7 @@ final class Reading {
         }
     }
 
-    /** Checks what only the whole vector can tell. */
+    /** Checks the vector as a whole. */
     private void judgeFeatures() {
         if (!hasFeatures) {
             badFeatures("the message has no features");
@@ -286,7 +286,7 @@ final class Reading {
         }
     }
 
-    /** Passes over the value at hand. Inside it NaN and Infinity are not JSON, whatever the parser was told to allow. */
+    /** Skips the current value. NaN and Infinity inside it are not JSON, although the parser accepts them. */
     void skip(JsonParser parser) throws IOException {
         int depth = 0;
         JsonToken token = parser.currentToken();

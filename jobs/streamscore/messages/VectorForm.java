@@ -5,16 +5,16 @@ import java.io.IOException;
 import java.io.Serializable;
 
 /**
- * How a message writes its vector. Each form is a class whose source stands in its Python module, in formats/, beside the
- * way that the same form is written. One object serves every message of a stream, so it keeps nothing of any of them.
+ * A form in which a message writes its vector. The source of each form's class is in its Python module in formats/,
+ * beside the form's encoder. One object reads every message of a stream, so it keeps no state between messages.
  */
 abstract class VectorForm implements Serializable {
     private static final long serialVersionUID = 1L;
 
-    /** Reads the vector at hand, part by part. */
+    /** Reads the current vector, part by part. */
     abstract void read(JsonParser parser, Reading reading) throws IOException;
 
-    /** Returns the short cut for plain messages of this form, or null where it has none. */
+    /** Returns the fast path for plain messages of this form, or null if it has none. */
     PlainReader plain(String labelField, String featuresField, int size) {
         return null;
     }

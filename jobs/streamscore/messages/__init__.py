@@ -1,1 +1,1 @@
-"""What comes in: messages, decoded and encoded; a module per format."""
+"""The input messages: decode and encode them, with one module per format."""

@@ -1,4 +1,4 @@
-"""Decode and check messages: DataFrame in, DataFrame out. A bad message becomes a row with its reason."""
+"""Decode and check messages: DataFrame in, DataFrame out. A bad message becomes a row with a reason."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ _TYPES: Final = {
 }
 
 DECODER: Final = "streamscore_decode"
-"""Name under which the decoder is registered in SQL."""
+"""SQL name of the decoder."""
 
 JSON_TEXT: Final = "streamscore_json_text"
-"""Name under which the conversion from text to JSON is registered in SQL."""
+"""SQL name of the conversion from text to JSON."""
 
 MAX_KEY_BYTES: Final = 65_536
-"""Longest key of a message: twice in an outcome's record, once as JSON, it still fits into what any topic takes."""
+"""Longest key of a message in bytes: an outcome's record, which holds the key twice, still fits into any topic."""
 
 _KEY_COPIES: Final = 7
-"""How often a key's length is in an outcome's record at the most: as it is, and as JSON of six bytes for each."""
+"""Most bytes of an outcome's record per byte of the key: one in the record's key, and six as escaped JSON."""
 
 _ORIGIN: Final = ("topic", "partition", "offset")
 
 
 def features_type(fields: Sequence[Field]) -> DataType:
-    """Return the type of a message's features: the struct of its raw columns, or a vector if it has none."""
+    """Return the type of a message's features: the struct of its raw columns, or a vector without any."""
     return StructType([StructField(field.name, _TYPES[field.type]) for field in fields]) if fields else VectorUDT()
 
 
 def decoded_type(fields: Sequence[Field] = ()) -> StructType:
     """Return the type of a decoded message: label, features, reason and detail.
 
-    A bad message has a reason; its features are a zero vector, or raw columns that are all null.
+    A bad message has a reason; its features are a zero vector, or raw columns of nulls.
     """
     return StructType(
         [
@@ -75,16 +75,16 @@ def decode(events: DataFrame, key_room: int | None = None) -> DataFrame:
     Args:
         events: ``topic``, ``partition``, ``offset``, ``timestamp``, ``key``, ``value`` and ``headers``, as Spark's
             Kafka source returns them.
-        key_room: bytes that the topic of the outcomes has for a key, which is twice in each, once as JSON; None:
-            enough for the longest. A smaller one takes a session that knows ``JSON_TEXT``.
+        key_room: bytes for both copies of the key in an outcome's record, one of them as JSON; None: enough for the
+            longest key. A smaller number needs a session with the SQL function ``JSON_TEXT``.
 
     Returns:
         ``event_id``, ``event_time`` (epoch milliseconds), ``key``, ``label``, ``features``, ``reason``, ``detail``,
-        ``topic``, ``partition``, ``offset``, ``value`` and ``headers``; the last five only of a bad message, else null.
+        ``topic``, ``partition``, ``offset``, ``value`` and ``headers``; the last five are null for a good message.
     """
-    # Without this barrier the optimiser calls the decoder once per use of one of its fields.
+    # Without this barrier the optimiser calls the decoder once per use of each of its fields.
     decoded = F.when(F.spark_partition_id() >= 0, F.expr(f"{DECODER}(value)"))
-    # Nobody chooses such a key on purpose, and the message's outcomes might not fit into the topic.
+    # Such a key is hardly intended, and the message's outcomes might exceed the topic's limit.
     long_key = F.octet_length("key") > MAX_KEY_BYTES
     limit = f"more than {MAX_KEY_BYTES}"
     if key_room is not None and key_room < MAX_KEY_BYTES * _KEY_COPIES:

@@ -1,4 +1,4 @@
-"""Compile and register the only Java of this project: the message decoder, text as JSON, and the sums of quality."""
+"""Compile and register this project's Java: the message decoder, text as JSON, and the sums of quality."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ SOURCES = (
     "ModelSums.java",
     "QualitySums.java",
 )
-"""The files, in the order of their compilation: each after those that it uses. The vector formats come last."""
+"""The files in the order of their compilation, each after those that it uses. The vector formats come last."""
 
 
 @cache
 def sources() -> tuple[str, ...]:
-    """Return the Java sources: the files, then those of the message formats."""
+    """Return the Java sources: those of the files, then those of the message formats."""
     own = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in SOURCES)
     return (*own, *(vector_format.JAVA for vector_format in formats.VECTORS.values()))
 
@@ -94,7 +94,7 @@ def register(spark: SparkSession, name: str, message: MessageShape, size: int) -
     Args:
         spark: a classic session (not Spark Connect) that was started with the decoder's jar.
         name: name of the SQL function.
-        message: the shape of a message, which decides the format.
+        message: the shape of a message, which determines the format.
         size: number of features that a vector must have; raw columns have no size.
 
     Raises:
@@ -133,7 +133,7 @@ def quality_sums(spark: SparkSession, models: Sequence[ServedModel], seconds: in
         seconds: length of a window of event time; None: all events are in one window.
 
     Returns:
-        A column of bytes, an aggregate without groups.
+        An aggregate column of bytes.
 
     Raises:
         SetupError: the session lacks the jar.
@@ -149,7 +149,7 @@ def quality_sums(spark: SparkSession, models: Sequence[ServedModel], seconds: in
 
 
 def _register(spark: SparkSession, name: str, result: DataType, java_class: str, *arguments: Any) -> None:
-    # Spark's public method takes only classes with generics, which Janino does not compile.
+    # Spark's public method accepts only classes with generics, which Janino does not compile.
     function = _java(spark, java_class)(*arguments)
     session = spark._jsparkSession  # noqa: SLF001 (as above)
     session.udf().register(name, function, session.parseDataType(result.json()))
@@ -164,7 +164,7 @@ def _java(spark: SparkSession, name: str) -> Any:
     from py4j.java_gateway import JavaClass
 
     found = getattr(spark._jvm.streamscore, name)  # type: ignore[union-attr]  # noqa: SLF001 (the jar is ours)
-    if not isinstance(found, JavaClass):  # to py4j, what is no class is a package
+    if not isinstance(found, JavaClass):  # py4j takes an unknown class for a package
         raise SetupError(
             f"the Spark session has no streamscore.{name}: start it with --jars $(streamscore jars), "
             "or run `streamscore score`"

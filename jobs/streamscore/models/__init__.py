@@ -1,4 +1,4 @@
-"""From a model's address to a model that may score: find it, inspect it, load it, check that it fits."""
+"""Find the configured models, inspect their files, load them, and check that they fit."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class _Found:
 
     files: Files
     path: str
-    """The model's folder as Spark takes it."""
+    """Address of the model's folder for Spark."""
     origin: str
-    """Address of this very version."""
+    """Address of this version."""
     version: str | None
     """The registry's version; None for a plain folder."""
     manifest_sha256: str | None = None
-    """The sha256 of the manifest that was registered; None if none is known."""
+    """The sha256 of the registered manifest; None if unknown."""
     is_registered: bool = False
-    """Whether it is a version in a model registry, which must know that digest."""
+    """Whether the version is in a model registry, which must know the manifest's digest."""
 
 
 def load(spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]] | None = None) -> list[ServedModel]:
@@ -63,12 +63,12 @@ def load(spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]]
     Args:
         spark: the session.
         config: the configuration.
-        noted: the record of the models in use before, if there were any: if an alias points to a version that is
-            refused, those go on, as they would have without the restart.
+        noted: the recorded models of the previous run, if any: a model whose alias points to a refused version keeps
+            its recorded version, as without the restart.
 
     Raises:
-        ModelError: a model is absent or refused by the gate, is not a classifier on what the messages have, or was
-            trained with another number of features than the other models or ``message.size`` have.
+        ModelError: a model is absent or refused by the gate, is not a classifier on the messages' features, or was
+            trained with another number of features than the other models or ``message.size``.
         ServerError: the registry cannot be reached.
     """
     try:
@@ -78,7 +78,7 @@ def load(spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]]
         if not any(before):
             raise
         pairs = zip(config.models, before, strict=True)
-        with suppress(ModelError):  # the first one tells more
+        with suppress(ModelError):  # the first error is more specific
             kept = _loaded(spark, config, [earlier or model for model, earlier in pairs])
             told = ", ".join(f"{model.name} {model.version}" for model in kept)
             log.warning("%s\nThe versions that were in use before go on: %s", error, told)
@@ -93,10 +93,10 @@ def _loaded(spark: SparkSession, config: Config, models: Sequence[Model]) -> lis
 
 
 def _before(config: Config, model: Model, noted: Sequence[Mapping[str, str]]) -> Model | None:
-    """Return a model at the version that was in use before, if its address is an alias.
+    """Return a model at its recorded version, if its address is an alias.
 
     Raises:
-        ModelError: there is no such alias: that is no version that was refused, but a fault of the configuration.
+        ModelError: the alias does not exist, which is a fault of the configuration and not a refused version.
     """
     if not registry.is_alias(model.uri):
         return None
@@ -110,7 +110,7 @@ def require_alike(config: Config, models: Sequence[ServedModel]) -> None:
     """Check that models fit each other.
 
     Raises:
-        ModelError: a message has a vector, and one was trained with another number of features than the others.
+        ModelError: messages have a vector, and the models were trained with different numbers of features.
     """
     for model in models[1:]:
         if model.size != models[0].size and not config.message.fields:
@@ -123,10 +123,10 @@ def load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
     Args:
         spark: the session.
         config: the configuration.
-        model: the model's entry in it.
+        model: the model's entry in the configuration.
 
     Raises:
-        ModelError: it is absent, refused, or does not fit ``message.size`` or ``message.fields``.
+        ModelError: the model is absent, refused, or does not fit ``message.size`` or ``message.fields``.
         ServerError: the registry cannot be reached.
     """
     with _found(config, model, spark) as found, _named(model):
@@ -151,8 +151,8 @@ def load_noted(
     Args:
         spark: the session.
         config: the configuration.
-        noted: the models, as ``ServedModel.identity`` describes each.
-        record: the file that they were read from, for the message that says what to do if one is gone.
+        noted: the identities of the models, as of ``ServedModel.identity``.
+        record: the file with these identities, for the error message.
 
     Raises:
         ModelError: a model is gone or has changed since.
@@ -179,15 +179,15 @@ def readable_without_spark(model: Model) -> bool:
 
 
 def inspect(config: Config, model: Model, spark: SparkSession | None = None) -> tuple[str, Inspected]:
-    """Run the part of the gate that needs no JVM; return the model's version and what the gate found.
+    """Run the part of the gate that needs no JVM; return the model's version and the gate's findings.
 
     Args:
         config: the configuration.
-        model: the model's entry in it.
-        spark: a session, for a model on a file system that only Spark reaches.
+        model: the model's entry in the configuration.
+        spark: a session, for a model on a file system that only Spark can access.
 
     Raises:
-        ModelError: it is absent or refused, or is on a file system that only Spark reaches and there is no session.
+        ModelError: the model is absent or refused, or only Spark can access its files and there is no session.
         ServerError: the registry cannot be reached.
     """
     with _found(config, model, spark) as found, _named(model):
@@ -208,23 +208,23 @@ def sign(
 ) -> Path:
     """Write the manifest of a newly trained model into its folder, so that the gate can verify it at every load.
 
-    The manifest proves that the files are those of the training to whoever trusts the manifest; only a signature proves
-    where the manifest comes from. An earlier manifest and its signature are replaced.
+    A trusted manifest proves that the files are those of the training; only a signature proves the manifest's origin.
+    An earlier manifest and its signature are replaced.
 
     Args:
         spark: the session.
-        folder: what ``PipelineModel.save`` or MLflow wrote, on this machine.
-        examples: a handful of feature vectors, or of rows of raw columns; what the model makes of them now, it must
-            make of them at every load.
-        metrics: how good it is.
-        origin: where it comes from, for instance ``data_sha256`` and ``git_commit``.
-        fields: the raw columns; none for a model on a vector.
+        folder: the local folder that ``PipelineModel.save`` or MLflow wrote.
+        examples: a few feature vectors, or rows of raw columns, whose current outputs the model must reproduce at
+            every load.
+        metrics: figures of the model's quality.
+        origin: provenance, for instance ``data_sha256`` and ``git_commit``.
+        fields: the raw columns; empty for a model on a vector.
         margin_scale: half the standard deviation of the margin on the test set, for a model without probabilities;
             greater than 0.
         key: file with an Ed25519 private key that signs the manifest; None: no signature.
 
     Returns:
-        The manifest's file; the signature's, if there is one, is beside it.
+        The manifest's path; the signature's file, if any, is beside it.
 
     Raises:
         ModelError: the gate would refuse this folder even with a manifest, or the key cannot be used.
@@ -257,7 +257,7 @@ def sign(
 
 
 def add_signature(folder: Path, key: Path) -> Path:
-    """Sign the manifest of a model whose files are as the manifest says; return the signature's file. Needs no Spark.
+    """Sign the manifest of a model whose files match it; return the signature's path. Needs no Spark.
 
     Args:
         folder: the model's folder on this machine, with its manifest.
@@ -280,7 +280,7 @@ def _write_signature(folder: Path, key: Path) -> Path:
 
 @contextmanager
 def _found(config: Config, model: Model, spark: SparkSession | None) -> Iterator[_Found]:
-    """Find a model; what is in a registry is there, on this machine, for as long as the context lasts."""
+    """Yield a model's location; a model in a registry is downloaded to this machine until the context ends."""
     if model.uri.startswith(registry.SCHEMES):
         registered = registry.resolve(config, model.uri)
         with registry.downloaded(config, registered) as folder:
@@ -337,7 +337,7 @@ def _no_classifier(found: _Found, inspected: Inspected) -> ModelError:
 
 
 def _load(found: _Found, inspected: Inspected) -> PipelineModel:
-    # `PipelineModel.load` starts a Python worker, which takes seconds, to find out which of the two readers it is for.
+    # `PipelineModel.load` starts a Python worker, which takes seconds, to choose between the two readers.
     reader: Any = PipelineModel.read() if inspected.in_python else JavaMLReader(PipelineModel)  # type: ignore[arg-type]
     pipeline: PipelineModel = reader.load(f"{found.path}/{inspected.inner}".rstrip("/"))
     return pipeline
@@ -352,7 +352,7 @@ def _named(model: Model) -> Iterator[None]:
         raise ModelError(f"the model {model.name!r} is refused: {error}") from None
     except StreamscoreError:
         raise
-    except Exception as error:  # noqa: BLE001 (Spark, Hadoop and py4j each have their own for a damaged folder)
+    except Exception as error:  # noqa: BLE001 (Spark, Hadoop and py4j raise different errors for a damaged folder)
         raise ModelLoadError(
             f"the model {model.name!r} at {model.uri} cannot be loaded and applied: {reason(error)}"
         ) from None
@@ -366,7 +366,7 @@ def _served(
     told_size: int | None,
     fields: Sequence[Field],
 ) -> ServedModel:
-    """Check that a pipeline is a classifier on what a message has, and say what there is to know about it."""
+    """Check that a pipeline is a classifier on the messages' features, and return it with its properties."""
     stages = list(flattened(pipeline))
     if not stages or not served.is_classifier(stages[-1]):
         raise _no_classifier(found, inspected)
@@ -402,7 +402,7 @@ def _served(
 
 
 def _columns_read(origin: str, inspected: Inspected, fields: Sequence[Field]) -> tuple[Field, ...]:
-    """Check that a message has what a pipeline reads; return the raw columns that it reads, none if it is a vector."""
+    """Check that messages have a pipeline's inputs; return the raw columns that it reads, empty for a vector."""
     told = None if inspected.manifest is None else inspected.manifest.fields
     listed = ", ".join(inspected.inputs)
     if not fields:

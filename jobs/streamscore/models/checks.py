@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 Example = SparseVector | DenseVector | Mapping[str, Any]
-"""The features of one event: a vector, or the values of raw columns by name; one that is not there is null."""
+"""The features of one event: a vector, or the values of raw columns by name; a missing value is null."""
 
 _OTHER_MACHINE: Final = 1e-12
-"""Relative tolerance of a score on another Java or processor, whose exp and log differ in the last bit."""
+"""Relative tolerance of a score on another Java or processor, where exp and log differ in the last bit."""
 
 
 _ORDINARY: Final[Mapping[str, Any]] = {
@@ -50,7 +50,7 @@ _HIGHEST: Final[Mapping[str, Any]] = {
 
 
 def outcomes(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) -> list[tuple[float, float]]:
-    """Return the prediction and the score of some examples, in their order.
+    """Return the prediction and the score of each example, in order.
 
     Args:
         spark: the session, which runs a job.
@@ -64,7 +64,7 @@ def outcomes(spark: SparkSession, model: ServedModel, examples: Sequence[Example
 
 
 def rows(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) -> tuple[Golden, ...]:
-    """Return golden rows: examples with the model's present output.
+    """Return golden rows: examples with the model's current output.
 
     Args:
         spark: the session, which runs a job.
@@ -78,13 +78,13 @@ def rows(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) -
 
 
 def require_steady(spark: SparkSession, model: ServedModel) -> None:
-    """Check that no message can stop the stream or end without an outcome.
+    """Check that no message can stop the stream or remain without an outcome.
 
-    Of raw columns tried are no values at all, each column without a value, texts that no training has seen, and the
-    ends of each type; of a vector negative numbers, for which NaiveBayes has no outcome, and the ends of theirs.
+    For raw columns the check tries no values at all, each column without a value, unseen texts, and the limits of each
+    type. For a vector it tries negative numbers, for which NaiveBayes has no outcome, and the limits of doubles.
 
     Raises:
-        ModelError: one can.
+        ModelError: a message could stop the stream or remain without an outcome.
     """
     if not model.fields:
         values = (0.0, -1.0, _LOWEST["DOUBLE"], _HIGHEST["DOUBLE"])
@@ -105,20 +105,21 @@ def require_steady(spark: SparkSession, model: ServedModel) -> None:
 
 @contextmanager
 def _refused(subject: str, apply_to_ordinary: Callable[[], Any]) -> Iterator[None]:
-    """Refuse a model that fails on something unusual; what fails without it as well, as on a full disk, is raised."""
+    """Refuse a model that fails on unusual values only; an error that ordinary values cause too is raised as it is."""
     try:
         yield
     except ModelError:
         raise
-    except Exception as error:  # noqa: BLE001 (Spark and py4j each have their own for a stage that fails)
+    except Exception as error:  # noqa: BLE001 (Spark and py4j raise different errors for a stage that fails)
         apply_to_ordinary()
         raise ModelError(f"{subject} would stop the stream: {root_cause(error)}") from None
 
 
 def require_same(spark: SparkSession, model: ServedModel, manifest: Manifest) -> None:
-    """Check that a model's output for the golden rows is the one recorded after the training.
+    """Check that a model reproduces the golden rows that were recorded after the training.
 
-    It must be equal to the last bit on the same Java and processor; elsewhere Java's exp and log differ in that bit.
+    The output must be equal to the last bit on the same Java and processor; elsewhere Java's exp and log differ in that
+    bit.
 
     Args:
         spark: the session, which runs a job.
@@ -126,7 +127,7 @@ def require_same(spark: SparkSession, model: ServedModel, manifest: Manifest) ->
         manifest: the manifest with the golden rows.
 
     Raises:
-        ModelError: one differs.
+        ModelError: a row differs.
     """
     tolerance = 0.0 if versions(spark).java == manifest.versions.java else _OTHER_MACHINE
     examples = [_read(row) for row in manifest.golden]
@@ -143,12 +144,12 @@ def require_same(spark: SparkSession, model: ServedModel, manifest: Manifest) ->
 
 
 def _is_near(score: float | None, wanted: float, tolerance: float) -> bool:
-    """Return whether a score is the wanted one; neither no score nor NaN ever is."""
+    """Return whether a score equals the wanted one within the tolerance; a missing score and NaN never do."""
     return score is not None and abs(score - wanted) <= tolerance * abs(wanted)
 
 
 def versions(spark: SparkSession) -> Versions:
-    """Return the versions of the software that runs here."""
+    """Return the versions of the running software."""
     return Versions(
         streamscore=__version__,
         spark=spark.version,
@@ -166,7 +167,7 @@ def _outcomes(model: ServedModel, data: DataFrame, count: int) -> list[tuple[flo
 
 
 def _alike(spark: SparkSession, model: ServedModel, values: Sequence[float]) -> DataFrame:
-    """Return rows as ``_data`` does, each a vector that has one of the values everywhere."""
+    """Return one row per value in the form of ``_data``: a vector that has the value everywhere."""
     value = F.element_at(F.array(*map(F.lit, values)), F.col("number") + 1)
     rows = spark.range(0, len(values), 1, 1).select(F.col("id").cast("int").alias("number"))
     return rows.select("number", array_to_vector(F.array_repeat(value, model.size)).alias(FEATURES))
@@ -175,7 +176,7 @@ def _alike(spark: SparkSession, model: ServedModel, values: Sequence[float]) -> 
 def _data(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) -> DataFrame:
     """Return examples as rows: ``number`` and ``features``.
 
-    By way of JSON, which the JVM reads: ``createDataFrame`` would start a Python worker, which takes seconds.
+    The JVM reads them from JSON, because ``createDataFrame`` would start a Python worker, which takes seconds.
     """
     schema = StructType([StructField("number", IntegerType()), StructField(FEATURES, features_type(model.fields))])
     told = json.dumps([{"number": number, FEATURES: _cell(one, model)} for number, one in enumerate(examples)])
@@ -184,7 +185,7 @@ def _data(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) 
 
 
 def _cell(example: Example, model: ServedModel) -> dict[str, Any]:
-    """Return an example as JSON has it in a column ``features``."""
+    """Return an example as a JSON object with the column ``features``."""
     if isinstance(example, DenseVector | SparseVector):
         vector: Vector = _written(example)["features"]
         return vector.model_dump(exclude_none=True)

@@ -1,4 +1,4 @@
-"""The MLflow tracking server and model registry: the only module that talks to MLflow."""
+"""Access to the MLflow tracking server and model registry; no other module uses MLflow."""
 
 from __future__ import annotations
 
@@ -30,57 +30,57 @@ if TYPE_CHECKING:
 _URI = re.compile(r"^models:/(?P<name>[^@/]+)(?:@(?P<alias>[^/]+)|/(?P<version>[^/]+))$")
 _RUN_URI = re.compile(r"^runs:/(?P<run>[0-9a-f]{32})/(?P<path>.+)$")
 MODELS: Final = "models:/"
-"""How the address of a registered version or alias begins."""
+"""Prefix of the address of a registered version or alias."""
 SCHEMES: Final = (MODELS, "runs:/")
-"""How the address of a model in the registry begins."""
+"""Prefixes of the address of a model in MLflow."""
 
 _TRACKING_URI: Final = "MLFLOW_TRACKING_URI"
 _REGISTRY_URI: Final = "MLFLOW_REGISTRY_URI"
 
 _address_in_use = threading.RLock()
-"""MLflow's tracking address is global to the process; this lock keeps other threads from changing it."""
+"""Guards MLflow's tracking address, which is global to the process."""
 
 MANIFEST_TAG: Final = "manifest_sha256"
-"""Tag of a version with its manifest's digest. No tag's name has a point in it: Unity Catalog refuses those."""
+"""Tag of a version with its manifest's digest. No tag's name contains a dot, which Unity Catalog refuses."""
 
 
 class Registered(NamedTuple):
-    """One version of a model, at an address that always means this version."""
+    """One version of a model, with an address that always resolves to this version."""
 
     name: str
     version: str
     uri: str
     manifest_sha256: str | None = None
-    """The sha256 of the manifest that it was registered with; None if it was registered without one."""
+    """The sha256 of the registered manifest; None if the version was registered without a manifest."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model to log, with what its manifest needs if it is registered too."""
+    """A model to log, with the data for its manifest if it is registered too."""
 
     pipeline: PipelineModel
     example: DataFrame
-    """One row, with the columns that the pipeline reads."""
+    """One row with the pipeline's input columns."""
     output: str
-    """The column that it outputs."""
+    """The pipeline's output column."""
     registered_as: str | None = None
-    """Its name in the registry; None for one that is only logged."""
+    """Name in the registry; None for a model that is only logged."""
     golden: Sequence[Example] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     fields: Sequence[Field] = ()
-    """The raw columns; none for a model on a vector."""
+    """The raw columns; empty for a model on a vector."""
     margin_scale: float | None = None
-    """Standard deviation of the margin on the test set, for a model without probabilities."""
+    """Scale of the margin (half its standard deviation on the test set), for a model without probabilities."""
 
 
 def import_ahead(config: Config) -> None:
-    """Import MLflow in a background thread if a model is in the registry: it takes seconds."""
+    """Import MLflow, which takes seconds, in a background thread if a model is in the registry."""
     if any(model.uri.startswith(SCHEMES) for model in config.models):
         threading.Thread(target=_imported, daemon=True).start()
 
 
 def tracking_uri(config: Config) -> str:
-    """Return the tracking server's address: configured, from the environment, or a SQLite file of our own."""
+    """Return the tracking server's address: configured, from the environment, or our own SQLite file."""
     return config.mlflow.tracking_uri or os.environ.get(_TRACKING_URI) or _own_uri(config)
 
 
@@ -96,7 +96,7 @@ def log_training(
     models: Mapping[str, Trained],
     sign: Callable[[Trained, Path], Path],
 ) -> list[Registered]:
-    """Log a training run, register those of its models that have a name in the registry and set their alias.
+    """Log a training run, register the models with a name in the registry, and set their alias.
 
     Args:
         config: the configuration.
@@ -104,7 +104,7 @@ def log_training(
         metrics: metrics of the run.
         tags: tags of the run and of every version, such as the git commit.
         models: the models by their name in the run.
-        sign: writes the manifest of a model into the folder that was logged, and returns its file.
+        sign: writes the manifest of a model into its logged folder, and returns the manifest's path.
 
     Returns:
         The new versions.
@@ -113,7 +113,7 @@ def log_training(
         ServerError: MLflow cannot be reached or refuses.
     """
     registered = []
-    # MLflow prints each new version past its own logger.
+    # MLflow prints each new version without its logger.
     with _mlflow(config) as mlflow, redirect_stderr(io.StringIO()):
         _select_experiment(mlflow, config)
         with mlflow.start_run(run_name="train_models") as run:
@@ -133,7 +133,7 @@ def log_training(
 
 
 def is_alias(uri: str) -> bool:
-    """Return whether an address is that of an alias, which may point to another version tomorrow."""
+    """Return whether an address contains an alias, which may move to another version."""
     match = _URI.match(uri)
     return match is not None and bool(match["alias"])
 
@@ -142,7 +142,7 @@ def resolve(config: Config, uri: str) -> Registered:
     """Resolve a ``models:/name@alias``, ``models:/name/version`` or ``runs:/run/path`` address to a version.
 
     Raises:
-        ModelError: the address is not of that form, or there is no such model.
+        ModelError: the address has another form, or the model does not exist.
         ServerError: MLflow cannot be reached.
     """
     match, run = _URI.match(uri), _RUN_URI.match(uri)
@@ -163,10 +163,10 @@ def downloaded(config: Config, model: Registered) -> Iterator[Path]:
     """Download a model into a private temporary folder and yield it; the folder is deleted when the context ends.
 
     Raises:
-        ModelError: there is no such model in the run.
+        ModelError: the run has no such model.
         ServerError: MLflow or its artifact store cannot be reached.
     """
-    # On a cluster the executors read it too, so it is where the state is: on Databricks in a volume.
+    # A cluster's executors read the folder too, so it is in the state folder, which is in a volume on Databricks.
     scratch = config.state_dir / "tmp"
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="model-", dir=scratch) as folder:
@@ -185,7 +185,7 @@ def exists(config: Config, uri: str) -> bool:
 
 
 def version_of(uri: str, version: str) -> str:
-    """Return the address of a version of the model that a ``models:/name@alias`` address means.
+    """Return the address of a version of the model of a ``models:/name@alias`` address.
 
     Raises:
         ModelError: the address has no alias.
@@ -199,13 +199,13 @@ def promote(config: Config, uri: str, version: str) -> tuple[str | None, str]:
     Args:
         config: the configuration, with the registry's address.
         uri: the address with the alias.
-        version: the version to move it to.
+        version: the version to move the alias to.
 
     Returns:
-        The version that it meant before, if any, and the one that it means now.
+        The alias's previous version, if any, and its new one.
 
     Raises:
-        ModelError: the address has no alias, or there is no such version.
+        ModelError: the address has no alias, or the version does not exist.
         ServerError: MLflow cannot be reached.
     """
     name, alias = _aliased(uri)
@@ -216,12 +216,12 @@ def promote(config: Config, uri: str, version: str) -> tuple[str | None, str]:
 
 
 def rollback(config: Config, uri: str) -> tuple[str, str]:
-    """Move the alias of a ``models:/name@alias`` address back to the version that the present one took over from.
+    """Move the alias of a ``models:/name@alias`` address back to its previous version.
 
-    That version is noted when `streamscore` moves an alias; where there is no note it is the next lower number.
+    `streamscore` records that version when it moves an alias; without a record it is the next lower number.
 
     Returns:
-        The version that it meant before, and the one that it means now.
+        The version before the rollback, and the version after it.
 
     Raises:
         ModelError: the address has no alias, or there is no version to go back to.
@@ -242,9 +242,9 @@ def rollback(config: Config, uri: str) -> tuple[str, str]:
 
 
 def _imported() -> Any:
-    """Return the mlflow module; what it reads from the environment when it is imported is set."""
+    """Return the mlflow module, imported with the environment variables that it reads at import."""
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    # Else a server that is absent, or does not answer, is noticed after many minutes.
+    # Otherwise a server that is absent or does not answer is noticed only after many minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -256,23 +256,23 @@ def _imported() -> Any:
 
 
 def _faults(uri: str) -> tuple[type[Exception], ...]:
-    """Return what MLflow raises when a tracking server is away or refuses; a database's errors it lets through."""
+    """Return the exceptions of an unreachable or refusing tracking server; MLflow does not wrap a database's errors."""
     from mlflow.exceptions import MlflowException
     from mlflow.store.db.db_types import DATABASE_ENGINES
 
-    # Of a database only: mlflow-skinny, which is all there is on Databricks, comes without the packages for one.
+    # For a database only, because mlflow-skinny, as on Databricks, comes without the packages for databases.
     if re.split("[:+]", uri)[0] not in DATABASE_ENGINES:
         return (MlflowException,)
     import mlflow.store.db.utils
     from sqlalchemy.exc import SQLAlchemyError
 
-    mlflow.store.db.utils.MAX_RETRY_COUNT = 4  # by default a database that is away is asked for 100 s, without a word
+    mlflow.store.db.utils.MAX_RETRY_COUNT = 4  # the default retries an unreachable database silently for 100 s
     return (MlflowException, SQLAlchemyError)
 
 
 @contextmanager
 def _mlflow(config: Config) -> Iterator[Any]:
-    """Yield the mlflow module, configured and with quiet loggers; re-raise its errors as ours."""
+    """Yield the mlflow module, configured and with quiet loggers; re-raise its errors as our own."""
     mlflow = _imported()
     for noisy in ("mlflow", "alembic", "mlflow.store.db.utils", "mlflow.tracking"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -283,14 +283,14 @@ def _mlflow(config: Config) -> Iterator[Any]:
     with _address_in_use:
         before = {name: os.environ.get(name) for name in (_TRACKING_URI, _REGISTRY_URI)}
         mlflow.set_tracking_uri(uri)
-        if uri in {"databricks", _own_uri(config)}:  # whatever the environment says of a registry elsewhere
+        if uri in {"databricks", _own_uri(config)}:  # ignores the environment's registry
             mlflow.set_registry_uri("databricks-uc" if uri == "databricks" else uri)
         try:
             yield mlflow
         except faults as error:
             raise ServerError(f"MLflow at {uri}: {str(error).splitlines()[0]}") from None
         finally:
-            # It writes the environment too, where the next configuration would find it. None is its own default again.
+            # MLflow sets the environment variable too, which the next configuration would read. None is its default.
             mlflow.set_tracking_uri(before[_TRACKING_URI])
             mlflow.set_registry_uri(None)
             os.environ.pop(_REGISTRY_URI, None)
@@ -299,7 +299,7 @@ def _mlflow(config: Config) -> Iterator[Any]:
 
 @contextmanager
 def _absent_is_model_error(config: Config, uri: str) -> Iterator[None]:
-    """Re-raise MLflow's not-found errors as ModelError, with the registry's address."""
+    """Re-raise MLflow's not-found errors as a ModelError with the registry's address."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -314,13 +314,13 @@ def _absent_is_model_error(config: Config, uri: str) -> Iterator[None]:
 
 
 def _log(mlflow: Any, config: Config, name: str, model: Trained) -> None:
-    """Log one model with its MLflow signature; vectors have MLflow's type for Spark's vectors."""
+    """Log one model with its MLflow signature, in which vectors have MLflow's type for Spark vectors."""
     given = model.pipeline.transform(model.example).select(model.output)
     mlflow.spark.log_model(
         model.pipeline,
         artifact_path=name,
         signature=mlflow.models.infer_signature(model.example, given),
-        # Raw columns may be null, and JSON has no such example that MLflow would take.
+        # Raw columns may be null, and MLflow accepts no JSON example with nulls.
         input_example=_example(model.example) if len(model.example.columns) == 1 else None,
         pip_requirements=[f"pyspark=={_pyspark_version()}"],
         dfs_tmpdir=_shared_folder(config),
@@ -328,7 +328,7 @@ def _log(mlflow: Any, config: Config, name: str, model: Trained) -> None:
 
 
 def _example(row: DataFrame) -> Any:
-    """Return a row as MLflow takes an example: arrays in the place of Spark's vectors, which JSON does not have."""
+    """Return a row as an MLflow example, with arrays instead of Spark's vectors, which JSON lacks."""
     from pyspark.ml.functions import vector_to_array
     from pyspark.sql import functions as F
 
@@ -338,7 +338,7 @@ def _example(row: DataFrame) -> Any:
 def _sign(
     mlflow: Any, config: Config, logged: Registered, model: Trained, sign: Callable[[Trained, Path], Path]
 ) -> str:
-    """Make the manifest of a model from what was really logged, add it with its signature, and return its digest."""
+    """Make a model's manifest from the logged files, log it with its signature, and return its digest."""
     with downloaded(config, logged) as folder:
         manifest = sign(model, folder)
         for file in (manifest, folder / SIGNATURE):
@@ -348,7 +348,7 @@ def _sign(
 
 
 def _move_alias(client: Any, name: str, alias: str, version: str) -> str | None:
-    """Move an alias, note on the version which one it takes over from, and return that one."""
+    """Move an alias, record the previous version on the new one, and return the previous version."""
     before = client.get_registered_model(name).aliases.get(alias)
     if before is not None and str(before) != version:
         client.set_model_version_tag(name, version, _before(alias), str(before))
@@ -377,7 +377,7 @@ def _registered(version: Any) -> Registered:
 
 
 def _select_experiment(mlflow: Any, config: Config) -> None:
-    """Choose the experiment; with the SQLite store its artifacts stay under the state folder too."""
+    """Select the experiment; with the SQLite store its artifacts are in the state folder too."""
     name = config.mlflow.experiment
     if mlflow.get_experiment_by_name(name) is None and tracking_uri(config).startswith("sqlite:"):
         folder = config.state_dir / "mlflow" / "artifacts"

@@ -1,4 +1,4 @@
-"""Notice new versions of the served models while the stream runs, and check them before they take over."""
+"""Detect new versions of the served models while the stream runs, and check them before they take over."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _LONGEST_WAIT: Final = 600.0
 
 @dataclass(frozen=True)
 class _Judgement:
-    """The decision about the versions that the aliases pointed to."""
+    """The decision about the versions to which the aliases pointed."""
 
     pointed: Mapping[str, str]
     """The version that each model's alias points to, by the model's name."""
     served: list[ServedModel]
     refused: Mapping[str, str]
     final: bool = True
-    """Whether it holds until an alias moves. A version that could not be loaded is tried again."""
+    """Whether the decision holds until an alias moves; otherwise a version that could not be loaded is retried."""
 
 
 class ModelWatch:
-    """Watches the aliases of the served models; a rollback is a move of an alias like any other.
+    """A watch on the aliases of the served models; a rollback is a move of an alias like any other.
 
-    It polls in a background thread, so that a slow registry or model never delays the stream.
+    The watch polls in a background thread, so that a slow registry or model never delays the stream.
     """
 
     def __init__(self, spark: SparkSession, config: Config, served: Sequence[ServedModel]) -> None:
@@ -54,24 +54,24 @@ class ModelWatch:
 
     @property
     def served(self) -> list[ServedModel]:
-        """The models to go on with: the same list until one of them is replaced."""
+        """The current models: the same list object until a model is replaced."""
         return self._judgement.served
 
     def refused(self) -> Mapping[str, str]:
-        """Return the versions that an alias points to and that were refused, as ``name:version``, with the reason."""
+        """Return the refused versions to which aliases point, as ``name:version``, with the reason."""
         return self._judgement.refused
 
     def replaces(self, models_in_use: Sequence[ServedModel]) -> bool:
-        """Start a poll for new versions if one is due; return whether other models than these are to be used now."""
+        """Start a poll for new versions if one is due; return whether other models replace the given ones."""
         if self._aliases and not self._looking.is_alive() and time.monotonic() >= self._next_look:
             self._looking = threading.Thread(target=self._look, name="model-watch", daemon=True)
             self._looking.start()
         return self.served is not models_in_use
 
     def _look(self) -> None:
-        """Look at the aliases, and judge what they point to if that has changed.
+        """Resolve the aliases, and check the versions if an alias has moved.
 
-        A registry that does not answer is no judgement: the next look tries again.
+        A registry that does not answer leads to no decision: the next poll tries again.
         """
         try:
             pointed = {name: self._pointed(name, uri) for name, uri in self._aliases.items()}
@@ -87,7 +87,7 @@ class ModelWatch:
             self._next_look = time.monotonic() + self._config.stream.model_poll_seconds
 
     def _pointed(self, name: str, uri: str) -> str:
-        """Return the version that an alias points to; one that was deleted points where it did."""
+        """Return the version to which an alias points; a deleted alias keeps its last version."""
         try:
             return registry.resolve(self._config, uri).version
         except ModelError as error:
@@ -95,9 +95,9 @@ class ModelWatch:
             return self._judgement.pointed[name]
 
     def _judged(self, pointed: Mapping[str, str]) -> _Judgement:
-        """Load the versions that are not served and let in those that can be; a refused one leaves the old one serving.
+        """Load the new versions and accept those that pass; a model with a refused version keeps its old one.
 
-        All are judged again whenever one has changed: a version that did not fit the others may fit the next of them.
+        All versions are checked again when any alias moves: a version that did not fit the others may fit now.
         """
         before = self._judgement.served
         after = list(before)

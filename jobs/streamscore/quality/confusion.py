@@ -42,6 +42,11 @@ def label_counts(confusion: Confusion) -> Counter[float]:
     return counts
 
 
+def class_counts(confusion: Confusion) -> Counter[float]:
+    """Return the number of events of each label, without those that are counted together as ``OTHER``."""
+    return Counter({label: events for label, events in label_counts(confusion).items() if label != OTHER})
+
+
 MAX_CLASSES: Final = 20
 """Most classes that a table of them names: numbers that are no classes would make millions of cells."""
 

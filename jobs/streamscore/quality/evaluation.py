@@ -27,7 +27,7 @@ class Definition:
 
 
 def _baseline(statistic: Statistic) -> Value | None:
-    value = figures.baseline(confusion.label_counts(statistic.confusion).values())
+    value = figures.baseline(confusion.class_counts(statistic.confusion).values(), statistic.labelled)
     return None if value is None else Value(value)
 
 

@@ -178,9 +178,9 @@ def total(parts: Iterable[Statistic]) -> Statistic:
 
 
 def combined(parts: Iterable[Statistic]) -> Statistic:
-    """Return the sum of statistics; of scores of different kinds only the counts that do not depend on the scores.
+    """Return the sum of statistics; for different kinds of scores only the counts that do not depend on scores.
 
-    A version of a model has scores of two kinds if it was saved anew under the same number.
+    The scores of one version of a model change their kind if the model is replaced under the same version.
     """
     parts = [part for part in parts if part != EMPTY]
     if len({part.score_kind for part in parts}) > 1:
@@ -233,7 +233,7 @@ def log_losses(probabilities: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any
 
 def _sums(y: NDArray[Any], score: NDArray[Any], kind: ScoreKind) -> dict[str, Any]:
     """Return the sums over probabilities and log losses."""
-    if kind == "margin":
+    if kind in {"margin", "class_margin"}:
         return {}
     valid = bins.is_probability(score)
     rated = valid & (~np.isnan(y) if kind == "class_probability" else np.isin(y, (0, 1)))
@@ -307,7 +307,7 @@ def _flat(nested: Mapping[str, Mapping[str, int]]) -> Iterable[tuple[float, floa
 
 
 def _key(number: float) -> float:
-    """Return a number as a key of counts: every NaN as the same object, for as a key it equals only itself."""
+    """Return a number as a key of counts: always the same NaN object, since two NaN objects are different keys."""
     return math.nan if math.isnan(number) else number
 
 

@@ -74,8 +74,9 @@ def window(time_range: str, period: Period, now: int, lengths: Sequence[int]) ->
     """
     length = RANGES[time_range]
     start = period.first if length is None else max(period.first, now - length)
-    # A message that is dated ahead, by a producer's clock or in another unit, must not make the buckets longer.
-    end = min(period.last, now)
+    # A message that is dated ahead, by a producer's clock or in another unit, must not make the buckets longer, unless
+    # all are: then there would be more buckets than Elasticsearch returns.
+    end = period.last if start > now else min(period.last, now)
     seconds = next((each for each in lengths if end - start <= each * SECOND * MOST_WINDOWS), lengths[-1])
     return _window(start, end, seconds, whole=start == period.first)
 

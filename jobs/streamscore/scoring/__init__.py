@@ -1,1 +1,1 @@
-"""Apply the models and compare their predictions with the labels; pure."""
+"""Pure functions that apply the models and compare their predictions with the labels."""

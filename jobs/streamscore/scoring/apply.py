@@ -1,4 +1,4 @@
-"""Apply models side by side: DataFrame in, DataFrame out, each outcome the one that the model alone would give."""
+"""Apply several models to a DataFrame; each model's outcome is the one that it would give alone."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _MARGINS: Final = "streamscore_margins"
 
 
 def apply_models(data: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
-    """Add each model's prediction and score to rows that have ``features``: a vector, or a struct of raw columns.
+    """Add each model's prediction and score to rows with ``features``: a vector, or a struct of raw columns.
 
-    Rows with a ``label`` also get the probability of that class (``label_score``), by a model of more than two classes.
+    A model of more than two classes also adds the probability of the class ``label`` as ``label_score``, where rows
+    have one.
     """
     for model in models:
         data = _with_outcome(data, model)
@@ -32,9 +33,8 @@ def apply_models(data: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
 def _with_outcome(data: DataFrame, model: ServedModel) -> DataFrame:
     """Add one model's columns.
 
-    The pipeline sees the vector, or the raw columns, under the names that it was trained with, and no other column of
-    ours under its own name: so whatever its stages call their columns, nothing of the model has to be
-    changed and nothing collides.
+    The pipeline reads the vector, or the raw columns, under the names of its training. Our own columns are renamed
+    while the pipeline runs, so its column names can never collide with them.
     """
     classifier: Any = model.stages[-1]
     kept = {name: f"{_KEPT}{position}" for position, name in enumerate(data.columns)}
@@ -58,28 +58,28 @@ def _score(classifier: Any, prediction: Column, count: int) -> Column:
 
 
 def _label_score(classifier: Any, model: ServedModel, kept: Mapping[str, str]) -> list[Column]:
-    """Return the labelled class's probability as a column, where the model has one and the rows have labels."""
+    """Return the labelled class's probability as a column, if the model has one and the rows have labels."""
     if model.label_score is None or LABEL not in kept:
         return []
     label = F.col(kept[LABEL])
-    is_class = label == F.floor(label)  # of a number between two classes there is no probability
+    is_class = label == F.floor(label)  # a number between two classes has no probability
     at = F.when(is_class & (label >= 0) & (label < model.classes), label.cast("int"))
     return [F.get(_per_class(classifier), at).alias(model.label_score)]
 
 
 def _per_class(classifier: Any) -> Column:
-    """Return the array with a number per class: its probability, or else its raw margin."""
+    """Return the array of each class's probability, or else of its raw margin."""
     from pyspark.ml.functions import vector_to_array
 
     vector = F.col(f"`{detail(classifier)}`")
-    # Spark's own classifiers make dense vectors (ProbabilisticClassificationModel takes no others): the number is read
-    # from where it is stored, without a copy of them all.
+    # Spark's classifiers produce dense vectors (ProbabilisticClassificationModel accepts no others), so one value can
+    # be read without a copy of the whole vector.
     is_dense = type(classifier).__module__ == "pyspark.ml.classification"
     return F.unwrap_udt(vector)["values"] if is_dense else vector_to_array(vector)
 
 
 def _one_vs_rest(data: DataFrame, stage: Any) -> DataFrame:
-    """Do what ``OneVsRestModel.transform`` does, which in PySpark calls Python for every row and caches the rows."""
+    """Apply a ``OneVsRestModel``, whose own ``transform`` in PySpark calls Python for every row and caches the rows."""
     from pyspark.ml.functions import array_to_vector, vector_to_array
 
     before = [F.col(f"`{name}`") for name in data.columns]
@@ -93,8 +93,8 @@ def _one_vs_rest(data: DataFrame, stage: Any) -> DataFrame:
             copied.set(copied.getParam(name), column)
         data = copied.transform(data)
     data = data.select(*before, F.array(*(vector_to_array(F.col(name))[1] for name in margins)).alias(_MARGINS))
-    # The first of equal ones, as the stage itself takes it, which looks for one that is greater than those before: NaN
-    # never is, and nothing is greater than it.
+    # As in the stage itself, the first of equal values wins: it keeps a value that is greater than the best so far. NaN
+    # is never greater, and no value is greater than NaN.
     ranked = (
         f"transform({_MARGINS}, (margin, at) -> "
         "if(isnan(margin), if(at = 0, double('Infinity'), double('-Infinity')), margin))"

@@ -1,4 +1,4 @@
-"""Compare predictions with labels, and count what comes of it: DataFrame in, DataFrame out."""
+"""Compare predictions with labels, and count events: DataFrame in, DataFrame out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def with_correct(scored: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
-    """Drop the features and say for each model whether it was right: ``correct_<name>`` is 1, 0 or null (no label)."""
+    """Replace the features by ``correct_<name>`` for each model: 1 or 0, null without a label."""
     judged = [
         F.when(F.col(LABEL).isNotNull(), (F.col(model.prediction) == F.col(LABEL)).cast("byte")).alias(model.correct)
         for model in models
@@ -25,5 +25,5 @@ def with_correct(scored: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
 
 
 def counts() -> list[Column]:
-    """Return the counts to observe on evaluated rows: all events, and the rejected ones among them."""
+    """Return the counts to observe on evaluated rows: all events, and the rejected ones."""
     return [F.count("*").alias("events"), F.count(REASON).alias("rejected")]

@@ -1,7 +1,7 @@
-"""Shape evaluated rows as outcomes, one per event and model; what all sinks of outcomes have in common.
+"""Shape evaluated rows as outcomes, one per event and model, for all sinks of outcomes.
 
-It is written in SQL: a column made in Python takes several calls to the JVM for each of its parts, and there are so
-many parts that the calls took a quarter of the time of a small batch.
+The expressions are SQL texts: columns built in Python take several JVM calls per part, which took a quarter of the time
+of a small batch.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 IDENTITY: Final = ["event_id", "model", "model_version"]
-"""What tells one outcome from all others; a bad message has its ``event_id``."""
+"""Columns that identify an outcome; ``event_id`` alone identifies a bad message."""
 
 MODEL_JSON: Final = "json_model"
-"""Field of ``per_model`` with the piece of an outcome's JSON that names the model."""
+"""Field of ``per_model`` with the part of an outcome's JSON that names the model."""
 
 
 def outcomes(evaluated: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
@@ -33,7 +33,7 @@ def outcomes(evaluated: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
 
 
 def per_model(models: Sequence[ServedModel]) -> str:
-    """Return SQL for an array with what each model says of a row."""
+    """Return SQL for an array of each model's results for a row."""
     structs = (
         f"struct({literal(model.name)} AS model, {literal(model.version)} AS model_version, "
         f"{literal(_model_json(model))} AS {MODEL_JSON}, "
@@ -44,16 +44,16 @@ def per_model(models: Sequence[ServedModel]) -> str:
 
 
 def _model_json(model: ServedModel) -> str:
-    """Return the piece that names a model."""
+    """Return the part of an outcome's JSON that names a model."""
     return f',"model":{json.dumps(model.name)},"model_version":{json.dumps(model.version)},"prediction":'
 
 
 def is_finite(name: str) -> str:
-    """Return SQL for whether a number is finite; to Spark NaN is larger than any other."""
+    """Return SQL for whether a number is finite; in Spark NaN is greater than any number."""
     return f"abs({name}) < double('Infinity')"
 
 
 def literal(text: str) -> str:
-    """Return text as SQL has it."""
+    """Return a text as an SQL literal."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

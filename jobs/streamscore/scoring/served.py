@@ -1,4 +1,4 @@
-"""A model that is ready to score, and what its pipeline's stages tell about it."""
+"""A model that is ready to score, and its properties as derived from its pipeline's stages."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _SIZES: Final[Mapping[str, Callable[[Any], int]]] = {
     "StandardScalerModel": lambda stage: stage.mean.size,
     "VectorSizeHint": lambda stage: stage.getSize(),
 }
-"""How many features a stage takes, for those that have no ``numFeatures``."""
+"""Functions that return the number of features of stages without ``numFeatures``."""
 
 _LENGTH_KEPT: Final = frozenset({"Binarizer", "DCT", "Normalizer"})
-"""Stages that take a vector of any length and give one of the same."""
+"""Stages that accept a vector of any length and return one of the same length."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,21 @@ class ServedModel:
     version: str
     pipeline: PipelineModel
     size: int
-    """Number of features that it was trained with: of the vector, or raw columns that it reads."""
+    """Number of features: the length of the vector, or the number of raw columns that the model reads."""
     origin: str = ""
-    """Where exactly this version is: an address without an alias."""
+    """Address of this version, without an alias."""
     trust: str = "manifest"
     classes: int = 2
-    """Number of classes that it can predict: 0, 1 and so on."""
+    """Number of classes; these are 0, 1 and so on."""
     source: str = FEATURES
-    """Column under which the pipeline looks for the vector."""
+    """Column of the vector that the pipeline reads."""
     fields: tuple[Field, ...] = ()
-    """The raw columns that the pipeline reads; none if it reads a vector."""
+    """The raw columns that the pipeline reads; empty if it reads a vector."""
     margin_scale: float = 1.0
-    """Standard deviation of the margin, as far as known: what margins, which have no unit, are divided by."""
+    """Scale by which margins, which have no unit, are divided; 1.0 if unknown."""
 
     def identity(self) -> dict[str, str]:
-        """Return what it takes to find this very version again."""
+        """Return the data that identify this version."""
         return {"name": self.name, "uri": self.origin, "version": self.version, "trust": self.trust}
 
     @property
@@ -67,35 +67,36 @@ class ServedModel:
     def score(self) -> str:
         """Column of the score: of class 1, or, with more than two classes, of the predicted class.
 
-        It is the class's probability, or its raw margin where the model has no probabilities.
+        The score is the class's probability, or its raw margin if the model has no probabilities.
         """
         return f"score_{self.name}"
 
     @property
     def score_kind(self) -> ScoreKind:
         """What the score is, by the classifier's own columns: its range says nothing, for margins may lie in [0, 1]."""
-        if not _probability_column(self.stages[-1]):
-            return "margin"
-        return "class_probability" if self.classes > 2 else "probability"  # noqa: PLR2004 (class 0 and class 1)
+        has_probabilities = bool(_probability_column(self.stages[-1]))
+        if self.classes > 2:  # noqa: PLR2004 (class 0 and class 1)
+            return "class_probability" if has_probabilities else "class_margin"
+        return "probability" if has_probabilities else "margin"
 
     @property
     def label_score(self) -> str | None:
-        """Column of the labelled class's probability; None where ``score`` tells it, or there is none."""
+        """Column of the labelled class's probability; None if it follows from ``score``, or the model has none."""
         return f"label_score_{self.name}" if self.score_kind == "class_probability" else None
 
     @property
     def correct(self) -> str:
-        """Column that says whether the prediction was right: 1, 0, or null without a label."""
+        """Column of the comparison with the label: 1 if right, 0 if wrong, null without a label."""
         return f"correct_{self.name}"
 
     @cached_property
     def stages(self) -> list[Transformer]:
-        """The stages, those of inner pipelines in the place of these."""
+        """The stages, with inner pipelines replaced by their own stages."""
         return list(flattened(self.pipeline))
 
 
 def flattened(pipeline: PipelineModel) -> Iterator[Transformer]:
-    """Yield the stages of a pipeline, those of inner pipelines in the place of these."""
+    """Yield the stages of a pipeline, with inner pipelines replaced by their own stages."""
     from pyspark.ml import PipelineModel
 
     for stage in pipeline.stages:
@@ -106,7 +107,7 @@ def flattened(pipeline: PipelineModel) -> Iterator[Transformer]:
 
 
 def is_classifier(stage: Any) -> bool:
-    """Return whether a stage predicts a class and says so in columns of their own."""
+    """Return whether a stage is a classifier that outputs a prediction and a number per class."""
     from pyspark.ml.classification import ClassificationModel, OneVsRestModel
 
     return isinstance(stage, ClassificationModel | OneVsRestModel) and bool(stage.getPredictionCol() and detail(stage))
@@ -118,19 +119,19 @@ def classes(classifier: Any) -> int:
 
 
 def detail(classifier: Any) -> str:
-    """Return the column of a vector with a number per class: its probability, or else its raw margin; or nothing."""
+    """Return the column with the vector of the classes' probabilities, or else of their raw margins; empty if none."""
     return str(_probability_column(classifier) or classifier.getRawPredictionCol())
 
 
 def size(stages: Sequence[Any], source: str) -> int | None:
-    """Return the number of features that a pipeline takes, from the first stage that knows it; None if none does.
+    """Return the number of features of a pipeline, from the first stage that knows it; None if no stage does.
 
     Args:
         stages: the stages.
         source: the column of the vector.
     """
     columns = {source}
-    """Columns with a vector as long as the first."""
+    """Columns whose vectors have the same length as the source's."""
     for stage in stages:
         if _param(stage, "featuresCol", "inputCol") in columns:
             kind = type(stage).__name__
@@ -156,7 +157,7 @@ def _probability_column(classifier: Any) -> str:
 
 
 def _param(stage: Any, *names: str) -> str | None:
-    """Return the value of the first of some params that is there and set."""
+    """Return the value of the first param that exists and is set."""
     for name in names:
         if stage.hasParam(name) and stage.isDefined(name):
             return str(stage.getOrDefault(name))

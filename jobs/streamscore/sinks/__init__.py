@@ -1,4 +1,4 @@
-"""Where outcomes go: a module per sink, in which shape and write stand side by side; this page lists them."""
+"""The sinks of outcomes, one module each; this module lists them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from streamscore.sinks.base import OutcomeSink
 def configured(config: Config) -> list[OutcomeSink]:
     """Return the sinks of the scoring job that a configuration asks for, in the order in which a batch is written.
 
-    Elasticsearch comes first: there a replay overwrites, so that what a fault leaves half done shows nowhere twice.
+    Elasticsearch comes first: a replay overwrites its documents, so a batch that fails halfway leaves no duplicates.
     """
-    # Imported here, so that a job with other sinks takes the base alone, and nothing of scoring.
+    # Imported here, so that a job with other sinks imports the base alone, without scoring.
     from streamscore.sinks.delta import TableRows
     from streamscore.sinks.elasticsearch import OutcomeDocuments, RejectedDocuments
     from streamscore.sinks.kafka import Records

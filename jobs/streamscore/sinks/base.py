@@ -1,4 +1,4 @@
-"""What a sink is: the contract between a running query and what its batches are written to."""
+"""The contract of a sink: how a running query writes its batches."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Replay:
 
     last_batch: int
     since: int
-    """Epoch milliseconds before which none of them was written."""
+    """Time before which none of the batches was written, in epoch milliseconds."""
     begins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By output topic, where it ended before anything was written from the checkpoint, as the sink had it noted."""
+    """Ends of the sink's outputs before the checkpoint's first write, as ``Sink.ends`` returned them."""
 
 
 @dataclass(frozen=True)
@@ -33,59 +33,59 @@ class Batch:
 
     number: int
     query: Callable[[], str]
-    """Returns the identity of the query, which lasts as long as its checkpoint does."""
+    """Returns the identity of the query, which lasts as long as its checkpoint."""
     is_stopping: Callable[[], bool] = field(default=lambda: False)
-    """Returns whether the job was asked to stop: a sink that waits for its server gives up then."""
+    """Returns whether the job was asked to stop: then a sink no longer waits for its server."""
     wait: Callable[[float], object] = field(default=lambda _seconds: None)
-    """Waits so many seconds, or until the job is asked to stop."""
+    """Waits for a number of seconds, or until the job is asked to stop."""
 
 
 class Sink(ABC):
-    """Where the rows of a query go. One module, one class: what is written, and how, stand side by side.
+    """Base of the sinks: each shapes the rows of a query and writes them.
 
     The contract: if ``write`` raises, some of the rows may have been written, the batch is not committed, and a replay
-    writes all of the batch again. So ``write`` either overwrites what it wrote before, by ids that come from the rows
-    alone, or, when it is given a ``replay``, leaves out what is there already. It must not return before everything is
+    writes the whole batch again. So ``write`` either overwrites earlier writes, by ids that depend on the rows alone,
+    or, given a ``replay``, omits rows that were written before. ``write`` must not return before all rows are
     acknowledged.
     """
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What is written to, for a message: ``Elasticsearch at http://…``."""
+        """The sink's output, for messages: ``Elasticsearch at http://…``."""
 
     def check(self) -> list[str]:
-        """Make or check what is written to, before any JVM starts.
+        """Create or check the outputs, before any JVM starts.
 
         Returns:
-            What was created, for the log.
+            The names of the created outputs, for the log.
 
         Raises:
-            ServerError: it cannot be reached, or cannot hold what is to be written.
+            ServerError: an output cannot be reached, or cannot hold the rows.
         """
         return []
 
     def prepare(self, spark: SparkSession) -> None:  # noqa: B027 (most sinks need nothing)
-        """Make or check what takes a session to make or check, before the first batch.
+        """Create or check outputs with the help of the session, before the first batch.
 
         Args:
             spark: the session of the query.
 
         Raises:
-            ServerError: it cannot be written to.
+            ServerError: an output cannot be written to.
         """
 
     def ends(self) -> dict[str, dict[str, Any]]:
-        """Return where the outputs end now, for those that a replay is compared with; JSON takes it.
+        """Return the current ends of the outputs that a replay is compared with, as JSON-compatible data.
 
         Raises:
-            ServerError: they cannot be reached.
+            ServerError: an output cannot be reached.
         """
         return {}
 
     @abstractmethod
     def shape(self, rows: DataFrame) -> DataFrame:
-        """Return the query's rows as this sink writes them; it runs no Spark job.
+        """Return the query's rows as this sink writes them, without a Spark job.
 
         A query's only sink shapes the stream itself, once; beside others it shapes each batch.
         """
@@ -96,19 +96,19 @@ class Sink(ABC):
 
         Args:
             shaped: what ``shape`` returned, of this batch.
-            batch: its number, and what the sink may ask about the query.
-            replay: given if an earlier run may have written some of it.
+            batch: number of the batch, and the state of the query.
+            replay: set if an earlier run may have written a part of the batch.
         """
 
 
 @dataclass
 class OutcomeSink(Sink):
-    """A sink of the scoring job: its rows are decoded, scored and compared with the label."""
+    """Base of the scoring job's sinks, whose rows are decoded, scored and compared with the label."""
 
     config: Config
     models: Sequence[ServedModel] = ()
     """The models that were applied to the rows."""
 
     def with_models(self, models: Sequence[ServedModel]) -> Self:
-        """Return this sink, prepared as it is, for rows to which other models were applied."""
+        """Return a copy of this sink, as prepared, for rows to which other models were applied."""
         return replace(self, models=models)

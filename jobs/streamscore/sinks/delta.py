@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class TableRows(OutcomeSink):
-    """One row per event and model, a batch in one transaction."""
+    """A sink that writes one row per event and model, each batch in one transaction."""
 
     @property
     def name(self) -> str:
@@ -30,10 +30,10 @@ class TableRows(OutcomeSink):
         return f"the Delta table {self.config.delta.table}"
 
     def prepare(self, spark: SparkSession) -> None:
-        """Make the table, or find out whether one that exists takes our rows, by appending none.
+        """Create the table, or check that an existing one accepts our rows, by appending none.
 
         Raises:
-            ServerError: it cannot be written.
+            ServerError: the table cannot be written to.
         """
         with translate_spark_errors(ServerError, f"{self.name} does not take the outcomes"):
             append(spark.createDataFrame([], TABLE_ROW), self.config.delta)
@@ -43,12 +43,11 @@ class TableRows(OutcomeSink):
         return table_rows(outcomes(rows, self.models))
 
     def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
-        """Append the rows, unless the table has a batch of that number and of that query already."""
+        """Append the rows, unless the table already has this batch of this query."""
         settings = self.config.delta
         write_table(shaped, settings, batch.query(), batch.number)
         if replay is not None:
-            # A batch that was planned anew, after a repair of the checkpoint, may hold more than the one of its number
-            # that the table has already.
+            # After a repair of the checkpoint the batch may hold more rows than the table's batch of this number.
             missing = rows_without(shaped, delta_table(shaped.sparkSession, settings))
             if not missing.isEmpty():
                 append(missing, settings)
@@ -56,10 +55,10 @@ class TableRows(OutcomeSink):
 
 
 def write_table(rows: DataFrame, settings: Delta, query: str, batch: int) -> None:
-    """Append a batch's rows to the Delta table in one transaction, unless it has one of that query and that batch.
+    """Append a batch's rows to the Delta table in one transaction, unless the table already has this batch.
 
-    After a lost checkpoint batches count from 0 again: hence the query, whose identity is lost with it. If it raises,
-    either all of the rows are there or none.
+    Batches are identified by query and number: after a lost checkpoint the numbers start at 0 again, with a new query
+    identity. After an error the table has either all of the rows or none.
 
     Args:
         rows: what ``table_rows`` returned.
@@ -71,7 +70,7 @@ def write_table(rows: DataFrame, settings: Delta, query: str, batch: int) -> Non
 
 
 def append(rows: DataFrame, settings: Delta, options: Mapping[str, str] | None = None) -> None:
-    """Append rows to the Delta table in one transaction; make the table if it is missing.
+    """Append rows to the Delta table in one transaction; create the table if it is missing.
 
     Args:
         rows: rows of the table.
@@ -92,10 +91,10 @@ def table_rows(outcomes: DataFrame) -> DataFrame:
 
 
 def rows_without(rows: DataFrame, there: DataFrame) -> DataFrame:
-    """Return the rows for the Delta table that are not among those that it has."""
+    """Return the rows that the Delta table does not hold yet."""
     first = rows.agg(F.unix_micros(F.min("event_time"))).collect()[0][0]
     if first is None:
         return rows
-    # Delta's statistics let it pass over the files of earlier times.
+    # Delta's statistics let the scan skip files of earlier times.
     later = there.filter(F.col("event_time") >= F.timestamp_micros(F.lit(first)))
     return rows.join(later.select(*IDENTITY).distinct(), IDENTITY, "left_anti").select(*rows.columns)

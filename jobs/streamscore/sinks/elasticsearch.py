@@ -25,21 +25,21 @@ _TOO_LARGE = "returned [413|"
 _LARGEST_BULK = 8 * 1024 * 1024
 _SHARES = 1_000_000_000
 _SMALLEST_BULK = 32 * 1024
-"""Bytes of a bulk request below which a gateway's limit is not followed."""
+"""Smallest size in bytes to which a bulk request is reduced for a gateway's limit."""
 
 
 @dataclass
 class _IndexSink(OutcomeSink):
-    """Writes documents to one index, under ids that come from the rows: what is there already is replaced by itself."""
+    """Base of sinks that write documents to one index under ids that depend on the rows: a replay overwrites them."""
 
     store: Path | None = None
-    """Store of Java's with the authorities that Elasticsearch's certificate may be signed by; None: Java's own."""
+    """Java trust store with the authorities of Elasticsearch's certificate; None: Java's default store."""
     bulk_bytes: int = _LARGEST_BULK
-    """Size of a bulk request; halved when a gateway refuses one as too large."""
+    """Size of a bulk request in bytes; halved when a gateway refuses a request as too large."""
 
     @property
     def name(self) -> str:
-        """Where the index is."""
+        """The server's address."""
         return f"Elasticsearch at {self.config.elasticsearch.url}"
 
     @property
@@ -53,7 +53,7 @@ class _IndexSink(OutcomeSink):
         """Name of the failpoint at its writes."""
 
     def prepare(self, spark: SparkSession) -> None:
-        """Make the store of the authorities to trust.
+        """Make the Java trust store.
 
         Raises:
             ConfigError: ``elasticsearch.ca_file`` cannot be read as PEM certificates.
@@ -61,16 +61,16 @@ class _IndexSink(OutcomeSink):
         self.store = trust_store(spark, self.config)
 
     def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:  # noqa: ARG002 (a replay has the same ids)
-        """Write the documents; while Elasticsearch is away or overloaded, wait and write all of them again."""
+        """Write the documents; retry all of them while Elasticsearch is unreachable or overloaded."""
         settings = self.config.elasticsearch
         failpoints.write(
             self.failpoint, shaped, lambda part: patiently(lambda: self._write_counted(part), settings, batch)
         )
 
     def _write_counted(self, part: DataFrame) -> None:
-        """Write the documents and compare their number with the operations that the index has counted meanwhile.
+        """Write the documents and compare their number with the index's new operations.
 
-        The connector takes any answer of status 200 for a success, even one without an item for each document.
+        The connector accepts any response of status 200 as a success, even one without an item for each document.
 
         Raises:
             ServerError: the index has counted fewer operations than there are documents, or it was deleted
@@ -94,10 +94,10 @@ class _IndexSink(OutcomeSink):
             )
 
     def _write_in_bulks(self, part: DataFrame) -> None:
-        """Write the documents in bulk requests that are as small as a gateway's limit demands.
+        """Write the documents in bulk requests, halved in size until a gateway accepts them.
 
         Raises:
-            RefusedError: even the smallest requests are too large.
+            RefusedError: a gateway refuses even the smallest requests.
         """
         settings = self.config.elasticsearch
         while True:
@@ -117,7 +117,7 @@ class _IndexSink(OutcomeSink):
 
 
 class RejectedDocuments(_IndexSink):
-    """Which messages were rejected and why; the messages themselves are in Kafka."""
+    """A sink of one document per rejected message, with its id and reason; the messages themselves are in Kafka."""
 
     @property
     def index(self) -> str:
@@ -136,10 +136,10 @@ class RejectedDocuments(_IndexSink):
 
 @dataclass
 class OutcomeDocuments(_IndexSink):
-    """One document per event and model."""
+    """A sink of one document per event and model."""
 
     is_owned: bool = False
-    """Whether the index is known to bear the note that says which stream writes to it."""
+    """Whether the index's mapping is known to name the stream that writes to it."""
 
     @property
     def index(self) -> str:
@@ -152,23 +152,23 @@ class OutcomeDocuments(_IndexSink):
         return "index"
 
     def check(self) -> list[str]:
-        """Make all indices of the stream that are missing, and compare the mappings of the others.
+        """Create the missing indices of the stream, and check the mappings of the others.
 
         Returns:
             The names of the indices that were created.
 
         Raises:
-            ServerError: the server cannot be reached, or an index cannot hold what is to be written.
+            ServerError: the server cannot be reached, or an index cannot hold the documents.
         """
         return [f"the index {name}" for name in elasticsearch.ensure(self.config.elasticsearch)]
 
     def shape(self, rows: DataFrame) -> DataFrame:
-        """Return the outcomes as documents: of all events, or of the share of them that is kept."""
+        """Return the outcomes of all events, or of the sampled share of events, as documents."""
         kept = with_share(rows, self.config.elasticsearch.documents)
         return documents(outcomes(kept, self.models), self.config.kafka.topics.input)
 
     def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
-        """Note in the index which stream writes to it, then write the documents, if any are kept; with patience."""
+        """Record the stream in the index's mapping, then write the sampled documents; retry transient failures."""
         if not self.is_owned:
             settings, topic = self.config.elasticsearch, self.config.kafka.topics.input
             patiently(lambda: elasticsearch.note_checkpoint(settings, topic, batch.query()), settings, batch)
@@ -178,7 +178,7 @@ class OutcomeDocuments(_IndexSink):
 
 
 def with_share(rows: DataFrame, share: float) -> DataFrame:
-    """Return a share of the events, chosen by a hash of ``event_id``: a replay chooses the same.
+    """Return a share of the events, chosen by a hash of ``event_id``, so that a replay chooses the same events.
 
     Args:
         rows: evaluated rows.
@@ -188,9 +188,9 @@ def with_share(rows: DataFrame, share: float) -> DataFrame:
 
 
 def documents(outcomes: DataFrame, topic: str) -> DataFrame:
-    """Return outcomes of a topic as documents: the fields of the index, and ``document_id``, which is not one of them.
+    """Return outcomes of a topic as documents: the index's fields, and ``document_id``, which is not a field.
 
-    A score that is not finite, a margin that overflowed, is left out: Elasticsearch would refuse its document.
+    A score that is not finite, such as a margin that overflowed, is omitted: Elasticsearch would refuse the document.
     """
     from pyspark.sql import functions as F
 
@@ -206,7 +206,7 @@ def documents(outcomes: DataFrame, topic: str) -> DataFrame:
 
 
 def rejected_documents(evaluated: DataFrame) -> DataFrame:
-    """Return the bad messages as documents: which and why; ``document_id`` is not a field of theirs."""
+    """Return the bad messages as documents with id and reason; ``document_id`` is not a field."""
     return evaluated.filter(f"{REASON} IS NOT NULL").selectExpr(
         f"event_id AS {DOCUMENT_ID}", f"event_time AS `{TIME}`", "event_id", REASON, DETAIL
     )
@@ -219,17 +219,17 @@ def write_index(
     trust_store: Path | None = None,
     bulk_bytes: int = _LARGEST_BULK,
 ) -> None:
-    """Write documents under the ids in their column ``document_id``; one that is there already is replaced by itself.
+    """Write documents under the ids of the column ``document_id``; an existing document is overwritten.
 
-    If it raises, some of them may have been written. If it does not, the connector saw no error: whether the index has
-    taken them all is for the caller to check.
+    After an error some of the documents may have been written. Without an error the connector saw none; the caller
+    must check that the index has accepted all documents.
 
     Args:
         documents: the documents and their ids.
         settings: the server.
         index: name of the index, which must exist.
-        trust_store: store of Java's with the authorities to trust; None: Java's own.
-        bulk_bytes: size of a bulk request.
+        trust_store: Java trust store; None: Java's default store.
+        bulk_bytes: size of a bulk request in bytes.
     """
     options = {
         "es.nodes": settings.host,
@@ -240,7 +240,7 @@ def write_index(
         "es.mapping.id": DOCUMENT_ID,
         "es.mapping.exclude": DOCUMENT_ID,
         "es.write.operation": "index",  # `create` would fail on a replay
-        "es.index.auto.create": "false",  # the index has a mapping of ours
+        "es.index.auto.create": "false",  # the index exists, with our mapping
         "es.batch.write.refresh": "false",  # the default refreshes the index after every task
         "es.batch.size.entries": str(settings.bulk_documents),
         "es.batch.size.bytes": str(bulk_bytes),
@@ -248,7 +248,7 @@ def write_index(
         "es.batch.write.retry.wait": "5s",
         "es.http.timeout": "30s",
         "es.http.retries": "1",
-        # A proxy that the JVM was told of for the world outside; the connector heeds no exceptions from it.
+        # Ignore the JVM's proxy for the internet; the connector does not honour the proxy's exceptions.
         "es.net.proxy.http.use.system.props": "false",
         "es.net.proxy.https.use.system.props": "false",
         "es.net.proxy.socks.use.system.props": "false",
@@ -259,18 +259,18 @@ def write_index(
 
 
 def _trusted(store: Path | None) -> dict[str, str]:
-    """Return the options that name the authorities to trust."""
+    """Return the connector's options for a trust store."""
     if store is None:
         return {}
     return {
         "es.net.ssl.truststore.location": store.as_uri(),
         "es.net.ssl.truststore.pass": STORE_PASSWORD,
-        "es.net.ssl.keystore.type": "PKCS12",  # of the trust store too, which has no option of its own
+        "es.net.ssl.keystore.type": "PKCS12",  # also the type of the trust store, which has no option of its own
     }
 
 
 def _credentials(settings: Elasticsearch) -> dict[str, str]:
-    """Return the options that hold secrets: writer options never show in the process list or in Spark's pages."""
+    """Return the options with secrets: writer options never show in the process list or in Spark's web UI."""
     options = {}
     if settings.api_key is not None:
         options["es.net.http.header.Authorization"] = f"ApiKey {settings.api_key.get_secret_value()}"

@@ -1,4 +1,4 @@
-"""Outcomes and rejected messages as records of Kafka's two output topics."""
+"""Outcomes and rejected messages as records of the two output topics."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from streamscore.scoring.served import ServedModel
 
 MAX_HEADERS_BYTES: Final = 4_096
-"""More than the headers of ours on a bad message's record, and what Kafka adds to any record, ever take."""
+"""Upper bound in bytes of our headers on a bad message's record plus Kafka's overhead per record."""
 
 _HEAD, _LABEL, _TAIL = "json_head", "json_label", "json_tail"
-"""Columns with the pieces of JSON that all outcomes of an event have in common."""
+"""Columns with the JSON parts that all outcomes of an event share."""
 
 
 @dataclass
 class Records(OutcomeSink):
-    """Of a good event one record per model in the predictions topic; of a bad message one in the rejected topic."""
+    """A sink of one record per model for a good event, and one record in the rejected topic for a bad message."""
 
     max_record_bytes: int = client.MAX_MESSAGE_BYTES
-    """Largest record that the rejected topic takes."""
+    """Largest record that the rejected topic accepts, in bytes."""
 
     @property
     def name(self) -> str:
@@ -44,7 +44,7 @@ class Records(OutcomeSink):
         return f"the Kafka topics {names.predictions!r} and {names.rejected!r}"
 
     def check(self) -> list[str]:
-        """Make the topics that are missing, and check that they may be written to: documents come before records.
+        """Create the missing topics, and check that this user may write to both, before any document is written.
 
         Returns:
             The names of the topics that were created.
@@ -54,13 +54,13 @@ class Records(OutcomeSink):
         """
         kafka, names = self.config.kafka, self.config.kafka.topics
         created = client.ensure(kafka, names.predictions, names.rejected)
-        # A topic that was created a moment ago may not be known to every broker yet.
+        # A new topic may not be known to every broker yet.
         existing = [topic for topic in (names.predictions, names.rejected) if topic not in created]
         client.require_writable(kafka, *existing)
         return [f"the topic {name}" for name in created]
 
     def prepare(self, spark: SparkSession) -> None:  # noqa: ARG002 (the broker is asked without Spark)
-        """Ask the broker for the size of the largest record that the rejected topic takes.
+        """Ask the broker for the size of the largest record that the rejected topic accepts.
 
         Raises:
             ServerError: no broker answers.
@@ -68,7 +68,7 @@ class Records(OutcomeSink):
         self.max_record_bytes = client.max_message_bytes(self.config.kafka, self.config.kafka.topics.rejected)
 
     def ends(self) -> dict[str, dict[str, Any]]:
-        """Return where both topics end now, with their ids.
+        """Return the current end offsets and the ids of both topics.
 
         Raises:
             ServerError: no broker answers, or too few replicas have the last records.
@@ -87,7 +87,7 @@ class Records(OutcomeSink):
         return records(rows, self.models, names.predictions, names.rejected, limit)
 
     def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
-        """Append the records; of a batch that may have been written before only those that are not there yet."""
+        """Append the records; on a replay only those that the topics do not hold yet."""
         kafka, names = self.config.kafka, self.config.kafka.topics
         if replay is not None:
             log.info("a batch that may have been written before: looking for what is there")
@@ -99,25 +99,25 @@ class Records(OutcomeSink):
 def records(
     evaluated: DataFrame, models: Sequence[ServedModel], predictions: str, rejected: str, max_bytes: int
 ) -> DataFrame:
-    """Return evaluated rows as Kafka records: of a good event one per model, of a bad message one that says why.
+    """Return evaluated rows as Kafka records: one per model for a good event, one with the reason for a bad message.
 
-    The record of an outcome has the event's own key, or else its id, and a JSON value. That of a bad message has its
-    own key and value, and headers of ours behind its own; those whose names begin with ``__connect.errors.`` are named
-    as in Kafka Connect's dead letter queue, so that existing tools read them. Of a bad message that is larger than the
-    topic takes there are only headers of ours, which say where it is: it must not stop the stream.
+    An outcome's record has the event's key, or else its id, and a JSON value. A bad message's record has the message's
+    key, value and headers, followed by our headers; those whose names begin with ``__connect.errors.`` are named as in
+    Kafka Connect's dead letter queue, so that existing tools read them. The record of a bad message that exceeds the
+    topic's limit has our headers alone, which name its position, so that the message does not stop the stream.
 
     Args:
-        evaluated: what ``with_correct`` returns, in a session that knows ``JSON_TEXT``.
+        evaluated: the rows of ``with_correct``, in a session with the SQL function ``JSON_TEXT``.
         models: the models that were applied.
         predictions: topic of the outcomes.
         rejected: topic of the bad messages.
-        max_bytes: largest record that it takes.
+        max_bytes: largest record that the rejected topic accepts.
 
     Returns:
-        ``topic``, ``key``, ``value`` and ``headers``, as Spark's Kafka sink takes them.
+        ``topic``, ``key``, ``value`` and ``headers``, the columns of Spark's Kafka sink.
     """
-    # One pass, so that a batch needs no place in memory if it goes to Kafka alone. What all records of an event have in
-    # common is put together once; then there is a row per model, with as few columns as can be.
+    # One pass, so that a batch for Kafka alone needs no cache. The parts that all records of an event share are built
+    # once, before the row is multiplied per model with as few columns as possible.
     of_event = {
         "topic": f"if({REASON} IS NULL, {literal(predictions)}, {literal(rejected)})",
         "key": f"if({REASON} IS NULL, coalesce(key, binary(event_id)), if({_fits(max_bytes)}, key, null))",
@@ -134,9 +134,9 @@ def records(
 
 
 def _event_json() -> dict[str, str]:
-    """Return SQL for the pieces that all outcomes of an event have in common."""
+    """Return SQL for the JSON parts that all outcomes of an event share."""
     return {
-        # Only a key is anybody's text; the others hold no character that JSON escapes.
+        # Only a key may contain characters that JSON escapes.
         _HEAD: f"""concat('{{"event_id":"', event_id, '","key":', string({JSON_TEXT}(key)))""",
         _LABEL: f"""concat(',"label":', {_number(LABEL)}, ',"correct":')""",
         _TAIL: """concat(',"event_time":', event_time, '}')""",
@@ -144,8 +144,8 @@ def _event_json() -> dict[str, str]:
 
 
 def _outcome_json() -> str:
-    """Return SQL for the value of an outcome's record, of a row that ``per_model`` has made."""
-    # The usual numbers have their text ready.
+    """Return SQL for the value of an outcome's record, from a row of ``per_model``."""
+    # The texts of the usual numbers are constants.
     prediction = f"CASE prediction WHEN 0D THEN '0.0' WHEN 1D THEN '1.0' ELSE {_number('prediction')} END"
     correct = "CASE correct WHEN 1 THEN '1' WHEN 0 THEN '0' ELSE 'null' END"
     score = f"""',"score":', {_number("score")}"""
@@ -153,7 +153,7 @@ def _outcome_json() -> str:
 
 
 def _fits(max_bytes: int) -> str:
-    """Return SQL for whether a bad message, with headers of ours, is a record of at most that many bytes."""
+    """Return SQL for whether a bad message with our headers makes a record of at most ``max_bytes`` bytes."""
     parts = " + ".join(f"coalesce(octet_length({part}), 0)" for part in ("key", "value", "string(headers)"))
     return f"{parts} <= {max_bytes - MAX_HEADERS_BYTES}"
 
@@ -178,7 +178,7 @@ def _rejected_headers(max_bytes: int) -> str:
 
 
 def _number(name: str) -> str:
-    """Return SQL for a number as JSON; those that are not finite become text, as to_json makes them."""
+    """Return SQL for a number as JSON; like to_json it writes numbers that are not finite as text."""
     return (
         f"CASE WHEN {name} IS NULL THEN 'null' WHEN {is_finite(name)} THEN string({name}) "
         f"""ELSE concat('"', string({name}), '"') END"""
@@ -186,11 +186,11 @@ def _number(name: str) -> str:
 
 
 def records_without(records: DataFrame, written: DataFrame, rejected: str) -> DataFrame:
-    """Return the records that are not among those that were written.
+    """Return the records that were not written before.
 
     Args:
-        records: what ``records`` returns.
-        written: records of the same topics, as Spark's Kafka source has them.
+        records: the result of ``records``.
+        written: records of the same topics, in the columns of Spark's Kafka source.
         rejected: topic of the bad messages, whose records name their event in a header.
     """
     there = written.select("topic", _identity(rejected).alias("identity")).distinct()
@@ -199,8 +199,8 @@ def records_without(records: DataFrame, written: DataFrame, rejected: str) -> Da
 
 
 def _identity(rejected: str) -> Column:
-    """Return what tells a record from all others of its topic, whatever else it says of the same outcome."""
+    """Return the identity of a record within its topic; records of the same outcome have the same identity."""
     value = F.from_json(F.col("value").cast("string"), ", ".join(f"{name} string" for name in IDENTITY))
-    # The last header of that name is ours: what came with the message stands before it.
+    # The last header of that name is ours: the message's own headers stand before it.
     ids = F.filter("headers", lambda header: header["key"] == EVENT_ID_HEADER)
     return F.when(F.col("topic") == rejected, F.element_at(ids, -1)["value"].cast("string")).otherwise(F.to_json(value))

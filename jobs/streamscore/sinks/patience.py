@@ -1,4 +1,4 @@
-"""How sinks that write to Elasticsearch wait for it while it is away or overloaded."""
+"""Retries of writes to Elasticsearch while it is unreachable or overloaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamscore.errors import RefusedError, ServerError
 from streamscore.sinks.base import Batch
 from streamscore.system.console import log
 
-# The connector passes on the error of Elasticsearch by its type, or, where the answer has none, the status.
+# The connector's message has the type of Elasticsearch's error, or the status if the response has no error.
 _OVERLOADED = re.compile(
     r"returned \[(429|502|503|504)\||es_rejected_execution|unavailable_shards|circuit_breaking|"
     "SERVICE_UNAVAILABLE|TOO_MANY_REQUESTS|BAD_GATEWAY"
@@ -22,14 +22,14 @@ _REFUSED = re.compile(r"returned \[40[13]\||security_exception")
 
 
 def patiently(write: Callable[[], None], settings: Elasticsearch, batch: Batch) -> None:
-    """Write; while Elasticsearch is away or overloaded, wait and write all again, under the same ids.
+    """Write, and retry while Elasticsearch is unreachable or overloaded.
 
-    Once the job is asked to stop the next failure is the last: the batch is replayed at the next start.
+    Once the job is asked to stop, the next failure is raised: the batch is replayed at the next start.
 
     Args:
-        write: writes, and may write again what it wrote before.
-        settings: where Elasticsearch is, and for how long it may be away.
-        batch: tells whether the job was asked to stop.
+        write: an idempotent write.
+        settings: Elasticsearch's address, and how long to retry.
+        batch: the batch, which knows whether the job was asked to stop.
     """
     deadline = time.monotonic() + settings.retry_seconds
     for delay in chain((1, 2, 4, 8, 16), repeat(30)):
@@ -46,11 +46,11 @@ def patiently(write: Callable[[], None], settings: Elasticsearch, batch: Batch) 
 
 
 def is_transient(error: Exception, settings: Elasticsearch) -> bool:
-    """Return whether a failed write may succeed later: the server is away, or says that it is overloaded.
+    """Return whether a write's failure is transient: the server is unreachable or overloaded.
 
     Args:
-        error: what the connector or the client raised.
-        settings: where Elasticsearch is, to ask it whether it is there.
+        error: the exception of the connector or the client.
+        settings: Elasticsearch's address, for a health check.
     """
     if isinstance(error, RefusedError) or _REFUSED.search(str(error)):
         return False
@@ -58,8 +58,8 @@ def is_transient(error: Exception, settings: Elasticsearch) -> bool:
         return True
     try:
         elasticsearch.health(settings, timeout=3.0)
-    except RefusedError:  # it is there, and this user may not ask for its health
+    except RefusedError:  # the server answers, but this user may not read its health
         pass
     except ServerError:
         return True
-    return "all nodes failed" in str(error)  # it was away a moment ago
+    return "all nodes failed" in str(error)  # the server was unreachable a moment ago

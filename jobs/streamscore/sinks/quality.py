@@ -1,4 +1,4 @@
-"""The statistics of quality as documents of an Elasticsearch index: each event counted once, whatever is replayed."""
+"""The statistics of quality as documents of an Elasticsearch index; a replay counts no event twice."""
 
 from __future__ import annotations
 
@@ -25,50 +25,50 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _TIMEOUT: Final = 30.0
-"""Seconds for one request."""
+"""Timeout of one request, in seconds."""
 
 _PIECE: Final = 1_000
-"""Documents that are read, added to and written before the next ones: each has some 20 kB while it is in memory."""
+"""Documents per piece of a batch; a document takes some 20 kB of memory."""
 
 
 class Added(NamedTuple):
-    """What a batch adds to a document."""
+    """A batch's contribution to one document."""
 
     header: Mapping[str, Any]
-    """The fields that say what the statistic is of."""
+    """The fields that identify the statistic."""
     statistics: list[Statistic]
-    """Those of the shortest windows in it, which are yet to be added up."""
+    """The statistics of the shortest windows inside, to be added up."""
 
 
 @dataclass
 class QualityStatistics(OutcomeSink):
-    """One document per model, version, kind of score and window of event time; a batch adds to those of its events.
+    """A sink of one document per model, version, score kind and window of event time; each batch adds its events.
 
-    A document names the last batch that added to it, and holds the statistic as it was before: what is written again
-    is added to that. So each batch counts once, whatever its events' times are and wherever a write broke off.
+    A document names the last batch that added to it, and holds the statistic before that batch; a replay adds to the
+    latter. So each batch counts once, whatever its events' times and wherever a write was interrupted.
     """
 
     is_alone: bool = False
-    """Whether the statistics of earlier streams of the topic are known to be gone."""
+    """Whether the statistics of the topic's earlier streams have been deleted."""
 
     @property
     def name(self) -> str:
-        """Where the index is."""
+        """The server's address."""
         return f"Elasticsearch at {self.config.elasticsearch.url}"
 
     def shape(self, rows: DataFrame) -> DataFrame:
-        """Return one row: the statistics by model and window of the shortest length, packed."""
+        """Return one row of bytes: the packed statistics by model and window of the shortest length."""
         shortest = self.config.quality.windows[0]
         return rows.agg(quality_sums(rows.sparkSession, self.models, shortest).alias("sums"))
 
     def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
-        """Add up the batch in one Spark job, and add it to the documents; with patience.
+        """Sum up the batch in one Spark job, and add the sums to the documents; retry transient failures.
 
-        A stream that counts the topic again first deletes the statistics of earlier ones, which count the same events.
+        A stream that scores the topic again first deletes the statistics of the earlier streams.
 
         Raises:
             ServerError: Elasticsearch does not answer within ``elasticsearch.retry_seconds``.
-            RefusedError: a document says that a later batch has added to it already.
+            RefusedError: a document names a later batch.
         """
         settings, stream = self.config.elasticsearch, batch.query()
         (row,) = shaped.collect()
@@ -88,15 +88,15 @@ class QualityStatistics(OutcomeSink):
 
     @property
     def _counts_again(self) -> bool:
-        """Whether this start may score the topic from its beginning though an earlier stream has.
+        """Whether the stream may score events again that an earlier stream has scored.
 
-        Without ``stream.new_checkpoint`` nothing is deleted: other statistics may be those of a job that goes on.
+        Without ``stream.new_checkpoint`` other statistics may belong to a running job, and are never deleted.
         """
         stream = self.config.stream
         return stream.new_checkpoint and stream.starting_offsets == "earliest"
 
     def _added(self, sums: bytes, stream: str) -> dict[str, Added]:
-        """Return what a batch adds to each document, by the document's id: the longer windows from the shortest."""
+        """Return a batch's contributions by document id; those of longer windows are sums of the shortest windows."""
         added: dict[str, Added] = {}
         for begin, position, statistic in unpack(sums, [served.score_kind for served in self.models]):
             model = self.models[position]
@@ -115,14 +115,14 @@ class QualityStatistics(OutcomeSink):
         return added
 
     def _add_in_pieces(self, server: Client, added: Mapping[str, Added], batch: Batch) -> None:
-        """Add to some documents at a time, with patience: a retry repeats these alone."""
+        """Add the contributions, a piece of the documents at a time; retry each piece by itself."""
         documents = list(added.items())
         for first in range(0, len(documents), _PIECE):
             piece = dict(documents[first : first + _PIECE])
             patiently(partial(self._add, server, piece, batch.number), self.config.elasticsearch, batch)
 
     def _add(self, server: Client, added: Mapping[str, Added], number: int) -> None:
-        """Read the documents, add what a batch adds to each, and write them; to do that again changes nothing."""
+        """Read the documents, add the batch's contributions, and write them; idempotent."""
         settings = self.config.elasticsearch
         kept = client.read(server, settings, added)
         changes = []
@@ -135,10 +135,10 @@ class QualityStatistics(OutcomeSink):
         client.write(server, settings, changes)
 
     def _before(self, kept: Kept | None, number: int) -> Statistic:
-        """Return the statistic of a document without what a batch has added to it.
+        """Return the statistic of a document without a batch's contribution.
 
         Raises:
-            RefusedError: a later batch has added to it since.
+            RefusedError: a later batch has added to the document.
         """
         if kept is None:
             return EMPTY
@@ -156,7 +156,7 @@ class QualityStatistics(OutcomeSink):
         return EMPTY if before is None else Statistic.from_document(before)
 
     def _take_back(self, server: Client, stream: str, number: int, added: Container[str]) -> None:
-        """Undo what the batch of that number added to other documents: planned anew, it may hold other events."""
+        """Undo an earlier attempt's contributions to other documents: a batch planned again may hold other events."""
         settings = self.config.elasticsearch
         for page in client.of_batch(server, settings, stream, number):
             changes = []

@@ -1,4 +1,4 @@
-"""What sinks that write to Kafka have in common: how records are appended, and which of a replay are there already."""
+"""Append records to Kafka topics, and find the records that an interrupted batch wrote."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from streamscore.spark.sources import kafka_options, topics_since
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
-# Every record is acknowledged by all replicas, and the producer's own retries neither repeat nor reorder any. A broker
-# that is away for longer than these limits fails the batch. `kafka.options` may say otherwise of all but the first two.
+# All replicas acknowledge every record, and the producer's own retries neither repeat nor reorder records. A broker
+# that is down for longer than these limits fails the batch. `kafka.options` may override all but the first two.
 _DURABLE = {
     "kafka.acks": "all",
     "kafka.enable.idempotence": "true",
     "kafka.compression.type": "lz4",
-    # Fewer, larger requests. The wait is over as soon as a task has no more records.
+    # Fewer, larger requests. The wait ends as soon as a task has no more records.
     "kafka.linger.ms": "20",
     "kafka.batch.size": "262144",
-    # The topic knows better than the client what it takes; by default a bad message with headers of ours may be larger.
+    # The topic's own limit applies instead: a bad message with our headers may exceed the client's default.
     "kafka.max.request.size": str(client.MAX_RECORD_BYTES),
     "kafka.max.block.ms": "60000",
     "kafka.request.timeout.ms": "30000",
@@ -33,20 +33,20 @@ _DURABLE = {
 }
 
 SKEW_MS = 60_000
-"""How far the clocks of the machines that plan a batch and that write its records may be apart, in milliseconds."""
+"""Largest clock difference between the machines that plan a batch and that write its records, in milliseconds."""
 
 
 def write_topic(records: DataFrame, kafka: Kafka) -> None:
-    """Append records (``topic``, ``key``, ``value`` and perhaps ``headers``) to their topics, at least once each.
+    """Append records (``topic``, ``key``, ``value`` and optionally ``headers``) to their topics, at least once each.
 
-    If it raises, some of them may have been written.
+    After an error some of the records may have been written.
     """
     options = {**_DURABLE, **kafka_options(kafka), "includeHeaders": "true"}
     records.write.format("kafka").options(**options).save()
 
 
 def ends(kafka: Kafka, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return where some topics end now, with their ids, as ``Sink.ends`` does.
+    """Return the current end offsets and the ids of topics, in the form of ``Sink.ends``.
 
     Raises:
         ServerError: no broker answers, or too few replicas have the last records.
@@ -62,18 +62,18 @@ def written_since(
     replay: Replay,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> DataFrame:
-    """Return the records that topics received since the first batch of a replay may have been written.
+    """Return the records that topics received since the earliest write of a replay's batches.
 
-    It waits until every record that was appended is visible: a leader may hold some that too few replicas have yet.
-    What an earlier stream wrote is left out, where it was noted how far that reached: an input topic that was created
-    again has the same events' ids once more.
+    The function waits until every appended record is visible: a leader may hold records that too few replicas have yet.
+    Records before the recorded ends are omitted: an earlier stream wrote them, and a recreated input topic may repeat
+    event ids.
 
     Args:
         spark: the session.
         kafka: the connection.
         names: names of the topics.
-        replay: what the sink was given.
-        is_stopping: asked while it waits; there is no waiting any more once it returns true.
+        replay: the sink's replay.
+        is_stopping: polled; once it returns True, the wait ends.
 
     Raises:
         ServerError: too few replicas have the last records, or no broker answers.
@@ -87,11 +87,11 @@ def written_since(
 
 
 def _patience(kafka: Kafka) -> float:
-    """Return the seconds within which the brokers must have taken a record."""
+    """Return the seconds within which the brokers must have accepted a record."""
     return int({**_DURABLE, **kafka_options(kafka)}["kafka.delivery.timeout.ms"]) / 1_000
 
 
 def _is_behind(ends: Mapping[str, int]) -> Column:
-    """Return whether a record is not before the offset that its partition ended at; a new partition has none."""
+    """Return whether a record is at or after its partition's recorded end; a new partition has none."""
     pairs = [F.lit(value) for partition, end in ends.items() for value in (int(partition), end)]
     return F.col("offset") >= F.coalesce(F.element_at(F.create_map(*pairs), F.col("partition")), F.lit(0))

@@ -1,1 +1,1 @@
-"""The session, and the only doors into the JVM."""
+"""The Spark session, and all access to its JVM but the message decoder's."""

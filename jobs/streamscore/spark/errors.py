@@ -1,4 +1,4 @@
-"""Say in one line what Spark, Hadoop or the JVM has to say in a hundred."""
+"""Reduce exceptions of Spark, Hadoop and the JVM to one-line messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from streamscore.errors import StreamscoreError
 
 _LOST_TASK: Final = re.compile(r"^.*most recent failure: Lost task .*?\(TID .*?\) \(.*?\): ")
-"""What Spark says of a task before it says what happened to it."""
+"""Spark's prefix of a task's failure, before the reason."""
 
 _BAD_TIME: Final = (
     ": a message has a timestamp that Spark cannot hold, which is no number of milliseconds (see docs/guarantees.md, "
@@ -21,21 +21,19 @@ _REFUSAL: Final = "EsHadoopRemoteException: "
 
 
 def reason(error: Exception) -> str:
-    """Return the line that says what Spark could not do, from an exception that may have a JVM's stack trace in it."""
+    """Return the line that says what Spark could not do, from an exception that may contain a JVM stack trace."""
     first, *others = str(error).strip().splitlines() or [type(error).__name__]
     line = others[0].removeprefix(": ") if first.startswith("An error occurred while calling") and others else first
-    if line.endswith("Details:"):  # of a file that it could not read to its end, Spark says why below only
+    if line.endswith("Details:"):  # for a truncated file, the reason is on a later line
         return root_cause(error)
     return _LOST_TASK.sub("", line)
 
 
 def root_cause(error: Exception) -> str:
-    """Return the line that says what was at the bottom of it, at most 500 characters, from an exception with a JVM's
-    and perhaps a Python's stack trace in it.
-    """
+    """Return the line of the root cause, at most 500 characters, from an exception with JVM or Python stack traces."""
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
     refusals = [line for line in lines if _REFUSAL in line]
-    if refusals:  # Elasticsearch's own words say more than the connector's
+    if refusals:  # Elasticsearch's message says more than the connector's
         return refusals[0].split(_REFUSAL, 1)[1][:500]
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
     errors = [line for line in lines if line.startswith(("py4j.protocol", ": ", "pyspark.errors"))]
@@ -45,15 +43,15 @@ def root_cause(error: Exception) -> str:
 
 @contextmanager
 def translate_spark_errors(kind: type[StreamscoreError], problem: str, way_out: str = "") -> Iterator[None]:
-    """Re-raise an exception of Spark, or of a file system that it uses, as one of our errors, with a one-line message.
+    """Re-raise a Spark or file-system exception as one of our errors, with a one-line message.
 
     Args:
         kind: the error to raise.
-        problem: what could not be done, the beginning of the message.
-        way_out: the end of the message.
+        problem: beginning of the message: what could not be done.
+        way_out: end of the message: what the user can do.
 
     Raises:
-        StreamscoreError: of the given kind, if Spark raised anything.
+        StreamscoreError: of the given kind, if Spark raised an exception.
     """
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException

@@ -1,4 +1,4 @@
-"""A folder on any file system that Spark reaches, through Hadoop's client."""
+"""A folder on any file system that Hadoop's client supports."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class HadoopRoot:
-    """A folder, for subclasses that work with its files; file names are relative, with ``/``."""
+    """Base of classes that work with the files of a folder; file names are relative, with ``/``."""
 
     def __init__(self, spark: SparkSession, location: str) -> None:
         self.location = location.rstrip("/")
-        self._jvm: Any = spark._jvm  # noqa: SLF001 (Spark has no public way to a file system)
+        self._jvm: Any = spark._jvm  # noqa: SLF001 (Spark has no public access to file systems)
         conf = spark._jsparkSession.sessionState().newHadoopConf()  # noqa: SLF001 (as above)
         self._files = self._path("").getFileSystem(conf)
 
@@ -31,18 +31,18 @@ class HadoopRoot:
             return bytes(self._jvm.org.apache.commons.io.IOUtils.toByteArray(stream))
 
     def _copy(self, name: str, path: Path) -> None:
-        """Copy a file to this machine, where the driver's JVM runs too."""
+        """Copy a file to this machine, which also runs the driver's JVM."""
         target = self._jvm.org.apache.hadoop.fs.Path(path.as_uri())
         self._files.copyToLocalFile(False, self._path(name), target, True)  # True: without a checksum file beside it
 
     def _replace(self, name: str, content: bytes) -> None:
         """Write a file so that ``_content_if_any`` returns the old content or the new, whenever the process dies.
 
-        Not every file system has a rename that replaces, and of those that do only HDFS does it in one step. So the
-        complete new file is kept as ``<name>.new`` while it takes the old one's place.
+        Few file systems have a rename that replaces, and only HDFS's is atomic. So the complete new file is kept as
+        ``<name>.new`` until it has replaced the old one.
 
         Raises:
-            OSError: the file system reports that a step failed.
+            OSError: a step failed.
         """
         self._recover(name)
         partial, new = f"{name}.partial", f"{name}.new"
@@ -56,12 +56,12 @@ class HadoopRoot:
         self._move(new, name)
 
     def _content_if_any(self, name: str) -> bytes | None:
-        """Return the content that the last ``_replace`` has written; None if there is no such file."""
+        """Return the content that the last ``_replace`` wrote; None if there is no such file."""
         found = next((one for one in (name, f"{name}.new") if self._files.exists(self._path(one))), None)
         return None if found is None else self._content(found)
 
     def _recover(self, name: str) -> None:
-        """Finish a ``_replace`` that broke off between its last two steps; remove what another one left over."""
+        """Finish a ``_replace`` that was interrupted between its last two steps; remove leftovers of earlier steps."""
         new = f"{name}.new"
         if self._files.exists(self._path(new)):
             if self._files.exists(self._path(name)):
@@ -70,7 +70,7 @@ class HadoopRoot:
                 self._move(new, name)
 
     def _move(self, source: str, target: str) -> None:
-        if not self._files.rename(self._path(source), self._path(target)):  # Hadoop's way to report a failure
+        if not self._files.rename(self._path(source), self._path(target)):  # False is how Hadoop reports a failure
             raise OSError(f"{self.location}/{source} cannot be renamed to {target}")
 
     def _path(self, name: str) -> Any:

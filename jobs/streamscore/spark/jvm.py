@@ -1,4 +1,4 @@
-"""What only the session's JVM can tell or do: its process, its queries, its signals, its key stores."""
+"""Functions of the session's JVM that PySpark lacks: its process, queries, signals and trust stores."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-STORE_PASSWORD: Final = "changeit"  # noqa: S105 (Java wants one, though the store holds public certificates only)
+STORE_PASSWORD: Final = "changeit"  # noqa: S105 (Java requires one, although the store holds public certificates only)
 
 
 def jvm_pid(spark: SparkSession) -> int:
-    """Return the process id of the session's JVM, which may outlive this process."""
+    """Return the process id of the session's JVM; the JVM may outlive this process."""
     return int(spark.sparkContext._gateway.jvm.java.lang.ProcessHandle.current().pid())  # type: ignore[union-attr]  # noqa: SLF001
 
 
 def runs_query(spark: SparkSession, query: str) -> bool:
-    """Return whether a streaming query runs in the session's JVM, in whatever session."""
+    """Return whether a streaming query runs in any session of this session's JVM."""
     from py4j.protocol import Py4JError
 
-    jvm: Any = spark._jvm  # noqa: SLF001 (a session itself knows only its own queries)
+    jvm: Any = spark._jvm  # noqa: SLF001 (a session lists only its own queries)
     try:
         active = spark._jsparkSession.sharedState().activeStreamingQueries()  # noqa: SLF001 (as above)
         return bool(active.containsKey(jvm.java.util.UUID.fromString(query)))
@@ -35,18 +35,18 @@ def runs_query(spark: SparkSession, query: str) -> bool:
 
 
 def java_version(spark: SparkSession) -> str:
-    """Return the version and the architecture of the session's Java; SQL would take a Spark job to say it."""
+    """Return the version and the architecture of the session's Java, without a Spark job."""
     java: Any = spark._jvm.java.lang.System  # type: ignore[union-attr]  # noqa: SLF001
     return f"{java.getProperty('java.version')} {java.getProperty('os.arch')}"
 
 
 def trust_store(spark: SparkSession, config: Config) -> Path | None:
-    """Make a store of Java's with the authorities of ``elasticsearch.ca_file`` and return its file; None without one.
+    """Make a Java trust store of ``elasticsearch.ca_file`` and return its path; None without that setting.
 
-    It is below the state folder, which the executors read too. Whoever opens it needs ``STORE_PASSWORD``.
+    The store is in the state folder, which the executors read too. Its password is ``STORE_PASSWORD``.
 
     Raises:
-        ConfigError: the file is not there, or holds no certificates in the form PEM.
+        ConfigError: the file is missing, or holds no PEM certificates.
     """
     from py4j.protocol import Py4JJavaError
 
@@ -78,7 +78,7 @@ def trust_store(spark: SparkSession, config: Config) -> Path | None:
 
 @contextmanager
 def forward_signals(spark: SparkSession, receive: Callable[[str], None]) -> Iterator[None]:
-    """Pass the JVM's SIGINT and SIGTERM to a function, by name, until the context ends."""
+    """Call a function with the name of each SIGINT or SIGTERM to the JVM, until the context ends."""
     from pyspark.java_gateway import ensure_callback_server_started
 
     class Handler:
@@ -88,7 +88,7 @@ def forward_signals(spark: SparkSession, receive: Callable[[str], None]) -> Iter
         class Java:
             implements = ("sun.misc.SignalHandler",)
 
-    gateway: Any = spark.sparkContext._gateway  # noqa: SLF001 (Spark has no public way to the JVM's signals)
+    gateway: Any = spark.sparkContext._gateway  # noqa: SLF001 (Spark has no public access to the JVM's signals)
     ensure_callback_server_started(gateway)  # type: ignore[no-untyped-call]
     handler = Handler()  # py4j holds only a weak reference to it
     signals = [gateway.jvm.sun.misc.Signal(name) for name in ("INT", "TERM")]

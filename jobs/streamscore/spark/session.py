@@ -1,4 +1,4 @@
-"""The only place that creates a SparkSession."""
+"""Create and stop the SparkSession; no other module does."""
 
 from __future__ import annotations
 
@@ -30,28 +30,27 @@ if TYPE_CHECKING:
 
 
 _FOREIGN: Final = ("SPARK_CONF_DIR", "HADOOP_CONF_DIR", "YARN_CONF_DIR")
-"""Environment variables that name folders of settings, on a machine of a cluster for instance."""
+"""Environment variables that name folders of settings, for instance on a machine of a cluster."""
 
 
 _CANCEL_SECONDS: Final = 10.0
 _STATUS_SECONDS: Final = 0.25
-"""Longer than what Spark's status of its tasks may be behind (``spark.ui.liveUpdate.period``)."""
+"""Seconds; longer than the delay of Spark's task status (``spark.ui.liveUpdate.period``)."""
 _IDLE_LOOKS: Final = 2
-"""A job that was cancelled may just have been started again, by a query's next stage."""
+"""Repeated because a query may start its next job just after a cancellation."""
 
 
 def create(config: Config, job: str, own: Mapping[str, str] | None = None, jars: Sequence[Path] = ()) -> SparkSession:
-    """Return the session of a job: the one that exists (notebook, Databricks), or a new one.
+    """Return the session of a job: the existing one (notebook, Databricks), or a new one.
 
-    One that exists gets the settings that can change while it runs; its master, memory and jars are its owner's
-    business. Under spark-submit the settings and jars of its command line win. Without it, in plain Python, ``jars``
-    are what the session's JVM starts with.
+    An existing session gets the settings that can change while it runs, and keeps its master, memory and jars. Under
+    spark-submit the settings and jars of the command line win. In plain Python the session's JVM starts with ``jars``.
 
     Args:
         config: the configuration.
         job: name of the job, which becomes the application's name and that of Spark's log file.
         own: Spark settings that this kind of job needs.
-        jars: verified jars to start a JVM with, if there is no session and no spark-submit.
+        jars: verified jars of a new JVM, for a process without a session and without spark-submit.
 
     Raises:
         SetupError: the session does not start.
@@ -69,7 +68,7 @@ def create(config: Config, job: str, own: Mapping[str, str] | None = None, jars:
     if config.spark.master is not None:
         folder = config.state_dir / "tmp"
         folder.mkdir(parents=True, exist_ok=True)
-        if is_on_one_machine(config):  # else other machines may have their files there
+        if is_on_one_machine(config):  # on a cluster other machines may have files there
             tmpdir.use(folder)
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
         if config.spark.master is not None:
@@ -90,7 +89,7 @@ def create(config: Config, job: str, own: Mapping[str, str] | None = None, jars:
 
 @contextmanager
 def opened(config: Config, job: str, own: Mapping[str, str] | None = None) -> Iterator[SparkSession]:
-    """Create the session of a job and stop it afterwards, unless it existed before: then others go on with it.
+    """Yield the session of a job, and stop it afterwards unless it existed before.
 
     Args:
         config: the configuration.
@@ -108,22 +107,22 @@ def opened(config: Config, job: str, own: Mapping[str, str] | None = None) -> It
         yield spark
     finally:
         if ours:
-            with suppress(OSError, Py4JError):  # Ctrl-C reaches the JVM too: it may be gone
+            with suppress(OSError, Py4JError):  # Ctrl-C reaches the JVM too, which may have ended
                 _cancel_jobs(spark)
                 spark.stop()
 
 
 def _cancel_jobs(spark: SparkSession) -> None:
-    """Cancel the jobs that still run and wait for the end of their tasks, at most ten seconds.
+    """Cancel the running Spark jobs and wait up to ten seconds for their tasks to end.
 
-    Spark stops its executor and its scheduler first: of each task that is started or ends after that, it logs a stack
-    trace (``RejectedExecutionException``).
+    A session's stop begins with its executor and scheduler, and logs a stack trace (``RejectedExecutionException``) for
+    each task that starts or ends afterwards.
     """
     context = spark.sparkContext
     jobs = context.statusTracker()
     if not jobs.getActiveJobsIds():
         return
-    executors: Any = context._jsc.sc().statusTracker()  # noqa: SLF001 (Python's lacks them)
+    executors: Any = context._jsc.sc().statusTracker()  # noqa: SLF001 (Python's status tracker lacks them)
     deadline = time.monotonic() + _CANCEL_SECONDS
     idle = 0
     while idle < _IDLE_LOOKS and time.monotonic() < deadline:
@@ -134,19 +133,19 @@ def _cancel_jobs(spark: SparkSession) -> None:
 
 
 def _existing() -> SparkSession | None:
-    """Return the session that this process has already; on Databricks there always is one."""
+    """Return this process's existing session, if any; Databricks always has one."""
     from pyspark.sql import SparkSession
 
     return SparkSession.builder.getOrCreate() if on_databricks() else SparkSession.getActiveSession()
 
 
 def _adapt(spark: SparkSession, settings: Mapping[str, str]) -> None:
-    """Give a session that runs already what can still be given, and say which guarantee it lacks."""
+    """Apply the settings that a running session accepts, and warn about guarantees that the session lacks."""
     for name, value in settings.items():
         if spark.conf.isModifiable(name):
             spark.conf.set(name, value)
     lacking = [name for name in ONE_ATTEMPT if name in settings and spark.conf.get(name, None) != settings[name]]
-    if lacking and not str(spark.sparkContext.master).startswith("local["):  # that has one attempt in any case
+    if lacking and not str(spark.sparkContext.master).startswith("local["):  # a local master never retries tasks
         log.warning(
             "this session lacks %s: Spark may repeat a task and send some records twice. Set it where the "
             "session is started, on Databricks in the cluster's Spark configuration",

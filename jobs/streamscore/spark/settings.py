@@ -1,4 +1,4 @@
-"""The Spark settings that every session of ours has, and those of streaming jobs."""
+"""The Spark settings of every session, and those of streaming jobs."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from streamscore.system.paths import is_local
 _REDACTED: Final = (
     f"(?i){SECRET_KEY.pattern.removeprefix('(?i)')}|passwd|access[.]?key|auth[.]pass|authorization|apikey"
 )
-"""Options whose values Spark shows nowhere: what the configuration takes for a secret, and under the names that Spark
-and the connector have. Spark's own patterns miss ssl.keystore.key, sasl.jaas.config and es.net.http.auth.pass."""
+"""Options whose values Spark must show nowhere: the configuration's secrets, also under Spark's and the connector's
+names. Spark's own pattern misses ssl.keystore.key, sasl.jaas.config and es.net.http.auth.pass."""
 
 DELTA_SETTINGS: Final = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-    # What is in a table is worked out anew at each commit, by default in 50 tasks: more than a small table needs.
+    # Delta recomputes a table's state at each commit, by default in 50 tasks: too many for a small table.
     "spark.databricks.delta.snapshotPartitions": "4",
 }
-"""Only for a session that has Delta's jars: without them the catalog breaks every query."""
+"""Settings for a session with Delta's jars; without the jars the catalog breaks every query."""
 
 _ANY_TIME: Final = {
     "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
     "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED",
 }
-"""By default Spark refuses to write a time before 1900, lest an old Spark reads another one."""
+"""Allow times before 1900, which Spark refuses to write by default because old versions misread them."""
 
 ONE_ATTEMPT: Final = {"spark.task.maxFailures": "1", "spark.speculation": "false"}
-"""A task that Spark repeats by itself would send some records twice. A failed batch is replayed as a whole instead, and
-an interrupted seeding is resumed. On one machine Spark never repeats any. It reads both once, when a session starts."""
+"""No task retries or speculation: a repeated task would send some records twice. A failed batch is replayed as a whole
+instead, and an interrupted seeding is resumed. A local master never repeats tasks. Both are read at session start."""
 
 _COUNTED: Final = {"spark.rdd.cache.visibilityTracking.enabled": "true"}
-"""What a task that failed had cached is not there for the next: what it had counted is thrown away (SPARK-41497). Spark
-reads it once, when a session starts."""
+"""Hide the cached blocks of failed tasks, whose observed counts are lost (SPARK-41497), from later tasks. Read at
+session start."""
 
 _FEW_KEPT: Final = {
     "spark.sql.ui.retainedExecutions": "50",
@@ -46,51 +46,51 @@ _FEW_KEPT: Final = {
     "spark.ui.retainedStages": "100",
     "spark.ui.retainedTasks": "1000",
 }
-"""Spark keeps plans and tasks of what it has done for its web page, by default of a thousand queries: a stream would
-fill its memory with them for its first quarter of an hour and more."""
+"""Limits on the finished plans and tasks that Spark keeps for its web UI: the default of a thousand queries would fill
+the memory of a stream for more than its first quarter of an hour."""
 
 _ONE_MACHINE: Final = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.ui.enabled": "false",
-    # A machine that belongs to a Hadoop cluster would take every path without a scheme for one of the cluster's.
+    # On a machine of a Hadoop cluster, a path without a scheme would otherwise be on the cluster's file system.
     "spark.hadoop.fs.defaultFS": "file:///",
 }
-"""A session on one machine listens there only, for Spark's own ports ask nobody for a password, and takes its files."""
+"""A session on one machine uses local files, and listens on loopback only: Spark's ports ask for no password."""
 
 ON_ONE_MACHINE: Final = {"SPARK_LOCAL_IP": "127.0.0.1"}
-"""Environment of its JVM, unless it says otherwise itself: else Spark looks up the machine's own name, and does not
-start where nobody knows it."""
+"""Default environment of that session's JVM: otherwise Spark resolves the machine's host name, and does not start where
+the name cannot be resolved."""
 
 _FRUGAL: Final = "-XX:GCTimeRatio=19 -XX:NewRatio=4"
-"""The collector may take a twentieth of the time, before it makes the heap larger; by default a hundredth. And what is
-new gets a fifth of the heap at most, not a third: hardly anything of a batch outlives it, however little that is."""
+"""The garbage collector may use a twentieth of the time before it enlarges the heap; the default is a hundredth. The
+young generation gets at most a fifth of the heap, not a third, because hardly any object outlives its batch."""
 
 _COMPILED: Final = "-XX:-DontCompileHugeMethods"
-"""A JVM only interprets methods of more than 8,000 bytes by default. Spark makes one method of all models, and that of
-a dozen is longer."""
+"""By default a JVM does not compile methods of more than 8,000 bytes. Spark generates one method for all models, which
+exceeds that limit for a dozen."""
 
 IN_PARTS: Final = {"spark.sql.codegen.hugeMethodLimit": "8000"}
-"""Where the JVMs' options are not ours: of what would be too long Spark makes a method per step, which is not as fast
-as a long one that is compiled, but faster than one that is not."""
+"""For JVMs whose options are not ours: Spark splits a method that would be too long into one per step, which is slower
+than a long compiled method but faster than an interpreted one."""
 
 
 def is_on_one_machine(config: Config) -> bool:
-    """Return whether Spark has all its parts in one process, here."""
+    """Return whether driver and executors run in one process on this machine."""
     return re.match(r"local($|\[)", config.spark.master or "") is not None
 
 
 def on_databricks() -> bool:
-    """Return whether this process runs on Databricks: the session, its JVM and its jars are the platform's there."""
+    """Return whether this process runs on Databricks, where the platform owns the session, its JVM and its jars."""
     return "DATABRICKS_RUNTIME_VERSION" in os.environ
 
 
 def spark_settings(config: Config, job: str, own: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the Spark settings of a job, for ``spark-submit --conf`` and for a session made in this process alike.
+    """Return the Spark settings of a job, for ``spark-submit --conf`` and for a session created in this process.
 
     Args:
         config: the configuration; its ``spark.conf`` overrides all others.
-        job: name of the job, which is in the name of Spark's log file.
+        job: name of the job, which is part of the name of Spark's log file.
         own: settings that this kind of job needs, such as ``streaming(config)``.
     """
     settings = {
@@ -107,12 +107,12 @@ def spark_settings(config: Config, job: str, own: Mapping[str, str] | None = Non
             "spark.ui.showConsoleProgress": "false",
             "spark.local.dir": str(scratch),
             "spark.sql.warehouse.dir": str(state / "warehouse"),
-            # Quoted, since Spark splits this text as a shell would and a folder's name may have a space in it.
+            # Quoted, because Spark splits this text like a shell and a folder's name may contain a space.
             "spark.driver.extraJavaOptions": " ".join(
                 [
                     f'"-Dlog4j2.configurationFile={CONF_DIR / "log4j2.properties"}"',
                     f'"-Dstreamscore.log={log_name}"',
-                    f'"-Dstreamscore.log.old={log_name.replace("%", "%%")}.%i"',  # to Log4j it is a pattern
+                    f'"-Dstreamscore.log.old={log_name.replace("%", "%%")}.%i"',  # Log4j reads it as a pattern
                     f'"-Djava.io.tmpdir={scratch}"',
                     "-XX:+UseParallelGC",
                     _FRUGAL,
@@ -134,7 +134,7 @@ def streaming(config: Config) -> dict[str, str]:
     """Return the Spark settings that every streaming job needs.
 
     Args:
-        config: the configuration; where the checkpoint is decides who manages its files.
+        config: the configuration; the checkpoint's location decides which file manager is used.
     """
     settings = {
         **ONE_ATTEMPT,
@@ -142,11 +142,11 @@ def streaming(config: Config) -> dict[str, str]:
         **_FEW_KEPT,
         **_ANY_TIME,
         "spark.sql.streaming.numRecentProgressUpdates": "50",
-        # Looking for the best compression of a batch in memory, which lives a second, costs more than it saves.
+        # A search for the best compression costs more than it saves for a batch that is cached for a second.
         "spark.sql.inMemoryColumnarStorage.compressed": "false",
     }
-    if is_local(config.stream.checkpoint) and not on_databricks():  # there, /Volumes is an object store
-        # The default manager starts some 40 processes per batch on a local disk; wrong for object stores.
+    if is_local(config.stream.checkpoint) and not on_databricks():  # on Databricks, /Volumes is an object store
+        # The default manager starts some 40 processes per batch on a local disk; this one is wrong for object stores.
         settings["spark.sql.streaming.checkpointFileManagerClass"] = (
             "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
         )
@@ -154,5 +154,5 @@ def streaming(config: Config) -> dict[str, str]:
 
 
 def log_file(config: Config, job: str) -> Path:
-    """Return the file of Spark's own log, which would drown ours on the terminal."""
+    """Return the file of Spark's own log, which is too long for the terminal."""
     return config.state_dir / "logs" / f"{job}.spark.log"

@@ -1,4 +1,4 @@
-"""Reading: the Kafka topic as a stream or as a table, and data sets of labels and features."""
+"""Read Kafka topics as a stream or as a table, and data sets of labels and features."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from streamscore.system.paths import as_spark_takes, is_local, local_path
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-# Spark asks where a partition begins and ends after each fetch, on the connection on which the consumer already waits
-# for more. At the end of a partition that wait is half a second by default, and every task would last that long.
+# After each fetch Spark asks for a partition's offsets on the connection on which the consumer already waits for more
+# records. At the end of a partition that wait is half a second by default, which would delay every task.
 _READING = {"kafka.fetch.max.wait.ms": "10"}
 
-# A record of a transaction that was aborted, or is not over, is no event; by default Kafka shows it to Spark.
+# By default Spark also reads records of aborted and open transactions, which are no events.
 _COMMITTED = {"kafka.isolation.level": "read_committed"}
 
 _NANOSECONDS = "spark.sql.legacy.parquet.nanosAsLong"
 
 
 def kafka_options(kafka: Kafka) -> dict[str, str]:
-    """Return the connection's options for Spark's Kafka source and sink; they hold secrets, never log them."""
+    """Return the connection's options for Spark's Kafka source and sink; they contain secrets, so never log them."""
     return {
         "kafka.bootstrap.servers": kafka.bootstrap_servers,
         **{f"kafka.{name}": value for name, value in kafka.client_options().items()},
@@ -34,7 +34,7 @@ def kafka_options(kafka: Kafka) -> dict[str, str]:
 def events(spark: SparkSession, kafka: Kafka, topic: str, settings: Stream) -> DataFrame:
     """Return a topic as a streaming DataFrame, in the columns of Spark's Kafka source with headers.
 
-    The stream fails rather than skip offsets that Kafka no longer has: what is lost must not go unnoticed.
+    The stream fails if Kafka no longer has the next offsets: a loss must not go unnoticed.
 
     Args:
         spark: the session.
@@ -56,7 +56,7 @@ def events(spark: SparkSession, kafka: Kafka, topic: str, settings: Stream) -> D
 
 
 def topic(spark: SparkSession, kafka: Kafka, name: str) -> DataFrame:
-    """Return all that a topic holds now, as a table in the columns of Spark's Kafka source with headers.
+    """Return the current content of a topic as a table, in the columns of Spark's Kafka source with headers.
 
     Args:
         spark: the session.
@@ -82,21 +82,21 @@ def topics_since(spark: SparkSession, kafka: Kafka, names: Sequence[str], since:
         "subscribe": ",".join(names),
         "includeHeaders": "true",
         "startingTimestamp": str(since),
-        # A partition without a later record has nothing to give; by default Spark would fail.
+        # A partition without a later record yields nothing; by default Spark would fail.
         "startingOffsetsByTimestampStrategy": "latest",
     }
     return spark.read.format("kafka").options(**options).load()
 
 
 def delta_table(spark: SparkSession, settings: Delta) -> DataFrame:
-    """Return the Delta table of the outcomes as it is now."""
+    """Return the current Delta table of the outcomes."""
     if settings.is_folder:
         return spark.read.format("delta").load(as_spark_takes(str(settings.table)))
     return spark.read.table(str(settings.table))
 
 
 def is_delta(source: str) -> bool:
-    """Return whether a local folder is a Delta table; a remote one is asked for by the prefix ``delta:``."""
+    """Return whether a local folder is a Delta table; a remote table has the prefix ``delta:`` instead."""
     return source.startswith("delta:") or (is_local(source) and (local_path(source) / "_delta_log").is_dir())
 
 
@@ -106,16 +106,16 @@ def data_set(spark: SparkSession, source: str, schema: str | None = None) -> Dat
     Args:
         spark: the session.
         source: the file, folder or table.
-        schema: the columns to read of parquet, as DDL; None: all of them, as Spark infers them.
+        schema: the parquet columns to read, as DDL; None: all columns, with inferred types.
 
     Raises:
-        InputError: Spark cannot read it.
+        InputError: Spark cannot read the data set.
     """
     kind = "delta" if is_delta(source) else "parquet"
     reader = spark.read.format(kind)
     if schema is not None:
         reader = reader.schema(schema)
-    # A column in nanoseconds, as pandas writes times, would be refused even if nobody needs it.
+    # Spark would refuse a file for a column in nanoseconds, as pandas writes times, even if the column is not used.
     before = spark.conf.get(_NANOSECONDS)
     spark.conf.set(_NANOSECONDS, "true")
     try:

@@ -11,7 +11,7 @@ def spark_home() -> Path:
     """Return the folder of PySpark, which holds all of Spark.
 
     Raises:
-        SetupError: another Spark's Python files are found in its place, which have no jars beside them.
+        SetupError: the imported PySpark has no jars: another Spark's Python files come first on the path.
     """
     import pyspark
 

@@ -1,4 +1,4 @@
-"""The folder of the jobs' temporary files, where a job that is killed leaves some 20 MB."""
+"""The folder of the jobs' temporary files, where a killed job leaves some 20 MB."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from pathlib import Path
 from typing import Final
 
 _STARTING: Final = 600.0
-"""Seconds after which nothing in the folder is of a JVM that is starting just now."""
+"""Age in seconds above which no file in the folder belongs to a JVM that is still starting."""
 
 
 @cache
 def use(folder: Path) -> None:
-    """Remove what killed jobs have left in the folder, unless another job uses it; then use it.
+    """Lock the folder for this job; first remove the leftovers of killed jobs unless another job holds the lock.
 
-    A job uses it as long as it has the lock, which is until its process ends: in whichever way, and in whichever
-    container.
+    A job holds the lock until its process ends, however it ends and in whichever container.
     """
-    descriptor = os.open(folder, os.O_RDONLY)  # it stays open on purpose
-    with suppress(OSError):  # another job uses it, or the file system, mounted from elsewhere, has no locks
+    descriptor = os.open(folder, os.O_RDONLY)  # stays open on purpose, for the lock
+    with suppress(OSError):  # another job holds the lock, or a network file system has no locks
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for entry in folder.iterdir():
-            with suppress(OSError):  # it may be another user's
+            with suppress(OSError):  # the file may be another user's
                 _remove_if_old(entry)
     with suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_SH)

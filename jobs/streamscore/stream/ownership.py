@@ -30,8 +30,8 @@ def require_known(config: Config, past: State) -> None:
     """Refuse to score a topic from another checkpoint than its outcomes were written from.
 
     The index knows the stream that has written to it. Where it does not, or is not there, the outcomes in Kafka tell
-    at least whether there was one. The statistics of quality name theirs: two jobs that score a topic would count each
-    event twice there.
+    at least whether there was one. The statistics of quality name their stream, and two streams of one topic would
+    count each event twice.
 
     Raises:
         CheckpointError: there are outcomes or statistics of another stream, and ``stream.new_checkpoint`` does not
@@ -145,12 +145,12 @@ def _event_id(value: bytes | None) -> str:
 
 
 def _require_uncounted(config: Config, past: State) -> None:
-    """Refuse to count a topic in an index where another stream has counted it.
+    """Refuse to add to statistics that another stream has written of the same events.
 
-    A stream that has begun at the latest offsets counts other events than those before it, whose statistics stay.
+    A stream that was let in at the latest offsets scores other events than earlier streams, whose statistics stay.
 
     Raises:
-        CheckpointError: another stream has.
+        CheckpointError: the index has statistics of another stream.
         ServerError: Elasticsearch does not answer.
     """
     settings, topic = config.elasticsearch, config.kafka.topics.input

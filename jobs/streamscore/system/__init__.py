@@ -1,1 +1,1 @@
-"""Files, paths, processes, the console, failpoints."""
+"""Files, paths, processes, the console, and failpoints."""

@@ -1,4 +1,4 @@
-"""What people read while a job works: live on a terminal, plain lines in a log, and never a secret."""
+"""Output for people: live on a terminal, plain lines in a log, and never a secret."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ from rich.text import Text
 from streamscore.errors import mask_credentials
 
 TERMINAL_VARIABLE = "STREAMSCORE_TERMINAL"
-"""Set by the command line to its terminal's device before it becomes spark-submit, which hides it from Python."""
+"""Environment variable with the terminal's device, which the command line sets because spark-submit hides it."""
 
 _NO_LIMIT: Final = 10_000
-"""Columns of an output that is no terminal."""
+"""Width in columns of an output that is not a terminal."""
 
 _STYLES: Final = {"ok": "green", "note": "yellow", "FAULT": "bold red"}
 
 VERDICTS: Final = {"better": "green", "worse": "red", "off": "yellow", None: ""}
-"""How a figure is drawn of which may be said that it is better or worse than guessing, or off its target."""
+"""Styles of figures that are better or worse than guessing, or off their target."""
 
 log = logging.getLogger("streamscore")
 
 
 MAX_LINE: Final = 2_000
-"""Characters of a line that are printed or logged."""
+"""Most characters of a line to print or log."""
 
 _MAX_LINES: Final = 100
-"""Lines of a log record that are logged."""
+"""Most lines of a log record to log."""
 
 
 def printable(text: str, limit: int | None = MAX_LINE) -> str:
-    """Return a text as one line that is safe to print, whoever wrote it.
+    """Return an untrusted text as one line that is safe to print.
 
-    Control characters, among them escape sequences of terminals, line ends and those that turn the direction of
-    writing, are shown as Python's ``repr`` shows them: a header's name or a model's metadata could otherwise change
-    what the terminal shows, or forge lines of a log.
+    Control characters, including terminal escape sequences, line ends and changes of the writing direction, are shown
+    as by Python's ``repr``: a header's name or a model's metadata could otherwise change the terminal or forge log
+    lines.
 
     Args:
         text: the text.
-        limit: number of characters after which it is cut; None: it is not cut.
+        limit: most characters of the result; None: no limit.
     """
     cut = text if limit is None or len(text) <= limit else f"{text[:limit]}…"
     if cut.isprintable():
@@ -60,14 +60,12 @@ def printable(text: str, limit: int | None = MAX_LINE) -> str:
 
 
 def as_markup(text: str) -> str:
-    """Return markup that rich prints as this text, brackets included, with control characters visible."""
+    """Return rich markup that prints as this text, brackets included, with control characters visible."""
     return escape(printable(text))
 
 
 class _SafeFormatter(logging.Formatter):
-    """Masks the credentials of URLs, shows control characters, and indents further lines, so that none looks like a
-    record of its own.
-    """
+    """Formatter that masks credentials in URLs, shows control characters, and indents a record's further lines."""
 
     def format(self, record: logging.LogRecord) -> str:
         lines = mask_credentials(super().format(record)).split("\n")
@@ -82,15 +80,15 @@ def set_up_logging() -> None:
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False
-    # py4j reports each exception of a batch with a stack trace; ours say what it means, and Spark's log has the rest.
+    # py4j logs each exception of a batch with a stack trace; our error explains it, and Spark's log has the rest.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
 
 
 @cache
 def terminal() -> Console | None:
-    """Return a console on the terminal that the user looks at, or None where output goes to a file or a pipe.
+    """Return a console on the user's terminal; None if output goes to a file or a pipe.
 
-    Under spark-submit the JVM owns the terminal and Python's standard output is a pipe to it, so the terminal is
+    Under spark-submit the JVM owns the terminal and Python's standard output is a pipe to the JVM, so the terminal is
     found through the parent process.
     """
     if sys.stdout.isatty():
@@ -116,7 +114,7 @@ def _terminal_of_spark_submit() -> str | None:
         return None
     try:
         return os.ttyname(descriptor) if os.isatty(descriptor) else None
-    except OSError:  # in some containers the terminal has no name
+    except OSError:  # some containers' terminals have no name
         return None
     finally:
         os.close(descriptor)
@@ -124,9 +122,9 @@ def _terminal_of_spark_submit() -> str | None:
 
 @contextmanager
 def step(title: str) -> Iterator[Callable[[str], None]]:
-    """Show a long step: a spinner on a terminal, a line at its start and its end in a log.
+    """Show a long step: a spinner on a terminal, lines at start and end in a log.
 
-    What it yields takes a word on how far the step is, which only a terminal shows.
+    Yields a function that shows the step's progress, on a terminal only.
     """
     started = time.monotonic()
     console = terminal()
@@ -147,11 +145,11 @@ def print_line(text: str) -> None:
 
 
 def print_table(columns: Mapping[str, int], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows as they come, with credentials masked and control characters visible: a table on a terminal, else
-    plain lines.
+    """Print rows as they arrive, as a table on a terminal or else as plain lines, masked and with control characters
+    visible.
 
     Args:
-        columns: names of the columns, with the width that each has in a plain line.
+        columns: names of the columns, with each column's width in a plain line.
         rows: the cells of each row.
     """
     masked = ([printable(mask_credentials(cell)) for cell in row] for row in rows)
@@ -167,11 +165,11 @@ def print_table(columns: Mapping[str, int], rows: Iterable[Sequence[str]]) -> No
 
 
 def print_tables(draw: Callable[[int], Iterable[Table]], note: str) -> None:
-    """Print tables that fit the terminal; elsewhere one without lines and colours, however wide it is.
+    """Print tables that fit the terminal; elsewhere without lines and colours, at any width.
 
     Args:
         draw: returns the tables for a width.
-        note: a text that is printed below them.
+        note: a text to print below the tables.
     """
     on_terminal = sys.stdout.isatty()
     console = Console() if on_terminal else Console(width=_NO_LIMIT)

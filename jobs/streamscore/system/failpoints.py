@@ -4,8 +4,8 @@
 ``STREAMSCORE_TEST_FAULTS=1`` is set as well.
 
 Points: ``entry`` (a batch begins), ``<sink>-half`` and ``<sink>`` (half of the rows, all rows are written; the sinks
-are ``rejected``, ``index`` and ``quality``, in Elasticsearch, and ``records``, in Kafka), ``delta`` (the rows are in
-the Delta table, in one transaction, which has no half), ``committed`` (a batch's commit is in the checkpoint).
+are ``rejected``, ``index`` and ``quality`` in Elasticsearch, and ``records`` in Kafka), ``delta`` (the rows are in the
+Delta table; one transaction has no half), ``committed`` (a batch's commit is in the checkpoint).
 Actions: ``kill-group``, ``kill-python``, ``kill-jvm``, ``raise``, ``stop`` (SIGSTOP), ``sleep``.
 """
 
@@ -31,7 +31,7 @@ SLEEP_SECONDS = 3.0
 
 @dataclass
 class Failpoint:
-    """An armed failpoint: it strikes the ``left``-th time that its point is reached from now on."""
+    """An armed failpoint, which strikes when its point is reached for the ``left``-th time from now on."""
 
     point: str
     action: str
@@ -45,7 +45,7 @@ class Failpoint:
 
 def _kill_java(failpoint: Failpoint) -> None:
     os.kill(failpoint.jvm, signal.SIGKILL)
-    time.sleep(60)  # the JVM's end ends this process
+    time.sleep(60)  # this process ends with the JVM
 
 
 def _raise(failpoint: Failpoint) -> None:
@@ -65,10 +65,10 @@ _armed: list[Failpoint] = []
 
 
 def arm(jvm: int) -> None:
-    """Read the environment, once, at the start of the job; ``jvm`` is the process id of its JVM.
+    """Arm the environment's failpoint, once, at the start of the job; ``jvm`` is the process id of the job's JVM.
 
     Raises:
-        ConfigError: ``STREAMSCORE_FAULT`` has another form, or names an unknown action.
+        ConfigError: ``STREAMSCORE_FAULT`` is malformed, or names an unknown action.
     """
     _armed.clear()
     if os.environ.get("STREAMSCORE_TEST_FAULTS") == "1" and "STREAMSCORE_FAULT" in os.environ:
@@ -106,16 +106,16 @@ def write(point: str, frame: DataFrame, sink: Callable[[DataFrame], None]) -> No
 
 
 def write_parts(point: str, whole: _Part, sink: Callable[[_Part], None], half_of: Callable[[_Part], _Part]) -> None:
-    """Write something to a sink; if a failpoint is armed at its half, write half of it first.
+    """Write data to a sink; if a failpoint is armed at its half, write half of the data first.
 
     Args:
         point: the sink's point.
-        whole: what is written.
-        sink: writes it, or a part of it.
-        half_of: returns half of it.
+        whole: the data.
+        sink: writes the data, or a part of it.
+        half_of: returns half of the data.
     """
     half = f"{point}-half"
-    # Not before it strikes: a batch that survives would have its half twice, though it was never replayed.
+    # Only when the failpoint strikes: otherwise the half would be written twice without a replay.
     if any(failpoint.point == half and failpoint.left == 1 for failpoint in _armed):
         sink(half_of(whole))
     reach(half)

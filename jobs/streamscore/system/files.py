@@ -27,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield the path of a partial file that replaces a file when the context ends, and is removed after an error.
 
     The partial file is in the same folder under a unique name, so several processes may replace one file at the same
-    time. It may also be a folder, if what is in it is moved away before the context ends.
+    time. It may also be a folder whose content is moved away before the context ends.
     """
     partial = path.parent / f".{path.name}.{secrets.token_hex(8)}.partial"  # a path such as `.` has no name
     try:

@@ -1,4 +1,4 @@
-"""Locations of files: on this machine, or on a file system that only Spark reaches."""
+"""Locations of files: on this machine, or on a file system that only Spark can access."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
 def is_local(location: str) -> bool:
-    """Return whether a location is on a file system that this machine has mounted: a path, or one after ``file:``."""
+    """Return whether a location is a path of this machine, or a ``file:`` URL of such a path."""
     return _LOCAL.match(location) is not None or _SCHEME.match(location) is None
 
 
 def local_path(location: str) -> Path:
-    """Return the path of a location on a file system that this machine has mounted.
+    """Return the path of a location on a mounted file system of this machine.
 
-    As to Spark, a percent sign in it is nothing but that.
+    Percent signs are literal, as in Spark.
     """
     return Path(_LOCAL.sub("", location))
 
 
 def as_spark_takes(location: str | Path) -> str:
-    """Return a location as an address that means the same to Spark, whatever its default file system is."""
+    """Return a location as an address that does not depend on Spark's default file system."""
     location = str(location)
     if not is_local(location):
         return location

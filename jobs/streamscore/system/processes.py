@@ -16,8 +16,8 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 def birth(pid: int) -> str | None:
     """Return an identity of a live process that survives PID reuse; None if there is no such process.
 
-    On Linux that is the boot and the kernel's count of ticks since (proc(5), field 22 of ``stat``): the wall-clock time
-    that psutil makes of it moves whenever the clock is set. Elsewhere it is that time.
+    On Linux the identity is the boot id and the start time in ticks since boot (proc(5), field 22 of ``stat``), because
+    psutil's wall-clock start time moves when the clock is set. Elsewhere it is psutil's start time.
     """
     try:
         process = psutil.Process(pid)
@@ -33,7 +33,7 @@ def birth(pid: int) -> str | None:
 
 @contextmanager
 def handled(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Handle this process's signals while the context lasts; only its main thread can."""
+    """Handle signals of this process until the context ends; call it in the main thread."""
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic, its shapes, and what a result says of itself."""
+"""The benchmark's arithmetic, its shapes, and the headings of its results."""
 
 import itertools
 import json
@@ -20,25 +20,25 @@ from streamscore.config import load
 
 
 def test_a_ratio_is_taken_round_by_round():
-    """The median of the rounds' ratios, not the ratio of medians."""
+    """The result is the median of the rounds' ratios, not the ratio of medians."""
     found = ratio([10.0, 30.0, 20.0], [10.0, 10.0, 40.0])
 
     assert (found.median, found.least, found.largest) == (1.0, 0.5, 3.0)
 
 
 def test_sides_of_different_length_have_no_ratio():
-    """A round that lacks a side is a fault of the benchmark."""
+    """A round without one of the sides is an error."""
     with pytest.raises(ValueError, match="shorter"):
         ratio([1.0, 2.0], [1.0])
 
 
 def test_a_rate_is_events_per_second():
-    """Of the part that was timed."""
+    """The rate covers the timed part alone."""
     assert Run(500, 2.0).rate == 250.0
 
 
 def test_cpu_is_the_median_of_each_process():
-    """A process that a run did not have counts as idle."""
+    """CPU time is a median per process; a missing process counts as idle."""
     runs = [Run(1, 1, {"job": 3.0, "broker": 1.0}), Run(1, 1, {"job": 5.0}), Run(1, 1, {"job": 4.0, "broker": 2.0})]
 
     assert median_cpu(runs) == {"job": 4.0, "broker": 1.0}
@@ -46,12 +46,12 @@ def test_cpu_is_the_median_of_each_process():
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 1), (0.5, 50), (0.99, 99), (1.0, 100)])
 def test_percentiles_are_of_the_nearest_rank(share, expected):
-    """So that each is a value that was seen."""
+    """Percentiles are measured values."""
     assert percentile(range(100, 0, -1), share) == expected
 
 
 def test_the_steady_state_leaves_out_the_first_two_batches_and_the_last():
-    """Warm-up, and a batch that may be smaller; empty ones do not count at all."""
+    """The first two batches are warm-up, the last may be smaller, and empty batches do not count."""
     ends = [(0, 9), (10, 900), (20, 500), (40, 100), (60, 300), (61, 80)]
     progress = [batch(0, *ends[0]), *(batch(start, *end) for (start, _), end in pairwise(ends))]
 
@@ -60,14 +60,14 @@ def test_the_steady_state_leaves_out_the_first_two_batches_and_the_last():
 
 
 def batch(start, end, milliseconds):
-    """The progress of a batch that read each of its events twice."""
+    """Return the progress of a batch that read each of its events twice."""
     offsets = [{"ml": {"0": place}} for place in (start, end)]
     source = {"startOffset": offsets[0] if start else None, "endOffset": offsets[1]}
     return {"numInputRows": 2 * (end - start), "durationMs": {"triggerExecution": milliseconds}, "sources": [source]}
 
 
 def test_a_side_is_warmed_up_until_it_is_settled():
-    """And a loop, each of whose runs has a process of its own, once."""
+    """A side warms up until its times settle, and a loop with a process per run once."""
     rates = {"slow": iter([10, 20, 30, 31, 32]), "quick": iter([50, 51, 52]), "loop": iter([5, 6])}
     runs = []
 
@@ -89,7 +89,7 @@ def test_a_side_is_warmed_up_until_it_is_settled():
 
 
 def test_warming_up_has_an_end():
-    """A side that never settles is measured all the same."""
+    """Warm-up is bounded: a side that never settles is still measured."""
     rates = itertools.count(1)
 
     found = compare({"growing": Side(lambda: Run(2 ** next(rates), 1))}, 2, 4)
@@ -98,7 +98,7 @@ def test_warming_up_has_an_end():
 
 
 def case(commit="abc", **machine):
-    """A case as the result file has it."""
+    """Return a case in the form of the result file."""
     known = {"processor": "a chip", "cores": 2, "memory_gb": 8, "spark": "3", "python": "3.11"}
     return {
         "commit": commit,
@@ -111,7 +111,7 @@ def case(commit="abc", **machine):
 
 
 def test_the_heading_tells_all_that_was_measured_with():
-    """One sentence for each commit and machine, with its cases where there are several."""
+    """The heading has one sentence per commit and machine, with the cases if there are several."""
     result = {"scale": "full", "cases": {"kafka": case(), "seed": case() | {"load": [2.0, 1.5]}}}
 
     (only,) = report.heading(result)
@@ -126,7 +126,7 @@ def test_the_heading_tells_all_that_was_measured_with():
 
 
 def test_cases_of_another_commit_or_machine_are_not_merged(tmp_path):
-    """Unless one says so; and those of a file that does not tell never."""
+    """Results of another commit or machine are merged only on request, and unidentified ones never."""
     cases = {"kafka": case(), "seed": case()}
     told = {"file": tmp_path, "merge": False}
 
@@ -141,7 +141,7 @@ def test_cases_of_another_commit_or_machine_are_not_merged(tmp_path):
 
 
 def test_a_commit_with_changes_says_so(tmp_path):
-    """Changes of what is measured; those of documents do not count."""
+    """Uncommitted changes of code are reported; those of documents are not."""
 
     def git(*words):
         identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
@@ -164,7 +164,7 @@ def test_a_commit_with_changes_says_so(tmp_path):
 
 
 def test_sparse_shapes_of_the_plots_differ_in_one_thing():
-    """Their values are of the same kind, whatever their length."""
+    """The sparse shapes have the same kind of values and differ only in their length."""
     short, long = (data.messages(data.shape(f"sparse-{size}-15"), 50) for size in (110, 1_048_576))
     values = [[json.loads(message)["features"]["values"] for message in those] for those in (short, long)]
 
@@ -172,7 +172,7 @@ def test_sparse_shapes_of_the_plots_differ_in_one_thing():
 
 
 def test_the_decoder_has_no_short_cut_for_loose_messages():
-    """They are the article's but for spaces and a further field, which the short cut gives back unread."""
+    """Loose messages, with spaces and a further field, do not take the decoder's fast path."""
     plain, loose = (data.messages(data.shape(name), 50) for name in ("article", "loose"))
 
     assert [json.loads(message) | {"note": "xxxxxxxx"} for message in plain] == [*map(json.loads, loose)]
@@ -180,14 +180,14 @@ def test_the_decoder_has_no_short_cut_for_loose_messages():
 
 
 class SlowProducer:
-    """A client that is held up at its first message, and notes the time that each was given."""
+    """A client that is slow at its first message, and records each message's timestamp."""
 
     def __init__(self, fault=None):
         self.times = []
         self._fault = fault
 
     def produce(self, _topic, _value, *, timestamp, on_delivery):
-        """Take a message."""
+        """Record a message."""
         if not self.times:
             time.sleep(0.1)
         self.times.append(timestamp)
@@ -202,7 +202,7 @@ class SlowProducer:
 
 
 def test_an_event_has_the_time_at_which_it_was_due(monkeypatch):
-    """Not that at which it was sent, however late that is."""
+    """An event's timestamp is its due time, however late it is sent."""
     producer = SlowProducer()
     monkeypatch.setattr(latency.kafka, "producer", lambda _: producer)
 
@@ -214,7 +214,7 @@ def test_an_event_has_the_time_at_which_it_was_due(monkeypatch):
 
 
 def test_a_sender_that_fails_says_so(monkeypatch):
-    """Events that never came would pass for ones that waited for nothing."""
+    """A failed sender raises an error; otherwise missing events would count as events without latency."""
     monkeypatch.setattr(latency.kafka, "producer", lambda _: SlowProducer("refused"))
 
     with pytest.raises(KafkaException, match="refused"), latency.sending(load("local", []), [b"1"], 100):

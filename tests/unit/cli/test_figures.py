@@ -1,4 +1,4 @@
-"""``streamscore quality``: what it prints of given statistics, and how it ends without any."""
+"""``streamscore quality``: its output for given statistics, and its exit codes without any."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def run(monkeypatch):
 
 
 def test_json_is_what_the_evaluation_says(run):
-    """The range, and each version with all figures; nothing else on the output."""
+    """The output is one JSON document with the range and all figures of each version."""
     printed = json.loads(run("--json", "--range", "7d").stdout)
     expected = [evaluate(statistic).to_json(*of) for of, statistic in STATISTICS.items()]
 
@@ -48,7 +48,7 @@ def test_json_is_what_the_evaluation_says(run):
 
 
 def test_help_describes_the_json(run):
-    """Every key of the document and of a model in it."""
+    """The help names every key of the document and of its models."""
     document = json.loads(run("--json").stdout)
     help_text = run("--help").stdout
 
@@ -56,7 +56,7 @@ def test_help_describes_the_json(run):
 
 
 def test_lines_have_a_column_per_version(run):
-    """In a pipe, where no width and no colour is known."""
+    """In a pipe the output is plain text, with a column per version."""
     lines = run().stdout.splitlines()
     rows = {line.split("  ")[0]: re.split(r" {2,}", line.strip())[1:] for line in lines if line}
 
@@ -70,23 +70,23 @@ def test_lines_have_a_column_per_version(run):
 
 
 def test_one_model_can_be_asked_for(run):
-    """By its name."""
+    """--model selects the versions of one model."""
     printed = json.loads(run("--json", "--model", "svm").stdout)
 
     assert [(model["name"], model["version"]) for model in printed["models"]] == [("svm", "4")]
 
 
 class Terminal(io.StringIO):
-    """Standard output that is a terminal."""
+    """A standard output that is a terminal."""
 
     def isatty(self):
-        """Return that it is one."""
+        """Return True."""
         return True
 
 
 @pytest.mark.parametrize(("width", "headings"), [(80, 2), (100, 1)])
 def test_terminal_shows_as_many_versions_side_by_side_as_fit(monkeypatch, width, headings):
-    """Others below them; green and red only where the interval allows it."""
+    """Further versions follow below; a figure is coloured only if its interval allows it."""
     screen = Terminal()
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setenv("COLUMNS", str(width))
@@ -114,7 +114,7 @@ def test_terminal_shows_as_many_versions_side_by_side_as_fit(monkeypatch, width,
     ],
 )
 def test_exit_code_says_why_there_are_no_figures(monkeypatch, statistics, words, code, message):
-    """And the message what to do."""
+    """The exit code has the kind of the fault, and the message the remedy."""
     monkeypatch.setattr(quality_reader, "of_range", lambda *_: statistics)
     done = CliRunner().invoke(cli.app, ["quality", *words])
 
@@ -124,7 +124,7 @@ def test_exit_code_says_why_there_are_no_figures(monkeypatch, statistics, words,
 
 
 def test_unknown_range_is_a_wrong_argument(run):
-    """The message lists those that there are."""
+    """The message lists the valid ranges."""
     done = run("--range", "2h")
 
     assert done.exit_code == 2
@@ -132,7 +132,7 @@ def test_unknown_range_is_a_wrong_argument(run):
 
 
 def test_server_that_does_not_answer_is_its_own_fault(monkeypatch):
-    """Exit code 5, like everywhere."""
+    """An unreachable server gives exit code 5."""
     done = CliRunner().invoke(cli.app, ["quality", "--set", "elasticsearch.url=http://127.0.0.1:1"])
 
     assert done.exception.exit_code == 5
@@ -140,7 +140,7 @@ def test_server_that_does_not_answer_is_its_own_fault(monkeypatch):
 
 
 def test_more_versions_than_fit_are_all_there():
-    """None is dropped."""
+    """Versions beyond the terminal's width are in further tables."""
     version = figures.Version("lr", "3", evaluate(STATISTICS["lr", "3"]))
 
     assert [len(table.columns) - 1 for table in figures.tables([version] * 5, 100)] == [2, 2, 1]

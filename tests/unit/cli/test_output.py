@@ -1,4 +1,4 @@
-"""What status, doctor and models list print: one JSON document and nothing else, or a table for people."""
+"""The output of status, doctor and models list: one JSON document, or a table."""
 
 import io
 import json
@@ -17,7 +17,7 @@ RUN = "from streamscore.cli import main; main()"
 
 @pytest.fixture
 def run(tmp_path):
-    """Return a function that runs a command without servers, in a state folder of its own."""
+    """Return a function that runs a command without servers, in a new state folder."""
     away = ("kafka.bootstrap_servers=127.0.0.1:1", "elasticsearch.url=http://127.0.0.1:1", f"state_dir={tmp_path}")
 
     def run(*words, more=()):
@@ -29,7 +29,7 @@ def run(tmp_path):
 
 
 def test_status_as_json_is_the_whole_output(run, tmp_path):
-    """With the exit code of the table; a server that does not answer is part of it."""
+    """The JSON includes unreachable servers, and the exit code is that of the table."""
     done = run("status", "--json", more=[f"stream.checkpoint={tmp_path}/checkpoint"])
     status = json.loads(done.stdout)
 
@@ -45,7 +45,7 @@ def test_status_as_json_is_the_whole_output(run, tmp_path):
 
 
 def test_status_without_json_is_a_line_per_part(run):
-    """Where its output is no terminal, as before."""
+    """Without a terminal the output has a line per part."""
     lines = run("status", more=["elasticsearch.enabled=false", "stream.checkpoint=s3a://key:pa/ss@bucket/x"]).stdout
 
     assert re.search(r"^streamscore    \d\S*, state in /", lines, re.MULTILINE)
@@ -54,7 +54,7 @@ def test_status_without_json_is_a_line_per_part(run):
 
 
 def test_models_list_as_json_names_what_is_refused(run):
-    """Credentials in an address are masked."""
+    """The JSON has the refused models, with masked credentials."""
     models = "models=[{name: a, uri: /nowhere}, {name: b, uri: 's3a://key:pa/ss@bucket/m'}]"
     done = run("models", "list", "--json", more=[models])
     listed = json.loads(done.stdout)
@@ -70,7 +70,7 @@ def test_models_list_as_json_names_what_is_refused(run):
 
 
 def test_doctor_as_json_has_every_finding(run):
-    """With its exit code."""
+    """The JSON has every finding, and the exit code is that of the table."""
     done = run("doctor", "--json", more=["models=[{name: a, uri: /nowhere}]"])
     checked = json.loads(done.stdout)
 
@@ -86,7 +86,7 @@ def test_doctor_as_json_has_every_finding(run):
 @pytest.mark.parametrize(("status", "code"), [("ok", 0), ("note", 0), ("fault", 1)])
 @pytest.mark.parametrize("option", [[], ["--json"]])
 def test_doctor_ends_with_code_1_for_a_fault_only(monkeypatch, status, code, option):
-    """In both forms."""
+    """Only a fault gives exit code 1, in both formats."""
     from typer.testing import CliRunner
 
     monkeypatch.setattr(doctor, "_CHECKS", {"disk": lambda _: iter([(status, "text")])})
@@ -101,7 +101,7 @@ def test_doctor_ends_with_code_1_for_a_fault_only(monkeypatch, status, code, opt
 
 
 def test_wrong_configuration_leaves_stdout_empty(run):
-    """A program that reads JSON sees nothing, and an exit code."""
+    """A wrong configuration prints nothing on standard output."""
     done = run("status", "--json", more=["kafka.partitions=x"])
 
     assert (done.returncode, done.stdout) == (2, "")
@@ -110,7 +110,7 @@ def test_wrong_configuration_leaves_stdout_empty(run):
 
 @pytest.mark.parametrize("words", [["status"], ["doctor"], ["models", "list"]])
 def test_help_describes_the_json(run, words):
-    """Every key that stands at the top of the document."""
+    """The help names every top-level key of the document."""
     done = subprocess.run([sys.executable, "-c", RUN, *words, "--help"], capture_output=True, text=True, check=True)
     help_text = re.sub(r"\s+", " ", done.stdout)
     document = json.loads(run(*words, "--json", more=["models=[{name: a, uri: /nowhere}]"]).stdout)
@@ -120,15 +120,15 @@ def test_help_describes_the_json(run, words):
 
 
 class Terminal(io.StringIO):
-    """Standard output that is a terminal."""
+    """A standard output that is a terminal."""
 
     def isatty(self):
-        """Return that it is one."""
+        """Return True."""
         return True
 
 
 def test_people_get_a_table(monkeypatch):
-    """With the cells' text as it is, brackets too, and no credentials."""
+    """A terminal gets a table with literal cell texts, brackets included, and without credentials."""
     screen = Terminal()
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setenv("COLUMNS", "100")

@@ -1,4 +1,4 @@
-"""Topics, as far as no broker is needed."""
+"""Kafka topics without a broker."""
 
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from streamscore.errors import RefusedError, ServerError
     [(KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError), (KafkaError.INVALID_REPLICATION_FACTOR, ServerError)],
 )
 def test_topic_that_cannot_be_made_is_told_and_a_refusal_told_apart(make_config, monkeypatch, fault, kind):
-    """Who may not make it will not be let in later; a broker more may come."""
+    """A missing permission is permanent, while too few brokers is transient."""
     future = Future()
     future.set_exception(KafkaException(KafkaError(fault)))
     monkeypatch.setattr(kafka, "names", lambda _: [])
@@ -35,7 +35,7 @@ def test_topic_that_cannot_be_made_is_told_and_a_refusal_told_apart(make_config,
     ],
 )
 def test_connection_that_breaks_while_it_is_let_in_is_no_refusal(make_config, monkeypatch, words, kind):
-    """The client calls it by the same name; a broker that is just starting does that."""
+    """A connection that breaks during authentication, as with a starting broker, is not a refusal."""
 
     class Client:
         def __init__(self, settings):
@@ -47,7 +47,7 @@ def test_connection_that_breaks_while_it_is_let_in_is_no_refusal(make_config, mo
             raise KafkaException(KafkaError(KafkaError._TRANSPORT))
 
         def poll(self, timeout):
-            """Tell what it was told: nothing more."""
+            """Report no further errors."""
 
     monkeypatch.setattr(kafka, "_made", lambda _, settings: Client(settings))
 

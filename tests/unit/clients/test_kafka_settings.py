@@ -1,4 +1,4 @@
-"""The settings of Kafka's C client say what the Java client takes from the same options."""
+"""The settings of Kafka's C client have the Java client's meaning of the same options."""
 
 import shlex
 import subprocess
@@ -23,7 +23,7 @@ LINES = [
 
 @pytest.fixture
 def java_options(spark):
-    """Return a function that returns the options that the Java client takes from a login module's line."""
+    """Return a function that parses a login module's line with the Java client."""
     jvm = spark._jvm
 
     def options(line):
@@ -37,7 +37,7 @@ def java_options(spark):
 
 @pytest.mark.parametrize("line", LINES)
 def test_login_is_read_as_java_reads_it(java_options, line):
-    """Quotes of both kinds, escapes, words without quotes, comments."""
+    """Quotes of both kinds, escapes, unquoted words and comments are parsed as in Java."""
     read = java_options(line)
 
     assert kafka_settings.credentials(line) == {name: read[name] for name in ("username", "password")}
@@ -55,7 +55,7 @@ def test_login_is_read_as_java_reads_it(java_options, line):
     ],
 )
 def test_line_that_java_would_not_take_is_refused(line):
-    """Without a word of it; the Java client would be made anew again and again."""
+    """A line that Java rejects is refused, and the message does not repeat it."""
     with pytest.raises(ConfigError, match=r"kafka.options.sasl.jaas.config: expected a login module") as caught:
         kafka_settings.credentials(line)
     assert "hidden" not in str(caught.value)
@@ -63,7 +63,7 @@ def test_line_that_java_would_not_take_is_refused(line):
 
 @pytest.fixture
 def client(spark, make_config, monkeypatch):
-    """Return a function that makes both clients with a private key, PEM; one that is encrypted has "secret"."""
+    """Return a function that makes both clients with a private PEM key; an encrypted one has the password "secret"."""
     jvm = spark._jvm
     monkeypatch.setenv("KEY_PASSWORD", "secret")
 
@@ -104,7 +104,7 @@ def openssl(folder, command):
 def test_key_that_java_cannot_read_is_refused_with_the_command_that_converts_it(
     client, tmp_path, make, message, convert
 ):
-    """Then both clients read it; Java's "Failed to create new KafkaAdminClient" says nothing."""
+    """The message has a command after which both clients can read the key."""
     openssl(tmp_path, make)
     openssl(tmp_path, "req -x509 -key old.key -passin pass:secret -subj /CN=x -out certificate.pem -days 1")
     java, ours = client(tmp_path, tmp_path / "old.key")
@@ -122,7 +122,7 @@ def test_key_that_java_cannot_read_is_refused_with_the_command_that_converts_it(
 
 
 def test_password_of_a_key_that_has_none_is_refused(make_config, tmp_path, monkeypatch):
-    """The Java client takes the key for an encrypted one."""
+    """A password for an unencrypted key is refused, because Java would try to decrypt it."""
     openssl(tmp_path, "genpkey -algorithm RSA -out plain.key")
     monkeypatch.setenv("KEY_PASSWORD", "secret")
     names = ("type=PEM", f"location={tmp_path}/plain.key")
@@ -136,7 +136,7 @@ def test_password_of_a_key_that_has_none_is_refused(make_config, tmp_path, monke
 
 
 def test_host_check_is_switched_off_as_in_java(make_config):
-    """There by an empty text, which the C client does not take."""
+    """Java's empty text disables the host check of the C client, too."""
     kafka = make_config('kafka.options.ssl.endpoint.identification.algorithm=""').kafka
 
     assert kafka_settings.client_settings(kafka)["ssl.endpoint.identification.algorithm"] == "none"

@@ -1,4 +1,4 @@
-"""A TLS connection that fails says why, and which of our settings mends it; every server here is a real one."""
+"""A failed TLS connection is reported with its reason and the setting to fix; all servers are real."""
 
 import datetime as dt
 import ipaddress
@@ -21,7 +21,7 @@ DAY = dt.timedelta(days=1)
 
 @pytest.fixture(scope="module")
 def authority():
-    """Return a function that signs a certificate and returns it with its key, PEM; and its own, PEM."""
+    """A function that signs a certificate and returns it with its key in PEM, and the authority's own PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")])
 
@@ -97,7 +97,7 @@ def over_tls(make_config, authority, tmp_path):
 
 
 def refusal(settings):
-    """Return the message with which the brokers of a configuration are refused."""
+    """Return the message of the refusal of a configuration's brokers."""
     with pytest.raises(RefusedError) as caught:
         kafka.names(settings, timeout=2)
     return str(caught.value).partition(" ")[2].partition(" ")[2].partition(" ")[2]
@@ -115,12 +115,12 @@ def refusal(settings):
     ],
 )
 def test_fault_of_a_broker_s_certificate_is_told(serve, over_tls, server, message):
-    """Kafka's C client says of all of them that the handshake failed."""
+    """Each fault of a broker's certificate has its own message, unlike Kafka's C client."""
     assert refusal(over_tls(serve(**server))).startswith(message)
 
 
 def test_unknown_authority_is_told(serve, over_tls, tmp_path, authority):
-    """With the setting that names one."""
+    """The message has the setting that names an authority."""
     other = tmp_path / "other.pem"
     other.write_bytes(authority.certificate().partition(b"-----END PRIVATE KEY-----\n")[2])
 
@@ -131,14 +131,14 @@ def test_unknown_authority_is_told(serve, over_tls, tmp_path, authority):
 
 
 def test_plaintext_to_a_port_for_tls_is_told(serve, make_config):
-    """The broker only hangs up."""
+    """A plaintext connection that the broker closes is reported as a wrong protocol."""
     config = make_config(f"kafka.bootstrap_servers=127.0.0.1:{serve()}")
 
     assert refusal(config.kafka) == "speaks TLS: set kafka.options.security.protocol to SSL or SASL_SSL"
 
 
 def test_tls_to_a_port_for_plaintext_is_told(over_tls):
-    """A broker that is spoken to in TLS hangs up; without TLS this one answers as a broker does."""
+    """A TLS connection to a plaintext broker is reported as a wrong protocol."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def answer():
@@ -161,7 +161,7 @@ def test_tls_to_a_port_for_plaintext_is_told(over_tls):
 
 
 def test_broker_that_is_not_there_is_told_as_before(over_tls, make_config):
-    """Nothing listens: there is no fault of TLS."""
+    """An absent broker is reported as unreachable, not as a TLS fault."""
     for settings in (over_tls(9), make_config("kafka.bootstrap_servers=127.0.0.1:9").kafka):
         with pytest.raises(ServerError, match="no Kafka broker answers at .*: is it running") as caught:
             kafka.names(settings, timeout=2)
@@ -170,7 +170,7 @@ def test_broker_that_is_not_there_is_told_as_before(over_tls, make_config):
 
 @pytest.mark.parametrize("content", [None, "no PEM"])
 def test_missing_or_empty_file_is_named(over_tls, tmp_path, content):
-    """With the setting that names it."""
+    """The message has the file and its setting."""
     file = tmp_path / "named.pem"
     if content is not None:
         file.write_text(content)
@@ -188,7 +188,7 @@ def test_missing_or_empty_file_is_named(over_tls, tmp_path, content):
     ],
 )
 def test_fault_of_elasticsearch_s_certificate_is_told(serve, make_config, authority, tmp_path, server, message):
-    """In the words of our settings."""
+    """The message names the setting of our configuration."""
     (tmp_path / "ca.pem").write_bytes(authority.pem)
     config = make_config(
         f"elasticsearch.url=https://127.0.0.1:{serve(**server)}", f"elasticsearch.ca_file={tmp_path}/ca.pem"
@@ -199,7 +199,7 @@ def test_fault_of_elasticsearch_s_certificate_is_told(serve, make_config, author
 
 
 def test_http_to_a_port_of_https_is_told(serve, make_config):
-    """The server is there, but hangs up."""
+    """An HTTP request to an HTTPS port is reported as a wrong protocol."""
     config = make_config(f"elasticsearch.url=http://127.0.0.1:{serve()}")
 
     with pytest.raises(RefusedError, match=r"speaks TLS: write https:// in elasticsearch.url"):
@@ -207,7 +207,7 @@ def test_http_to_a_port_of_https_is_told(serve, make_config):
 
 
 def test_https_to_a_port_of_http_is_told(make_config, authority, tmp_path):
-    """It answers, but not in TLS."""
+    """An HTTPS request to an HTTP port is reported as a wrong protocol."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def answer():

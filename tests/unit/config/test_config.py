@@ -1,4 +1,4 @@
-"""The configuration: precedence, faults that name their key, secrets that never show."""
+"""The configuration: precedence, errors that name their key, and masked secrets."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from streamscore.errors import ConfigError
 
 
 def refused(*overrides, environment="local"):
-    """Return the message with which a configuration is refused."""
+    """Return the message of a configuration's refusal."""
     with pytest.raises(ConfigError) as caught:
         config.load(environment, overrides)
     return str(caught.value)
@@ -50,7 +50,7 @@ def test_base_file_has_exactly_the_keys_that_exist():
 
 
 def test_every_key_has_a_comment_above_it():
-    """A reader of conf/base.yml finds the meaning of every value right above it."""
+    """Every key of conf/base.yml has a comment above it."""
     lines = (CONF_DIR / "base.yml").read_text().splitlines()
     in_sections = [pair for pair in pairwise(lines) if re.match(r"  +[a-z_]+:", pair[1])]
     bare = [line for before, line in in_sections if not before.lstrip().startswith("#")]
@@ -69,16 +69,16 @@ def test_override_beats_environment_file_beats_base(tmp_path):
     assert loaded.kafka.topics.input == "ml"
 
 
-@pytest.mark.parametrize("environment", ["local", "docker"])  # test_databricks.py looks at the third one
+@pytest.mark.parametrize("environment", ["local", "docker"])  # test_databricks.py tests the third one
 def test_shipped_environment_files_hold_only_known_keys(environment, monkeypatch):
     """Each file beside base.yml loads."""
-    monkeypatch.setenv("ELASTIC_PASSWORD", "s3cret")  # docker/compose.yml gives it to the containers
+    monkeypatch.setenv("ELASTIC_PASSWORD", "s3cret")  # set by docker/compose.yml
 
     assert config.load(environment).models
 
 
 def test_state_folder_may_come_from_the_environment(monkeypatch, tmp_path):
-    """Where the volumes are is known to the cluster, not to the configuration."""
+    """An environment variable sets the state folder, for clusters with volumes."""
     monkeypatch.setenv("VOLUMES", str(tmp_path))
     loaded = config.load("local", ["state_dir=${env:VOLUMES}/state"])
 
@@ -87,7 +87,7 @@ def test_state_folder_may_come_from_the_environment(monkeypatch, tmp_path):
 
 
 def test_unknown_key_is_named_with_the_nearest_one_and_all_allowed_ones():
-    """A typing error is found at once."""
+    """An unknown key is reported with the nearest and all allowed keys."""
     message = refused("kafka.partitons=3")
 
     assert message.startswith("kafka.partitons: unknown key; did you mean partitions?")
@@ -95,26 +95,26 @@ def test_unknown_key_is_named_with_the_nearest_one_and_all_allowed_ones():
 
 
 def test_unknown_section_is_named():
-    """An unknown first part of a key is named too."""
+    """An unknown section is reported."""
     assert refused("nope.x=1").startswith("nope: unknown key")
 
 
 def test_wrong_type_is_named_with_what_was_found():
-    """A word where a number belongs."""
+    """A word for a number is reported with its key and value."""
     assert refused("kafka.partitions=many") == (
         "kafka.partitions: input should be a valid integer, unable to parse string as an integer, found 'many'"
     )
 
 
 def test_wrong_choice_lists_the_allowed_ones():
-    """A value outside of a closed list."""
+    """A value outside a closed list is reported with the allowed ones."""
     message = refused("message.vector_form=csv")
 
     assert message == "message.vector_form: input should be 'spark', 'triple' or 'dense', found 'csv'"
 
 
 def test_missing_file_lists_the_names_that_exist():
-    """An environment that is neither a name nor a file."""
+    """An environment that is neither a name nor a file is reported with the existing names."""
     assert refused(environment="prod") == (
         "--config prod: no such file; give the path of a YAML file, or one of databricks, docker, local"
     )
@@ -134,7 +134,7 @@ def test_missing_file_lists_the_names_that_exist():
     ],
 )
 def test_broken_yaml_is_told_by_its_place_alone(tmp_path, line, place):
-    """The message never repeats the line, which may hold a secret."""
+    """The message has the position, but not the line, which may contain a secret."""
     file = tmp_path / "broken.yml"
     file.write_text(f"elasticsearch:\n  {line}\n")
 
@@ -146,7 +146,7 @@ def test_broken_yaml_is_told_by_its_place_alone(tmp_path, line, place):
 
 
 def test_model_is_trusted_by_its_manifest_unless_its_entry_says_otherwise():
-    """Nothing else counts as saying so."""
+    """The default trust is the manifest, and only the model's own entry changes it."""
     loaded = config.load("local", ["models=[{name: a, uri: /a}, {name: b, uri: /b, trust: unsigned}]"])
 
     assert [model.trust for model in loaded.models] == ["manifest", "unsigned"]
@@ -163,24 +163,24 @@ def test_entry_of_a_list_is_set_by_its_number():
 
 
 def test_entry_beyond_a_list_is_refused():
-    """There is no third model to change."""
+    """An index beyond a list is refused."""
     assert refused("models.2.uri=x") == "models.2: expected an entry's number from 0 to 1"
 
 
 def test_text_without_an_equals_sign_is_refused():
-    """--set wants key=value."""
+    """An override must have the form key=value."""
     assert "expected key=value" in refused("kafka.partitions")
 
 
 def test_dotted_client_option_keeps_its_dots():
-    """Kafka's own option names have dots in them."""
+    """The names of Kafka's options contain dots."""
     loaded = config.load("local", ["kafka.options.client.id=me"])
 
     assert loaded.kafka.client_options() == {"client.id": "me"}
 
 
 def test_secret_comes_from_the_environment_and_is_never_shown(monkeypatch):
-    """A password is read, used, and masked."""
+    """A password from the environment is used and masked."""
     monkeypatch.setenv("ES_PASSWORD", "hunter2")
 
     loaded = config.load("local", ["elasticsearch.user=elastic", "elasticsearch.password=${env:ES_PASSWORD}"])
@@ -191,7 +191,7 @@ def test_secret_comes_from_the_environment_and_is_never_shown(monkeypatch):
 
 
 def test_settings_of_kafka_are_shown_if_they_are_known_to_be_no_secret(monkeypatch):
-    """Those that one looks at when no connection comes about; of all others nobody can say what they are."""
+    """Options known not to be secrets are shown, and all others are masked."""
     monkeypatch.setenv("SECRET", "12345678")
     shown = {
         "security.protocol": "SASL_SSL",
@@ -219,7 +219,7 @@ def test_settings_of_kafka_are_shown_if_they_are_known_to_be_no_secret(monkeypat
 
 @pytest.mark.parametrize("key", sorted(key for key in keys_of(Config) if SECRET_KEY.search(key)))
 def test_every_secret_is_masked(monkeypatch, key):
-    """By its type; one that is not set is shown as such."""
+    """Every secret is masked by its type, and an unset one is shown as unset."""
     monkeypatch.setenv("SECRET", "hunter2")
     section, _, name = key.partition(".")
     user = [f"{section}.user=me"] if name == "password" else []
@@ -230,7 +230,7 @@ def test_every_secret_is_masked(monkeypatch, key):
 
 
 def test_secret_in_an_address_is_not_shown(monkeypatch):
-    """A database of MLflow's has its password there."""
+    """A password in an address, as of MLflow's database, is masked."""
     monkeypatch.setenv("SECRET", "hunter2")
 
     shown = config.shown(config.load("local", ["mlflow.tracking_uri=postgresql://me:${env:SECRET}@db/mlflow"]))
@@ -241,7 +241,7 @@ def test_secret_in_an_address_is_not_shown(monkeypatch):
 
 @pytest.mark.parametrize("password", ["hunt/er2", "/hunter2", "hunt@er/2@", "12/34", "hunt?er#2", "hunt:er/2"])
 def test_password_with_any_sign_in_an_address_is_not_shown(monkeypatch, password):
-    """Nor in the message about a key that refuses it."""
+    """A password with any character is masked, also in error messages."""
     monkeypatch.setenv("SECRET", password)
     shown = yaml.safe_load(config.shown(config.load("local", ["mlflow.tracking_uri=http://user:${env:SECRET}@host"])))
     message = refused(f"train.output=s3a://key:{password}@bucket/x")
@@ -252,7 +252,7 @@ def test_password_with_any_sign_in_an_address_is_not_shown(monkeypatch, password
 
 
 def test_key_of_an_azure_account_is_a_secret():
-    """Its setting is named after the account."""
+    """The setting of an Azure account key, which contains the account's name, counts as a secret."""
     key = "spark.hadoop.fs.azure.account.key.mine.dfs.core.windows.net"
 
     with pytest.raises(ConfigError, match="account.key") as refused:
@@ -261,7 +261,7 @@ def test_key_of_an_azure_account_is_a_secret():
 
 
 def test_secret_comes_from_a_file(tmp_path):
-    """A mounted secret, without its final newline."""
+    """A secret is read from a file without its final newline."""
     secret = tmp_path / "jaas"
     secret.write_text('x required username="u" password="p";\n')
 
@@ -272,7 +272,7 @@ def test_secret_comes_from_a_file(tmp_path):
 
 
 def test_password_in_plain_text_beside_a_reference_is_refused(monkeypatch):
-    """Of a login module's line only the user's name was moved out."""
+    """A login module's line with a reference for the user name and a plain password is refused."""
     monkeypatch.setenv("KAFKA_USER", "u")
     line = 'Module required username="${env:KAFKA_USER}" password="%s";'
 
@@ -282,7 +282,7 @@ def test_password_in_plain_text_beside_a_reference_is_refused(monkeypatch):
 
 @pytest.mark.parametrize("value", ["hunter2", "${env:HOME}"])
 def test_secret_as_a_spark_setting_is_refused_with_other_ways(value):
-    """At once, not when it has been moved to the environment; they all show in the process list."""
+    """A secret as a Spark setting, which shows in the process list, is refused in any form."""
     message = refused(f"spark.conf.spark.hadoop.fs.s3a.secret.key={value}")
 
     assert "spark.conf: spark.hadoop.fs.s3a.secret.key would show in the process list" in message
@@ -292,7 +292,7 @@ def test_secret_as_a_spark_setting_is_refused_with_other_ways(value):
 
 @pytest.mark.parametrize("key", ["elasticsearch.password", "elasticsearch.api_key", "kafka.options.ssl.key.password"])
 def test_secret_in_plain_text_is_refused(key):
-    """A secret on a command line would show in the process list."""
+    """A plain secret, which would show in the process list, is refused."""
     message = refused(f"{key}=hunter2")
 
     assert "a secret in plain text is refused" in message
@@ -300,7 +300,7 @@ def test_secret_in_plain_text_is_refused(key):
 
 
 def test_missing_environment_variable_is_named(monkeypatch):
-    """A reference that leads nowhere."""
+    """A reference to a missing variable is reported with its name."""
     monkeypatch.delenv("NOT_THERE", raising=False)
 
     assert refused("elasticsearch.api_key=${env:NOT_THERE}") == (
@@ -309,7 +309,7 @@ def test_missing_environment_variable_is_named(monkeypatch):
 
 
 def test_unencrypted_broker_off_loopback_is_refused_unless_asked_for():
-    """Clicks do not cross a network in the clear by accident."""
+    """Unencrypted connections to remote brokers need an explicit setting."""
     assert "without encryption" in refused("kafka.bootstrap_servers=broker:9092")
     assert config.load("local", ["kafka.bootstrap_servers=broker:9092", "kafka.insecure=true"])
     assert config.load("local", ["kafka.bootstrap_servers=broker:9093", "kafka.options.security.protocol=SSL"])
@@ -320,18 +320,18 @@ def test_unencrypted_broker_off_loopback_is_refused_unless_asked_for():
 
 
 def test_unencrypted_elasticsearch_off_loopback_is_refused_unless_asked_for():
-    """As for the broker."""
+    """Unencrypted connections to a remote Elasticsearch need an explicit setting."""
     assert "without encryption" in refused("elasticsearch.url=http://search:9200")
     assert config.load("local", ["elasticsearch.url=https://search:9200"])
 
 
 def test_two_models_of_one_name_are_refused():
-    """The name tells the models apart in every record."""
+    """Model names must be unique."""
     assert refused("models.1.name=lr") == "models: the name 'lr' is used more than once"
 
 
 def test_paths_are_absolute_and_follow_the_state_folder(tmp_path):
-    """{state_dir} stands for the folder, wherever the process works."""
+    """Relative paths become absolute, and {state_dir} is replaced by the state folder."""
     loaded = config.load("local", [f"state_dir={tmp_path}/s"])
 
     assert loaded.stream.checkpoint == f"{tmp_path}/s/checkpoints/score_stream"
@@ -339,7 +339,7 @@ def test_paths_are_absolute_and_follow_the_state_folder(tmp_path):
 
 
 def test_secret_among_spark_settings_is_refused():
-    """Spark's settings show in the process list and in Spark's pages."""
+    """A secret in Spark's settings, which Spark shows, is refused."""
     assert "would show in the process list" in refused("spark.conf.spark.es.password=${env:HOME}")
 
 
@@ -353,7 +353,7 @@ def test_secret_among_spark_settings_is_refused():
     ],
 )
 def test_raw_columns_that_do_not_fit_are_refused(overrides, problem):
-    """The key is named, and what is wrong with it."""
+    """The message has the key and the fault."""
     assert problem in refused(*overrides)
 
 
@@ -367,7 +367,7 @@ def test_raw_columns_that_do_not_fit_are_refused(overrides, problem):
     ],
 )
 def test_labels_have_classes_by_name(override, values):
-    """Any text is a name, that of a secret too."""
+    """Any text can be the name of a label."""
     assert config.load("local", [override]).message.label_values == values
 
 
@@ -382,12 +382,12 @@ def test_labels_have_classes_by_name(override, values):
     ],
 )
 def test_settings_of_messages_that_make_no_sense_are_refused(override, problem):
-    """YAML reads yes and true as one, so that a name without quotes would not be what was written."""
+    """Unquoted YAML booleans as label names, and other wrong message settings, are refused."""
     assert problem in refused(override)
 
 
 def test_delta_table_is_a_folder_or_a_name(tmp_path, monkeypatch):
-    """A slash makes it a folder, of this machine or of another file system."""
+    """A table with a slash is a folder, local or remote; otherwise it is a name."""
     monkeypatch.chdir(tmp_path)
     tables = [
         config.load("local", [f"delta.table={table}"]).delta for table in ("a/b", "s3a://c/d", "main.ml.outcomes")
@@ -401,7 +401,7 @@ def test_delta_table_is_a_folder_or_a_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize("key", ["stream.checkpoint", "delta.table", "train.output"])
 @pytest.mark.parametrize("address", ["/nowhere/a", "file:/nowhere/a", "file:///nowhere/a", "/nowhere/b/../a"])
 def test_folder_of_this_machine_is_the_same_however_it_is_written(key, address):
-    """The messages, the locks and Spark all know it by one name."""
+    """All spellings of a local folder give the same path."""
     section, name = key.split(".")
 
     assert getattr(getattr(config.load("local", [f"{key}={address}"]), section), name) == "/nowhere/a"
@@ -419,19 +419,19 @@ def test_folder_of_this_machine_is_the_same_however_it_is_written(key, address):
     ],
 )
 def test_address_that_cannot_be_is_refused(override, message):
-    """At once, and not by a stack trace when somebody first connects."""
+    """An invalid address is refused when the configuration is read."""
     assert message in refused(override)
 
 
 def test_password_in_an_address_without_a_scheme_is_not_repeated(monkeypatch):
-    """The message would be in a log."""
+    """The message about an address does not repeat its password."""
     monkeypatch.setenv("ES_URL", "elastic:hunter2@search:9200")
 
     assert "hunter2" not in refused("elasticsearch.url=${env:ES_URL}")
 
 
 def test_numbers_and_truth_values_are_texts_to_spark_and_kafka():
-    """As people write them in YAML."""
+    """YAML numbers and booleans become texts for Spark and Kafka."""
     loaded = config.load(
         "local",
         [
@@ -445,7 +445,7 @@ def test_numbers_and_truth_values_are_texts_to_spark_and_kafka():
 
 
 def test_file_that_is_not_utf_8_is_named(tmp_path):
-    """Some editors write others."""
+    """A file in another encoding than UTF-8 is reported."""
     file = tmp_path / "my.yml"
     file.write_bytes("# é\n".encode("latin-1"))
 
@@ -467,7 +467,7 @@ def test_file_that_is_not_utf_8_is_named(tmp_path):
     ],
 )
 def test_kafka_option_that_only_the_client_can_judge_is_told_in_one_line(option, message):
-    """A file that is not there, a protocol that does not exist, and what Spark does not let anybody set."""
+    """Missing files, unknown protocols and options that Spark refuses are reported in one line."""
     options = [
         "kafka.options.security.protocol=SSL",
         "kafka.options.ssl.truststore.type=PEM",
@@ -479,7 +479,7 @@ def test_kafka_option_that_only_the_client_can_judge_is_told_in_one_line(option,
 
 
 def test_longest_message_is_one_that_java_can_hold():
-    """An array there has at most 2^31 - 1 bytes."""
+    """The largest message size is that of a Java array, 2^31 - 1 bytes."""
     assert config.load("local", [f"message.max_bytes={2**31 - 1}"]).message.max_bytes == 2**31 - 1
     assert "message.max_bytes" in refused(f"message.max_bytes={2**31}")
 
@@ -508,7 +508,7 @@ def test_longest_message_is_one_that_java_can_hold():
     ],
 )
 def test_text_of_a_key_that_holds_text_is_taken_as_it_is_typed(key, text):
-    """Not as YAML has it: a comment, a number, a truth value, a date, a list. A section is YAML still."""
+    """The value of a text key is used literally, not as YAML; a section is still YAML."""
     loaded = config.load("local", [f"{key}={text}"])
     node = loaded.model_dump(mode="json") | {"options": loaded.kafka.client_options()}
     names = ["options", "client.id"] if key.startswith("kafka.options") else key.split(".", 2 if "conf" in key else -1)
@@ -519,7 +519,7 @@ def test_text_of_a_key_that_holds_text_is_taken_as_it_is_typed(key, text):
 
 
 def test_quotes_around_an_override_and_blanks_are_removed():
-    """As a shell's user expects who quotes twice."""
+    """Quotes around an override, and blanks, are removed."""
     assert config.load("local", ['dashboard.title="a" # b']).dashboard.title == "a"
     assert config.load("local", ["dashboard.title='# a'"]).dashboard.title == "# a"
     assert config.load("local", ["state_dir= /data/x "]).state_dir == Path("/data/x")
@@ -527,14 +527,14 @@ def test_quotes_around_an_override_and_blanks_are_removed():
 
 
 def test_null_unsets_a_key_that_may_be_null():
-    """As a text it would be the name of a column or a file."""
+    """``null`` unsets an optional key, and is not read as a text."""
     for text in ("null", ""):
         loaded = config.load("local", [f"seed.label_column={text}", f"elasticsearch.ca_file={text}"])
         assert (loaded.seed.label_column, loaded.elasticsearch.ca_file) == (None, None)
 
 
 def test_number_in_a_file_where_text_belongs_is_refused_with_the_way_out(tmp_path):
-    """YAML reads 0123 as 83, so that it cannot be guessed what was typed."""
+    """A number for a text key in a file is refused, because YAML loses its spelling (0123 is 83)."""
     file = tmp_path / "my.yml"
     file.write_text("kafka: {topics: {input: 0123}}")
 
@@ -544,7 +544,7 @@ def test_number_in_a_file_where_text_belongs_is_refused_with_the_way_out(tmp_pat
 
 
 def test_secret_below_a_value_is_not_repeated():
-    """The message would be in a log."""
+    """The message about a key below a value does not repeat the given secret."""
     assert refused("elasticsearch.password.x=hunter2") == (
         "--set elasticsearch.password.x: elasticsearch.password holds a value, not keys"
     )
@@ -552,12 +552,12 @@ def test_secret_below_a_value_is_not_repeated():
 
 @pytest.mark.parametrize("key", ["state_dir", "local.artifacts_dir"])
 def test_folder_with_a_comma_is_refused(key):
-    """Kafka and Elasticsearch take it for a list, and write to a part of the name."""
+    """A folder with a comma, which Kafka and Elasticsearch read as a list, is refused."""
     assert "/home/Doe, Jane contains a comma" in refused(f"{key}=/home/Doe, Jane")
 
 
 def test_option_is_taken_as_it_was_typed():
-    """Not as YAML has it: a comment, a date, a number, a list."""
+    """The value of a client option is used literally, not as YAML."""
     for text in ("/data/run #3", "/data/a: b", "/data/[x]", "/data/é", '/data/"x" \\n', "/data/😀", "/data/x "):
         assert score_stream.JOB.parse(["--checkpoint", text]).config.stream.checkpoint == text
     for text in ("2024-01-15", "2024-02-30", "0", "on", "'x'", '"x"'):

@@ -1,4 +1,4 @@
-"""From counted outcomes to the numbers that people read."""
+"""The figures of the page, from statistics."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ MODELS = ["lr", "svm"]
 
 
 def tally(model, right, wrong, unlabelled=0, version="1", clicks=0):
-    """Return a tally: right and wrong answers for label 0, and right ones for label 1 (clicks)."""
+    """Return a tally of right and wrong predictions for label 0, and right ones for label 1 (clicks)."""
     confusion = {(0.0, 0.0): right, (0.0, 1.0): wrong, (1.0, 1.0): clicks}
     occurring = {pair: events for pair, events in confusion.items() if events}
     return Tally(model, version, Statistic(None, right + wrong + clicks + unlabelled, confusion=occurring))
@@ -46,7 +46,7 @@ def snapshot(*buckets, rejected=None, versions=(), read_at=100_000, last=10_000,
 
 
 def test_model_is_summed_over_buckets_and_versions():
-    """Correct, incorrect and unlabelled events are all that it scored."""
+    """Correct, incorrect and unlabelled events add up to the scored ones."""
     shown = snapshot(
         bucket(0, tally("lr", 7, 2, unlabelled=1)),
         bucket(1_000, tally("lr", 3, 1, version="1"), tally("lr", 4, 0, unlabelled=2, version="2")),
@@ -59,7 +59,7 @@ def test_model_is_summed_over_buckets_and_versions():
 
 
 def test_model_without_labels_has_no_accuracy():
-    """It is unknown, not zero."""
+    """Without labels the accuracy is None."""
     (model,) = snapshot(bucket(0, tally("lr", 0, 0, unlabelled=5))).models
 
     assert model.accuracy is None
@@ -67,7 +67,7 @@ def test_model_without_labels_has_no_accuracy():
 
 
 def test_events_count_once_however_many_models_score_them():
-    """A model that came later, or went, does not change the number of events."""
+    """An added or removed model does not change the number of events."""
     shown = snapshot(
         bucket(0, tally("lr", 10, 0), tally("svm", 10, 0)),
         bucket(1_000, tally("lr", 5, 0), tally("svm", 5, 0), tally("gbt", 5, 0)),
@@ -80,7 +80,7 @@ def test_events_count_once_however_many_models_score_them():
 
 
 def test_events_of_several_topics_are_summed():
-    """Two streams with models of other names write to one index; documents without a topic are one stream more."""
+    """The events of two streams in one index are summed; documents without a topic count as a further stream."""
     topics = [("lr", "ads", 1_000), ("svm", "ads", 1_000), ("gbt", "mails", 600), ("old", "", 7)]
     tallies = [replace(tally(model, events - 5, 3, clicks=2), topic=topic) for model, topic, events in topics]
     shown = snapshot(bucket(0, *tallies), bucket(1_000, *tallies[:3]))
@@ -91,7 +91,7 @@ def test_events_of_several_topics_are_summed():
 
 
 def test_baseline_is_the_accuracy_of_predicting_the_most_frequent_label():
-    """Over the whole window, each event counted once."""
+    """The baseline covers the whole window and counts each event once."""
     shown = snapshot(
         bucket(0, tally("lr", 3, 0, clicks=1), tally("svm", 2, 1, clicks=1)),
         bucket(1_000, tally("lr", 4, 0, clicks=2), tally("svm", 4, 0, clicks=2)),
@@ -102,12 +102,12 @@ def test_baseline_is_the_accuracy_of_predicting_the_most_frequent_label():
 
 
 def test_no_label_no_baseline():
-    """Without labels no label is the most frequent one."""
+    """Without labels the baseline is None."""
     assert snapshot(bucket(0, tally("lr", 0, 0, unlabelled=3))).baseline is None
 
 
 def test_lines_follow_the_buckets():
-    """The baseline predicts the label that is most frequent overall, even where it is not."""
+    """In each bucket the baseline predicts the most frequent label of the whole window."""
     shown = snapshot(
         bucket(0, tally("lr", 8, 2), tally("svm", 6, 4)),
         bucket(1_000, tally("lr", 1, 1, clicks=8), tally("svm", 2, 0, clicks=8)),
@@ -128,7 +128,7 @@ def test_lines_follow_the_buckets():
 
 
 def test_lines_have_a_gap_where_labels_are_few():
-    """Also where there is no event at all."""
+    """A line has a gap in buckets with few labels or without events."""
     buckets = (bucket(0, tally("lr", 8, 2)), bucket(3_000, tally("lr", 2, 1)), bucket(4_000, tally("lr", 5, 0)))
     shown = snapshot(*buckets, min_labelled=4)
 
@@ -138,12 +138,12 @@ def test_lines_have_a_gap_where_labels_are_few():
 
 
 def drawn(shown):
-    """Return the times of the points that are drawn."""
+    """Return the times of the drawn points."""
     return {point.at for point in shown.lines("accuracy", ["lr"])}
 
 
 def test_bucket_that_is_still_filling_is_not_drawn():
-    """It appears when its time is over."""
+    """A bucket is drawn once its time has passed."""
     buckets = [bucket(0, tally("lr", 8, 2)), bucket(1_000, tally("lr", 1, 1))]
 
     assert drawn(snapshot(*buckets, read_at=1_999)) == {0}
@@ -151,7 +151,7 @@ def test_bucket_that_is_still_filling_is_not_drawn():
 
 
 def test_bucket_that_the_events_have_only_just_reached_is_not_drawn():
-    """Although its time is over: the job is a little behind. When nothing more comes, it is drawn."""
+    """A past bucket that the scored events have only just reached is not drawn while the stream runs."""
     buckets = [bucket(0, tally("lr", 8, 2)), bucket(1_000, tally("lr", 1, 1))]
 
     assert drawn(snapshot(*buckets, last=1_400, read_at=31_400)) == {0}
@@ -162,7 +162,7 @@ def test_bucket_that_the_events_have_only_just_reached_is_not_drawn():
 
 
 def test_version_is_marked_where_its_first_events_are():
-    """Not where its first batch was: the events may have waited for it. What took over together shares a mark."""
+    """The mark is at the version's first events, not its first batch; simultaneous changes share a mark."""
     ones = [tally("lr", 9, 1), tally("svm", 9, 1)]
     twos = [tally("lr", 9, 1, version="2"), tally("svm", 9, 1, version="2")]
     shown = snapshot(
@@ -174,7 +174,7 @@ def test_version_is_marked_where_its_first_events_are():
 
 
 def test_model_is_measured_by_the_events_that_it_scored():
-    """One that came when clicks were more common has another rate to beat than the one that saw all."""
+    """Each model's baseline is that of its own events."""
     shown = snapshot(
         bucket(0, tally("lr", 9, 0)), bucket(1_000, tally("lr", 0, 0, clicks=3), tally("gbt", 1, 0, clicks=3))
     )
@@ -184,7 +184,7 @@ def test_model_is_measured_by_the_events_that_it_scored():
 
 
 def test_event_that_is_dated_ahead_does_not_keep_a_stream_alive():
-    """A producer's clock may be wrong, or its unit: whether the stream is quiet is then the batches' to say."""
+    """An event time in the future does not make a stream live; the batches decide."""
     ahead = snapshot(read_at=100_000, last=10**12)
     running = replace(ahead, stream=batches(97, 98, 99))
 
@@ -194,7 +194,7 @@ def test_event_that_is_dated_ahead_does_not_keep_a_stream_alive():
 
 
 def test_change_is_a_version_that_took_over():
-    """The first version of a model is none, nor is a model that came later."""
+    """The first version of a model is not a change, nor is an added model."""
     versions = (Version("gbt", "1", 50, 90), Version("lr", "3", 10, 40), Version("lr", "4", 50, 90))
     shown = snapshot(versions=versions)
 
@@ -203,7 +203,7 @@ def test_change_is_a_version_that_took_over():
 
 
 def test_version_that_came_back_is_the_one_that_serves():
-    """After a step back to an earlier version that one is current, and the step is a change like any other."""
+    """After a rollback the restored version is the current one, and the rollback is a change."""
     shown = snapshot(versions=(Version("lr", "3", 10, 39), Version("lr", "4", 40, 60), Version("lr", "3", 61, 90)))
 
     assert shown.version("lr") == "3"
@@ -211,7 +211,7 @@ def test_version_that_came_back_is_the_one_that_serves():
 
 
 def test_models_stand_in_the_order_of_the_configuration():
-    """Those that it does not know come after them."""
+    """Unknown models follow the configured ones."""
     shown = snapshot(bucket(0, tally("a", 1, 0), tally("lr", 1, 0), tally("svm", 1, 0)))
 
     assert [model.name for model in in_order(shown.models, ["svm", "lr"])] == ["svm", "lr", "a"]
@@ -229,17 +229,17 @@ def test_models_stand_in_the_order_of_the_configuration():
     ],
 )
 def test_axis_ends_at_round_numbers_around_the_points(values, ends):
-    """It does not move with every new point."""
+    """The axis ends at round numbers, so that it does not move with every point."""
     assert span(Point(0, "lr", value, 9) for value in values) == pytest.approx(ends, abs=1e-6)
 
 
 def test_axis_has_room_for_the_intervals():
-    """A band that is cut off looks like a narrow one."""
+    """The axis includes the intervals' ends."""
     assert span([Point(0, "lr", 0.8, 9, 0.71, 0.89)]) == [0.7, 0.9]
 
 
 def events(kind="probability", shift=0.0, seed=0, count=400):
-    """Return the statistic of some events whose scores tell something of their labels."""
+    """Return the statistic of events whose scores correlate with their labels."""
     chance = np.random.default_rng(seed)
     scores = chance.uniform(0.05, 0.95, count)
     labels = (chance.uniform(size=count) < scores).astype(float)
@@ -248,7 +248,7 @@ def events(kind="probability", shift=0.0, seed=0, count=400):
 
 @pytest.mark.parametrize("figure", SHOWN)
 def test_every_figure_is_drawn_with_its_interval(figure):
-    """The band holds the bound of a figure from bins as well; the log loss has none."""
+    """The band includes the bound of a figure from bins; the log loss has no such bound."""
     shown = snapshot(bucket(0, Tally("lr", "1", events())))
     (point,) = [point for point in shown.lines(figure, ["lr"]) if point.line == "lr"]
     exact = evaluate(events()).figures[figure]
@@ -265,14 +265,14 @@ def test_every_figure_is_drawn_with_its_interval(figure):
     ("figure", "reference"), [("auc", 0.5), ("rig", 0.0), ("calibration_ratio", 1.0), ("log_loss", None)]
 )
 def test_figure_is_drawn_beside_what_it_is_compared_with(figure, reference):
-    """A log loss is compared with nothing."""
+    """Each figure has its reference line, except the log loss."""
     lines = snapshot(bucket(0, Tally("lr", "1", events()))).lines(figure, ["lr"])
 
     assert [point.value for point in lines if point.line != "lr"] == ([] if reference is None else [reference])
 
 
 def test_figures_of_a_range_are_those_of_the_added_statistics():
-    """Not means of the buckets' figures; each version by itself and all of a model together."""
+    """Figures are computed from summed statistics, by version and by model, and are not means of the buckets'."""
     parts = [events(seed=seed) for seed in range(3)]
     tallies = [Tally("lr", version, part) for version, part in zip("121", parts, strict=True)]
     shown = snapshot(*(bucket(1_000 * at, tally) for at, tally in enumerate(tallies)))
@@ -282,7 +282,7 @@ def test_figures_of_a_range_are_those_of_the_added_statistics():
 
 
 def test_versions_with_scores_of_different_kinds_share_only_what_is_counted():
-    """A margin cannot be added to a probability: accuracy yes, AUC and log loss no."""
+    """Versions with different kinds of scores share counts, and so the accuracy, but not AUC and log loss."""
     mixed = [Tally("lr", "1", events()), Tally("lr", "2", events("margin", -0.5))]
     (model,) = snapshot(bucket(0, *mixed)).models
     defined = {name for name in SHOWN if model.evaluation.figures[name]}
@@ -293,7 +293,7 @@ def test_versions_with_scores_of_different_kinds_share_only_what_is_counted():
 
 
 def test_few_labels_give_no_figure():
-    """But the outcomes are counted."""
+    """With few labels the figures are None, but the outcomes are counted."""
     few = ModelFigures("lr", events(count=19), min_labelled=20)
 
     assert (few.accuracy, few.baseline, few.labelled) == (None, None, 19)
@@ -301,7 +301,7 @@ def test_few_labels_give_no_figure():
 
 
 def batches(*starts, milliseconds=400, events=100):
-    """Return a stream whose batches started at these seconds."""
+    """Return a stream with batches that started at the given seconds."""
     return StreamReport(tuple(BatchReport(at * 1_000, milliseconds, events, 0) for at in starts), synthetic=True)
 
 
@@ -309,23 +309,23 @@ def batches(*starts, milliseconds=400, events=100):
     ("stream", "rate"),
     [
         (batches(97, 98, 99), 100.0),  # a batch of a hundred events every second
-        (batches(70, 80, 90, milliseconds=10_000), 10.0),  # one after the other, each of ten seconds
+        (batches(70, 80, 90, milliseconds=10_000), 10.0),  # consecutive, each of ten seconds
         (batches(-140, -80, -20, 40), 100 / 60),  # one a minute
         (batches(50, 51, 98, 99), 100.0),  # after a pause
         (batches(50, 51, 99), 100.0),  # the first after a pause
         (batches(95, milliseconds=5_000), 20.0),  # the first of all
-        (batches(60, 61, 62), 0.0),  # it has stopped
-        (batches(-300, -240, -180), 0.0),  # so has one with a batch a minute
+        (batches(60, 61, 62), 0.0),  # the stream has stopped
+        (batches(-300, -240, -180), 0.0),  # a stream with a batch a minute has stopped
         (StreamReport((), synthetic=True), None),  # unknown, not zero
     ],
 )
 def test_rate_is_that_of_the_last_batches(stream, rate):
-    """However long they take and however rare they are."""
+    """The rate is right for long and for rare batches."""
     assert stream.rate(100_000) == (rate if rate is None else pytest.approx(rate))
 
 
 def test_lag_and_rate_are_summed_over_the_topics_that_run():
-    """What a stream that has stopped left behind is no longer known, unless no other runs."""
+    """Only running topics count, unless none runs."""
     ads = [BatchReport(at * 1_000, 400, 100, 5, "ads") for at in (97, 98, 99)]
     mails = [BatchReport(at * 1_000, 400, 20, 7, "mails", ("lr:4: damaged",)) for at in (95, 97, 99)]
     stopped = [BatchReport(at * 1_000, 400, 100, 1_000, "", ("lr:1: old",)) for at in (1, 2, 3)]
@@ -339,7 +339,7 @@ def test_lag_and_rate_are_summed_over_the_topics_that_run():
 
 
 def test_long_batches_are_spread_over_the_time_they_took():
-    """A hundred events a second, in batches of 1.25 seconds: neither peaks nor gaps."""
+    """Batches of 1.25 seconds at a constant rate show neither peaks nor gaps."""
     long = tuple(Throughput(at, 125, 1_250) for at in range(0, 10_000, 1_250))
     short = (Throughput(0, 300, 900), Throughput(2_500, 100, 400))
 

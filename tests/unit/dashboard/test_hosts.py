@@ -1,4 +1,4 @@
-"""The host names under which the page is served."""
+"""The allowed host names of the page."""
 
 import contextlib
 import http.client
@@ -16,7 +16,7 @@ pytest.importorskip("streamlit")
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """The port of a page that is served under one more name."""
+    """The port of a page with one additional host name."""
     from streamscore import config as configuration
 
     port = free_port()
@@ -41,7 +41,7 @@ def page(tmp_path_factory):
 
 
 def status(port, host, **headers):
-    """Return the status with which the page answers a request for a host."""
+    """Return the status of the page's answer to a request for a host."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     path = "/_stcore/stream" if headers else "/_stcore/health"
     connection.putrequest("GET", path, skip_host=True)
@@ -60,18 +60,18 @@ def status(port, host, **headers):
     ["127.0.0.1", "localhost:{port}", "LOCALHOST", "[::1]:{port}", "scores.example.com", "scores.example.com:443"],
 )
 def test_page_is_served_under_names_of_its_own(page, host):
-    """With any port, since a proxy may have another."""
+    """Allowed names are served with any port, as of a proxy."""
     assert status(page, host.format(port=page)) == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example.com", "evil.example.com:{port}", "127.0.0.1.evil.example.com", ""])
 def test_page_is_refused_under_other_names(page, host):
-    """A site whose name was made to mean this machine must not read the page."""
+    """Other names are refused, so that DNS rebinding cannot read the page."""
     assert status(page, host.format(port=page)) == 403
 
 
 def test_updates_are_refused_under_other_names(page):
-    """The page's figures come through a web socket."""
+    """WebSocket connections, which carry the figures, are refused under other names."""
     upgrade = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",

@@ -1,4 +1,4 @@
-"""The text and the tables of the page and of the report."""
+"""The texts and the tables of the page and of the report."""
 
 import re
 from dataclasses import replace
@@ -22,7 +22,7 @@ EVIL = "<script>alert(1)</script>"
 
 
 class Text(HTMLParser):
-    """Collects the text, the tags and the attributes of a piece of HTML."""
+    """A parser that collects the text, the tags and the attributes of HTML."""
 
     def __init__(self, html):
         super().__init__()
@@ -31,10 +31,10 @@ class Text(HTMLParser):
 
     def handle_data(self, data):
         """Collect text."""
-        self.text += re.sub(r"\s*\n\s*", "", data)  # without the layout of the templates
+        self.text += re.sub(r"\s*\n\s*", "", data)  # without the templates' layout
 
     def handle_starttag(self, tag, attrs):
-        """Collect a tag and what it holds."""
+        """Collect a tag and its attributes."""
         self.tags.append(tag)
         given = dict(attrs)
         self.names += given
@@ -52,7 +52,7 @@ def snapshot(
     refused=(),
     batch=NOW - 3_000,
 ):
-    """Return a snapshot of six events: four of a model, two of them right, and two rejected ones."""
+    """Return a snapshot of four events of a model, two of them right, and two rejected messages."""
     confusion = {(0.0, 0.0): 1, (0.0, 1.0): 1, (1.0, 1.0): 1}
     return Snapshot(
         read_at=NOW,
@@ -84,7 +84,7 @@ def snapshot(
     ],
 )
 def test_status_says_of_which_time_the_figures_are(view, state, words):
-    """And whether there are newer ones."""
+    """The status has the time range of the figures, and whether newer figures are missing."""
     html = markup.status(view, timezone.utc, NOW)
 
     assert f'data-state="{state}"' in html
@@ -93,14 +93,14 @@ def test_status_says_of_which_time_the_figures_are(view, state, words):
 
 
 def test_made_up_events_are_named_as_such():
-    """Only they."""
+    """Only synthetic events are labelled as such."""
     shown = [Text(markup.status(View(snapshot(synthetic=flag)), timezone.utc, NOW)).values for flag in (True, False)]
 
     assert ["synthetic" in values for values in shown] == [True, False]
 
 
 def test_key_figures_carry_the_exact_numbers():
-    """Rounded for people, exact for tests."""
+    """Key figures have rounded texts, and exact numbers as attributes."""
     shown = snapshot()
     text = Text(markup.kpis(markup.page_kpis(shown, shown.models, {"lr": "blue"})))
 
@@ -120,12 +120,12 @@ def test_key_figures_carry_the_exact_numbers():
     [(0, "0"), (0.2, "0.2"), (0.049, "0.049"), (3.42, "3.4"), (12.4, "12"), (12_345.6, "12,346")],
 )
 def test_slow_stream_has_a_rate(per_second, text):
-    """0 is that of one that has stopped."""
+    """Only a stopped stream has the rate 0."""
     assert markup.rate(per_second) == text
 
 
 def test_unknown_is_a_dash():
-    """Not zero."""
+    """Unknown values are dashes."""
     nothing = ModelFigures("lr", EMPTY)
 
     assert markup.percent(nothing.accuracy) == "–"
@@ -133,12 +133,12 @@ def test_unknown_is_a_dash():
 
 
 def counted(confusion):
-    """Return a model of these outcomes."""
+    """Return a model with the given outcomes."""
     return ModelFigures("lr", Statistic(None, sum(confusion.values()), confusion=confusion))
 
 
 def test_labels_that_are_no_classes_are_counted_together():
-    """A table of 1,500 of them would have two million cells."""
+    """Labels that are not classes share one row, so that the table stays small."""
     labels = {(number + 0.5, 0.0): 1 for number in range(1_500)}
     text = Text(markup.confusion(counted({**labels, (7.0, 7.0): 60, (0.0, 0.0): 40})))
 
@@ -152,7 +152,7 @@ def test_labels_that_are_no_classes_are_counted_together():
 
 
 def test_confusion_has_a_row_per_label_and_a_column_per_prediction():
-    """Classes that one side never has are shown with zeros; shares are of the row."""
+    """Classes without labels or predictions have zeros; shares are relative to the row."""
     text = Text(markup.confusion(counted({(0.0, 0.0): 6, (0.0, 2.0): 2})))
 
     assert text.values == {"lr-0-0": "6", "lr-0-2": "2", "lr-2-0": "0", "lr-2-2": "0"}
@@ -160,7 +160,7 @@ def test_confusion_has_a_row_per_label_and_a_column_per_prediction():
 
 
 def test_change_of_version_is_marked():
-    """With the moment when it came, in the viewer's time."""
+    """A change of version is shown with its time in the viewer's zone."""
     shown = snapshot()
     text = Text(markup.versions(shown, ["lr"], {"lr": "blue"}, ZoneInfo("Europe/Berlin")))
 
@@ -169,7 +169,7 @@ def test_change_of_version_is_marked():
 
 
 def test_refused_version_is_shown_with_its_reason():
-    """Beside the versions that serve instead."""
+    """Refused versions are shown with their reasons, beside the serving ones."""
     refused = ("lr:4: it has another number of features",)
     text = Text(markup.versions(snapshot(refused=refused), ["lr"], {"lr": "blue"}, timezone.utc))
 
@@ -182,13 +182,13 @@ def test_refused_version_is_shown_with_its_reason():
 
 
 def test_moment_beyond_python_s_time_is_told_in_every_zone():
-    """The last day there is, east and west of UTC."""
+    """Times beyond Python's latest date are shown as the last day, in every time zone."""
     for zone, told in (("Pacific/Kiritimati", "31 Dec 9999 14:00:00"), ("Pacific/Pago_Pago", "30 Dec 9999 13:00:00")):
         assert markup.clock(NOW * 1_000, ZoneInfo(zone), NOW) == told
 
 
 def test_yesterday_has_its_date():
-    """A time alone would be taken for today's."""
+    """A time of another day has its date."""
     assert markup.clock(NOW - 86_400_000, timezone.utc, NOW) == "23 Nov 2026 10:00:00"
 
 
@@ -197,19 +197,19 @@ def test_yesterday_has_its_date():
     [(900, "just now"), (59_999, "59 s ago"), (60_000, "1 min ago"), (7_200_000, "2 h ago"), (172_800_000, "2 d ago")],
 )
 def test_ago(milliseconds, words):
-    """One number and its unit."""
+    """An age is one number and its unit."""
     assert markup.ago(milliseconds) == words
 
 
 def rows_of(shown, name="lr"):
-    """Return the text of each row of the table of figures, by the end of its key."""
+    """Return the text of each row of the table of figures, by the suffix of its key."""
     html = str(markup.table(name, shown))
     rows = re.findall(r'data-testid="figure-[^"]*?-(\w+)".*?>(.*?)</tr>', html, re.DOTALL)
     return {key: Text(text).text for key, text in rows}
 
 
 def of_events(count, right, seed=0, shift=0.0):
-    """Return a snapshot of a model that is right in so many of the events, with probabilities of 0.3 and 0.6."""
+    """Return a snapshot of a model with a number of right predictions, and probabilities of 0.3 and 0.6."""
     labels = np.arange(count) % 4 == 0
     scores = np.where(labels == (np.arange(count) < right), 0.6, 0.3) + shift
     statistic = of_rows(labels.astype(float), (scores > 0.5).astype(float), scores, "probability")
@@ -217,7 +217,7 @@ def of_events(count, right, seed=0, shift=0.0):
 
 
 def test_table_has_every_figure_with_its_interval_and_bound():
-    """Rounded for people; what it says of the reference only where the interval allows it."""
+    """The table has rounded figures with intervals and bounds, and verdicts only if the interval allows them."""
     rows = rows_of(of_events(4_000, 3_600))
 
     assert rows["accuracy"] == "accuracy90.00%89.03 – 90.89 above the baseline"
@@ -229,7 +229,7 @@ def test_table_has_every_figure_with_its_interval_and_bound():
 
 
 def test_few_events_are_called_uncertain_and_fewer_have_no_figures():
-    """80 % of 35 is hardly a verdict."""
+    """Few events give uncertain figures, and fewer give none."""
     assert rows_of(of_events(36, 29))["accuracy"].endswith("uncertain")
     assert "baseline" not in rows_of(of_events(36, 29))["accuracy"]
     assert set(rows_of(of_events(19, 15)).values()) == {
@@ -239,7 +239,7 @@ def test_few_events_are_called_uncertain_and_fewer_have_no_figures():
 
 
 def test_each_version_has_figures_of_its_own():
-    """The latest first, of which the earliest are left out and counted."""
+    """Each version has its figures, the latest first; the number of omitted versions is shown."""
     parts = [Tally("lr", str(number), Statistic(None, 30, confusion={(0.0, 0.0): 30})) for number in range(1, 6)]
     buckets = tuple(Bucket(NOW - 90_000 + 1_000 * at, (part,)) for at, part in enumerate(parts))
     text = Text(markup.table("lr", replace(snapshot(), buckets=buckets))).text
@@ -249,7 +249,7 @@ def test_each_version_has_figures_of_its_own():
 
 
 def test_points_above_the_baseline_have_a_colour_only_where_they_are_clear():
-    """Three of four is no more than the baseline says."""
+    """The points above the baseline are coloured only if the whole interval lies on one side."""
     unclear, clear = of_events(36, 29), of_events(4_000, 3_600)
     html = [str(markup.kpis(markup.kpi_accuracies(shown.models, {"lr": "blue"}))) for shown in (unclear, clear)]
 
@@ -257,7 +257,7 @@ def test_points_above_the_baseline_have_a_colour_only_where_they_are_clear():
 
 
 def two_versions(shown, name):
-    """Return a snapshot in which another version of the model has scored as well."""
+    """Return a snapshot with two versions of the model."""
     (bucket,) = shown.buckets
     return replace(shown, buckets=(Bucket(0, (replace(bucket.tallies[0], version=f"{name} too"),)), bucket))
 
@@ -266,7 +266,7 @@ HOSTILE = [EVIL, '"><img src=x onerror=alert(1)>', "' onmouseover='alert(1)", "<
 
 
 def hostile_parts(evil):
-    """Every part with a text from outside, the text being ``evil``, by what the text is."""
+    """Return every part with an untrusted text, which is ``evil``, by the kind of text."""
     shown, dots = snapshot(model=evil, version=evil, reason=evil, refused=(evil,)), {evil: "blue"}
     (model,) = shown.models
     settings = config.load().elasticsearch.model_copy(update={"url": evil, "index": evil})
@@ -289,7 +289,7 @@ def hostile_parts(evil):
 @pytest.mark.parametrize("evil", HOSTILE)
 @pytest.mark.parametrize("part", hostile_parts(""))
 def test_nothing_from_outside_becomes_markup(part, evil):
-    """Names, versions, reasons and faults come from documents that anybody may have written."""
+    """Untrusted names, versions, reasons and faults are escaped."""
     html, harmless = Text(hostile_parts(evil)[part]), Text(hostile_parts("harmless")[part])
 
     assert html.tags == harmless.tags
@@ -300,7 +300,7 @@ def test_nothing_from_outside_becomes_markup(part, evil):
 
 
 def test_next_steps_are_commands_that_exist():
-    """What the empty page tells people to type."""
+    """The commands on the empty page exist."""
     from streamscore.cli import app
 
     verbs = {command.name or command.callback.__name__ for command in app.registered_commands}
@@ -311,7 +311,7 @@ def test_next_steps_are_commands_that_exist():
 
 
 def test_every_colour_of_the_rules_is_defined():
-    """For a light and for a dark background."""
+    """Every colour variable is defined for light and dark backgrounds."""
     css = palette.stylesheet()
     used = set(re.findall(r"var\(--([\w-]+)\)", css)) - {"dot", "tone", "hue", "share"}
 

@@ -1,4 +1,4 @@
-"""What is asked of Elasticsearch, and what its answers mean."""
+"""The requests to Elasticsearch, and the parsing of its answers."""
 
 import json
 
@@ -24,10 +24,10 @@ SEARCHES = [
 
 
 def fields(node):
-    """Return the fields that a request names."""
+    """Return the fields in a request."""
     if isinstance(node, dict):
         own = [node["field"]] if isinstance(node.get("field"), str) else []
-        # A range is a filter on the field that it names, or an aggregation, which has a "field" of its own.
+        # A range is a filter with the field as its key, or an aggregation with a "field".
         filters = [node.get("term", {}), *([node["range"]] if "field" not in node.get("range", ["field"]) else [])]
         named = [name for one in filters for name in one]
         return {*own, *named, *(field for value in node.values() for field in fields(value))}
@@ -38,7 +38,7 @@ def fields(node):
 
 @pytest.mark.parametrize("search", SEARCHES)
 def test_no_request_fetches_documents(search):
-    """The server counts; the only documents that come back are the last batches' status."""
+    """Requests fetch no documents except the last batches' status."""
     hits = json.dumps(search.body).count("top_hits")
 
     assert search.body["size"] == 0
@@ -47,7 +47,7 @@ def test_no_request_fetches_documents(search):
 
 @pytest.mark.parametrize("search", SEARCHES)
 def test_every_field_is_in_the_mapping_of_its_index(search):
-    """A field with another name would quietly count nothing."""
+    """Every field of a request exists in its index, because a wrong name would silently count nothing."""
     mappings = {
         SETTINGS.quality_index: {**QUALITY_PROPERTIES, WRITTEN: {}},
         SETTINGS.rejected_index: REJECTED_PROPERTIES,
@@ -58,7 +58,7 @@ def test_every_field_is_in_the_mapping_of_its_index(search):
 
 
 def test_buckets_are_of_the_windows_of_one_length():
-    """Each event is in one window of each; a time range has a filter of its start besides."""
+    """The buckets are restricted to windows of one length, and to the start of a time range."""
     of_length = {"term": {"seconds": 10}}
 
     assert queries.marks(SETTINGS, EVERYTHING).body["query"] == {"bool": {"filter": [of_length]}}
@@ -69,12 +69,12 @@ def test_buckets_are_of_the_windows_of_one_length():
 
 
 def test_buckets_that_follow_each_other_are_one_stretch():
-    """From the first's begin to the last's end."""
+    """Consecutive buckets are joined to one run."""
     assert queries.runs([64_000, 61_000, 62_000], 1_000) == [(61_000, 63_000), (64_000, 65_000)]
 
 
 def test_mark_is_read_from_a_bucket():
-    """Elasticsearch gives all numbers as fractions."""
+    """A mark has whole numbers, although Elasticsearch returns doubles."""
     bucket = {"key": 60_000.0, "doc_count": 6, "last": {"value": 41.0}, "scored": {"value": 900.0}}
 
     assert queries.read_marks({"aggregations": {"buckets": {"buckets": [bucket]}}}) == {60_000: Mark(6, 41, 900)}
@@ -82,7 +82,7 @@ def test_mark_is_read_from_a_bucket():
 
 @pytest.mark.parametrize("answer", [{}, {"aggregations": {}}])
 def test_index_that_does_not_exist_has_nothing_to_say(answer):
-    """The page says what to do, instead of failing."""
+    """A missing index gives empty results."""
     assert queries.read_period(answer) is None
     assert queries.read_stream(answer) == StreamReport((), synthetic=False)
     assert queries.read_marks(answer) == queries.read_rejected(answer) == {}
@@ -90,13 +90,13 @@ def test_index_that_does_not_exist_has_nothing_to_say(answer):
 
 
 def test_empty_index_has_no_extent():
-    """The smallest of no numbers is null."""
+    """An empty index has no period."""
     assert queries.read_period({"aggregations": {"first": {"value": None}, "last": {"value": None}}}) is None
     assert queries.read_period({"aggregations": {"first": {"value": 5.0}, "last": {"value": 9.0}}}) == Period(5, 9)
 
 
 def test_stream_is_read_from_its_last_statuses():
-    """They come the latest first; one synthetic batch makes all of it synthetic."""
+    """The status documents arrive latest first; one synthetic batch marks the stream as synthetic."""
     latest = {"batch_ms": 400, "events": 30, "lag": 12, "refused": ["lr:4: damaged"]}
     earlier = {"batch_ms": 300, "events": 20, "lag": 40}
     old = {"key": "", "latest": {"hits": {"hits": [{"_source": earlier, "sort": [8_500]}]}}}
@@ -119,12 +119,12 @@ def test_stream_is_read_from_its_last_statuses():
 
 
 def served(key, first, last):
-    """Return what Elasticsearch says of a version in a stretch of time."""
+    """Return Elasticsearch's bucket of a version in a time interval."""
     return {"key": key, "first": {"value": float(first)}, "last": {"value": float(last)}}
 
 
 def test_versions_are_in_order_of_their_first_batch():
-    """One that came back is there again; whatever comes after the first colon is the version."""
+    """Versions are ordered by first batch, a restored one occurs twice, and a version may contain colons."""
     over_time = [
         [served("lr:3", 10, 19), served("gbt:sha256:ab", 10, 19)],
         [served("lr:4", 25, 29), served("lr:3", 20, 24), served("gbt:sha256:ab", 20, 29)],
@@ -141,7 +141,7 @@ def test_versions_are_in_order_of_their_first_batch():
 
 
 def test_throughput_is_that_of_the_batches_that_started():
-    """Their events, and how long they took together."""
+    """The throughput has the events and the total duration of the batches that started in a bucket."""
     topic = {"key": "ml", "first": {"value": 60_300.0}, "events": {"value": 30.0}, "busy": {"value": 900.0}}
     bucket = {"key": 60_000.0, "topics": {"buckets": [topic]}}
 

@@ -1,4 +1,4 @@
-"""Which buckets are read when, and what a page shows while Elasticsearch is away."""
+"""The reader's cache of buckets, and the view while Elasticsearch is unreachable."""
 
 from types import SimpleNamespace
 
@@ -17,7 +17,7 @@ NOW = 1_000 * HOUR
 
 
 class Server:
-    """Answers as Elasticsearch does, from the events of each window of ten seconds; remembers what it was asked for."""
+    """A fake Elasticsearch with the events of windows of ten seconds, which records its requests."""
 
     def __init__(self, monkeypatch):
         self.windows = {}
@@ -27,14 +27,14 @@ class Server:
         monkeypatch.setattr(elasticsearch, "search", self.search)
 
     def write(self, **windows):
-        """Write events: w20=5 puts 5 into the window that begins 20 seconds ago."""
+        """Write events: w20=5 puts 5 into the window that starts 20 seconds ago."""
         for name, events in windows.items():
             begin = NOW - int(name[1:]) * SECOND
             self.windows[begin] = events
             self.written[begin] = max(self.written.values(), default=-1) + 1
 
     def search(self, _client, _settings, searches):
-        """Answer some searches."""
+        """Answer several searches."""
         if self.fault:
             raise ServerError(self.fault)
         return [self.answer(body) for _, body in searches], 1
@@ -58,7 +58,7 @@ class Server:
         return of | Statistic("probability", self.windows[begin]).to_document()
 
     def marks(self, body):
-        """Return the buckets by what they can be told from earlier ones."""
+        """Return the fingerprints of the buckets."""
         interval = int(body["aggs"]["buckets"]["date_histogram"]["fixed_interval"].removesuffix("ms"))
         starts = sorted({begin - begin % interval for begin in self.windows})
         inside = {start: [at for at in self.windows if start <= at < start + interval] for start in starts}
@@ -75,7 +75,7 @@ class Server:
 
 @pytest.fixture
 def server(monkeypatch):
-    """A stand-in for Elasticsearch."""
+    """A fake of Elasticsearch."""
     return Server(monkeypatch)
 
 
@@ -88,7 +88,7 @@ def subject():
 
 
 def test_only_what_was_written_to_is_read_again(server, subject):
-    """Two windows of which the events changed, one in the past."""
+    """A refresh reads only the changed windows, also past ones."""
     server.write(w50=10, w30=10, w20=10)
     before = subject.read("all", NOW)
     server.write(w20=15, w50=11)
@@ -101,7 +101,7 @@ def test_only_what_was_written_to_is_read_again(server, subject):
 
 
 def test_window_that_was_written_with_the_same_number_of_events_is_read_again(server, subject):
-    """A replay may have put others in their place."""
+    """A rewritten window, as after a replay, is read again even with the same number of events."""
     server.write(w20=10)
     subject.read("all", NOW)
     server.write(w20=10)
@@ -111,7 +111,7 @@ def test_window_that_was_written_with_the_same_number_of_events_is_read_again(se
 
 
 def test_bucket_is_made_of_whole_windows(server, subject):
-    """In an hour, a minute has six of ten seconds; the rate of events does not matter."""
+    """Buckets consist of whole windows, whatever the event rate."""
     server.write(**{f"w{seconds}": 1_000_000 for seconds in range(10, 3_601, 10)})
     shown = subject.read("1h", NOW)
 
@@ -121,7 +121,7 @@ def test_bucket_is_made_of_whole_windows(server, subject):
 
 
 def test_bucket_whose_documents_are_gone_is_gone(server, subject):
-    """The statistics of an earlier stream are dropped when a new one begins."""
+    """Buckets whose documents were deleted disappear."""
     server.write(w50=10, w20=10)
     subject.read("all", NOW)
     del server.windows[NOW - 50 * SECOND]
@@ -131,7 +131,7 @@ def test_bucket_whose_documents_are_gone_is_gone(server, subject):
 
 
 def test_what_is_remembered_does_not_grow(server, subject):
-    """A page may stay open for weeks: only the buckets that it shows are kept."""
+    """The cache keeps only the shown buckets."""
     for step in range(0, 600, 10):
         server.windows.clear()
         server.write(**{f"w{step + seconds}": 1 for seconds in range(0, 100, 10)})
@@ -141,7 +141,7 @@ def test_what_is_remembered_does_not_grow(server, subject):
 
 
 def test_longer_buckets_are_read_anew(server, subject):
-    """When a run grows, its buckets do; what was added up to shorter ones is of no use."""
+    """When the buckets become longer, all are read again."""
     server.write(w20=1)
     subject.read("all", NOW)
     server.write(w900=1)
@@ -151,7 +151,7 @@ def test_longer_buckets_are_read_anew(server, subject):
 
 
 def test_documents_that_came_in_between_are_read_next_time(server, subject, monkeypatch):
-    """What was written after it was asked which buckets changed shows at the next refresh at the latest."""
+    """Documents that arrive between the two requests are shown by the next refresh at the latest."""
     server.write(w20=1)
     marks = server.marks
 
@@ -170,7 +170,7 @@ def test_documents_that_came_in_between_are_read_next_time(server, subject, monk
 
 
 def test_viewers_share_what_was_read_a_moment_ago(server, subject):
-    """Many open pages ask no more often than one."""
+    """Several viewers share a recent view."""
     server.write(w20=1)
     first = subject.view("all", 10_000, 1_000)
 
@@ -179,7 +179,7 @@ def test_viewers_share_what_was_read_a_moment_ago(server, subject):
 
 
 def test_last_figures_stay_while_elasticsearch_is_away(server, subject):
-    """With the moment since when it is away, and why; they are replaced when it is back."""
+    """During an outage the last figures stay with its start and reason, and are replaced afterwards."""
     server.write(w20=1)
     last = subject.view("all", 10_000, 1_000).snapshot
     server.fault = "no Elasticsearch answers"
@@ -196,7 +196,7 @@ def test_last_figures_stay_while_elasticsearch_is_away(server, subject):
 
 
 def test_elasticsearch_may_be_away_from_the_start(server, subject):
-    """There is nothing to show but that."""
+    """Without any figures the view has the fault alone."""
     server.fault = "no Elasticsearch answers"
     shown = subject.view("all", 10_000, 1_000)
 
@@ -204,7 +204,7 @@ def test_elasticsearch_may_be_away_from_the_start(server, subject):
 
 
 def test_viewers_do_not_wait_one_after_the_other(server, subject, monkeypatch):
-    """A server that is frozen is asked once for all that came while it did not answer."""
+    """Viewers that queue behind a timeout share its failure."""
     server.fault = "no Elasticsearch answers"
     clock = iter((0.0, 5.0, 5.0, 5.0))
     monkeypatch.setattr(reader, "time", SimpleNamespace(monotonic=lambda: next(clock)))

@@ -1,4 +1,4 @@
-"""The report as a file."""
+"""The report and its file."""
 
 import re
 from html.parser import HTMLParser
@@ -28,7 +28,7 @@ def snapshot(
     kinds=("probability", "margin"),
     min_labelled=1,
 ):
-    """Return a snapshot of a few seconds, in each of which every model scored ten events, eight of them rightly."""
+    """Return a snapshot of a few seconds with ten events per second and model, eight of them right."""
     labels, predictions = [0.0] * 7 + [1.0] * 3, [0.0] * 5 + [1.0] * 5
     scores = [0.2, 0.1, 0.3, 0.15, 0.4, 0.6, 0.7, 0.55, 0.8, 0.9]
     tallies = tuple(
@@ -52,7 +52,7 @@ def snapshot(
 
 
 class Page(HTMLParser):
-    """The tags of a page, with the names of their attributes, and its text."""
+    """A parser that collects tags with attribute names, and text."""
 
     def __init__(self, html):
         super().__init__()
@@ -69,7 +69,7 @@ class Page(HTMLParser):
 
 
 def test_report_needs_nothing_but_itself():
-    """No script, no address to fetch from, and small enough for a mail."""
+    """The report has no script, fetches nothing, and is small enough for a mail."""
     html = report.compose(CONFIG, snapshot())
 
     assert not re.search(r"<script|<link|<img|<iframe|url\(|@import|\b(src|href)=", html)
@@ -78,7 +78,7 @@ def test_report_needs_nothing_but_itself():
 
 @pytest.mark.parametrize("models", [("lr",), ("lr", "svm"), tuple(f"m{number}" for number in range(9))])
 def test_every_model_has_its_ring_and_its_tables(models):
-    """However many there are."""
+    """Every model has its donut and its tables."""
     html = report.compose(CONFIG, snapshot(models))
 
     assert html.count("ss-donut") - html.count(".ss-donut") == len(models)
@@ -88,7 +88,7 @@ def test_every_model_has_its_ring_and_its_tables(models):
 
 
 def test_curves_are_those_that_the_scores_allow():
-    """Both models have a ROC curve, the one with probabilities is in the reliability diagram; the other is named."""
+    """Both models have ROC curves; the reliability diagram has the model with probabilities and names the other."""
     html = report.compose(CONFIG, snapshot())
     roc, calibration = (html[html.index(title) :].split("</section>")[0] for title in ("ROC: ", "Reliability: "))
 
@@ -100,7 +100,7 @@ def test_curves_are_those_that_the_scores_allow():
 
 
 def test_without_probabilities_there_is_no_reliability_diagram():
-    """Though the scores all lie between 0 and 1; and with too few labels there is no curve at all."""
+    """Margins between 0 and 1 give no reliability diagram, and too few labels give no curve."""
     margins = report.compose(CONFIG, snapshot(kinds=("margin",)))
     few = report.compose(CONFIG, snapshot(min_labelled=31))
 
@@ -111,33 +111,33 @@ def test_without_probabilities_there_is_no_reliability_diagram():
 
 @pytest.mark.parametrize("title", ["Accuracy", "RIG", "Log loss", "ROC AUC", "Calibration ratio"])
 def test_every_figure_has_a_chart_over_time(title):
-    """As the page draws the one that is picked."""
+    """Every figure has its chart over time."""
     html = report.compose(CONFIG, snapshot())
 
     assert f">{title} over time<" in html
 
 
 def test_throughput_is_the_mean_over_the_batches():
-    """From the start of the first to the end of the last: 36 events in 3 seconds."""
+    """The throughput is the events over the time from the first batch's start to the last one's end."""
     assert 'data-testid="kpi-rate" data-value="12.0"' in report.compose(CONFIG, snapshot())
 
 
 def test_report_says_whether_its_events_were_made_up():
-    """Above everything else."""
+    """The label of synthetic events is at the top."""
     flags = [">synthetic data<" in report.compose(CONFIG, snapshot(synthetic=flag)) for flag in (True, False)]
 
     assert flags == [True, False]
 
 
 def test_few_labels_are_not_drawn():
-    """Instead of a line it says how many a point needs."""
+    """With few labels the number that a point needs replaces the line."""
     html = report.compose(CONFIG, snapshot(min_labelled=11))
 
     assert "stands for at least 11 of them" in html
 
 
 def test_title_is_markdown_but_not_markup():
-    """As on the page; HTML in it is text."""
+    """The title is rendered as Markdown, with HTML escaped."""
     titled = config.load("local", ["dashboard.title='# My *clicks* <script>'"])
     html = report.compose(titled, snapshot())
 
@@ -146,7 +146,7 @@ def test_title_is_markdown_but_not_markup():
 
 @pytest.mark.parametrize("evil", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</title></style>"])
 def test_nothing_from_outside_becomes_markup(evil):
-    """Models, versions, reasons, refusals and the index stand in the report as text, in its charts too."""
+    """Untrusted names, versions and reasons are escaped, also in charts."""
     pages = []
     for name in (evil, "harmless"):
         shown = snapshot((name,), versions=(name, name), rejected={name: 2}, refused=(name,))
@@ -161,7 +161,7 @@ def test_nothing_from_outside_becomes_markup(evil):
 
 
 def test_file_is_replaced_at_once(tmp_path):
-    """Whoever opens it finds the old report or the new one; nothing else is left in the folder."""
+    """The file is replaced atomically, and the folder has no other file."""
     out = tmp_path / "report.html"
     out.write_text("old")
     size = report._put(out, "new ✓")
@@ -173,7 +173,7 @@ def test_file_is_replaced_at_once(tmp_path):
 
 @pytest.mark.parametrize("name", ["report.html", "."])
 def test_file_that_cannot_be_written_is_named(tmp_path, monkeypatch, name):
-    """And nothing is left behind: here the place is taken by a folder."""
+    """The error names a file whose path is a folder, and no partial file is left."""
     (tmp_path / "report.html").mkdir()
     monkeypatch.chdir(tmp_path)
 

@@ -1,4 +1,4 @@
-"""How the live page is started."""
+"""The start of the live page."""
 
 import ast
 import socket
@@ -13,7 +13,7 @@ from streamscore.errors import SetupError
 
 
 def test_page_listens_where_the_configuration_says():
-    """On loopback unless told otherwise, and it tells nobody that it runs."""
+    """The page listens on loopback by default, and sends no usage statistics."""
     words = server.command(config.load("local", ["dashboard.port=9001"]), ["--config", "local"])
     options = dict(zip(words[5:-3:2], words[6:-3:2], strict=True))
 
@@ -24,12 +24,12 @@ def test_page_listens_where_the_configuration_says():
 
 
 def test_address_can_be_opened_on_this_machine():
-    """0.0.0.0 is an address to listen on, not one to open."""
+    """The address to open never is 0.0.0.0."""
     assert server.address(config.load("local", ["dashboard.address=0.0.0.0"])) == "http://127.0.0.1:8501"
 
 
 def test_without_the_extra_the_way_out_is_named(monkeypatch):
-    """The very command to type."""
+    """The message has the command that installs the extra."""
     monkeypatch.setattr(server, "find_spec", lambda _: None)
 
     with pytest.raises(SetupError, match=r'pip install "\$\(ls dist/streamscore-\*.whl\)\[dashboard\]"'):
@@ -37,7 +37,7 @@ def test_without_the_extra_the_way_out_is_named(monkeypatch):
 
 
 def test_taken_port_is_named():
-    """With the key that chooses another."""
+    """The message names the port and the key that chooses another."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -48,7 +48,7 @@ def test_taken_port_is_named():
 
 
 def test_only_the_page_needs_the_extra(root):
-    """The jobs, the command line and the report run without Streamlit and Altair."""
+    """Jobs, command line and report do not import Streamlit or Altair."""
     package = root / "jobs" / "streamscore"
     needing = {
         str(path.relative_to(package))

@@ -15,12 +15,12 @@ from streamscore.quality.windows import DAY, MINUTE, SECOND
 
 
 def drawn(html):
-    """Parse the first drawing; it must be well-formed."""
+    """Parse the first drawing, which must be well-formed."""
     return ET.fromstring(re.search(r"<svg.*?</svg>", html, re.DOTALL).group())  # noqa: S314 (our own drawing)
 
 
 def test_ring_is_shared_out_among_the_outcomes():
-    """Each arc begins where the last one ended."""
+    """Each arc starts at the end of the previous one."""
     arcs = drawn(svg.donut(ModelFigures("lr", Statistic(None, 10, confusion={(0.0, 0.0): 6, (0.0, 1.0): 2})))).findall(
         "circle"
     )
@@ -30,12 +30,12 @@ def test_ring_is_shared_out_among_the_outcomes():
 
 
 def test_ring_without_events_is_empty():
-    """And its accuracy is a dash."""
+    """A donut without events is empty, with a dash as accuracy."""
     assert "–" in svg.donut(ModelFigures("lr", EMPTY))
 
 
 def test_line_goes_from_corner_to_corner():
-    """The lowest point is at the bottom left, the highest at the top right."""
+    """A rising line goes from the bottom left to the top right."""
     axis = svg.linear(0.0, 1.0, ".0%")
     picture = drawn(svg.plot([svg.Line("x", [(0.0, 0.0), (1.0, 1.0)], "red")], axis, axis, label="x", size=(500, 300)))
     path = picture.find("path[@class='ss-line']").get("d")
@@ -44,7 +44,7 @@ def test_line_goes_from_corner_to_corner():
 
 
 def test_line_has_a_gap_where_nothing_is_known():
-    """It is not drawn through."""
+    """A line has a gap at unknown values."""
     points = [(0.0, 1.0), (1.0, None), (2.0, 1.0), (3.0, 0.5)]
     axis = svg.linear(0.0, 3.0, ".0f")
     picture = drawn(svg.plot([svg.Line("x", points, "red", dots=True)], axis, axis, label="x"))
@@ -54,7 +54,7 @@ def test_line_has_a_gap_where_nothing_is_known():
 
 
 def test_band_has_a_gap_where_nothing_is_known():
-    """Bars go from the lower to the upper end."""
+    """A band has a gap at unknown values, and bars go from the lower to the upper end."""
     axis = svg.linear(0.0, 3.0, ".0f")
     band = [(0.0, 1.0, 2.0), (1.0, 1.0, 3.0), (2.0, None, None), (3.0, 0.0, 1.0)]
     line = svg.Line("x", [(0.0, 1.5)], "red", band=band, bars=[(1.0, 0.0, 3.0)])
@@ -68,7 +68,7 @@ def test_band_has_a_gap_where_nothing_is_known():
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_image_has_the_colours_of_its_theme(theme):
-    """No variable of the page reaches into it; who does not see it is told what it shows."""
+    """An image has fixed colours instead of the page's variables, and a description."""
     axis = svg.linear(0.0, 1.0, ".0%")
     line = svg.Line("lr", [(0.0, 0.0), (1.0, 1.0)], "var(--model-0)")
     html = svg.as_images(svg.plot([line], axis, axis, label="the <curve>"), theme)
@@ -83,7 +83,7 @@ def test_image_has_the_colours_of_its_theme(theme):
 
 
 def test_names_are_escaped():
-    """They come from documents."""
+    """Untrusted names are escaped."""
     axis = svg.linear(0.0, 1.0, ".0f")
     html = svg.plot([svg.Line("<b>", [(0.0, 0.0)], "red")], axis, axis, label='"<i>', marks=[("<u>", 0.5)])
 
@@ -102,7 +102,7 @@ def test_names_are_escaped():
     ],
 )
 def test_marks_are_at_round_numbers(low, high, form, texts):
-    """A handful of them, within the axis."""
+    """An axis has a few ticks at round numbers."""
     assert [text for _, text in svg.linear(low, high, form).ticks] == texts
 
 
@@ -116,7 +116,7 @@ def test_marks_are_at_round_numbers(low, high, form, texts):
     ],
 )
 def test_times_are_round_too(length, texts):
-    """In seconds, minutes or days, as the length asks for."""
+    """A time axis has ticks at round seconds, minutes or days, by its length."""
     start = 1_795_514_400_000
 
     assert [text for _, text in svg.clock(start, start + length, timezone.utc, most=5).ticks] == texts

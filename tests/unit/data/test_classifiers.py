@@ -1,4 +1,4 @@
-"""The two classifiers of a training: the calibrated SVM decides as the plain one does, and has probabilities."""
+"""The classifiers of a training: the calibrated SVM has the plain one's predictions, and probabilities."""
 
 import math
 
@@ -24,7 +24,7 @@ PLAIN = SETTINGS.model_copy(update={"calibrate": False})
 
 @pytest.fixture(scope="module")
 def vectors(spark):
-    """Four thousand vectors of three features, with labels that a logistic model drew: a quarter of them clicks."""
+    """Four thousand vectors of three features, with labels from a logistic model, a quarter of them clicks."""
     x = [F.randn(seed) for seed in (1, 2, 3)]
     drawn = spark.range(0, 4_000, 1, 1).select("id", *(column.alias(f"x{at}") for at, column in enumerate(x)))
     chance = 1 / (1 + F.exp(1.5 - 1.5 * F.col("x0") + F.col("x1")))
@@ -44,7 +44,7 @@ def svms(vectors):
 
 
 def test_calibrated_svm_decides_as_the_plain_one(vectors, svms):
-    """The margin's sign decides, and not the probability of a half; the order of the scores is the margins' order."""
+    """Predictions follow the margin's sign, and the scores have the margins' order."""
     rows = apply_models(vectors, svms).collect()
     labels = [row["label"] for row in rows]
     margins, probabilities = ([row[f"score_{name}"] for row in rows] for name in ("plain", "calibrated"))
@@ -57,7 +57,7 @@ def test_calibrated_svm_decides_as_the_plain_one(vectors, svms):
 
 
 def test_calibrated_svm_has_probabilities(vectors, svms):
-    """They add up to the clicks, and their log loss is that of a logistic regression on the same rows."""
+    """The probabilities sum to the clicks, with the log loss of a logistic regression on the same rows."""
     lr = ServedModel("lr", "1", classifiers.logistic_regression(vectors, Classifier(reg_param=1e-4, max_iter=20)), 3)
     rows = apply_models(vectors, [*svms, lr]).collect()
     labels = [row["label"] for row in rows]
@@ -69,7 +69,7 @@ def test_calibrated_svm_has_probabilities(vectors, svms):
 
 
 def test_calibration_is_fitted_on_rows_that_its_svm_was_not_trained_on(vectors, svms):
-    """The margins of training rows are better than those of new ones: a calibration on them would promise too much."""
+    """The calibration uses rows outside the SVM's training rows, whose margins would be too optimistic."""
     ours, unseen = (vectors.filter(f"{part} {classifiers.FOR_CALIBRATION}") for part in ("not", ""))
     other = LinearSVC(regParam=1e-4, maxIter=20, standardization=False, rawPredictionCol="margin").fit(ours)
     expected = LogisticRegression(featuresCol="margin", predictionCol="p").fit(other.transform(unseen))
@@ -82,7 +82,7 @@ def test_calibration_is_fitted_on_rows_that_its_svm_was_not_trained_on(vectors, 
 
 
 def test_saved_and_loaded_it_decides_the_same(vectors, svms, tmp_path):
-    """Spark's own format keeps the threshold."""
+    """A saved and loaded model has the same predictions, because Spark's format keeps the threshold."""
     svms[0].pipeline.save(str(tmp_path / "svm"))
     loaded = ServedModel("loaded", "1", PipelineModel.load(str(tmp_path / "svm")), 3)
     rows = apply_models(vectors, [svms[0], loaded]).collect()
@@ -101,7 +101,7 @@ def test_saved_and_loaded_it_decides_the_same(vectors, svms, tmp_path):
     ids=["reversed", "no click", "clicks"],
 )
 def test_calibration_that_would_not_follow_the_margin_is_refused(vectors, change, reason):
-    """Its probabilities would contradict the predictions."""
+    """A calibration whose probabilities would contradict the predictions is refused."""
     changed = F.expr(f"if({classifiers.FOR_CALIBRATION}, {change}, label)")
 
     with pytest.raises(InputError, match=f"{reason}.*train.svm.calibrate=false"):
@@ -110,7 +110,7 @@ def test_calibration_that_would_not_follow_the_margin_is_refused(vectors, change
 
 @pytest.mark.parametrize("intercept", [-30.0, -1.3, -1e-20, 0.0, 1e-20, 0.0268, 1.7, 9.5])
 def test_threshold_is_the_probability_at_margin_zero(spark, vectors, intercept):
-    """Zero itself is class 0, as it is for the SVM; what is positive and shows in the probability is class 1."""
+    """Margin 0 is class 0, as in the SVM; a positive margin that changes the probability is class 1."""
     calibration = fitted(spark, intercept)
     calibration.setThreshold(classifiers.threshold(intercept))
     margins = [0.0, -0.0, -1e-300, -1e-9, -math.inf, 1e-9 * max(1, math.exp(intercept)), 1.0, math.inf]
@@ -121,14 +121,14 @@ def test_threshold_is_the_probability_at_margin_zero(spark, vectors, intercept):
 
 
 def fitted(spark, intercept):
-    """Return a calibration of the slope 2 with an intercept."""
+    """Return a calibration with slope 2 and an intercept."""
     weights = _py2java(spark.sparkContext, Vectors.dense(-1.0, 1.0))
     java = spark._jvm.org.apache.spark.ml.classification.LogisticRegressionModel("lr", weights, intercept)
     return LogisticRegressionModel(java).setFeaturesCol("margin")
 
 
 def test_margin_scale_is_half_the_standard_deviation_of_the_margin(vectors, svms):
-    """Of a model with probabilities there is none."""
+    """The scale is half the standard deviation of the margin, and None for a model with probabilities."""
     calibrated, plain = (model.pipeline.transform(vectors) for model in svms)
     margins = [row["score_plain"] for row in apply_models(vectors, svms).collect()]
 

@@ -1,4 +1,4 @@
-"""Criteo's file: its format, its order, its faults."""
+"""Criteo's file: its format, its row order, and its faults."""
 
 import gzip
 
@@ -11,7 +11,7 @@ from streamscore.errors import InputError
 
 
 def line(number: int | str, label: str = "0", category: str = "68fd1e64") -> str:
-    """Return a line of Criteo's format whose I1 tells its number."""
+    """Return a line of Criteo's format with its number as I1."""
     return "\t".join([label, str(number), *[""] * 12, category, *["7e0ccccf"] * 24, ""]) + "\n"
 
 
@@ -30,7 +30,7 @@ def file(tmp_path):
 
 @pytest.mark.parametrize("name", ["train.txt", "train.txt.gz"])
 def test_reads_plain_and_compressed_files(spark, file, name):
-    """Integers are null where empty, categories get a token for it."""
+    """Plain and gzip files are read; empty integers become null, empty categories a token."""
     path = file([line(5, "1"), line(6)], name)
     rows = criteo.read(spark, path).orderBy("row").collect()
 
@@ -41,7 +41,7 @@ def test_reads_plain_and_compressed_files(spark, file, name):
 
 
 def test_quotes_are_plain_text(spark, file):
-    """Nothing in this format is quoted."""
+    """Quotes are ordinary characters."""
     path = file([line(1, category='"'), line(2, category='a"b')])
 
     assert [row["C1"] for row in criteo.read(spark, path).orderBy("row").collect()] == ['"', 'a"b']
@@ -49,7 +49,7 @@ def test_quotes_are_plain_text(spark, file):
 
 @pytest.fixture
 def set_conf(spark):
-    """Return a function that gives the session a setting, for this test only."""
+    """Return a function that changes a setting of the session during this test."""
     names = set()
 
     def give(name, value):
@@ -67,7 +67,7 @@ def numbers(parts):
 
 
 def test_split_is_by_order_across_partitions(spark, file, set_conf):
-    """The last rows are the test set, wherever Spark cuts the file."""
+    """The last rows are the test set, however Spark partitions the file."""
     path = file([line(number, str(number % 2)) for number in range(1000)])
     set_conf("spark.sql.files.maxPartitionBytes", "50000")
     data = criteo.read(spark, path)
@@ -77,7 +77,7 @@ def test_split_is_by_order_across_partitions(spark, file, set_conf):
 
 
 def test_split_stays_when_the_number_of_cores_changes(spark, file, make_config, set_conf):
-    """A cluster grows and shrinks between two queries, each of which divides the file anew."""
+    """The split does not depend on the number of cores, which may change between queries."""
     path = file([line(number, str(number % 2)) for number in range(4000)])
     for name, value in train_models.JOB.settings(make_config()).items():
         if name.startswith("spark.sql.files."):
@@ -98,7 +98,7 @@ def test_split_stays_when_the_number_of_cores_changes(spark, file, make_config, 
     ],
 )
 def test_line_of_another_format_is_named(spark, file, bad):
-    """Commas, missing columns, strange labels, integers that are none: the row's number helps to find it."""
+    """A malformed line is reported with its row number."""
     path = file([line(1), line(2), bad, line(4), line(5)])
 
     with pytest.raises(InputError, match="row 3 is not a Criteo row"):
@@ -107,7 +107,7 @@ def test_line_of_another_format_is_named(spark, file, bad):
 
 @pytest.mark.parametrize("name", ["", "*"])
 def test_several_files_have_no_order(spark, file, tmp_path, name):
-    """A folder or a pattern: Spark takes the largest file first."""
+    """A folder or a pattern is refused, because Spark reads the largest file first."""
     file([line(1), line(2)], "day_0")
     file([line(3), line(4), line(5)], "day_1")
 
@@ -116,7 +116,7 @@ def test_several_files_have_no_order(spark, file, tmp_path, name):
 
 
 def test_too_few_rows_are_refused(spark, file):
-    """There must be something left to train on."""
+    """Too few rows for a training set are refused."""
     path = file([line(1), line(2)])
 
     with pytest.raises(InputError, match="2 rows, too few to hold out"):
@@ -124,7 +124,7 @@ def test_too_few_rows_are_refused(spark, file):
 
 
 def test_balance_keeps_every_click_and_as_many_others(spark, file):
-    """Within what chance allows, and the same rows each time."""
+    """Balancing keeps every click and about as many other rows, deterministically."""
     path = file([line(number, "1" if number % 4 == 0 else "0") for number in range(4004)])
     train, _ = criteo.split(criteo.read(spark, path), path, 4)
     kept = criteo.balance(train).groupBy("label").count().collect()
@@ -136,7 +136,7 @@ def test_balance_keeps_every_click_and_as_many_others(spark, file):
 
 
 def test_overview_tells_what_is_missing_and_what_is_rare(spark, file):
-    """Shares of rows, clicks among the rows without a value, different values."""
+    """The overview has the shares of missing and rare values, and the number of distinct values."""
     rows = [line(7, "1"), line(7), line(8), line(9, "1", ""), line(9, "0", ""), line(9, "0", "")]
     found = criteo.overview(criteo.read(spark, file(rows)), min_count=2).collect()
     told = {row["column"]: tuple(row)[1:] for row in found}
@@ -150,7 +150,7 @@ def test_overview_tells_what_is_missing_and_what_is_rare(spark, file):
 
 @pytest.fixture
 def table(spark):
-    """Return a function that makes a table of numbered rows in a random order, with other columns as SQL."""
+    """Return a function that makes a table of shuffled numbered rows, with changed columns as SQL."""
 
     def make(count, order="id", **others):
         rows = spark.range(count).selectExpr("id", "date_add('2026-01-01', int(id)) AS day", "double(id % 2) AS label")
@@ -166,7 +166,7 @@ def table(spark):
 
 @pytest.mark.parametrize("order", ["id", "day"])
 def test_table_is_split_by_the_column_of_its_order(table, order):
-    """Wherever its rows are; in the columns and types of the file."""
+    """A table is split by its order column, with the columns and types of the file."""
     train, test = criteo.split_table(table(100, order), "t", 30)
 
     assert sorted(row["I1"] for row in test.collect()) == list(range(70, 100))
@@ -178,7 +178,7 @@ def test_table_is_split_by_the_column_of_its_order(table, order):
 
 
 def test_faulty_tables_are_refused(spark, table):
-    """A missing column, an order that is none, a label that is none, too few rows."""
+    """A missing column, a wrong order or label, and too few rows are refused."""
     good = table(10)
     for data, order, reason in (
         (good.drop("C7"), "row", "t: no column C7; there are row, label, I1"),
@@ -205,13 +205,13 @@ def test_faulty_tables_are_refused(spark, table):
     ],
 )
 def test_column_that_would_lose_something_is_refused(table, column, sql, reason):
-    """A text, a fraction, a number as a category."""
+    """Columns whose conversion would lose data are refused."""
     with pytest.raises(InputError, match=reason):
         table(10, **{column: sql})
 
 
 def test_numbers_beyond_int_are_refused_and_narrower_ones_widened(table):
-    """They would become others without a word."""
+    """Integers beyond int, which would overflow silently, are refused; narrower types are widened."""
     with pytest.raises(InputError, match="t: 1 rows have a number in the column 'I6' that is beyond the range of an"):
         criteo.split_table(table(10, I6="IF(id = 3, 3000000000, id)"), "t", 5)
     train, _ = criteo.split_table(table(10, I6="IF(id = 3, 2147483647, -2147483648)", I7="tinyint(id)"), "t", 5)
@@ -221,7 +221,7 @@ def test_numbers_beyond_int_are_refused_and_narrower_ones_widened(table):
 
 
 def test_rows_that_share_their_place_are_balanced_and_split(spark, table):
-    """A table in the order of days: a day's rows stay together in the split, but not in the lot."""
+    """Rows of one day stay together in the split, but are balanced individually."""
     data = table(4000).withColumn("row", F.col("row") % 2)
     data = data.withColumn("label", F.when(F.col("I1") % 5 == 0, 1.0).otherwise(0.0))
     train, test = criteo.split_table(data, "t", 10)

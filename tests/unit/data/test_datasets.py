@@ -1,4 +1,4 @@
-"""Data sets to seed from: checked by their footers, numbered in order, encoded in every form."""
+"""Data sets for seeding: their check by footers, their row numbers, and their messages in every format."""
 
 import json
 from decimal import Decimal
@@ -25,7 +25,7 @@ def seed(make_config):
 
 
 def refused(settings):
-    """Return the message with which a footer is refused."""
+    """Return the message of a footer's refusal."""
     with pytest.raises(InputError) as caught:
         datasets.check_footer(settings)
     return str(caught.value)
@@ -43,29 +43,29 @@ def vectors(count):
 
 
 def test_good_footer_passes(seed, tmp_path):
-    """A label and a vector are all it takes."""
+    """A label and a vector suffice."""
     datasets.check_footer(seed(parquet(tmp_path / "t.parquet", label=pa.array([1.0]), features=vectors(1))))
 
 
 def test_absent_file_is_named(seed, tmp_path):
-    """With the way to make one."""
+    """The message has the command that makes the file."""
     assert refused(seed(tmp_path / "none")).startswith(f"{tmp_path}/none: no such file or folder")
 
 
 def test_file_of_another_format_is_named(seed, tmp_path):
-    """A CSV file is not parquet."""
+    """A file that is not parquet is reported."""
     (tmp_path / "a.csv").write_text("label,features\n1,2\n")
 
     assert f"{tmp_path}/a.csv: not parquet" in refused(seed(tmp_path / "a.csv"))
 
 
 def test_empty_folder_is_named(seed, tmp_path):
-    """No file, no columns."""
+    """An empty folder is reported."""
     assert refused(seed(tmp_path)) == f"{tmp_path}: no parquet file in this folder"
 
 
 def test_missing_column_lists_those_found(seed, tmp_path):
-    """So that the right name can be given."""
+    """The message lists the existing columns."""
     message = refused(seed(parquet(tmp_path / "t.parquet", label=pa.array([1.0]), features1=pa.array(["(1,[],[])"]))))
 
     assert "no column 'features', which must be a vector or a text" in message
@@ -74,7 +74,7 @@ def test_missing_column_lists_those_found(seed, tmp_path):
 
 
 def test_wrong_type_lists_those_found(seed, tmp_path):
-    """A label as text."""
+    """A wrong type is reported with the existing types."""
     message = refused(seed(parquet(tmp_path / "t.parquet", label=pa.array(["1"]), features=vectors(1))))
 
     assert "the wrong type, text, for 'label', which must be a number" in message
@@ -88,14 +88,14 @@ def test_features_that_are_numbers_are_refused(seed, tmp_path):
 
 
 def test_file_without_rows_is_refused(seed, tmp_path):
-    """The right columns, but nothing in them."""
+    """A file without rows is refused."""
     message = refused(seed(parquet(tmp_path / "t.parquet", label=pa.array([], pa.float64()), features=vectors(0))))
 
     assert message.endswith("has the columns label, features, but no rows")
 
 
 def test_folder_is_checked_by_all_its_footers(seed, tmp_path):
-    """Rows may be in any of the files."""
+    """All files of a folder are checked."""
     parquet(tmp_path / "a.parquet", label=pa.array([], pa.float64()), features=vectors(0))
     parquet(tmp_path / "b.parquet", label=pa.array([1.0]), features=vectors(1))
 
@@ -104,7 +104,7 @@ def test_folder_is_checked_by_all_its_footers(seed, tmp_path):
 
 @pytest.fixture
 def folder(spark, tmp_path):
-    """A folder of three parquet files with ten rows in all, numbered by their only value."""
+    """A folder of three parquet files with ten rows in total, whose only value is their number."""
     for name, numbers in (("a", range(4)), ("b", range(4, 5)), ("c", range(5, 10))):
         rows = [(float(n % 2), Vectors.sparse(3, [1], [float(n)])) for n in numbers]
         written = tmp_path / f"{name}.dir"
@@ -117,14 +117,14 @@ def folder(spark, tmp_path):
 
 
 def numbered(spark, settings):
-    """Return the rows' numbers and the numbers in their vectors, and the whole."""
+    """Return the rows' numbers with the numbers in their vectors, and the numbered rows."""
     rows = datasets.numbered(spark, settings)
     found = rows.data.orderBy("number").collect()
     return rows, [(row["number"], row["features"].values[0]) for row in found]
 
 
 def test_rows_are_numbered_in_order_across_files(spark, seed, folder):
-    """By file name, then by place in the file."""
+    """Rows are numbered by file name, then by position in the file."""
     rows, found = numbered(spark, seed(folder))
 
     assert found == [(n, float(n)) for n in range(10)]
@@ -132,7 +132,7 @@ def test_rows_are_numbered_in_order_across_files(spark, seed, folder):
 
 
 def test_limit_keeps_the_first_rows(spark, seed, folder):
-    """In row order."""
+    """A limit keeps the first rows in order."""
     rows, found = numbered(spark, seed(folder, "seed.limit=6"))
 
     assert found == [(n, float(n)) for n in range(6)]
@@ -140,7 +140,7 @@ def test_limit_keeps_the_first_rows(spark, seed, folder):
 
 
 def test_digest_is_of_the_content_not_of_the_names(spark, seed, folder, tmp_path_factory):
-    """A moved data set is the same; a changed row or another order is not."""
+    """The digest depends on rows and their order, not on file names."""
     digest = datasets.numbered(spark, seed(folder)).digest
     moved = tmp_path_factory.mktemp("moved")
     for name in "abc":
@@ -178,7 +178,7 @@ def texts(spark, make_config, source, *overrides):
 
 
 def test_message_is_what_spark_writes(spark, make_config, folder):
-    """Label and vector under the configured names."""
+    """A message has label and vector under the configured names, in Spark's format."""
     key, value = texts(spark, make_config, folder, "message.features_field=x")[3]
 
     assert key.split("-")[1] == "3"
@@ -186,7 +186,7 @@ def test_message_is_what_spark_writes(spark, make_config, folder):
 
 
 def test_repeat_goes_on_with_the_numbers(spark, make_config, folder):
-    """No two messages share a key."""
+    """Repeated rounds continue the numbering, so that keys are unique."""
     found = texts(spark, make_config, folder, "seed.repeat=3", "seed.limit=4")
 
     assert [key.split("-")[1] for key, _ in found] == [str(10 * (n // 4) + n % 4) for n in range(12)]
@@ -194,12 +194,12 @@ def test_repeat_goes_on_with_the_numbers(spark, make_config, folder):
 
 
 def test_without_a_label_column_messages_have_no_label(spark, make_config, folder):
-    """The event will be scored and its correctness unknown."""
+    """Without a label column messages have no label."""
     assert "label" not in texts(spark, make_config, folder, "seed.label_column=null")[0][1]
 
 
 def test_triple_and_dense_forms(spark, make_config, folder):
-    """The original producer's form, and a plain array."""
+    """The triple and the dense format are written correctly."""
     triple = texts(spark, make_config, folder, "message.vector_form=triple", "message.features_field=feature")[3][1]
     dense = texts(spark, make_config, folder, "message.vector_form=dense", "seed.label_column=null")[3][1]
 
@@ -209,7 +209,7 @@ def test_triple_and_dense_forms(spark, make_config, folder):
 
 @pytest.mark.parametrize("form", ["spark", "triple", "dense"])
 def test_vectors_as_text_give_the_same_messages(spark, make_config, folder, tmp_path, form):
-    """The original export: a string column with the printed vector."""
+    """Vectors printed as text give the same messages as vectors."""
     printed = [(row["label"], str(row["features"])) for row in spark.read.parquet(str(folder)).collect()]
     frame = spark.createDataFrame(printed, ["label", "features1"]).coalesce(1)
     frame.write.parquet(str(tmp_path / "text"))
@@ -231,7 +231,7 @@ def test_vectors_as_text_give_the_same_messages(spark, make_config, folder, tmp_
     ],
 )
 def test_text_that_is_no_vector_is_named_by_its_row(spark, seed, tmp_path, bad):
-    """Before anything is sent."""
+    """A text that is not a vector is reported with its row, before any message is sent."""
     spark.createDataFrame([(1.0, "(3,[1],[2.0])"), (0.0, bad)], "label double, features string").coalesce(
         1
     ).write.parquet(str(tmp_path / "text"))
@@ -248,7 +248,7 @@ def test_text_that_is_no_vector_is_named_by_its_row(spark, seed, tmp_path, bad):
     [("(3,[],[])", [0.0, 0.0, 0.0]), (" (3, [0, 2], [1, -2.5e0]) ", [1.0, 0.0, -2.5]), ("[1.0, 0]", [1.0, 0.0])],
 )
 def test_text_that_is_a_vector_has_its_values(spark, make_config, tmp_path, good, values):
-    """With blanks, exponents, no values at all."""
+    """Texts with blanks, exponents or no values are parsed."""
     path = parquet(tmp_path / "t.parquet", label=pa.array([None], pa.float64()), features=pa.array([good]))
 
     assert texts(spark, make_config, path, "message.vector_form=dense") == [(ANY, {"features": values})]
@@ -257,7 +257,7 @@ def test_text_that_is_a_vector_has_its_values(spark, make_config, tmp_path, good
 @pytest.mark.parametrize("label", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("fields", [None, "message.fields='n INT'"])
 def test_label_that_is_no_number_is_named_by_its_row(spark, make_config, tmp_path, label, fields):
-    """JSON has no such number: a message with it would be no JSON, or have a text for a label."""
+    """A label that JSON cannot represent is reported with its row."""
     columns = {
         "label": pa.array([1.0, None, label]),
         "n": pa.array([1] * 3, pa.int32()),
@@ -270,7 +270,7 @@ def test_label_that_is_no_number_is_named_by_its_row(spark, make_config, tmp_pat
 
 
 def test_label_may_be_a_decimal(spark, seed, make_config, tmp_path):
-    """A number like others, to the look at the footer as to Spark."""
+    """A decimal label is accepted by the footer check and by Spark."""
     label = pa.array([Decimal("1.00")], pa.decimal128(3, 2))
     path = parquet(tmp_path / "t.parquet", label=label, features=pa.array(["(3,[1],[1.0])"]))
     datasets.check_footer(seed(path))
@@ -279,7 +279,7 @@ def test_label_may_be_a_decimal(spark, seed, make_config, tmp_path):
 
 
 def test_dense_vectors_are_written_dense(spark, make_config, tmp_path):
-    """In every form their values are the same."""
+    """Dense vectors have the same values in every format."""
     frame = spark.createDataFrame([(1.0, Vectors.dense([0.0, 2.5]))], ["label", "features"])
     frame.write.parquet(str(tmp_path / "dense"))
 
@@ -295,7 +295,7 @@ RAW = "message.fields='n INT, x DOUBLE, word STRING'"
 
 
 def test_raw_columns_become_fields_of_the_message(spark, make_config, tmp_path):
-    """In the order of message.fields, nulls too; other columns stay out, narrower types are widened."""
+    """Raw columns appear in the order of message.fields, with nulls and widened types; others are omitted."""
     path = parquet(
         tmp_path / "t.parquet",
         spare=pa.array([1, 2]),
@@ -327,7 +327,7 @@ def test_raw_columns_become_fields_of_the_message(spark, make_config, tmp_path):
     ],
 )
 def test_raw_columns_that_would_lose_something_are_refused(make_config, tmp_path, columns, problem):
-    """A whole number that is too wide would become null without a word."""
+    """A column whose conversion would lose data is refused."""
     good = {
         "label": pa.array([1.0]), "n": pa.array([1], pa.int32()), "x": pa.array([1.0]), "word": pa.array(["a"]),
     }  # fmt: skip
@@ -339,7 +339,7 @@ def test_raw_columns_that_would_lose_something_are_refused(make_config, tmp_path
 
 
 def test_place_that_spark_cannot_reach_is_told_in_one_line(spark, make_config):
-    """No connector for it, wrong credentials, no such bucket: Java says why."""
+    """The one-line error has Java's reason, such as a missing connector or wrong credentials."""
     with pytest.raises(InputError, match="nosuch://bucket/x: cannot be read as parquet: .*nosuch") as caught:
         datasets.numbered(spark, make_config("seed.source=nosuch://bucket/x").seed)
 
@@ -348,14 +348,14 @@ def test_place_that_spark_cannot_reach_is_told_in_one_line(spark, make_config):
 
 @pytest.mark.parametrize("address", ["dbfs:/Volumes/a/b.parquet", "s3a://bucket/a.parquet"])
 def test_address_is_left_to_spark(make_config, address):
-    """Also one with a single slash."""
+    """Remote addresses are left to Spark, also with a single slash."""
     datasets.check_footer(make_config(f"seed.source={address}").seed)
     train_models.check(make_config("train.data=criteo", f"train.path={address}"))
 
 
 @pytest.mark.parametrize("address", ["/nowhere/a.parquet", "file:/nowhere/a.parquet", "file:///nowhere/a.parquet"])
 def test_what_is_not_on_this_machine_is_missed_before_any_jvm_starts(make_config, address):
-    """However its place is written."""
+    """A missing local file is reported before any JVM starts, in every spelling."""
     with pytest.raises(InputError, match=f"{address}: no such file or folder"):
         datasets.check_footer(make_config(f"seed.source={address}").seed)
     with pytest.raises(InputError, match=f"no file at {address}"):
@@ -363,7 +363,7 @@ def test_what_is_not_on_this_machine_is_missed_before_any_jvm_starts(make_config
 
 
 def test_files_of_other_types_than_the_first_are_told_in_one_line(spark, make_config, tmp_path):
-    """The footer that was looked at was fine."""
+    """Files with different types are reported in one line, even if the first footer is valid."""
     for number, label in enumerate((pa.array([1.0]), pa.array(["x"]))):
         parquet(tmp_path / f"{number}.parquet", label=label, features=pa.array(["(1,[],[])"]))
     with pytest.raises(InputError, match=f"{tmp_path}: cannot be read") as caught:

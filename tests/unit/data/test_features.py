@@ -15,19 +15,19 @@ DDL = ", ".join([*(f"{name} int" for name in INTEGERS), *(f"{name} string" for n
 
 
 def row(integer=1, category="a"):
-    """Return a row with one value in every integer and one in every category column."""
+    """Return a row with the same value in all integer columns and in all category columns."""
     return (*[integer] * 13, *[category] * 26)
 
 
 @pytest.fixture(scope="module")
 def train(spark):
-    """Twenty rows of a frequent category, five of a rare one."""
+    """Twenty rows with a frequent category, and five with a rare one."""
     return spark.createDataFrame([row(1, "often")] * 20 + [row(2, "seldom")] * 5, DDL)
 
 
 @pytest.fixture(scope="module")
 def pipeline(train):
-    """A pipeline that takes ten rows as frequent."""
+    """A pipeline for which values with ten rows are frequent."""
     return features.fit(train, hash_size=1 << 14, min_category_count=10)
 
 
@@ -37,7 +37,7 @@ def vectors(spark, pipeline, *rows):
 
 
 def test_bins_are_those_of_the_formula(spark):
-    """floor(log(x)^2) above 2, one bin per value below, -1 and -2 apart."""
+    """The bins are floor(log(x)^2) above 2, and one per value below, with -1 and -2 separate."""
     values = [-2, -1, 0, 1, 2, 3, 4, 5, 10, 100, 2_634_953]
     bucketizer = Bucketizer(splits=features.SPLITS, inputCol="x", outputCol="bin")
     found = [
@@ -51,7 +51,7 @@ def test_bins_are_those_of_the_formula(spark):
 
 
 def test_every_row_sets_one_place_per_column(spark, pipeline):
-    """39 columns, 39 set places, less those that fall together."""
+    """39 columns set 39 slots, except for hash collisions."""
     (vector,) = vectors(spark, pipeline, row(7, "often"))
 
     assert vector.size == 1 << 14
@@ -59,7 +59,7 @@ def test_every_row_sets_one_place_per_column(spark, pipeline):
 
 
 def test_missing_integer_has_a_bin_of_its_own(spark, pipeline):
-    """Its absence is a signal; it is neither zero nor an error."""
+    """A missing integer has its own bin."""
     missing, zero, low = vectors(spark, pipeline, row(None), row(0), row(-2))
 
     assert missing != zero
@@ -68,7 +68,7 @@ def test_missing_integer_has_a_bin_of_its_own(spark, pipeline):
 
 
 def test_rare_unseen_and_null_categories_share_one_token(spark, pipeline):
-    """None of them drops the row."""
+    """Rare, unseen and null categories share one token, and no row is dropped."""
     rare, unseen, null, frequent = (
         vectors(spark, pipeline, row(1, "seldom"), row(1, "never"), row(1, None), row(1, "often"))
     )  # fmt: skip
@@ -78,7 +78,7 @@ def test_rare_unseen_and_null_categories_share_one_token(spark, pipeline):
 
 
 def test_frequent_values_are_counted_per_column(spark):
-    """A value may be frequent in one column and rare in another; a column may have none."""
+    """Frequent values are determined per column, which may have none."""
     base = spark.createDataFrame([row(1, "a")] * 10, DDL)
     data = base.withColumn("C2", F.lit("b")).withColumn("C3", F.expr("uuid()"))
     values = features.frequent_values(data, 10)
@@ -87,7 +87,7 @@ def test_frequent_values_are_counted_per_column(spark):
 
 
 def test_saved_pipeline_gives_the_same_vectors(spark, pipeline, train, tmp_path):
-    """It holds native stages only, so it loads without this package."""
+    """A saved and loaded pipeline gives the same vectors."""
     pipeline.save(str(tmp_path / "features"))
     loaded = PipelineModel.load(str(tmp_path / "features"))
     sample = [row(3, "often"), row(None, MISSING)]

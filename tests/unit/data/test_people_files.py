@@ -1,4 +1,4 @@
-"""Data sets as people have them: what the footers promise, Spark reads; what the seed accepts, the decoder does too."""
+"""Common data sets: Spark reads what the footer check accepts, and the decoder what the seeder accepts."""
 
 import hashlib
 import json
@@ -33,28 +33,28 @@ NAMED = 'message.label_values={"no": 0, "yes": 1, "true": 1, "false": 0}'
 
 
 def frame(path, **columns):
-    """Write a file as pandas does."""
+    """Write a file with pandas."""
     pd.DataFrame({"label": LABELS, **columns}).to_parquet(path)
 
 
 def table(path, labels=LABELS, **columns):
-    """Write a file as Arrow does."""
+    """Write a file with Arrow."""
     pq.write_table(pa.table({"label": labels, **columns}), path)
 
 
 def nanoseconds(path):
-    """Write a column of times in nanoseconds that nobody needs."""
+    """Write an unused column of times in nanoseconds."""
     times = pd.to_datetime(np.arange(COUNT) * 10**9 + 7, unit="ns")
     pd.DataFrame({"ts": times, "label": LABELS, "features": TEXTS}).to_parquet(path, version="2.6")
 
 
 def clock(path):
-    """Write columns of types that Spark does not read."""
+    """Write columns of types that Spark cannot read."""
     table(path, features=TEXTS, t=pa.array([1] * COUNT, pa.time64("ns")), d=pa.array([1] * COUNT, pa.duration("ns")))
 
 
 def by_label(path, spell=str):
-    """Write a folder per label, as Spark and Hive do."""
+    """Write a folder per label, like Spark and Hive."""
     for value in (0, 1):
         folder = path / f"label={spell(value)}"
         folder.mkdir(parents=True)
@@ -127,7 +127,7 @@ GOOD_NAMED = {
 
 @pytest.fixture
 def round_trip(spark, make_config, tmp_path):
-    """Return a function that checks, seeds and decodes a data set: what the decoder makes of each row, in order."""
+    """Return a function that checks, seeds and decodes a data set, and returns the decoded rows in order."""
 
     def run(write, *overrides):
         write(tmp_path / "rows")
@@ -148,7 +148,7 @@ def round_trip(spark, make_config, tmp_path):
 
 
 def expected(name, rows):
-    """Return labels and values of a data set; a folder per label has them in another order."""
+    """Return labels and values of a data set; with a folder per label their order differs."""
     if "path" not in name or "day" in name:
         return rows
     return [row for value in (0, 1) for row in rows if row[0] == value]
@@ -156,7 +156,7 @@ def expected(name, rows):
 
 @pytest.mark.parametrize("name", GOOD)
 def test_vectors_come_through_whole(round_trip, name):
-    """From the file through the message to what the models get."""
+    """Vectors are unchanged from the file through the message to the models."""
     found = round_trip(GOOD[name])
     places = {"list of whole numbers": lambda x: [float(int(v)) for v in x]}
     values = places.get(name, list)
@@ -170,7 +170,7 @@ def test_vectors_come_through_whole(round_trip, name):
 
 @pytest.mark.parametrize("name", GOOD_RAW)
 def test_raw_columns_come_through_whole(round_trip, name):
-    """A NaN, which is how pandas has a number that is absent, is null."""
+    """Raw columns are unchanged, except that NaN, pandas' missing number, becomes null."""
     found = round_trip(GOOD_RAW[name], RAW)
 
     assert [tuple(features) for _, features, _ in found] == list(zip(AGES, WORDS, strict=True))
@@ -180,7 +180,7 @@ def test_raw_columns_come_through_whole(round_trip, name):
 
 @pytest.mark.parametrize("name", GOOD_NAMED)
 def test_labels_by_name_become_classes(round_trip, name):
-    """The message has the number, whatever the file has."""
+    """Labels by name become the numbers of their classes in the message."""
     found = round_trip(GOOD_NAMED[name], NAMED)
     wanted = [label for label, _ in expected(name, [(label, None) for label in LABELS])]
 
@@ -189,7 +189,7 @@ def test_labels_by_name_become_classes(round_trip, name):
 
 @pytest.mark.parametrize("form", ["spark", "triple", "dense"])
 def test_envelope_is_written_as_it_is_read(round_trip, form):
-    """So that what is seeded can be scored with the same configuration."""
+    """Seeded messages in an envelope are decoded with the same configuration."""
     envelope = ["message.root=payload.after", f"message.vector_form={form}", "message.label_field=clicked"]
     found = round_trip(GOOD["text"], *envelope)
 
@@ -197,14 +197,14 @@ def test_envelope_is_written_as_it_is_read(round_trip, form):
 
 
 def test_envelope_of_raw_columns(round_trip):
-    """With its nulls."""
+    """An envelope of raw columns keeps nulls."""
     found = round_trip(GOOD_RAW["NaN in parquet"], RAW, "message.root=payload")
 
     assert found[0][2] == {"payload": {"label": 0.0, "age": None, "workclass": "private"}}
 
 
 def test_remote_or_inferred_types_read_the_same(spark, make_config, tmp_path, monkeypatch):
-    """Spark's own look at a data set whose footers cannot be read here, with a column of nanoseconds too."""
+    """Data sets whose footers cannot be read here give the same rows by Spark's own check."""
     nanoseconds(tmp_path / "rows")
     seed = make_config(f"seed.source={tmp_path / 'rows'}").seed
     digest = datasets.numbered(spark, seed).digest
@@ -214,7 +214,7 @@ def test_remote_or_inferred_types_read_the_same(spark, make_config, tmp_path, mo
 
 
 def test_spark_s_vectors_have_the_digest_that_they_always_had(spark, make_config, tmp_path, monkeypatch):
-    """From the footers or by Spark's own look: ``--resume`` finds what an earlier version sent."""
+    """The digest of Spark's vectors is stable between releases, so that ``--resume`` works."""
     both = [
         (float(label), Vectors.dense(x) if label else Vectors.sparse(6, part["indices"], part["values"]))
         for label, x, part in zip(LABELS, VECTORS, PARTS, strict=True)
@@ -271,7 +271,7 @@ BAD_ROWS = {
 
 @pytest.mark.parametrize("name", BAD_ROWS)
 def test_row_that_makes_no_message_is_named_with_its_column(spark, make_config, tmp_path, name):
-    """Before anything is sent."""
+    """A row that makes no message is reported with its column, before any message is sent."""
     write, overrides, problem = BAD_ROWS[name]
     write(tmp_path / "rows")
     config = make_config(f"seed.source={tmp_path / 'rows'}", *overrides)
@@ -283,7 +283,7 @@ def test_row_that_makes_no_message_is_named_with_its_column(spark, make_config, 
 @pytest.mark.parametrize("label", [["1"] * COUNT, [True] * COUNT])
 @pytest.mark.parametrize("raw", [True, False])
 def test_label_by_name_names_the_setting(make_config, tmp_path, label, raw):
-    """Which class is which, only people know."""
+    """Labels by name without a mapping are refused with the setting to use."""
     table(tmp_path / "rows", label, **({"age": AGES, "workclass": WORDS} if raw else {"features": TEXTS}))
     config = make_config(f"seed.source={tmp_path / 'rows'}", *([RAW] if raw else []))
 
@@ -293,7 +293,7 @@ def test_label_by_name_names_the_setting(make_config, tmp_path, label, raw):
 
 @pytest.mark.parametrize("needed", [True, False])
 def test_codec_that_spark_lacks_is_named_at_once(make_config, tmp_path, needed):
-    """If a column that is needed is compressed with it."""
+    """A codec that Spark lacks is reported if a needed column uses it."""
     codecs = {"label": "snappy", "features": "brotli" if needed else "zstd", "other": "brotli"}
     columns = pa.table({"label": LABELS, "features": TEXTS, "other": TEXTS})
     pq.write_table(columns, tmp_path / "rows", compression=codecs)
@@ -307,7 +307,7 @@ def test_codec_that_spark_lacks_is_named_at_once(make_config, tmp_path, needed):
 
 
 def test_files_that_disagree_are_named(make_config, tmp_path):
-    """With the column and both types, before any JVM starts."""
+    """Files with different types are reported with column and types, before any JVM starts."""
     for name, labels in (("a", LABELS), ("b", [str(n) for n in LABELS])):
         table(tmp_path / f"{name}.parquet", labels, features=TEXTS)
 
@@ -316,7 +316,7 @@ def test_files_that_disagree_are_named(make_config, tmp_path):
 
 
 def test_unusual_column_names(round_trip):
-    """Dots and backticks are no syntax here."""
+    """Column names with dots and backticks work."""
     found = round_trip(
         lambda path: pq.write_table(pa.table({"a.b": LABELS, "x`y": TEXTS}), path),
         *("seed.label_column=a.b", "seed.features_column=x`y"),

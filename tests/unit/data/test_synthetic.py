@@ -1,4 +1,4 @@
-"""The generator: seeded, of Criteo's format, and honest about what can be known."""
+"""The generator: deterministic, in Criteo's format, with a known best possible score."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,7 +14,7 @@ def write(path, rows, seed=7, bayes_auc=0.8):
 
 
 def test_same_seed_same_rows_and_a_prefix_of_a_longer_file(tmp_path):
-    """A row depends on the seed and its position only."""
+    """The same seed gives the same rows, and a shorter file is a prefix of a longer one."""
     short = write(tmp_path / "a.tsv", 1000)
     long = write(tmp_path / "b.tsv", 60_000)
 
@@ -23,7 +23,7 @@ def test_same_seed_same_rows_and_a_prefix_of_a_longer_file(tmp_path):
 
 
 def test_two_trainings_may_write_the_same_file_at_the_same_time(tmp_path):
-    """Each writes to files of its own, and each leaves a complete one."""
+    """Concurrent writers each leave a complete file."""
     path = tmp_path / "a.tsv"
     first, second = (synthetic.write(path, 60_000, 7, 0.8) for _ in range(2))
     for _ in zip(first, second, strict=True):
@@ -34,7 +34,7 @@ def test_two_trainings_may_write_the_same_file_at_the_same_time(tmp_path):
 
 
 def test_broken_off_generation_leaves_nothing_behind(tmp_path):
-    """Ctrl-C, a full disk: no half file is taken for a data set later."""
+    """An interrupted generation leaves no partial file."""
     rows = synthetic.write(tmp_path / "a.tsv", 60_000, 7, 0.8)
     next(rows)
     rows.close()
@@ -43,7 +43,7 @@ def test_broken_off_generation_leaves_nothing_behind(tmp_path):
 
 
 def test_lines_are_of_criteo_s_format(tmp_path):
-    """40 columns: a label, 13 whole numbers or nothing, 26 tokens of eight hexadecimal digits or nothing."""
+    """A line has a label, 13 optional whole numbers and 26 optional tokens of eight hexadecimal digits."""
     for line in write(tmp_path / "a.tsv", 500):
         label, *rest = line.split("\t")
 
@@ -55,7 +55,7 @@ def test_lines_are_of_criteo_s_format(tmp_path):
 
 @pytest.mark.parametrize("target", [0.7, 0.8])
 def test_best_possible_score_and_base_rate_are_what_was_asked_for(tmp_path, target):
-    """The standard error of an AUC near .8 is about .0056 at 10,000 rows (Hanley-McNeil), .0025 at 50,000."""
+    """Bayes AUC and base rate are as requested; an AUC near .8 has a standard error of .0025 at 50,000 rows."""
     path = tmp_path / "a.tsv"
     lines = write(path, 50_000, bayes_auc=target)
     clicks = np.array([line[0] == "1" for line in lines])
@@ -65,7 +65,7 @@ def test_best_possible_score_and_base_rate_are_what_was_asked_for(tmp_path, targ
 
 
 def test_labels_follow_the_true_probabilities(tmp_path):
-    """In every tenth of the rows, ordered by probability, the share of clicks is the mean probability."""
+    """In every decile by probability, the share of clicks is the mean probability."""
     path = tmp_path / "a.tsv"
     clicks = np.array([line[0] == "1" for line in write(path, 50_000)])
     probability = pq.read_table(synthetic.truth_path(path))["p"].to_numpy()
@@ -76,7 +76,7 @@ def test_labels_follow_the_true_probabilities(tmp_path):
 
 
 def test_best_scores_of_a_coin_and_of_certainty():
-    """Known values of the formulas."""
+    """The formulas have the known values for a coin and for certainty."""
     coin = synthetic.best_scores(np.full(1000, 0.5))
     certain = synthetic.best_scores(np.array([0.0, 1.0] * 500))
 
@@ -85,7 +85,7 @@ def test_best_scores_of_a_coin_and_of_certainty():
 
 
 def test_columns_of_a_block_are_missing_together(tmp_path):
-    """C19, C20, C25 and C26 have a value in some 56% of the rows, and always all four."""
+    """C19, C20, C25 and C26 have values in some 56% of the rows, always together."""
     rows = [line.split("\t") for line in write(tmp_path / "a.tsv", 5000)]
     block = [tuple(row[13 + number] == "" for number in (19, 20, 25, 26)) for row in rows]
 
@@ -95,7 +95,7 @@ def test_columns_of_a_block_are_missing_together(tmp_path):
 
 @pytest.mark.parametrize(("seed", "target"), [(7, 0.55), (7, 0.8), (8, 0.95)])
 def test_calibration_ends_at_the_base_rate_and_at_the_score_that_was_asked_for(seed, target):
-    """From weak effects to strong ones, to the last digits, on the rows that it calibrates with."""
+    """The calibration reaches base rate and Bayes AUC to the last digits, for weak and strong effects."""
     logit = synthetic.Logit.calibrated(seed, target, sample=20_000)
     rows = synthetic._draw(np.random.default_rng([seed, 2**32]), 20_000)
     probability = logit.probability(rows)

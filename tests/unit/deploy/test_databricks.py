@@ -1,4 +1,4 @@
-"""The Databricks bundle, as far as it can be checked without a workspace."""
+"""The Databricks bundle, checked without a workspace."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TYPES = {
     "secret_scopes": secret_scopes.SecretScope,
     "volumes": volumes.Volume,
 }
-# What a user gives, what the platform knows, and what is behind the secrets.
+# Values of the user's variables, of the platform's variables, and of the secrets.
 GIVEN = {
     "var.kafka_bootstrap_servers": "broker.example.com:9093",
     "var.elasticsearch_url": "https://search.example.com:9200",
@@ -53,7 +53,7 @@ SECRETS = {
 
 
 def resolved(node, target):
-    """Return a part of the bundle as `target` would have it; a reference to nothing raises KeyError."""
+    """Return a part of the bundle resolved for `target`; an unknown reference raises KeyError."""
     if isinstance(node, dict):
         return {key: resolved(value, target) for key, value in node.items()}
     if isinstance(node, list):
@@ -64,7 +64,7 @@ def resolved(node, target):
 
 
 def value_of(reference, target):
-    """Return what a reference stands for."""
+    """Return the value of a reference."""
     if reference in GIVEN:
         return GIVEN[reference]
     first, *rest = reference.split(".")
@@ -85,7 +85,7 @@ def cluster(job, target="dev"):
 
 
 def environment(job, target):
-    """Return the environment of a job's processes, with the secrets filled in."""
+    """Return the environment of a job's processes, with resolved secrets."""
     scope = re.escape(resolved(RESOURCES["secret_scopes"]["streamscore"]["name"], target))
     variables = cluster(job, target)["spark_env_vars"]
     return {
@@ -102,13 +102,13 @@ def task(job):
 
 @pytest.fixture(params=TARGETS)
 def target(request):
-    """Each target's name."""
+    """The name of each target."""
     return request.param
 
 
 @pytest.fixture
 def config(target, monkeypatch):
-    """The configuration of the scoring job, as its command line and its cluster's environment make it."""
+    """The configuration of the scoring job, from its command line and its cluster's environment."""
     for name, value in environment(JOBS["score"], target).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "16.4")
@@ -117,12 +117,12 @@ def config(target, monkeypatch):
 
 @pytest.mark.parametrize(("kind", "key"), [(kind, key) for kind, entries in RESOURCES.items() for key in entries])
 def test_resource_is_one_that_the_platform_knows(kind, key):
-    """Its fields, their types and their allowed values, as Databricks publishes them in Python."""
+    """The resources conform to Databricks' published Python types."""
     assert TYPES[kind].from_dict(RESOURCES[kind][key])
 
 
 def test_every_reference_leads_somewhere_and_every_variable_is_used(target):
-    """In all files, for each target."""
+    """In each target all references resolve, and all variables are used."""
     text = "\n".join(path.read_text() for path in [ROOT / "databricks.yml", *FILES])
     references = set(re.findall(r"\$\{([^}]+)\}", text))
 
@@ -133,7 +133,7 @@ def test_every_reference_leads_somewhere_and_every_variable_is_used(target):
 
 
 def test_every_path_exists():
-    """The included files, what is synchronised, and the wheel where `make wheel` puts it."""
+    """Included and synchronised files exist, and the wheel's path is that of `make wheel`."""
     artifact = BUNDLE["artifacts"]["streamscore"]
     verb = artifact["build"].removeprefix("make ")
 
@@ -149,7 +149,7 @@ def test_every_path_exists():
 
 @pytest.mark.parametrize("name", JOBS)
 def test_entry_point_is_the_job_s_own(name):
-    """A console script of the distribution that leads to the job's main."""
+    """The entry point is a console script of the job's main."""
     wheel_task = task(JOBS[name])["python_wheel_task"]
     scripts = {entry.name: entry for entry in metadata.distribution(wheel_task["package_name"]).entry_points}
 
@@ -158,7 +158,7 @@ def test_entry_point_is_the_job_s_own(name):
 
 @pytest.mark.parametrize("name", JOBS)
 def test_parameters_are_those_that_the_job_takes(name, target, monkeypatch):
-    """Parsed by the job itself, in the environment that its cluster gives it, with no secret among them."""
+    """The job accepts its parameters in its cluster's environment, and none is a secret."""
     for variable, value in environment(JOBS[name], target).items():
         monkeypatch.setenv(variable, value)
     parameters = resolved(task(JOBS[name])["python_wheel_task"]["parameters"], target)
@@ -168,7 +168,7 @@ def test_parameters_are_those_that_the_job_takes(name, target, monkeypatch):
 
 
 def test_environment_is_what_the_configuration_asks_for(target):
-    """No variable is missing and none is given for nothing; what the configuration calls secret is one."""
+    """The environment has exactly the configuration's variables, with its secrets as secrets."""
     text = (ROOT / "conf" / "databricks.yml").read_text()
     asked = dict(re.findall(r"^\s*-?\s*(\S+): .*\$\{env:(\w+)\}", text, re.MULTILINE))
 
@@ -180,7 +180,7 @@ def test_environment_is_what_the_configuration_asks_for(target):
 
 
 def test_everything_lies_in_a_volume_of_the_bundle(config, target):
-    """Checkpoint, state and jars: where they outlive a cluster, under names that are declared."""
+    """Checkpoint, state and jars are in declared volumes, which outlive a cluster."""
     declared = {
         "/Volumes/{catalog_name}/{schema_name}/{name}".format(**resolved(volume, target))
         for volume in RESOURCES["volumes"].values()
@@ -193,7 +193,7 @@ def test_everything_lies_in_a_volume_of_the_bundle(config, target):
 
 
 def test_models_are_registered_under_the_declared_names(config, target):
-    """The names that training registers are the ones that scoring loads."""
+    """Training registers the models that scoring loads, under the declared names."""
     declared = {
         key: "{catalog_name}.{schema_name}.{name}".format(**resolved(model, target))
         for key, model in RESOURCES["registered_models"].items()
@@ -207,7 +207,7 @@ def test_models_are_registered_under_the_declared_names(config, target):
 
 @pytest.mark.parametrize("name", JOBS)
 def test_jars_are_the_connector_and_the_decoder_of_this_version(name):
-    """From the volume: the connector's Maven description names artifacts that do not exist. The rest is built in."""
+    """The only jars are the connector and this version's decoder, from the volume."""
     (connector,) = (jar for jar in maven.SPARK_JARS if jar.group == "org.elasticsearch")
     jars = [library["jar"].rpartition("/")[2] for library in task(JOBS[name])["libraries"] if "jar" in library]
 
@@ -217,7 +217,7 @@ def test_jars_are_the_connector_and_the_decoder_of_this_version(name):
 
 @pytest.mark.parametrize("name", JOBS)
 def test_compute_is_what_the_connector_runs_on(name):
-    """Spark 3.5 with the jars' Scala, a JVM that is not shared, a fixed number of workers."""
+    """Clusters have Spark 3.5 with the jars' Scala version, an unshared JVM and a fixed number of workers."""
     made = cluster(JOBS[name])
     scala = maven.SPARK_JARS[0].name.rpartition("_")[2]
 
@@ -229,7 +229,7 @@ def test_compute_is_what_the_connector_runs_on(name):
 
 @pytest.mark.parametrize("name", JOBS)
 def test_cluster_has_what_a_running_session_cannot_be_given(spark, config, name):
-    """Such as the single attempt per task, without which records would be sent twice."""
+    """The clusters have all settings that a running session cannot change, such as one attempt per task."""
     settings = spark_settings(config, name, MODULES[name].JOB.settings(config))
     fixed = {key: value for key, value in settings.items() if not spark.conf.isModifiable(key)}
 
@@ -237,14 +237,14 @@ def test_cluster_has_what_a_running_session_cannot_be_given(spark, config, name)
 
 
 def test_only_scoring_runs_continuously():
-    """Alone, and started again when it fails; paused until someone says otherwise, for there are no models yet."""
+    """Only scoring runs continuously, with restarts, and is paused at first because there are no models."""
     assert [name for name, job in JOBS.items() if "continuous" in job] == ["score"]
     assert resolved(JOBS["score"]["continuous"], "prod") == {"pause_status": "PAUSED", "task_retry_mode": "ON_FAILURE"}
     assert {job["max_concurrent_runs"] for job in JOBS.values()} == {1}
 
 
 def test_targets_are_apart():
-    """A developer's names are the developer's own; there is one production."""
+    """Development names contain the developer's name; production is single."""
     assert {name: target["mode"] for name, target in TARGETS.items()} == {"dev": "development", "prod": "production"}
     assert [name for name, target in TARGETS.items() if target.get("default")] == ["dev"]
     assert TARGETS["prod"]["workspace"]["root_path"].endswith("/${bundle.name}/${bundle.target}")
@@ -254,7 +254,7 @@ def test_targets_are_apart():
 
 
 def test_the_wheel_leaves_the_platform_s_own_packages_alone():
-    """Spark of another build, or another numpy, would break a cluster; 16.4 has Python 3.12."""
+    """The wheel requires no package that would replace the platform's own."""
     required = [line for line in metadata.requires("streamscore") if "extra ==" not in line]
     names = {re.match(r"[\w.-]+", line)[0].lower() for line in required}
 
@@ -264,7 +264,7 @@ def test_the_wheel_leaves_the_platform_s_own_packages_alone():
 
 
 def test_mlflow_is_one_version_with_and_without_its_server():
-    """What runs on a cluster is what is tested here."""
+    """The versions of mlflow and mlflow-skinny are equal."""
     required = "\n".join(metadata.requires("streamscore"))
     pinned = dict(re.findall(r"^(mlflow(?:-skinny)?)==([^;\s]+)", required, re.MULTILINE))
 
@@ -272,7 +272,7 @@ def test_mlflow_is_one_version_with_and_without_its_server():
 
 
 def test_the_commands_in_the_docs_work_on_this_bundle():
-    """The jobs, targets, variables, secrets and volumes that they name are declared."""
+    """The jobs, targets, variables, secrets and volumes in the documents' commands are declared."""
     commands = "\n".join(re.findall(r"```bash\n(.*?)```", DOCS, re.DOTALL))
     required = {name for name, variable in BUNDLE["variables"].items() if "default" not in variable}
 
@@ -285,7 +285,7 @@ def test_the_commands_in_the_docs_work_on_this_bundle():
 
 
 def test_a_configuration_made_as_the_docs_say_is_valid(tmp_path, monkeypatch):
-    """The lines that they show, in a copy of the file that it replaces; its folders are volumes of the bundle."""
+    """The documents' configuration lines are valid, and its folders are in the bundle's volumes."""
     for name, value in environment(JOBS["score"], "prod").items():
         monkeypatch.setenv(name, value)
     (block,) = re.findall(r"```yaml\n(.*?)```", DOCS, re.DOTALL)
@@ -306,6 +306,6 @@ def test_a_configuration_made_as_the_docs_say_is_valid(tmp_path, monkeypatch):
 
 
 def test_the_docs_name_every_variable_that_a_notebook_s_cluster_needs():
-    """They are copied by hand there."""
+    """The documents list every environment variable of a notebook's cluster."""
     for variable in cluster(JOBS["score"])["spark_env_vars"]:
         assert f"`{variable}`" in DOCS

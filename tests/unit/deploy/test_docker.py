@@ -1,4 +1,4 @@
-"""The container files, as far as they can be checked without an engine."""
+"""The container files, checked without a container engine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def dockerfile(root):
 
 @pytest.fixture(scope="module")
 def variables(root):
-    """The variables that the example of the untracked file declares."""
+    """The variables of the example of the untracked file."""
     return dict(re.findall(r"^(\w+)=(.*)$", (root / "docker" / ".env.example").read_text(), re.MULTILINE))
 
 
@@ -62,7 +62,7 @@ def one_shot(service):
 
 
 def test_the_compose_file_follows_the_specification(root):
-    """Compose's own schema, as the package check-jsonschema brings it."""
+    """The compose file is valid by Compose's schema, from the package check-jsonschema."""
     checked = subprocess.run(
         [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "docker/compose.yml"],
         cwd=root,
@@ -76,12 +76,12 @@ def test_the_compose_file_follows_the_specification(root):
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_images_are_pinned_and_named_without_a_host(name):
-    """A tag that moves would be another program next month; our image is built here, of the version that is here."""
+    """Image tags are fixed versions without a registry host; our image has the current version."""
     assert name in OURS or re.fullmatch(r"([a-z]+/)?[a-z]+:\d+\.\d+\.\d+", SERVICES[name]["image"])
 
 
 def test_versions_are_those_of_the_rest_of_the_house():
-    """The connector, Elasticsearch and Kibana are released together; the broker is the one that runs without Docker."""
+    """Elasticsearch, Kibana and the connector have one version; the broker has that of the local stack."""
     (connector,) = (jar for jar in maven.SPARK_JARS if jar.name.startswith("elasticsearch-spark"))
 
     assert {service["image"] for service in SERVICES.values()} == {
@@ -94,14 +94,14 @@ def test_versions_are_those_of_the_rest_of_the_house():
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_ports_are_on_loopback(name):
-    """The servers speak without encryption, and the page asks nobody to sign in."""
+    """Ports are published on loopback only, because neither servers nor page are protected."""
     for port in SERVICES[name].get("ports", []):
         assert re.fullmatch(r"127\.0\.0\.1:(\d+):\1", port)
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_service_has_a_memory_limit_and_no_privileges(name):
-    """One that leaks must not take the machine with it."""
+    """Every service has a memory limit and no privileges."""
     service = SERVICES[name]
 
     assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
@@ -110,7 +110,7 @@ def test_every_service_has_a_memory_limit_and_no_privileges(name):
 
 
 def test_image_is_built_once():
-    """Six services that build it side by side put the same name on six images, and all but one fail."""
+    """Only one service builds the shared image, because parallel builds would conflict."""
     built = [name for name in OURS if "build" in SERVICES[name]]
 
     assert built == ["create"]
@@ -118,7 +118,7 @@ def test_image_is_built_once():
 
 
 def test_services_wait_for_what_can_become_true():
-    """Healthy can be only what has a check; completed only what ends."""
+    """Services wait for "healthy" only of services with a health check, and for "completed" only of one-shot ones."""
     for name, service in SERVICES.items():
         for other, wait in service.get("depends_on", {}).items():
             expected = "service_completed_successfully" if one_shot(SERVICES[other]) else "service_healthy"
@@ -139,7 +139,7 @@ def test_every_command_parses(name):
 
 @pytest.mark.usefixtures("settings")
 def test_the_docs_commands_parse(root):
-    """So does what docs/docker.md runs in the image."""
+    """The commands of docs/docker.md are valid."""
     text = (root / "docs" / "docker.md").read_text()
     shown = re.findall(r"^docker compose -f docker/compose.yml run --rm (\w+) (\w+) (.*)$", text, re.MULTILINE)
 
@@ -154,7 +154,7 @@ def parses(verb, rest):
     assert verb in COMMANDS
     assert rest[rest.index("--config") + 1] == "docker"
     if verb in JOBS:
-        JOBS[verb].JOB.parse([word for word in rest if word != "--restart"])  # that is the command's, not the job's
+        JOBS[verb].JOB.parse([word for word in rest if word != "--restart"])  # an option of the command, not of the job
         return
     command = COMMANDS[verb]
     if isinstance(command, typer.core.TyperGroup):
@@ -164,7 +164,7 @@ def parses(verb, rest):
 
 
 def test_addresses_inside_are_those_of_the_services(settings):
-    """The configuration's hosts are services, and its ports are what they listen on."""
+    """The configuration's hosts are services, with their ports."""
     kafka = SERVICES["kafka"]["environment"]
     advertised = dict(pair.split("://") for pair in kafka["KAFKA_ADVERTISED_LISTENERS"].split(","))
     listening = {pair.rsplit(":", 1)[1] for pair in kafka["KAFKA_LISTENERS"].split(",")}
@@ -181,7 +181,7 @@ def test_addresses_inside_are_those_of_the_services(settings):
 
 
 def test_kafka_runs_without_zookeeper():
-    """One node that is broker and controller."""
+    """One Kafka node is broker and controller, without ZooKeeper."""
     environment = SERVICES["kafka"]["environment"]
 
     assert environment["KAFKA_PROCESS_ROLES"] == "broker,controller"
@@ -193,7 +193,7 @@ def test_kafka_runs_without_zookeeper():
 
 
 def test_secrets_come_from_the_untracked_file(root, compose, variables):
-    """Each variable is required, declared in the example, empty there, and its real file is never committed."""
+    """Each secret is required and declared empty in the example, and the real file is ignored by git."""
     used = re.findall(r"\$\{(\w+)([^}]*)\}", compose)
 
     assert {name for name, _ in used} == set(variables)
@@ -207,7 +207,7 @@ def test_secrets_come_from_the_untracked_file(root, compose, variables):
 
 
 def test_shell_variables_of_a_container_are_given_to_it(compose):
-    """`$$NAME` in a command is read inside the container."""
+    """Each `$$NAME` of a command is an environment variable of its container."""
     for name, service in SERVICES.items():
         told = str(service.get("command", "")) + str(service.get("healthcheck", {}).get("test", ""))
         assert set(re.findall(r"\$\$(\w+)", told)) <= set(service.get("environment", {})), name
@@ -227,7 +227,7 @@ cat >> "$SEEN/settings"
     ("name", "shell", "body"), [("elasticsearch", "sh", ""), ("passwords", "bash", '{"password":"new"}')]
 )
 def test_passwords_are_no_arguments_of_a_command(tmp_path, name, shell, body):
-    """Whoever may list the processes of the machine reads those; curl reads a file."""
+    """Passwords are not arguments of commands, which the process list shows; curl reads a file."""
     service = SERVICES[name]
     (script,) = service.get("command") or [service["healthcheck"]["test"]]
     (tmp_path / "curl").write_text(CURL)
@@ -244,7 +244,7 @@ def test_passwords_are_no_arguments_of_a_command(tmp_path, name, shell, body):
 
 
 def test_the_line_that_makes_up_passwords_works(root, tmp_path, variables):
-    """It fills in every variable; Kibana wants a key of at least 32 characters."""
+    """The command that generates passwords sets every variable, with a Kibana key of at least 32 characters."""
     (line,) = re.findall(r"^for name in .*$", (root / "docs" / "docker.md").read_text(), re.MULTILINE)
     (tmp_path / "docker").mkdir()
 
@@ -257,7 +257,7 @@ def test_the_line_that_makes_up_passwords_works(root, tmp_path, variables):
 
 
 def test_folders_agree(settings, dockerfile):
-    """The image's folders are the configuration's, and what must last lies on a volume."""
+    """The image's folders are the configuration's, with persistent data on a volume."""
     text = "\n".join(dockerfile)
 
     for name in OURS:
@@ -268,7 +268,7 @@ def test_folders_agree(settings, dockerfile):
 
 
 def test_the_image_is_built_from_what_is_there(root, dockerfile):
-    """What is copied exists, and nothing else gets into the build: no secret, no state."""
+    """Copied files exist, and the build context contains no secrets and no state."""
     sources = [
         source
         for line in dockerfile
@@ -285,7 +285,7 @@ def test_the_image_is_built_from_what_is_there(root, dockerfile):
 
 
 def test_the_image_downloads_nothing_when_it_runs(dockerfile):
-    """The last stage copies what the stages before it have fetched and verified; it ends as an ordinary user."""
+    """The last stage copies verified files from earlier stages, and runs as an ordinary user."""
     bases = [line for line in dockerfile if line.startswith("FROM ")]
     last = dockerfile[dockerfile.index(bases[-1]) :]
 
@@ -300,7 +300,7 @@ def test_the_image_downloads_nothing_when_it_runs(dockerfile):
 
 
 def test_the_commands_in_the_docs_are_those_of_the_compose_file(root, compose):
-    """Up and down are written in two places."""
+    """The documents' commands to start and stop equal those in the compose file."""
     text = (root / "docs" / "docker.md").read_text()
 
     for command in re.findall(r"(docker compose \S+ \S+ (?:up|down).*)", compose):
@@ -308,7 +308,7 @@ def test_the_commands_in_the_docs_are_those_of_the_compose_file(root, compose):
 
 
 def test_the_commands_in_the_kibana_docs_parse(root, monkeypatch, tmp_path):
-    """What docs/kibana.md shows can be typed as it stands."""
+    """The commands of docs/kibana.md are valid."""
     monkeypatch.setenv("KIBANA_PASSWORD", "s3cret")
     (tmp_path / "kibana_key").write_text("a2V5")
     shown = re.findall(r"^streamscore .*$", (root / "docs" / "kibana.md").read_text(), re.MULTILINE)

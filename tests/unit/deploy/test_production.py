@@ -1,4 +1,4 @@
-"""The unit and the manifest of docs/production.md, as far as they can be checked without systemd and Kubernetes."""
+"""The unit and the manifest of docs/production.md, checked without systemd and Kubernetes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streamscore.launch import supervisor
 
 @pytest.fixture(scope="module")
 def blocks(root):
-    """Return a function that gives the only code block of a language in the document."""
+    """Return a function that returns the document's only code block in a language."""
     text = (root / "docs" / "production.md").read_text(encoding="utf-8")
 
     def only(language: str, word: str = "") -> str:
@@ -48,12 +48,12 @@ def pod(manifest):
 
 
 def codes(kind=errors.StreamscoreError):
-    """Return the exit codes of an error and of all that derive from it."""
+    """Return the exit codes of an error class and its subclasses."""
     return {kind.exit_code}.union(*(codes(one) for one in kind.__subclasses__()))
 
 
 def check_command(words, tmp_path):
-    """Check that a command would start the scoring with a configuration file, and not supervise it as well."""
+    """Check that a command starts scoring with a configuration file, without supervision."""
     verb, option, file, *rest = words
     (tmp_path / "my.yml").write_text("{}")
 
@@ -64,12 +64,12 @@ def check_command(words, tmp_path):
 
 
 def seconds_to_stop():
-    """Return how long the batch in flight may take, by default."""
+    """Return the default time limit of the batch in flight, in seconds."""
     return configuration.load("local").stream.drain_seconds
 
 
 def test_systemd_restarts_what_the_supervisor_would(unit):
-    """Both give up on the same exit codes, and those are all that there are."""
+    """The unit and the supervisor give up on the same exit codes."""
     assert unit["Restart"] == "on-failure"
     given_up = (codes() - supervisor.PASSING) | supervisor.OUT_OF_MEMORY
     assert set(map(int, unit["RestartPreventExitStatus"].split())) == given_up
@@ -77,7 +77,7 @@ def test_systemd_restarts_what_the_supervisor_would(unit):
 
 
 def test_the_table_of_exit_codes_says_the_same(root):
-    """In docs/guarantees.md."""
+    """The table of docs/guarantees.md has the same exit codes."""
     text = (root / "docs" / "guarantees.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \| .* \| (yes|no)\b[^|]*\|$", text, re.MULTILINE)
 
@@ -86,7 +86,7 @@ def test_the_table_of_exit_codes_says_the_same(root):
 
 
 def test_unit_starts_the_job_and_lets_it_finish(unit, tmp_path):
-    """Where `make install` puts the command; with time for the batch in flight."""
+    """The unit starts the installed command, and leaves time for the batch in flight."""
     program, *words = shlex.split(unit["ExecStart"])
 
     assert program.endswith("/.venv/bin/streamscore")
@@ -96,7 +96,7 @@ def test_unit_starts_the_job_and_lets_it_finish(unit, tmp_path):
 
 
 def test_pod_is_the_image_s(root, pod, tmp_path):
-    """Its user, its state folder and its entry point; with time for the batch in flight."""
+    """The pod has the image's user, state folder and entry point, and time for the batch in flight."""
     dockerfile = (root / "docker" / "Dockerfile").read_text()
     (user,) = re.findall(r"useradd --uid (\d+)", dockerfile)
     (container,) = pod["containers"]
@@ -112,7 +112,7 @@ def test_pod_is_the_image_s(root, pod, tmp_path):
 
 
 def test_there_is_never_a_second_pod(manifest):
-    """And what is mounted, labelled and claimed is there."""
+    """There is never a second pod, and all mounts, labels and claims resolve."""
     claim, deployment = manifest["PersistentVolumeClaim"], manifest["Deployment"]["spec"]
     pod = deployment["template"]["spec"]
     (container,) = pod["containers"]
@@ -125,7 +125,7 @@ def test_there_is_never_a_second_pod(manifest):
 
 
 def test_key_for_elasticsearch_is_for_the_indices_of_the_readme(root, blocks):
-    """The example's four indices, and no others."""
+    """The API key covers exactly the README's four indices."""
     request, body = blocks("text", "_security").split("\n", 1)
     (role,) = json.loads(body)["role_descriptors"].values()
     (indices,) = role["indices"]

@@ -1,4 +1,4 @@
-"""The import against a small HTTP server that answers as Kibana does; no Kibana was run for these tests."""
+"""The import against a fake Kibana; no test runs a real one."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ ACTION_UPDATE = {"id", "group", "params", "frequency", "uuid", "alerts_filter", 
 
 @dataclass
 class FakeKibana:
-    """What the server holds, and how it shall behave."""
+    """The objects and the configurable behaviour of a fake Kibana."""
 
     version: str = "8.19.25"
     authorization: str | None = None
     spaces: tuple[str, ...] = ("default",)
     broken: str | None = None
-    """Id of an object that the import refuses."""
+    """Id of an object whose import fails."""
     forced: tuple[int, str] | None = None
-    """Status and body of every answer."""
+    """Fixed status and body of every answer, if set."""
     location: str | None = None
     objects: dict = field(default_factory=dict)
     dashboards: dict = field(default_factory=dict)
@@ -44,13 +44,13 @@ class FakeKibana:
     requests: list = field(default_factory=list)
 
     def answer(self, method, path, headers, body):
-        """Return a status and a body, as Kibana would."""
+        """Return status and body of Kibana's answer."""
         self.requests.append((method, path))
         if self.forced is not None:
             return self.forced
         sent = headers.get("Authorization")
         if path == "/api/status" and (self.authorization is None or sent in {None, self.authorization}):
-            # Kibana answers everybody, but tells its version to those only who are signed in.
+            # Kibana answers every client, but shows its version to authenticated ones only.
             known = {} if sent != self.authorization else {"version": {"number": self.version}}
             return 200, {"status": {"overall": {"level": "available"}}, **known}
         if self.authorization not in {None, sent}:
@@ -61,7 +61,7 @@ class FakeKibana:
         return self.route(method, space or "default", path, headers, body)
 
     def route(self, method, space, path, headers, body):
-        """Answer a request of somebody who may ask."""
+        """Answer an authenticated request."""
         if match := re.fullmatch(r"/api/spaces/space/(.+)", path):
             return (200, {"id": match[1]}) if match[1] in self.spaces else (404, {"message": "Not Found"})
         if path == "/api/saved_objects/_import?overwrite=true":
@@ -108,7 +108,7 @@ class FakeKibana:
         return (200 if known else 201), {"id": name, "data": body}
 
     def take_rule(self, method, space, name, body):
-        """Create, read or update a rule; an update takes only what may change."""
+        """Create, read or update a rule; an update accepts only changeable fields."""
         if UUID.fullmatch(name) is None:
             return 400, {"statusCode": 400, "message": "Predefined IDs are not allowed unless the ID is a UUID."}
         rule = self.rules.get((space, name))
@@ -128,7 +128,7 @@ class FakeKibana:
 
 @pytest.fixture
 def kibana():
-    """A FakeKibana that listens; its address is ``kibana.url``."""
+    """A running FakeKibana with the address ``kibana.url``."""
     fake = FakeKibana()
 
     class Handler(BaseHTTPRequestHandler):
@@ -143,7 +143,7 @@ def kibana():
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_PUT = do  # noqa: N815 (the names that http.server looks for)
+        do_GET = do_POST = do_PUT = do  # noqa: N815 (the names of http.server)
 
         def log_message(self, *_):
             pass
@@ -172,12 +172,12 @@ def refused(fake, *overrides):
 
 
 def kinds(changes):
-    """Return what was done, without titles and repetitions."""
+    """Return the kinds of changes, without titles and repetitions."""
     return {(change.did, change.kind) for change in changes}
 
 
 def test_an_older_kibana_gets_saved_objects(kibana):
-    """Before 9.5 everything is an object of the NDJSON file, and the rule goes through its own API."""
+    """Before 9.5 all objects but the rule are imported as NDJSON."""
     changes = run(kibana)
 
     assert len(kibana.objects) == 18
@@ -189,7 +189,7 @@ def test_an_older_kibana_gets_saved_objects(kibana):
 
 @pytest.mark.parametrize("version", ["9.5.0", "9.6.1-SNAPSHOT", "10.0.0"])
 def test_a_newer_kibana_gets_the_dashboards_api(kibana, version):
-    """From 9.5 on the dashboard goes through its API, and only the data views are objects."""
+    """From 9.5 on the dashboard is created by its API, and only the data views are imported."""
     kibana.version = version
 
     changes = run(kibana)
@@ -201,7 +201,7 @@ def test_a_newer_kibana_gets_the_dashboards_api(kibana, version):
 
 @pytest.mark.parametrize("version", ["8.19.25", "9.5.0"])
 def test_a_second_import_updates_the_same_objects(kibana, version):
-    """The import may run again and again: nothing is there twice."""
+    """A repeated import creates no duplicates."""
     kibana.version = version
     run(kibana)
     before = json.dumps([sorted(kibana.objects), sorted(kibana.dashboards), sorted(kibana.rules)])
@@ -213,7 +213,7 @@ def test_a_second_import_updates_the_same_objects(kibana, version):
 
 
 def test_a_second_import_keeps_what_people_added_to_the_rule(kibana):
-    """Who is told, and whether the rule is on, is theirs; the query is ours."""
+    """An update keeps the rule's actions and its on-off switch, and replaces its query."""
     run(kibana)
     (rule,) = kibana.rules.values()
     action = {"id": "mail", "group": "query matched", "params": {"to": ["me"]}, "uuid": "1"}
@@ -228,7 +228,7 @@ def test_a_second_import_keeps_what_people_added_to_the_rule(kibana):
 
 @pytest.mark.parametrize("version", ["8.9.0", "8.18.3", "9.0.4"])
 def test_a_kibana_without_such_rules_says_so(kibana, version):
-    """The dashboard comes without the alert where Kibana has no alert per row."""
+    """A Kibana without alerts per row gets the dashboard without the rule, and a message."""
     kibana.version = version
 
     changes = run(kibana)
@@ -238,7 +238,7 @@ def test_a_kibana_without_such_rules_says_so(kibana, version):
 
 
 def test_the_alert_may_be_left_out(kibana):
-    """A Kibana without an encryption key cannot have rules."""
+    """--no-alert omits the rule, which needs an encryption key in Kibana."""
     run(kibana, with_alert=False)
 
     assert kibana.rules == {}
@@ -246,7 +246,7 @@ def test_the_alert_may_be_left_out(kibana):
 
 
 def test_an_old_kibana_is_refused(kibana):
-    """It would refuse objects that are newer than itself."""
+    """A Kibana older than the objects is refused."""
     kibana.version = "8.8.2"
 
     assert refused(kibana) == f"Kibana at {kibana.url} is 8.8.2: the dashboard needs 8.9 or later"
@@ -254,7 +254,7 @@ def test_an_old_kibana_is_refused(kibana):
 
 
 def test_user_and_password_sign_in(kibana, monkeypatch):
-    """The password comes from the environment."""
+    """User and password, from the environment, authenticate."""
     kibana.authorization = "Basic " + base64.b64encode(b"elastic:s3cret").decode()
     monkeypatch.setenv("PASSWORD", "s3cret")
 
@@ -264,7 +264,7 @@ def test_user_and_password_sign_in(kibana, monkeypatch):
 
 
 def test_an_api_key_signs_in_and_a_netrc_file_does_not(kibana, monkeypatch, tmp_path):
-    """The key comes from a file that the configuration names; nothing else says who we are."""
+    """An API key from the configured file authenticates, and a netrc file is ignored."""
     (tmp_path / "netrc").write_text(f"machine {urlsplit(kibana.url).hostname} login elastic password s3cret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     kibana.authorization = "ApiKey a2V5"
@@ -276,7 +276,7 @@ def test_an_api_key_signs_in_and_a_netrc_file_does_not(kibana, monkeypatch, tmp_
 
 
 def test_wrong_credentials_are_named(kibana, monkeypatch):
-    """401: the message says which keys to look at, and not what they hold."""
+    """The message about a 401 names the configuration keys without their values."""
     kibana.authorization = "ApiKey a2V5"
     monkeypatch.setenv("PASSWORD", "s3cret")
 
@@ -288,14 +288,14 @@ def test_wrong_credentials_are_named(kibana, monkeypatch):
 
 
 def test_missing_credentials_are_named(kibana):
-    """A secured Kibana answers everybody, but tells its version to those only who are signed in."""
+    """Missing credentials are recognised by the missing version."""
     kibana.authorization = "ApiKey a2V5"
 
     assert "set kibana.user and .password, or kibana.api_key" in refused(kibana)
 
 
 def test_a_refused_object_is_named(kibana):
-    """success: false comes with status 200; what was imported is reported before the error."""
+    """A failed object (success: false with status 200) is named after the reported imports."""
     kibana.broken = "streamscore-lag"
     changes = importer.run(configuration.load("local", [f"kibana.url={kibana.url}"]))
 
@@ -315,7 +315,7 @@ def test_a_refused_object_is_named(kibana):
     ],
 )
 def test_other_answers_become_one_readable_line(kibana, forced, expected):
-    """Whatever answers, the message says what to do."""
+    """Any other answer becomes a one-line message with a remedy."""
     kibana.forced = forced
 
     message = refused(kibana)
@@ -325,7 +325,7 @@ def test_other_answers_become_one_readable_line(kibana, forced, expected):
 
 
 def test_a_redirect_is_not_followed(kibana):
-    """Kibana sends requests without its base path elsewhere; credentials do not go along."""
+    """Redirects, as for a missing base path, are not followed, so that credentials are not sent elsewhere."""
     kibana.forced, kibana.location = (302, ""), "/base"
 
     assert "sends us on to /base" in refused(kibana)
@@ -342,7 +342,7 @@ def test_an_unreachable_kibana_is_named():
 
 
 def test_absent_file_of_authorities_is_named():
-    """Before anything is sent."""
+    """A missing file of authorities is reported before any request."""
     settings = configuration.load(
         "local", [f"kibana.url=https://127.0.0.1:{free_port()}", "kibana.ca_file=/nowhere/ca"]
     )
@@ -353,7 +353,7 @@ def test_absent_file_of_authorities_is_named():
 
 @pytest.mark.parametrize("version", ["8.19.25", "9.5.0"])
 def test_another_space_gets_objects_of_its_own(kibana, version):
-    """The same dashboard may be in two spaces, under ids of their own."""
+    """Each space gets its own objects under its own ids."""
     kibana.version, kibana.spaces = version, ("default", "team")
     run(kibana)
 
@@ -366,19 +366,19 @@ def test_another_space_gets_objects_of_its_own(kibana, version):
 
 
 def test_a_space_that_does_not_exist_is_refused(kibana):
-    """Kibana itself would take the objects, and nobody would ever see them."""
+    """A missing space is refused, although Kibana itself would accept the objects."""
     assert "has no space 'nowhere'" in refused(kibana, "kibana.space=nowhere")
     assert kibana.objects == {}
 
 
 def test_a_distant_kibana_needs_encryption():
-    """A password must not travel in the clear."""
+    """A remote Kibana without encryption is refused."""
     with pytest.raises(ConfigError, match=r"set kibana\.insecure to true"):
         configuration.load("local", ["kibana.url=http://kibana.example:5601"])
 
 
 def test_the_command_reports_and_ends_with_the_errors_code(kibana, monkeypatch, capsys):
-    """One line per change; a fault ends the command with the code of its kind."""
+    """The command prints one line per change, and exits with the fault's code."""
     done = CliRunner().invoke(cli.app, ["kibana", "import", "--url", kibana.url, "--no-alert"])
 
     assert done.exit_code == 0, done.output
@@ -393,7 +393,7 @@ def test_the_command_reports_and_ends_with_the_errors_code(kibana, monkeypatch, 
 
 
 def test_the_command_takes_no_secret():
-    """What stands on a command line shows in the process list."""
+    """The command has no option for a secret, which the process list would show."""
     done = CliRunner().invoke(
         cli.app, ["kibana", "import", "--set", "kibana.password=s3cret", "--set", "kibana.user=u"]
     )

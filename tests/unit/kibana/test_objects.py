@@ -1,4 +1,4 @@
-"""Check the dashboard's objects as Kibana's own importer does not."""
+"""Checks of the dashboard's objects beyond those of Kibana's importer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,23 @@ MAPPINGS = {
     "predictions-quality": QUALITY_PROPERTIES,
 }
 ESQL_WORDS = {
-    *("FROM", "WHERE", "STATS", "BY", "EVAL", "SORT", "DESC", "LIMIT", "KEEP", "DROP", "AND", "IS", "NOT", "NULL"),
+    *(
+        "FROM",
+        "WHERE",
+        "STATS",
+        "BY",
+        "EVAL",
+        "SORT",
+        "DESC",
+        "LIMIT",
+        "KEEP",
+        "DROP",
+        "AND",
+        "IN",
+        "IS",
+        "NOT",
+        "NULL",
+    ),
     *("COUNT", "AVG", "SUM", "MIN", "MAX", "GREATEST", "TO_DOUBLE", "BUCKET", "_tstart", "_tend"),
 }
 
@@ -33,20 +49,20 @@ def config(*overrides: str):
 
 
 def with_models(count: int):
-    """Return a configuration of so many models."""
+    """Return a configuration with a number of models."""
     models = ", ".join(f"{{name: m{number}, uri: /m{number}}}" for number in range(count))
     return config(f"models=[{models}]")
 
 
 @pytest.fixture(scope="module")
 def objects():
-    """The saved objects, as committed."""
+    """The committed saved objects."""
     return [json.loads(line) for line in (FOLDER / "streamscore.ndjson").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
 def body():
-    """The Dashboards API's body, as committed."""
+    """The committed body for the Dashboards API."""
     return json.loads((FOLDER / "dashboard.json").read_text())
 
 
@@ -56,7 +72,7 @@ def of_type(objects, kind):
 
 
 def lens_layers(objects):
-    """Yield each Lens layer with its object and the index that its reference leads to."""
+    """Yield each Lens layer with its object and its reference's index."""
     titles = {entry["id"]: entry["attributes"]["title"] for entry in objects if entry["type"] == "index-pattern"}
     for entry in objects:
         if entry["type"] == "lens":
@@ -89,7 +105,7 @@ def overlapping(grids):
 
 
 def test_the_committed_files_are_what_the_configuration_makes(tmp_path):
-    """docker/kibana holds what `streamscore kibana export` writes."""
+    """The files in docker/kibana equal the output of `streamscore kibana export`."""
     export.write(config(), tmp_path)
 
     for path in tmp_path.iterdir():
@@ -98,7 +114,7 @@ def test_the_committed_files_are_what_the_configuration_makes(tmp_path):
 
 
 def test_every_line_and_every_nested_text_parses(objects):
-    """Kibana keeps JSON in strings; a broken one shows as an empty panel."""
+    """All JSON is valid, also inside strings, where an error would give an empty panel."""
     for entry in objects:
         for key, value in entry["attributes"].items():
             if key.endswith("JSON") or key in {"visState", "fields", "fieldFormatMap", "runtimeFieldMap", "typeMeta"}:
@@ -108,14 +124,14 @@ def test_every_line_and_every_nested_text_parses(objects):
 
 
 def test_ids_are_unique(objects):
-    """Two objects with one id would overwrite each other."""
+    """Object ids are unique."""
     ids = [entry["id"] for entry in objects]
 
     assert len(ids) == len(set(ids)) == 18
 
 
 def test_every_reference_resolves_inside_the_file(objects):
-    """An import must not depend on what is in Kibana already."""
+    """References resolve inside the file, so that the import does not depend on existing objects."""
     known = {(entry["type"], entry["id"]) for entry in objects}
 
     for entry in objects:
@@ -124,7 +140,7 @@ def test_every_reference_resolves_inside_the_file(objects):
 
 
 def test_every_reference_is_used(objects):
-    """Lens looks for its data view, and the dashboard for its panels, by the reference's name."""
+    """Every reference is used by a layer or a panel."""
     for entry, _, _ in lens_layers(objects):
         names = {reference["name"] for reference in entry["references"]}
         layers = entry["attributes"]["state"]["datasourceStates"]["formBased"]["layers"]
@@ -137,14 +153,14 @@ def test_every_reference_is_used(objects):
 
 
 def test_every_object_but_the_dashboard_is_referred_to(objects):
-    """Nothing is imported that nobody sees."""
+    """Every object but the dashboard is referenced."""
     used = {reference["id"] for entry in objects for reference in entry["references"]}
 
     assert {entry["id"] for entry in objects} - used == {"streamscore"}
 
 
 def test_every_lens_column_exists(objects):
-    """The column order, the chart and a formula's parts name columns that are there."""
+    """Column order, chart and formulas name existing columns."""
     for _, layer, _ in lens_layers(objects):
         columns = layer["columns"]
         assert sorted(layer["columnOrder"]) == sorted(columns)
@@ -155,7 +171,7 @@ def test_every_lens_column_exists(objects):
 
 
 def test_new_versions_are_not_cut_off(objects):
-    """A chart shows so many values of a field: of versions those that scored last, and not those that come first."""
+    """A chart with a limited number of versions shows the latest ones."""
     (versions,) = (layer for _, layer, _ in lens_layers(objects) if "models" in layer["columns"])
 
     assert versions["columns"]["models"]["params"]["orderBy"] == {"type": "column", "columnId": "until"}
@@ -163,7 +179,7 @@ def test_new_versions_are_not_cut_off(objects):
 
 
 def test_every_chart_names_columns_of_its_layer(objects):
-    """A chart that names an unknown column stays empty."""
+    """Every chart names columns of its layer; otherwise it would stay empty."""
     keys = ("primaryGroups", "metrics", "metricAccessor", "breakdownByAccessor", "xAccessor", "accessors")
     for entry in objects:
         if entry["type"] != "lens":
@@ -180,14 +196,14 @@ def test_every_chart_names_columns_of_its_layer(objects):
 
 
 def test_bucket_columns_come_first(objects):
-    """Lens nests the groups in this order and computes the numbers within."""
+    """Bucket columns precede metrics, as Lens requires."""
     for _, layer, _ in lens_layers(objects):
         bucketed = [layer["columns"][name]["isBucketed"] for name in layer["columnOrder"]]
         assert bucketed == sorted(bucketed, reverse=True)
 
 
 def test_every_field_of_a_lens_chart_is_in_its_index(objects):
-    """A field that the mapping lacks would show an error in the panel."""
+    """Every field of a Lens chart is in its index's mapping."""
     used = set()
     for entry, layer, index in lens_layers(objects):
         fields = {*values_of(layer, "sourceField"), *values_of(layer, "sortField")} - {"___records___"}
@@ -200,7 +216,7 @@ def test_every_field_of_a_lens_chart_is_in_its_index(objects):
 
 
 def test_the_types_of_grouped_fields_are_those_of_the_mapping(objects):
-    """Lens reads a number's values as numbers and a text's as text."""
+    """The data types of grouped fields are those of the mapping."""
     kinds = {"keyword": "string", "double": "number", "boolean": "boolean", "date": "date"}
     for _, layer, index in lens_layers(objects):
         for column in layer["columns"].values():
@@ -209,7 +225,7 @@ def test_the_types_of_grouped_fields_are_those_of_the_mapping(objects):
 
 
 def test_every_field_in_esql_is_in_its_index(body):
-    """Whatever is neither a word of the language nor made by the query must be a field."""
+    """Every name in an ES|QL query is a keyword, a computed column or a field of the index."""
     queries = values_of(body, "query")
 
     assert len(queries) == 13
@@ -223,7 +239,7 @@ def test_every_field_in_esql_is_in_its_index(body):
 
 
 def test_every_esql_column_of_a_chart_is_made_by_its_query(body):
-    """A column is a group's name, the text of an unnamed group, or a computed name."""
+    """Every column of a chart is an output column of its query."""
     for panel in body["panels"][1:]:
         for asked in panel["config"].get("layers", [panel["config"]]):
             query = asked["data_source"]["query"]
@@ -234,7 +250,7 @@ def test_every_esql_column_of_a_chart_is_made_by_its_query(body):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_panels_stay_on_the_grid_and_apart(count):
-    """Kibana's grid is 48 wide; panels on top of each other are pushed about; 100 is the most that the API takes."""
+    """Panels stay within the grid of 48 columns, do not overlap, and are at most the API's 100."""
     settings = with_models(count)
     (dashboard,) = of_type(saved_objects.build(settings, "streamscore"), "dashboard")
     forms = {
@@ -250,14 +266,14 @@ def test_panels_stay_on_the_grid_and_apart(count):
 
 
 def test_the_first_data_view_matches_the_outcomes_only(objects):
-    """`predictions*` would count rejected messages and batches among the predictions."""
+    """The first data view matches only the outcomes, not the other indices with the same prefix."""
     patterns = [view["title"] for view in of_type(objects, "index-pattern")]
 
     assert [fnmatch.filter(MAPPINGS, pattern) for pattern in patterns] == [[index] for index in MAPPINGS]
 
 
 def test_both_forms_show_the_same_charts(objects, body):
-    """One description makes both, so that no chart is missing in one of them."""
+    """Both formats have the same charts."""
     lens = {chart["title"] for chart in of_type(objects, "lens")}
     api = {
         panel["config"].get("title") or panel["config"]["metrics"][0]["label"]
@@ -270,14 +286,14 @@ def test_both_forms_show_the_same_charts(objects, body):
 
 
 def test_every_model_has_its_donut():
-    """The number of models is the configuration's."""
+    """Every configured model has a donut."""
     drawn = [panel for panel in panels.panels(with_models(3)) if panel.chart == "donut"]
 
     assert [panel.where[1].kql for panel in drawn] == ['model: "m0"', 'model: "m1"', 'model: "m2"']
 
 
 def test_indices_and_models_follow_the_configuration():
-    """Another index than the default one is shown everywhere."""
+    """All objects use the configured indices and models."""
     names = {"index": "mine", "rejected_index": "bad", "status_index": "how", "quality_index": "good"}
     settings = config(*(f"elasticsearch.{key}={name}" for key, name in names.items()))
     text = saved_objects.lines(saved_objects.build(settings, "streamscore"))
@@ -288,14 +304,14 @@ def test_indices_and_models_follow_the_configuration():
 
 
 def test_objects_load_in_the_oldest_kibana_that_is_stated(objects):
-    """Kibana refuses objects that are newer than itself."""
+    """The objects' versions are not newer than the oldest supported Kibana."""
     for entry in objects:
         for key in ("coreMigrationVersion", "typeMigrationVersion"):
             assert tuple(map(int, entry[key].split(".")))[:2] <= saved_objects.OLDEST
 
 
 def test_ids_of_another_space_are_others():
-    """An id may be used in one space only."""
+    """Objects of different spaces have different ids."""
     here, there = (
         {entry["id"] for entry in saved_objects.build(config(), prefix)} for prefix in ("streamscore", "streamscore-b")
     )
@@ -304,7 +320,7 @@ def test_ids_of_another_space_are_others():
 
 
 def tree_text(tree, columns):
-    """Return the text of a formula's tree, from its functions and the columns of its sums."""
+    """Return the text of a formula's tree, built from its functions and the columns of its sums."""
     if isinstance(tree, str):
         column = columns[tree]
         chosen = f", kql='{column['filter']['query']}'" if "filter" in column else ""
@@ -315,7 +331,7 @@ def tree_text(tree, columns):
 
 
 def test_formulas_can_be_read_back_by_lens(objects):
-    """The tree of each formula says what its text says, and so does each part of it, where the text has it."""
+    """Each formula's tree matches its text, with the right positions of all parts."""
     formulas = {}
     for entry, layer, _ in lens_layers(objects):
         for name, column in layer["columns"].items():
@@ -337,7 +353,7 @@ def test_formulas_can_be_read_back_by_lens(objects):
 
 
 def test_only_the_confusion_table_needs_a_document_per_event():
-    """All else is right whatever share of the events has documents: from sums, each event in one window of them."""
+    """All other charts use sums, so that they do not depend on the share of events with documents."""
     settings = config("quality.windows=[20, 600, 86400]")
     for panel in panels.panels(settings):
         for layer in panel.layers:
@@ -349,7 +365,7 @@ def test_only_the_confusion_table_needs_a_document_per_event():
 
 
 def test_queries_of_the_donuts_and_of_the_lines():
-    """The two questions that the dashboard is there for."""
+    """The queries of donuts and lines are as expected."""
     shown = {panel.name: panel for panel in panels.panels(config())}
     donut, lines = shown["outcomes-lr"], shown["accuracy-over-time"]
     in_range = "@timestamp >= ?_tstart AND @timestamp < ?_tend AND seconds == 10"
@@ -362,7 +378,7 @@ def test_queries_of_the_donuts_and_of_the_lines():
         "| DROP scored, labelled",
     ]
     assert dashboards_api.query(lines.layers[1], lines).splitlines()[1:] == [
-        f'| WHERE {in_range} AND score_kind != "class_probability"',
+        f'| WHERE {in_range} AND score_kind IN ("probability", "margin")',
         "| STATS positives = SUM(positives), labelled = SUM(labelled) BY BUCKET(@timestamp, 75, ?_tstart, ?_tend)",
         "| EVAL baseline = TO_DOUBLE(GREATEST(positives, labelled - positives)) / labelled",
         "| DROP positives, labelled",
@@ -371,13 +387,13 @@ def test_queries_of_the_donuts_and_of_the_lines():
 
 
 def test_the_alert_needs_enough_labelled_events():
-    """A handful of unlucky events is no reason to wake somebody."""
+    """The alert needs a minimum of labelled events."""
     rule = alert.build(config("kibana.alert.min_labelled=50", "kibana.alert.margin=0.1"))
     baseline = "TO_DOUBLE(GREATEST(positives, labelled - positives)) / labelled"
 
     assert rule["params"]["esqlQuery"]["esql"].splitlines() == [
         "FROM predictions-quality",
-        '| WHERE seconds == 10 AND score_kind != "class_probability"',
+        '| WHERE seconds == 10 AND score_kind IN ("probability", "margin")',
         "| STATS correct = SUM(correct), labelled = SUM(labelled), positives = SUM(positives) BY model",
         f"| EVAL accuracy = TO_DOUBLE(correct) / labelled, baseline = {baseline}",
         "| WHERE labelled >= 50 AND accuracy < baseline - 0.1",
@@ -388,7 +404,7 @@ def test_the_alert_needs_enough_labelled_events():
 
 
 def test_the_rules_id_is_a_uuid_of_its_space():
-    """Kibana takes no other id for a rule."""
+    """The rule's id is a UUID that depends on the space."""
     ids = {alert.rule_id(space) for space in ("default", "team", "default")}
 
     assert len(ids) == 2
@@ -399,5 +415,5 @@ def test_the_rules_id_is_a_uuid_of_its_space():
     ("version", "expected"), [((8, 18), False), ((8, 19), True), ((9, 0), False), ((9, 1), True), ((10, 0), True)]
 )
 def test_versions_that_have_the_alert(version, expected):
-    """One alert per row of an ES|QL result came with 8.19 and with 9.1, not with 9.0."""
+    """Kibana 8.19 and 9.1, but not 9.0, have one alert per row."""
     assert alert.supported(version) is expected

@@ -1,4 +1,4 @@
-"""Parameters of a notebook: the widget, else the environment, else the default."""
+"""Parameters of a notebook, from the widget, the environment or the default."""
 
 import pytest
 
@@ -7,14 +7,14 @@ from streamscore.launch import notebook
 
 
 def test_widget_wins_over_environment_and_default(dbutils, monkeypatch):
-    """What a user has typed, or a job passes."""
+    """A value of the widget takes precedence."""
     monkeypatch.setenv("STREAMSCORE_SECONDS", "60")
 
     assert notebook.parameter(dbutils(seconds="5"), "seconds", "0", "Seconds") == "5"
 
 
 def test_environment_is_what_an_untouched_widget_shows(dbutils, monkeypatch):
-    """A cluster's environment says for all its notebooks; the widget shows it, with its label."""
+    """The environment's value is the widget's default."""
     monkeypatch.setenv("STREAMSCORE_SECONDS", "60")
     fake = dbutils()
 
@@ -23,14 +23,14 @@ def test_environment_is_what_an_untouched_widget_shows(dbutils, monkeypatch):
 
 
 def test_without_dbutils_the_environment_or_the_default_holds(monkeypatch):
-    """A notebook is a Python file too."""
+    """Without dbutils the environment's value or the default is used."""
     assert notebook.parameter(None, "seconds", "0", "Seconds") == "0"
     monkeypatch.setenv("STREAMSCORE_SECONDS", "60")
     assert notebook.parameter(None, "seconds", "0", "Seconds") == "60"
 
 
 def test_configuration_takes_a_file_and_further_keys(dbutils, monkeypatch, tmp_path):
-    """Keys are separated by semicolons, since values may have commas."""
+    """The parameters name a file and overrides, which are separated by semicolons."""
     monkeypatch.delenv("STREAMSCORE_CONFIG", raising=False)
     file = tmp_path / "my.yml"
     file.write_text("kafka: {partitions: 3}")
@@ -44,7 +44,7 @@ def test_configuration_takes_a_file_and_further_keys(dbutils, monkeypatch, tmp_p
 
 
 def test_configuration_on_databricks_is_the_one_for_databricks(dbutils, monkeypatch):
-    """It asks for what the cluster's environment must have."""
+    """On Databricks the default configuration is the one for Databricks."""
     monkeypatch.delenv("STREAMSCORE_CONFIG", raising=False)
     monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "16.4")
 

@@ -1,4 +1,4 @@
-"""What a job's command line makes of an error."""
+"""The errors of a job's command line."""
 
 import errno
 
@@ -9,7 +9,7 @@ from streamscore.launch.runner import reported
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_full_disk_is_told_in_one_line(caplog, number):
-    """Writing to an open file names no file."""
+    """A full disk, whose error names no file, is reported in one line."""
     with pytest.raises(SystemExit) as ended, reported():
         raise OSError(number, "No space left")
 
@@ -18,6 +18,6 @@ def test_full_disk_is_told_in_one_line(caplog, number):
 
 
 def test_other_fault_without_a_file_is_not_swallowed():
-    """It is one that nobody has thought of."""
+    """Any other error without a file is an unexpected one and is raised."""
     with pytest.raises(OSError, match="Bad message"), reported():
         raise OSError(errno.EBADMSG, "Bad message")

@@ -1,4 +1,4 @@
-"""The spark-submit line: the locked jars, one way to write it, and no secret."""
+"""The spark-submit command: the locked jars, quoting, and no secret."""
 
 import subprocess
 
@@ -15,7 +15,7 @@ def option(words, name):
 
 
 def test_line_has_the_locked_jars_and_the_decoder(make_config):
-    """Exactly those, from the artifacts folder."""
+    """The command has exactly the locked jars and the decoder, from the artifacts folder."""
     config = make_config()
     words = submit.command(score_stream.JOB, config, ["--available-now"])
     jars = option(words, "--jars").split(",")
@@ -29,7 +29,7 @@ def test_line_has_the_locked_jars_and_the_decoder(make_config):
 
 
 def test_line_holds_no_secret(make_config, monkeypatch):
-    """The process list is public."""
+    """The command, which the process list shows, has no secret."""
     monkeypatch.setenv("S3CR3T", "hunter2")
     config = make_config(
         "elasticsearch.user=u",
@@ -41,7 +41,7 @@ def test_line_holds_no_secret(make_config, monkeypatch):
 
 
 def test_without_a_master_the_line_names_none(make_config):
-    """A cluster's spark-submit knows its master."""
+    """Without a configured master the command has none, as a cluster's spark-submit knows its own."""
     words = submit.command(score_stream.JOB, make_config("spark.master=null"), [])
 
     assert "--master" not in words
@@ -49,7 +49,7 @@ def test_without_a_master_the_line_names_none(make_config):
 
 
 def test_machine_whose_name_nobody_knows_can_run_spark(make_config, jars, monkeypatch):
-    """Spark looks its name up when its classes are loaded, unless it is told the address; a cluster's is its own."""
+    """Spark starts on a machine whose host name does not resolve; a cluster's address is unchanged."""
     monkeypatch.delenv("SPARK_LOCAL_IP", raising=False)
 
     assert submit.prepare(make_config())["SPARK_LOCAL_IP"] == "127.0.0.1"
@@ -59,14 +59,14 @@ def test_machine_whose_name_nobody_knows_can_run_spark(make_config, jars, monkey
 
 
 def test_shown_line_is_one_option_a_line_and_quoted():
-    """It can be copied into a shell."""
+    """The shown command is quoted for a shell."""
     assert submit.shown(["s", "--conf", "a=b c", "--x"]) == "s \\\n  --conf 'a=b c' \\\n  --x"
     line = submit.shown(["printf", "%s\n", "a=b --c", "--d=e f"])
     assert subprocess.run(["bash", "-c", line], stdout=subprocess.PIPE, check=True).stdout == b"a=b --c\n--d=e f\n"
 
 
 def test_cluster_line_has_every_coordinate_and_every_exclusion():
-    """Generated from the one module that holds them."""
+    """The cluster command has all coordinates and exclusions."""
     line = submit.cluster_command()
 
     assert all(str(jar) in line for jar in maven.SPARK_JARS)

@@ -1,4 +1,4 @@
-"""The supervisor: what it starts again, what it leaves alone, when it gives up."""
+"""The supervisor: its restarts, and when it gives up."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from streamscore.system import failpoints
 
 
 def jobs(*scripts):
-    """Return a starter of one Python script after the other, the last one for ever, and the list of those started."""
+    """Return a function that starts Python scripts in turn, repeating the last one, and the list of started jobs."""
     started = []
 
     def start():
@@ -29,43 +29,43 @@ def jobs(*scripts):
 
 
 def run(*scripts, most=5):
-    """Supervise scripts without waiting; return the exit code and how many were started."""
+    """Supervise scripts without delays; return the exit code and the number of starts."""
     start, started = jobs(*scripts)
     return supervisor.supervise(start, most, first_delay=0.01), len(started)
 
 
 def test_orderly_end_is_the_end():
-    """Code 0 is not started again."""
+    """A job that ends with code 0 is not restarted."""
     assert run("") == (0, 1)
 
 
 @pytest.mark.parametrize("code", [1, 2, 3, 4, 6, 9, 10])
 def test_fault_that_would_only_repeat_is_the_end(code):
-    """Configuration, data, models, set-up, checkpoint, rejected messages: somebody has to look."""
+    """A permanent fault is not restarted."""
     assert run(f"exit({code})") == (code, 1)
 
 
 @pytest.mark.parametrize("code", [50, 52])
 def test_jvm_without_memory_is_the_end_and_is_told(caplog, code):
-    """It would end so again."""
+    """A JVM without memory is not restarted, with a message."""
     assert run(f"exit({code})") == (code, 1)
     assert f"code {code}: it is out of memory" in caplog.text
 
 
 @pytest.mark.parametrize("death", ["exit(5)", "exit(7)", "exit(137)", "import os; os.kill(os.getpid(), 9)"])
 def test_fault_that_may_pass_is_tried_again(death):
-    """A server that was away, a sink that failed, a process that was killed."""
+    """A transient fault and a kill are restarted."""
     assert run(death, death, "") == (0, 3)
 
 
 def test_job_that_keeps_dying_is_given_up():
-    """With the code of its last death."""
+    """After too many failures the supervisor ends with the last exit code."""
     assert run("exit(7)", most=3) == (7, 4)
     assert run("import os; os.kill(os.getpid(), 9)", most=1) == (137, 2)
 
 
 def test_delays_grow(monkeypatch):
-    """Twice as long each time, up to a limit."""
+    """Delays double up to a limit."""
     waited = []
 
     class Impatient(threading.Event):
@@ -73,7 +73,7 @@ def test_delays_grow(monkeypatch):
             waited.append(timeout)
             return False
 
-    # Not `Event.wait` itself: every thread that starts waits by it, and one of Spark's may start just now.
+    # Not `Event.wait` itself, which every starting thread uses, also Spark's.
     monkeypatch.setattr(supervisor, "threading", SimpleNamespace(Event=Impatient))
     start, _ = jobs("exit(7)")
     supervisor.supervise(start, 8)
@@ -82,7 +82,7 @@ def test_delays_grow(monkeypatch):
 
 
 def test_healthy_run_begins_the_count_anew(monkeypatch):
-    """A job that dies once an hour is started again for ever."""
+    """A healthy run resets the count of failures."""
     monkeypatch.setattr(supervisor, "HEALTHY_SECONDS", -1.0)
 
     assert run("exit(7)", "exit(7)", "exit(7)", "exit(7)", "", most=1) == (0, 5)
@@ -90,7 +90,7 @@ def test_healthy_run_begins_the_count_anew(monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signal_is_passed_on_and_ends_the_supervision(tmp_path, number):
-    """The job drains; nobody starts it again, whatever its code. A terminal that goes is a reason to end, too."""
+    """A signal, also SIGHUP of a closed terminal, is passed to the job, which is not restarted."""
     ready = tmp_path / "ready"
     script = (
         "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); "
@@ -110,7 +110,7 @@ def test_signal_is_passed_on_and_ends_the_supervision(tmp_path, number):
 
 
 def test_signal_that_comes_while_the_job_starts_is_not_lost():
-    """There is no job yet to pass it on to."""
+    """A signal during the start of a job is passed to it afterwards."""
 
     def start():
         os.kill(os.getpid(), signal.SIGTERM)
@@ -122,7 +122,7 @@ def test_signal_that_comes_while_the_job_starts_is_not_lost():
 
 
 def test_server_that_is_away_at_the_start_is_waited_for(monkeypatch):
-    """All may be starting at once, as after a machine's restart; who is refused stays so."""
+    """An unreachable server is waited for at the start, as after a reboot; a refusal is permanent."""
 
     def check(error):
         raise error
@@ -145,7 +145,7 @@ def test_server_that_is_away_at_the_start_is_waited_for(monkeypatch):
     [{"STREAMSCORE_FAULT": "entry:raise:1"}, {"STREAMSCORE_FAULT": "entry:raise:1", "STREAMSCORE_TEST_FAULTS": "0"}],
 )
 def test_faults_on_purpose_are_inert_without_the_test_flag(monkeypatch, environment):
-    """Nothing in production may strike by a stray variable."""
+    """Failpoints need the test flag."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     failpoints.arm(1)
@@ -153,7 +153,7 @@ def test_faults_on_purpose_are_inert_without_the_test_flag(monkeypatch, environm
 
 
 def test_armed_fault_strikes_at_its_moment_only(monkeypatch):
-    """The point, the number of times, once."""
+    """A failpoint strikes once, at the given pass of its point."""
     monkeypatch.setenv("STREAMSCORE_TEST_FAULTS", "1")
     monkeypatch.setenv("STREAMSCORE_FAULT", "index:raise:2")
     failpoints.arm(1)

@@ -1,4 +1,4 @@
-"""The warning that no message has the label's field."""
+"""The warning about a missing label field."""
 
 import json
 from types import SimpleNamespace
@@ -43,7 +43,7 @@ def commit(looking, events, rejected=0, labelled=0):
 
 
 def test_wrong_name_is_told_once_with_the_names_that_are_there(listener, topic, caplog):
-    """After a thousand scored messages, whatever was rejected among them."""
+    """The warning appears once, after a thousand scored messages, with the existing field names."""
     topic += [json.dumps({"Label": 1, "features": {}}).encode()] * 999 + [b"{", None, b'{"x":1}', b"[]"]
     looking = listener()
     commit(looking, 1002, rejected=3)
@@ -58,7 +58,7 @@ def test_wrong_name_is_told_once_with_the_names_that_are_there(listener, topic, 
 
 
 def test_name_is_looked_for_inside_the_envelope(listener, topic, caplog):
-    """And among raw columns."""
+    """The field is searched inside the envelope, also beside raw columns."""
     topic += [json.dumps({"label": 0, "after": {"y": 1, "n": 2, **{f"c{i}": 0 for i in range(9)}}}).encode()] * 1000
     topic += [json.dumps({"after": None}).encode()]
     commit(listener("message.root=after", "message.fields='n INT'"), 1001, rejected=1)
@@ -67,7 +67,7 @@ def test_name_is_looked_for_inside_the_envelope(listener, topic, caplog):
 
 
 def test_labels_and_null_labels_need_no_warning(listener, topic, caplog):
-    """The name is right."""
+    """Labels, and null labels, under the right name give no warning."""
     topic += [b'{"features":1}'] * 1999 + [b'{"label":null,"features":1}']
     commit(listener(), 2000)
     labelled = listener()
@@ -78,7 +78,7 @@ def test_labels_and_null_labels_need_no_warning(listener, topic, caplog):
 
 
 def test_broker_that_does_not_answer_stops_nothing(listener, monkeypatch, caplog):
-    """The outcomes do not depend on the warning."""
+    """An unreachable broker during the check does not stop the stream."""
 
     def fetch(*_):
         raise ServerError("no Kafka broker answers")

@@ -10,18 +10,18 @@ from streamscore.listeners.rejected_share import RejectedShare
 
 
 def batch(events=10, rejected=0):
-    """A committed batch, as far as it is looked at."""
+    """Return the used part of a committed batch."""
     return SimpleNamespace(observed={"quality": {"events": events, "rejected": rejected}})
 
 
 def listener(limit, window):
-    """Return the listener with a limit on the share over so many events."""
+    """Return the listener with a limit of the share over a number of events."""
     return RejectedShare(Stream.model_construct(max_rejected_share=limit, rejected_window=window), "ml.rejected")
 
 
 @pytest.mark.parametrize("limit", [None, 0.5])
 def test_batches_that_the_share_needs_no_more_are_forgotten(limit):
-    """A stream runs for years, with a limit or without one."""
+    """Old batches are dropped, with or without a limit."""
     share = listener(limit, 100)
     for _ in range(50):
         share.committed(batch())
@@ -31,10 +31,10 @@ def test_batches_that_the_share_needs_no_more_are_forgotten(limit):
 
 
 def test_share_over_the_limit_ends_the_stream_and_names_the_way_out():
-    """A bad deployment upstream does not empty the topic into the rejects."""
+    """A share above the limit gives an error with a remedy."""
     share = listener(0.2, 20)
     share.committed(batch(10, 9))
-    assert share.fault() is None  # too few events to judge by
+    assert share.fault() is None  # too few events
     share.committed(batch(10, 1))
     fault = share.fault()
 
@@ -44,7 +44,7 @@ def test_share_over_the_limit_ends_the_stream_and_names_the_way_out():
 
 
 def test_share_forgets_what_is_too_old():
-    """Only the last messages count."""
+    """The share covers only the last messages."""
     share = listener(0.2, 20)
     for rejected in (10, 0, 0):
         share.committed(batch(10, rejected))

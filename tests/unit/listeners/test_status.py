@@ -1,4 +1,4 @@
-"""The status documents: what they say, and that none is lost while Elasticsearch is away."""
+"""The status documents: their fields, and their retries while Elasticsearch is unreachable."""
 
 import base64
 import zlib
@@ -21,7 +21,7 @@ OBSERVED = {"events": 10, "rejected": 1, "sums": base64.b64encode(zlib.compress(
 
 
 def batch(number):
-    """A committed batch."""
+    """Return a committed batch."""
     return CommittedBatch("q", number, "2026-11-24T08:00:00.000Z", {"quality": OBSERVED}, 5, 200, 50.0, {})
 
 
@@ -47,7 +47,7 @@ def status(make_config, models):
 
 @pytest.fixture
 def written(monkeypatch):
-    """Numbers of the batches whose documents Elasticsearch took; ``fault`` is what it raises first, if anything."""
+    """The numbers of the written batches; ``fault`` is an error to raise first, if set."""
     taken = SimpleNamespace(batches=[], fault=lambda _: None)
 
     def put(_client, _settings, document):
@@ -61,7 +61,7 @@ def written(monkeypatch):
 
 
 def test_status_document_describes_the_batch(status, written):
-    """What the live page reads: the mapping has no other fields."""
+    """The document has exactly the fields of the mapping."""
     status.hear(batch(5))
     document = status.listener.document(batch(5))
 
@@ -85,7 +85,7 @@ def test_status_document_describes_the_batch(status, written):
 
 
 def test_status_that_was_not_taken_is_written_with_the_next(status, written):
-    """The page would show a gap, and Kibana too few events."""
+    """A document whose write failed is written with the next one."""
     written.fault = lambda _: ServerError("away")
     status.hear(batch(1))
     status.hear(batch(2))
@@ -102,7 +102,7 @@ def test_status_that_was_not_taken_is_written_with_the_next(status, written):
 
 
 def test_status_that_is_refused_keeps_no_other_waiting(status, written):
-    """It would be refused again and again."""
+    """A refused document is dropped, so that it does not block others."""
     written.fault = lambda document: RefusedError("not such a document") if document["batch"] == 1 else None
     status.hear(batch(1))
     status.hear(batch(2))

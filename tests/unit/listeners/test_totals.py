@@ -1,4 +1,4 @@
-"""The running totals: from what the stream observed to what people read."""
+"""The running totals, from the stream's observations."""
 
 import base64
 import io
@@ -26,7 +26,7 @@ class Served(ServedModel):
 
 
 class Plain(Served):
-    """One whose scores are margins."""
+    """A model whose scores are margins."""
 
     score_kind = "margin"
 
@@ -47,7 +47,7 @@ def cells(scored, labelled, positive, correct):
 
 
 def packed(*models):
-    """Return statistics as the JVM packs them, one of each model, from its events by label and prediction."""
+    """Return the statistics of models in the JVM's packed form, from events by label and prediction."""
     data, codes = b"", 102
     for position, counts in enumerate(models):
         rows = [
@@ -60,7 +60,7 @@ def packed(*models):
 
 
 def progress(batch, events=10, rejected=0, labelled=10, positive=3, correct=(8, 6), latest=25, end=20):
-    """Return a batch's progress as Spark reports it, as far as it is used."""
+    """Return the used part of Spark's progress report of a batch."""
     observed = {
         "events": events,
         "rejected": rejected,
@@ -84,7 +84,7 @@ def progress(batch, events=10, rejected=0, labelled=10, positive=3, correct=(8, 
 
 
 def hear(totals, *reports):
-    """Let totals hear of batches."""
+    """Pass committed batches to the totals."""
     for report in reports:
         totals.committed(committed(report))
 
@@ -98,7 +98,7 @@ def totals():
 
 
 def test_version_may_come_back_with_another_kind_of_score(totals):
-    """Its scores no longer compare, the predictions do; the stream goes on."""
+    """After a change of the score kind, figures of scores are undefined; accuracy counts all events."""
     totals.models = [MODELS[0], Plain("svm", "4", None, 2)]
     hear(totals, progress(2), progress(3))
     found = totals.summary()["models"]["svm"]
@@ -110,7 +110,7 @@ def test_version_may_come_back_with_another_kind_of_score(totals):
 
 
 def test_batches_add_up(totals):
-    """Counts per run and per model, accuracy beside the baseline."""
+    """Counts are summed per run and per model, with accuracy and baseline."""
     summary = totals.summary()
 
     assert {name: summary[name] for name in ("events", "scored", "rejected", "labelled", "batches", "lag")} == {
@@ -140,7 +140,7 @@ def test_batches_add_up(totals):
 
 
 def test_versions_of_a_model_are_counted_apart(totals):
-    """A new version is not credited with what the one before it got right."""
+    """Each version of a model has its own counts."""
     totals.models = [MODELS[0], Served("svm", "5", None, 2)]
     hear(totals, progress(2, correct=(8, 9)))
     models = totals.summary()["models"]
@@ -158,7 +158,7 @@ def test_versions_of_a_model_are_counted_apart(totals):
 
 
 def test_lag_is_what_the_topic_holds_beyond_the_batch():
-    """Over all partitions."""
+    """The lag is summed over all partitions."""
     totals = Totals(MODELS, synthetic=False)
     hear(totals, progress(0, latest=27, end=20))
 
@@ -166,7 +166,7 @@ def test_lag_is_what_the_topic_holds_beyond_the_batch():
 
 
 def test_lag_stays_when_nobody_has_looked():
-    """A batch that is replayed is planned already: Spark does not ask what the topic holds."""
+    """The lag is unchanged by a replayed batch, for which Spark does not ask Kafka."""
     totals = Totals(MODELS, synthetic=False)
     replayed = progress(1)
     replayed["sources"][0]["latestOffset"] = None
@@ -176,7 +176,7 @@ def test_lag_stays_when_nobody_has_looked():
 
 
 def test_batch_of_a_transactions_marks_alone_brings_the_lag_up_to_date():
-    """It has offsets of its own and no events."""
+    """A batch of transaction markers alone, without events, updates the lag."""
     totals = Totals(MODELS, synthetic=False)
     marks = progress(1, events=0, latest=25, end=25)
     marks["observedMetrics"] = {"quality": {"events": 0, "rejected": 0, "sums": packed()}}
@@ -186,7 +186,7 @@ def test_batch_of_a_transactions_marks_alone_brings_the_lag_up_to_date():
 
 
 def test_without_labels_there_is_no_accuracy():
-    """A dash, not zero and not a division by zero."""
+    """Without labels the accuracy is a dash."""
     totals = Totals(MODELS, synthetic=False)
     hear(totals, progress(0, labelled=0, positive=0, correct=(0, 0)))
 
@@ -198,7 +198,7 @@ def test_without_labels_there_is_no_accuracy():
 
 
 def test_baseline_is_that_of_the_most_frequent_of_all_labels():
-    """With three classes too; a label that no model knows counts against it."""
+    """The baseline covers all labels, also unknown ones, which count against it."""
     several = progress(0, labelled=10)
     unknown = 100
     several["observedMetrics"]["quality"]["sums"] = packed({(0, 0): 2, (1, 0): 3, (2, 0): 4, (unknown, 0): 5})
@@ -209,7 +209,7 @@ def test_baseline_is_that_of_the_most_frequent_of_all_labels():
 
 
 def drawn(totals, width):
-    """Return the table's lines on a terminal of a width, and how its cells are coloured."""
+    """Return the table's lines on a terminal of a given width, and the coloured cells."""
     console = Console(width=width, record=True, file=io.StringIO(), force_terminal=True, color_system="standard")
     console.print(totals.table())
     coloured = re.findall("\x1b\\[3([123])m(\\S+)", console.export_text(clear=False, styles=True))
@@ -218,7 +218,7 @@ def drawn(totals, width):
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_lines_and_table_say_the_same(totals, width):
-    """One for logs, one for terminals, where nothing is cut off."""
+    """Log lines and table have the same figures, and nothing is cut off."""
     table, coloured = drawn(totals, width)
 
     assert totals.lines()[0].endswith(", rejected 2, lag 0, batch 200 ms; majority-class baseline 72.22%")
@@ -231,7 +231,7 @@ def test_lines_and_table_say_the_same(totals, width):
 
 @pytest.mark.parametrize(("right", "colour"), [(700, "2"), (300, "1"), (500, None)])
 def test_only_what_is_certain_is_coloured(right, colour):
-    """Green above the baseline, red below it."""
+    """Only certain figures are coloured: green above the baseline, red below."""
     totals = Totals(MODELS[:1], synthetic=False)
     hear(totals, progress(0, 1_000, labelled=1_000, positive=500, correct=(right,)))
     _, coloured = drawn(totals, 100)
@@ -240,7 +240,7 @@ def test_only_what_is_certain_is_coloured(right, colour):
 
 
 def test_totals_equal_the_evaluation_of_the_rows():
-    """What a batch's sums tell is what the events themselves tell."""
+    """The totals equal the evaluation of the single events."""
     random = np.random.default_rng(3)
     labels, scores = random.integers(0, 2, 500), random.random(500)
     statistic = of_rows(labels, scores > 0.5, scores, "probability")

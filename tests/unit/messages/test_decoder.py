@@ -1,4 +1,4 @@
-"""The decoder: what is scored, what is rejected, and for which reason."""
+"""The decoder: accepted and rejected messages, with the reasons."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def message(features: str, label: str = '"label":1.0,') -> str:
 
 
 def sparse(indices="[1,4]", values="[0.5,2.0]", size="6", type_="0") -> str:
-    """Return a sparse vector as Spark writes it."""
+    """Return a sparse vector in Spark's format."""
     return f'{{"type":{type_},"size":{size},"indices":{indices},"values":{values}}}'
 
 
@@ -160,7 +160,7 @@ REJECTED = {
 
 
 def as_bytes(value):
-    """Return a message as Kafka has it."""
+    """Return a message as bytes."""
     return value.encode() if isinstance(value, str) else value
 
 
@@ -178,26 +178,26 @@ def decoded(spark, values, form="spark", max_bytes=1000):
 
 
 def bits(vector):
-    """Return a vector's numbers to the last bit, -0.0 apart from 0.0."""
+    """Return a vector's numbers as bits, which distinguish -0.0 from 0.0."""
     return type(vector), vector.size, [struct.pack(">d", value) for value in vector.toArray()]
 
 
 @pytest.fixture(scope="module")
 def accepted(spark):
-    """The decoded good cases by name."""
+    """The decoded good cases, by name."""
     return dict(zip(ACCEPTED, decoded(spark, [case[0] for case in ACCEPTED.values()]), strict=True))
 
 
 @pytest.fixture(scope="module")
 def rejected(spark):
-    """The decoded bad cases by name."""
+    """The decoded bad cases, by name."""
     return dict(zip(REJECTED, decoded(spark, [case[0] for case in REJECTED.values()]), strict=True))
 
 
 def colliding_names(count):
-    """Return names of eight bytes for which Jackson's table of names (``ByteQuadsCanonicalizer``) has one hash.
+    """Return names of eight bytes with the same hash in Jackson's table of names (``ByteQuadsCanonicalizer``).
 
-    It mixes its seed in only after both halves of such a name, so that nobody has to know it.
+    Jackson mixes in its seed only after both halves of such a name, so the names do not depend on the seed.
     """
     generator, word, names = random.Random(1), 0xFFFFFFFF, set()
     letters = [ord(letter) for letter in string.ascii_letters + string.digits]
@@ -215,7 +215,7 @@ def colliding_names(count):
 
 
 def test_names_that_collide_stop_nothing(spark):
-    """Three such messages broke the table that all messages share, and every task that came to a fourth one."""
+    """Names with colliding hashes do not damage the parser's shared table."""
     colliding = colliding_names(602)
     fresh = [f"n{number}" for number in range(600)]
     parts = [colliding[:600], ["a", colliding[600]], ["b", colliding[601]], fresh[:260], fresh[260:], []]
@@ -229,7 +229,7 @@ def test_names_that_collide_stop_nothing(spark):
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_good_message_keeps_its_label_and_features(accepted, name):
-    """What the message says is what the models get, to the last bit."""
+    """Label and features of a good message are exact to the last bit."""
     _, label, features = ACCEPTED[name]
     row = accepted[name]
 
@@ -240,7 +240,7 @@ def test_good_message_keeps_its_label_and_features(accepted, name):
 
 @pytest.mark.parametrize("name", REJECTED)
 def test_bad_message_gets_its_reason_and_no_label(rejected, name):
-    """One reason of the closed list, a detail, and a harmless vector in place of the features."""
+    """A bad message has a reason of the closed list, a detail, no label and an empty vector."""
     row = rejected[name]
 
     assert row.reason == REJECTED[name][1]
@@ -250,12 +250,12 @@ def test_bad_message_gets_its_reason_and_no_label(rejected, name):
 
 
 def test_every_reason_is_in_the_closed_list_and_occurs():
-    """The documented list and the cases above cover each other."""
+    """The cases above cover exactly the closed list of reasons."""
     assert {reason for _, reason in REJECTED.values()} == set(REASONS)
 
 
 def test_detail_never_repeats_the_message(spark):
-    """A rejected message may hold what must not be in a log."""
+    """The detail never repeats content of the message, which may be confidential."""
     secret = "s3cr3t"
     values = [f'{{"{secret}":1', f'{{"label":"{secret}","features":1}}', f'{{"{secret}":1,"{secret}":2}}', secret]
 
@@ -263,14 +263,14 @@ def test_detail_never_repeats_the_message(spark):
 
 
 def test_nesting_beyond_the_parser_s_limit_is_rejected(spark):
-    """A thousand brackets do not overflow a stack."""
+    """A message nested beyond the parser's limit is rejected without a stack overflow."""
     deep = '{"a":' + "[" * 2000 + "]" * 2000 + "}"
 
     assert decoded(spark, [deep], max_bytes=100_000)[0].reason == "not_json"
 
 
 def test_number_of_a_thousand_digits_is_judged(spark):
-    """Neither a crash nor minutes of arithmetic."""
+    """A number of a thousand digits is handled quickly."""
     rows = decoded(
         spark, [message(sparse(values=f"[1,{'9' * 5000}]")), message(sparse(size="9" * 900))], max_bytes=100_000
     )
@@ -279,7 +279,7 @@ def test_number_of_a_thousand_digits_is_judged(spark):
 
 
 def test_long_vectors_grow_the_buffers(spark):
-    """More values than the first buffer holds."""
+    """Vectors longer than the initial buffers are decoded."""
     name = "decode_long"
     decoder.register(spark, name, shape(max_bytes=100_000), 500)
     vector = Vectors.sparse(500, list(range(0, 500, 2)), [i / 7 for i in range(250)])
@@ -305,7 +305,7 @@ TRIPLES = {
 
 
 def test_triple_form(spark):
-    """The form that the original producer sends: size, indices, values."""
+    """The triple format (size, indices, values) is decoded."""
     rows = decoded(spark, TRIPLES, form="triple")
 
     assert [row.reason for row in rows] == list(TRIPLES.values())
@@ -323,7 +323,7 @@ DENSES = {
 
 
 def test_dense_form(spark):
-    """A plain array of all values."""
+    """The dense format, an array of all values, is decoded."""
     rows = decoded(spark, DENSES, form="dense")
 
     assert [row.reason for row in rows] == list(DENSES.values())
@@ -331,7 +331,7 @@ def test_dense_form(spark):
 
 
 def test_numbers_are_read_as_from_json_reads_them(spark):
-    """Doubles of every magnitude, written as Spark writes them, come back to the last bit."""
+    """Doubles of every magnitude in Spark's format are read to the last bit."""
     generator = random.Random(20261124)
     doubles = [
         value for (value,) in struct.iter_unpack("<d", generator.randbytes(8 * 6 * 2000)) if math.isfinite(value)

@@ -1,4 +1,4 @@
-"""The decoder's short cut reads what it takes as the strict way does, to the bit; a leading space forces the latter."""
+"""The decoder's fast path equals the strict path to the bit; a leading space forces the latter."""
 
 import json
 import random
@@ -16,7 +16,7 @@ SIZE = 6
 
 @pytest.fixture
 def both_ways(spark):
-    """Return a function that decodes messages by the short cut, if it takes them, and by the strict way."""
+    """Return a function that decodes messages with the fast path, where it applies, and with the strict path."""
 
     def decode(values):
         decoder.register(spark, "decode_plain", shape(max_bytes=2000), SIZE)
@@ -32,7 +32,7 @@ def both_ways(spark):
 
 
 def seen(decoded):
-    """Return a decoded message so that doubles compare bit by bit."""
+    """Return a decoded message with doubles as bits."""
     vector = decoded["features"]
     numbers = struct.pack(f">{len(vector.values)}d", *vector.values)
     indices = tuple(getattr(vector, "indices", ()))
@@ -41,14 +41,14 @@ def seen(decoded):
 
 
 def plain(*values, label="1.0", indices=None, size=SIZE):
-    """Return a message of the plain form with these texts for numbers."""
+    """Return a message of the plain form with the given texts as numbers."""
     places = ",".join(map(str, range(len(values)) if indices is None else indices))
     vector = f'{{"type":0,"size":{size},"indices":[{places}],"values":[{",".join(values)}]}}'
     return (f'{{"label":{label},"features":{vector}}}').encode()
 
 
 def test_numbers_are_the_same_to_the_last_bit(both_ways):
-    """Short, long, tiny, huge, signed and with an exponent."""
+    """Numbers of all kinds are equal to the last bit on both paths."""
     chance = random.Random(3)
     texts = ["0", "-0", "-0.0", "0.1", "1e5", "1E-5", "-2.5e+3", "5e-324", "1.7976931348623157e308", "9007199254740993"]
     texts += [
@@ -71,7 +71,7 @@ def test_numbers_are_the_same_to_the_last_bit(both_ways):
 
 
 def test_what_is_not_plain_and_good_is_judged_by_the_strict_way(both_ways):
-    """Faults in each place have the reason that they always had."""
+    """Bad messages get the strict path's reasons."""
     broken = {
         plain("01"): "not_json",
         plain("1."): "not_json",
@@ -95,7 +95,7 @@ def test_what_is_not_plain_and_good_is_judged_by_the_strict_way(both_ways):
 
 
 def test_good_messages_of_other_forms_are_read_too(both_ways):
-    """No label, nothing set, a dense vector, another order."""
+    """Good messages of other forms are decoded by the strict path."""
     good = [
         plain(),
         b'{"features":{"type":0,"size":6,"indices":[2,5],"values":[1.5,-2]}}',
@@ -110,11 +110,11 @@ def test_good_messages_of_other_forms_are_read_too(both_ways):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_mutated_plain_messages(both_ways, seed):
-    """Whatever a few wrong bytes make of a plain message, both ways agree on it."""
+    """Both paths agree on mutated plain messages."""
     generator = random.Random(seed)
     good = plain("1.0", "-2.5e-3", "7", indices=[0, 2, 5])
     values = [value for value in (reference.mutated(generator, good) for _ in range(2_000)) if len(value) < 1_900]
 
     for value, (short, strict) in zip(values, both_ways(values), strict=True):
-        # A byte-order mark is one only at the very beginning, which a space takes from it.
+        # A byte-order mark counts only at the start, where the space stands.
         assert short == strict or value.startswith(b"\xef\xbb\xbf"), value

@@ -1,4 +1,4 @@
-"""The decoder agrees with a second opinion on whatever is thrown at it."""
+"""The decoder agrees with the reference implementation on arbitrary messages."""
 
 import json
 import random
@@ -13,7 +13,7 @@ from streamscore.messages import decoder
 
 SIZE, MAX_BYTES = 6, 2000
 SAME_STAGE = [{"not_json", "duplicate_name"}, {"bad_label", "bad_features"}]
-"""Which of two is named depends on what comes first in the text; the second opinion does not read in order."""
+"""Reasons whose choice depends on the order of the text, which the reference ignores."""
 
 
 def verdicts(spark, values):
@@ -33,13 +33,13 @@ def agree(found, expected):
 
 
 def disagreements(spark, values):
-    """Return the messages on which the decoder and the second opinion differ, with both verdicts."""
+    """Return the messages on which decoder and reference differ, with both verdicts."""
     expected = [reference.verdict(value, SIZE, MAX_BYTES) for value in values]
     found = verdicts(spark, values)
     return [case for case in zip(values, found, expected, strict=True) if not agree(*case[1:])]
 
 
-# A job for each step of a search for the smallest example would take minutes; the message itself is small enough.
+# No shrinking: a Spark job per step would take minutes, and the messages are small.
 QUICK = settings(deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
 
 numbers = st.one_of(
@@ -70,7 +70,7 @@ documents = st.fixed_dictionaries(
 @given(batch=st.lists(documents, min_size=50, max_size=200))
 @settings(QUICK, max_examples=15)
 def test_documents_of_every_shape(spark, batch):
-    """Valid JSON, and the NaN and Infinity of Python's writer, with the right and the wrong types in every place."""
+    """The verdicts agree on JSON of every shape, with NaN and Infinity and with wrong types anywhere."""
     values = [json.dumps(document).encode() for document in batch]
     assert disagreements(spark, values) == []
 
@@ -78,7 +78,7 @@ def test_documents_of_every_shape(spark, batch):
 @given(seed=st.integers(0, 2**32))
 @settings(QUICK, max_examples=5)
 def test_mutated_messages(spark, seed):
-    """Good messages with a few bytes, tokens or slices changed, a thousand at a time."""
+    """The verdicts agree on good messages with changed bytes, tokens or slices."""
     generator = random.Random(seed)
     good = (
         b'{"label":1.0,"features":{"type":0,"size":6,"indices":[0,2,5],"values":[1.0,-2.5e-3,7]},"t":"\\u00e9\xc3\xa9"}'

@@ -1,4 +1,4 @@
-"""Columns to messages: the output contract, field by field."""
+"""The output contract, field by field."""
 
 import json
 from types import SimpleNamespace
@@ -75,13 +75,13 @@ def event(offset=7, key=b"k", label=1.0, reason=None, value=None, headers=None, 
 
 @pytest.fixture
 def judged(spark):
-    """Return a function that judges scored rows, in a session that can make records of them."""
+    """Return a function that evaluates scored rows, in a session with the SQL functions of records."""
     decoder.register_text(spark, JSON_TEXT)
     return lambda *rows: with_correct(spark.createDataFrame(list(rows), JUDGED), [LR, SVM])
 
 
 def all_records(frame):
-    """Return the Kafka records of judged rows."""
+    """Return the Kafka records of evaluated rows."""
     return kafka.records(frame, [LR, SVM], "predictions", "rejected", max_bytes=10_000)
 
 
@@ -99,7 +99,7 @@ def rejected_record(frame):
 
 
 def test_one_record_per_model_with_the_fields_of_the_contract_in_order(judged):
-    """Names, types and order are what consumers rely on."""
+    """A record has the contract's fields with their types and order."""
     (lr_key, lr), (_, svm) = records(judged(event()))
 
     assert lr_key == b"k"
@@ -119,24 +119,24 @@ def test_one_record_per_model_with_the_fields_of_the_contract_in_order(judged):
 
 
 def test_without_a_label_correct_is_null_and_is_there(judged):
-    """A consumer finds the field, empty."""
+    """Without a label ``correct`` is present and null."""
     assert [(value["label"], value["correct"]) for _, value in records(judged(event(label=None)))] == [(None, None)] * 2
 
 
 def test_without_a_key_the_event_id_is_the_record_s_key(judged):
-    """So that the two records of an event stay in one partition."""
+    """Without a key the event id is the key, so that an event's records share a partition."""
     assert [(key, value["key"]) for key, value in records(judged(event(key=None)))] == [(b"ml-0-7", None)] * 2
 
 
 def test_key_in_the_table_is_text(judged):
-    """As in a record's value: readers of a table other than Spark fail on what is not UTF-8."""
+    """The Delta table's key is valid UTF-8 text, as in a record's value."""
     rows = outcomes(judged(event(key=b"\xff\x00a")), [LR, SVM])
 
     assert delta.table_rows(rows).select(F.hex("key")).first()[0] == "\ufffd\0a".encode().hex().upper()
 
 
 def test_key_of_any_bytes_passes_through(judged):
-    """A key need not be text."""
+    """A key of arbitrary bytes is unchanged."""
     assert records(judged(event(key=b"\xff\x00")))[0][0] == b"\xff\x00"
 
 
@@ -153,7 +153,7 @@ KEYS = [
 
 @pytest.mark.parametrize("key", KEYS)
 def test_key_is_written_as_to_json_writes_it(judged, spark, key):
-    """Whatever the bytes are, to the byte."""
+    """The key's JSON equals that of to_json, for any bytes."""
     (row, _) = all_records(judged(event(key=key))).collect()
     frame = spark.createDataFrame([(bytearray(key),)], "key binary")
     expected = frame.selectExpr("to_json(struct('ml-0-7' AS event_id, string(key) AS key))").first()[0]
@@ -162,7 +162,7 @@ def test_key_is_written_as_to_json_writes_it(judged, spark, key):
 
 
 def test_records_are_made_in_one_compiled_step(judged):
-    """A step with a function that Spark cannot compile stands alone, which costs 6 % of the job's CPU time."""
+    """Spark compiles the records' plan as one step, which saves 6 % of the job's CPU time."""
     plan = all_records(judged(event()).observe("seen", F.count("*")))._jdf.queryExecution().executedPlan().toString()
     above, _ = plan.split("CollectMetrics")
     steps = [line for line in above.splitlines() if line.strip(" +-:")]
@@ -171,19 +171,19 @@ def test_records_are_made_in_one_compiled_step(judged):
 
 
 def test_rejected_rows_have_no_outcome(judged):
-    """The zero vector's prediction goes nowhere."""
+    """Rejected rows have no outcome."""
     assert records(judged(event(reason="not_json", value=b"x"))) == []
 
 
 def test_score_survives_json_to_the_last_bit(judged):
-    """What is in Kafka is what the model said."""
+    """Scores in JSON are exact to the last bit."""
     score = 0.1 + 0.2
 
     assert records(judged(event(predictions=(1.0, score, 0.0, -score))))[0][1]["score"] == score
 
 
 def test_documents_have_the_fields_of_the_mapping_and_an_id(judged):
-    """The strict mapping refuses any other field."""
+    """Documents have exactly the fields of the strict mapping, and an id."""
     frame = elasticsearch.documents(outcomes(judged(event()), [LR, SVM]), "it's")
 
     assert set(frame.columns) == {*OUTCOME_PROPERTIES, "document_id"}
@@ -193,7 +193,7 @@ def test_documents_have_the_fields_of_the_mapping_and_an_id(judged):
 
 @pytest.mark.parametrize("version", ["it's", "a\\b", "\\'", "$name"])
 def test_version_is_taken_literally(judged, version):
-    """Whatever a registry calls it, it is text and no part of an expression."""
+    """A version is text and never part of an SQL expression."""
     odd = ServedModel("lr", version, None, 2)
     (row,) = elasticsearch.documents(outcomes(judged(event()), [odd]), "ml").collect()
 
@@ -201,7 +201,7 @@ def test_version_is_taken_literally(judged, version):
 
 
 def test_rejected_record_keeps_the_message_and_says_why(judged):
-    """Key, value and headers stay as they were; ours are added behind."""
+    """A rejected record has the original key, value and headers, followed by ours."""
     own = [("id", b"42"), ("id", None)]
     row = rejected_record(judged(event(reason="not_json", value=b"\xffoops", headers=own)))
     headers = [(header["key"], header["value"] and bytes(header["value"])) for header in row["headers"]]
@@ -222,7 +222,7 @@ def test_rejected_record_keeps_the_message_and_says_why(judged):
 
 @pytest.mark.parametrize("part", ["key", "value", "headers"])
 def test_of_a_message_that_the_topic_does_not_take_there_are_headers_of_ours(judged, part):
-    """Which it is and where, so that it can be had there."""
+    """For a message above the topic's limit the record has only our headers, with the message's position."""
     rest = {"key": b"k", "value": b"v", "headers": [("id", b"x")]}
     big = {"key": b"k" * 6_000, "value": b"v" * 6_000, "headers": [("id", b"x" * 6_000)]}
     kept, left_out = (
@@ -237,14 +237,14 @@ def test_of_a_message_that_the_topic_does_not_take_there_are_headers_of_ours(jud
 
 
 def test_rejected_tombstone_stays_a_tombstone(judged):
-    """A null value is kept as null, and a null key too."""
+    """Null values and null keys are kept."""
     row = rejected_record(judged(event(key=None, reason="tombstone")))
 
     assert (row["key"], row["value"]) == (None, None)
 
 
 def test_replay_writes_what_is_not_there(judged):
-    """Of each topic, what was read back is left out: the very record, not its neighbour of another model."""
+    """A replay omits exactly the records that the topics already hold."""
     rows = [event(1), event(2, reason="not_json", value=b"x"), event(3), event(4, reason="not_json", value=b"y")]
     found = all_records(judged(*rows))
     names = "concat(topic, ' ', string(value))"
@@ -260,7 +260,7 @@ def test_replay_writes_what_is_not_there(judged):
 
 
 def test_rejected_documents_have_the_fields_of_the_mapping(judged):
-    """Which and why, not the content."""
+    """Rejected documents have id and reason, not the content."""
     frame = elasticsearch.rejected_documents(judged(event(reason="not_json", value=b"secret")))
 
     assert set(frame.columns) == {*REJECTED_PROPERTIES, "document_id"}
@@ -268,7 +268,7 @@ def test_rejected_documents_have_the_fields_of_the_mapping(judged):
 
 
 def test_events_and_rejected_messages_are_counted(judged):
-    """Good and bad, with and without a label."""
+    """All events and the rejected ones are counted."""
     frame = judged(event(1, label=1.0), event(4, label=None), event(5, label=None, reason="not_json"))
 
     assert frame.agg(*evaluate.counts()).first().asDict() == {"events": 3, "rejected": 1}
@@ -276,7 +276,7 @@ def test_events_and_rejected_messages_are_counted(judged):
 
 @pytest.mark.parametrize(("share", "expected"), [(1.0, 4_000), (0.1, 400), (0.0, 0)])
 def test_share_of_events_is_chosen_by_their_ids(spark, share, expected):
-    """The same ones at a replay, in whatever order and with whatever else."""
+    """The sampled events depend on their ids alone, so that a replay chooses the same."""
     rows = spark.range(4_000).selectExpr("concat('ml-0-', id) AS event_id", "id")
     kept = {row["event_id"] for row in elasticsearch.with_share(rows, share).collect()}
     again = elasticsearch.with_share(rows.filter("id % 2 = 0").orderBy(F.desc("id")), share).collect()
@@ -286,7 +286,7 @@ def test_share_of_events_is_chosen_by_their_ids(spark, share, expected):
 
 
 def test_decode_keeps_the_message_of_a_bad_event_only(spark):
-    """A good message's bytes do not travel to the sinks."""
+    """Only bad messages keep their bytes."""
     decoder.register(spark, DECODER, shape("dense", max_bytes=99), 2)
     schema = StructType(
         [

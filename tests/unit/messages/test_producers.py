@@ -1,4 +1,4 @@
-"""Messages as producers send them: what each setting reads, and what the detail says where the setting is off."""
+"""Common forms of messages: the effect of each setting, and the detail when the setting is off."""
 
 import base64
 import gzip
@@ -21,7 +21,7 @@ FIELDS = "age INT, big BIGINT, x DOUBLE, yes BOOLEAN, word STRING"
 
 @pytest.fixture
 def decode(spark):
-    """Return a function that decodes messages, objects or raw bytes, in the shape of the settings."""
+    """Return a function that decodes messages (objects or raw bytes) with given settings."""
 
     def run(messages, max_bytes=5000, **settings):
         decoder.register(spark, "decode_produced", shape(max_bytes=max_bytes, **settings), 10)
@@ -34,7 +34,7 @@ def decode(spark):
 
 
 def good(row):
-    """Return the label of a message that must be good, with these features."""
+    """Return the label and the features of a message that must be good."""
     assert (row["reason"], row["detail"], row["features"]) == (None, None, VECTOR)
     return row["label"]
 
@@ -49,7 +49,7 @@ ENVELOPES = {
 
 @pytest.mark.parametrize("root", ENVELOPES)
 def test_envelope_is_opened_where_the_configuration_says(decode, root):
-    """And what is around the event is passed over, whatever its fields are called."""
+    """The configured envelope is opened, and its other fields are ignored."""
     (row,) = decode([ENVELOPES[root]], root=root)
     assert good(row) == 1.0
     assert tuple(decode([{root.split(".")[0]: {"age": 1}}], root=root.split(".")[0], fields=FIELDS)[0]["features"]) == (
@@ -66,14 +66,14 @@ def test_envelope_is_opened_where_the_configuration_says(decode, root):
     ],
 )
 def test_envelope_that_nobody_opens_is_told_by_its_fields(decode, root, detail):
-    """The field that was looked for, and those that are there."""
+    """The detail has the expected field and the existing ones."""
     (row,) = decode([ENVELOPES[root]])
 
     assert (row["reason"], row["detail"]) == ("bad_features", f"the message has {detail}")
 
 
 def test_tombstone_inside_the_envelope_is_a_tombstone(decode):
-    """A deletion has no features, at whichever level the null is."""
+    """A null at any level of the envelope is a tombstone."""
     rows = decode(
         [{"payload": None}, {"payload": {"after": None, "op": "d"}}, b'{"payload":null', b'{"payload":null}x'],
         root="payload.after",
@@ -85,7 +85,7 @@ def test_tombstone_inside_the_envelope_is_a_tombstone(decode):
 
 
 def test_message_without_its_envelope_is_rejected(decode):
-    """The short cut for plain messages must not read what the configuration does not name."""
+    """A message without its envelope is rejected, also by the fast path."""
     plain, other, text = decode(
         [EVENT, {"payload": {"label": 1, "x": 2}}, {"payload": "x", "features": PARTS}], root="payload"
     )
@@ -96,7 +96,7 @@ def test_message_without_its_envelope_is_rejected(decode):
 
 
 def test_faults_inside_an_envelope_keep_their_reasons(decode):
-    """Inside it and around it."""
+    """Faults inside and around an envelope have the usual reasons."""
     wrong = {"payload": {**EVENT, "label": "x"}}, {"payload": {"features": {**PARTS, "size": 11}}}
     around = b'{"a":NaN,"payload":' + PLAIN.encode() + b"}", b'{"a":1,"a":2,"payload":' + PLAIN.encode() + b"}"
 
@@ -106,7 +106,7 @@ def test_faults_inside_an_envelope_keep_their_reasons(decode):
 
 
 def test_text_numbers_of_raw_columns_are_read(decode):
-    """What csv.DictReader and json.dumps make: exactly the numbers that the parser reads without the quotes."""
+    """Numeric texts, as from csv.DictReader, have the values of the numbers without quotes."""
     rows = decode(
         [
             {"age": "23", "big": "5000000000", "x": "0.1", "yes": True, "word": "7", "label": "1"},
@@ -129,7 +129,7 @@ def test_text_numbers_of_raw_columns_are_read(decode):
 
 
 def test_text_that_is_no_number_is_refused(decode):
-    """Nothing is guessed: neither of blanks, nor of an empty cell of a CSV file."""
+    """Texts that are not numbers, such as blanks, are refused."""
     texts = ["", " 23", "23 ", "+23", "023", "0x17", "1_000", "1,5", ".5", "5.", "1e", "NaN", "-", "x", "9" * 1001]
     cases = [(field, text) for field in ("age", "big", "x", "label") for text in texts]
     rows = decode([{"yes": True, field: text} for field, text in cases], fields=FIELDS, text_numbers=True)
@@ -141,7 +141,7 @@ def test_text_that_is_no_number_is_refused(decode):
 
 
 def test_text_number_must_fit_its_type(decode):
-    """As without quotes."""
+    """A numeric text must fit its column's type."""
     values = {"age": "2147483648", "big": "9223372036854775808", "x": "1e999"}
     rows = decode([{name: text} for name, text in values.items()] + [{"age": "1.0"}], fields=FIELDS, text_numbers=True)
 
@@ -149,7 +149,7 @@ def test_text_number_must_fit_its_type(decode):
 
 
 def test_text_numbers_of_a_vector_are_read_too(decode):
-    """Whatever of it is a number."""
+    """All numbers of a vector may be texts."""
     text = {"type": "0", "size": "10", "indices": ["0", "1", 2, "9"], "values": ["0.5", "-1.25", 2, "3.5"]}
     (row, short, index) = decode(
         [
@@ -177,7 +177,7 @@ def test_text_numbers_of_a_vector_are_read_too(decode):
     ],
 )
 def test_number_as_text_names_the_setting_that_reads_it(decode, message, settings):
-    """Off by default."""
+    """Without the setting the detail names it."""
     (row,) = decode([message], **settings)
 
     assert row["reason"] == ("bad_label" if row["detail"].startswith("the label") else "bad_features")
@@ -186,13 +186,13 @@ def test_number_as_text_names_the_setting_that_reads_it(decode, message, setting
 
 @pytest.mark.parametrize("text", ["x", "1x", "2026-01-01"])
 def test_other_text_does_not(decode, text):
-    """The setting would not help."""
+    """The detail about other texts does not name the setting."""
     assert "text_numbers" not in decode([{"age": text}], fields=FIELDS)[0]["detail"]
     assert "text_numbers" not in decode([{"word": 5}], fields=FIELDS)[0]["detail"]
 
 
 def test_labels_by_name(decode):
-    """Texts, true and false; numbers and null stay what they are."""
+    """Labels that are texts, true or false become classes; numbers and null are unchanged."""
     labels = ["<=50K", ">50K", True, False, 1, 0.0, None, "é"]
     values = {"<=50K": 0, ">50K": 1, "true": 1, "false": 0, "é": 7}
     rows = decode([{**EVENT, "label": label} for label in labels], label_values=values)
@@ -201,7 +201,7 @@ def test_labels_by_name(decode):
 
 
 def test_label_by_name_wins_over_the_number_that_it_is(decode):
-    """Classes that are called 1 and 2, as text; a text without a name may still be a number."""
+    """A label's name takes precedence over its number; an unnamed text may still be a number."""
     rows = decode(
         [{**EVENT, "label": label} for label in ("1", "2", "3")], label_values={"1": 0, "2": 1}, text_numbers=True
     )
@@ -220,7 +220,7 @@ def test_label_by_name_wins_over_the_number_that_it_is(decode):
     ],
 )
 def test_label_without_a_class_names_the_setting(decode, label, values, detail):
-    """And never repeats the label."""
+    """The detail names the setting and does not repeat the label."""
     (row,) = decode([{**EVENT, "label": label}], label_values=values)
 
     assert (row["reason"], row["detail"]) == ("bad_label", detail)
@@ -259,7 +259,7 @@ OTHERS = {
 
 
 def test_other_messages_as_producers_send_them(decode):
-    """Scored, or rejected with a place that exists and a cause."""
+    """Other common messages are scored, or rejected with position and cause."""
     rows = decode([value for value, *_ in OTHERS.values()])
 
     for (name, (_, reason, detail)), row in zip(OTHERS.items(), rows, strict=True):
@@ -279,7 +279,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_vector_of_another_form_names_the_form_that_fits(decode, form):
-    """If there is one; inside an envelope too."""
+    """The detail names the format that fits, if any, also inside an envelope."""
     bare = decode([{"features": features} for features, _ in FORMS[form]], form=form)
     inside = decode([{"features": 1, "p": {"features": features}} for features, _ in FORMS[form]], form=form, root="p")
 
@@ -290,7 +290,7 @@ def test_vector_of_another_form_names_the_form_that_fits(decode, form):
 
 
 def test_fields_that_are_there_are_told_in_bounds(decode):
-    """Neither a thousand names, nor one that is a page long or holds control characters."""
+    """The detail limits the number and the length of field names, and escapes control characters."""
     (many, odd, none) = decode(
         [dict.fromkeys(map(str, range(20))), {"a" * 100 + "b": 1, "x\ny": 2}, {}], max_bytes=5000
     )

@@ -1,4 +1,4 @@
-"""The sums of quality that the JVM adds up equal the reference, whatever the rows are and however they are spread."""
+"""The JVM's sums of quality equal the reference, for any rows and partitions."""
 
 import math
 import random
@@ -22,7 +22,7 @@ MARGINS = (0.0, -0.0, INFINITE, -INFINITE, math.nan, 1e300, -40.0, 1 / 16, None)
 
 
 def served(name, kind, classes=2, scale=1.0):
-    """Return what the sums need to know of a model."""
+    """Return the properties of a model that the sums need."""
     return SimpleNamespace(
         name=name,
         score_kind=kind,
@@ -38,7 +38,7 @@ MODELS = [served("lr", "probability"), served("svm", "margin", scale=1.7), serve
 
 
 def made(seed, count):
-    """Return rows with ties, gaps and odd numbers, late and early, some of bad messages."""
+    """Return rows with ties, nulls and unusual numbers and times, some of them of bad messages."""
     chance = random.Random(seed)
     rows = []
     for _ in range(count):
@@ -61,12 +61,12 @@ def made(seed, count):
 
 
 def number(value):
-    """Return a number, NaN in the place of none."""
+    """Return a number, NaN for None."""
     return math.nan if value is None else value
 
 
 def reference(rows, seconds):
-    """Return the statistics by window and model, by the reference."""
+    """Return the reference's statistics by window and model."""
     windows = defaultdict(list)
     for row in rows:
         if row[1] is None:
@@ -81,14 +81,14 @@ def reference(rows, seconds):
 
 
 def summed(spark, rows, models=MODELS, seconds=None, parts=3):
-    """Return what the JVM makes of rows."""
+    """Return the JVM's statistics of rows."""
     frame = spark.createDataFrame(rows, SCHEMA).repartition(parts)
     data = frame.agg(decoder.quality_sums(spark, models, seconds)).collect()[0][0]
     return {(at, model): statistic for at, model, statistic in unpack(data, [one.score_kind for one in models])}
 
 
 def assert_same(found, expected):
-    """Assert that counts are equal, and sums but for their last bits."""
+    """Check that counts are equal, and sums up to rounding."""
     assert found.keys() == expected.keys()
     for key, statistic in found.items():
         wanted = expected[key]
@@ -100,14 +100,14 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize("seconds", [None, 10, 3600])
 def test_sums_equal_the_reference(spark, seconds):
-    """By window and model; late events, ties, exact 0 and 1, NaN and infinite scores, no label, bad messages."""
+    """The sums by window and model equal the reference, with all edge cases."""
     rows = made(1, 3000)
 
     assert_same(summed(spark, rows, seconds=seconds), reference(rows, seconds))
 
 
 def test_sums_of_windows_are_those_of_all(spark):
-    """The coarser windows may be summed from the finest."""
+    """The sums of windows add up to those without windows."""
     rows = made(2, 1000)
     parts = summed(spark, rows, seconds=10)
     whole = summed(spark, rows)
@@ -116,13 +116,13 @@ def test_sums_of_windows_are_those_of_all(spark):
 
 
 def test_no_rows_have_no_sums(spark):
-    """Nor have rows of bad messages alone."""
+    """No rows, or only bad messages, give no sums."""
     assert summed(spark, []) == {}
     assert summed(spark, [(0, "not_json", *[None] * 8)]) == {}
 
 
 def test_labels_that_are_no_classes_are_counted_together(spark):
-    """A producer that sends other numbers as labels must not make the statistic grow without limit."""
+    """Labels that are not classes share one code, so that the statistic stays bounded."""
     rows = [(0, None, label, 1.0, 0.5, *[None] * 5) for label in (0.5, -1.0, 100.0, 1e300, 99.0)]
     ((_, statistic),) = summed(spark, rows, MODELS[:1]).items()
 
@@ -131,7 +131,7 @@ def test_labels_that_are_no_classes_are_counted_together(spark):
 
 
 def test_sums_can_be_observed_on_a_stream_and_beside_other_counts(spark, tmp_path):
-    """In the same pass as the rows."""
+    """The sums can be observed on a stream, in the same pass as other counts."""
     rows = made(3, 500)
     folder = str(tmp_path / "rows")
     spark.createDataFrame(rows, SCHEMA).write.parquet(folder)

@@ -1,4 +1,4 @@
-"""Messages with raw columns in the place of a vector: what is scored, what is rejected, and for which reason."""
+"""Messages with raw columns: accepted and rejected messages, with the reasons."""
 
 import pytest
 from pyspark.sql import functions as F
@@ -10,7 +10,7 @@ from streamscore.schema import REASONS
 
 FIELDS = parse("n INT, big BIGINT, x DOUBLE, yes BOOLEAN, word STRING")
 
-# Value, label, and the columns in their order.
+# Value, label, and the columns in order.
 ACCEPTED = {
     "every field": (
         '{"label":1,"n":-5,"big":5000000000,"x":0.5,"yes":true,"word":"a"}',
@@ -61,7 +61,7 @@ REJECTED = {
 
 @pytest.fixture(scope="module")
 def decoded(spark):
-    """All cases, decoded in one job: the rows by name."""
+    """All cases, decoded in one job, by name."""
     decoder.register(spark, "decode_raw", shape(max_bytes=500, fields=ddl(FIELDS)), 1)
     values = {name: value and value.encode() for name, (value, *_) in {**ACCEPTED, **REJECTED}.items()}
     rows = spark.createDataFrame(list(values.items()), "name string, value binary")
@@ -70,7 +70,7 @@ def decoded(spark):
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_good_message_keeps_its_label_and_columns(decoded, name):
-    """What the message says is what the pipelines get; what it does not say is null."""
+    """A good message keeps its label and columns; missing columns are null."""
     _, label, columns = ACCEPTED[name]
     row = decoded[name]
 
@@ -80,7 +80,7 @@ def test_good_message_keeps_its_label_and_columns(decoded, name):
 
 @pytest.mark.parametrize("name", REJECTED)
 def test_bad_message_has_a_reason_of_the_list_and_no_values(decoded, name):
-    """And the detail names the field, never its content."""
+    """A bad message has a reason, null columns, and a detail with the field's name but not its content."""
     _, reason, detail = REJECTED[name]
     row = decoded[name]
 
@@ -104,11 +104,11 @@ def test_bad_message_has_a_reason_of_the_list_and_no_values(decoded, name):
     ],
 )
 def test_columns_that_no_message_can_have_are_refused(text, problem):
-    """With the types that there are."""
+    """Invalid columns are refused with the list of types."""
     with pytest.raises(ValueError, match=problem.replace("(", r"\(")):
         parse(text)
 
 
 def test_columns_are_written_as_spark_writes_them():
-    """With the names that Spark has for a type, in any case."""
+    """All of Spark's names of a type are accepted, in any case."""
     assert ddl(parse("a int, `b`: Long,c  STRING , d integer")) == "a INT,b BIGINT,c STRING,d INT"

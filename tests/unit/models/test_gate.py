@@ -1,4 +1,4 @@
-"""The gate: hostile and broken folders are refused, by name and with the reason, before anything of them runs."""
+"""The gate refuses hostile and broken folders with file and reason, before any of their code runs."""
 
 import os
 import re
@@ -30,12 +30,12 @@ from streamscore.models.gate.files import LocalFiles
 
 @pytest.fixture
 def folder(tmp_path):
-    """A model's folder without fault: an inner pipeline with a scaler, and a OneVsRest of two."""
+    """A valid model folder: an inner pipeline with a scaler, and a OneVsRest of two models."""
     return write_model(tmp_path / "model")
 
 
 def test_folder_without_fault_passes(folder):
-    """With the stages in their order, those of the inner pipeline in its place, and the one column that comes in."""
+    """A valid folder passes, with its stages in order and its only input column."""
     found = gate.inspect(LocalFiles(folder), "unsigned")
 
     assert [stage.class_name for stage in found.stages] == [
@@ -49,7 +49,7 @@ def test_folder_without_fault_passes(folder):
 
 
 def test_folder_of_mlflow_passes(folder, tmp_path):
-    """Spark's files are in `sparkml`; what MLflow keeps beside them is never loaded, so it does not matter."""
+    """An MLflow folder passes; files beside `sparkml` are never loaded and so ignored."""
     outer = tmp_path / "logged"
     outer.mkdir()
     shutil.move(folder, outer / "sparkml")
@@ -60,7 +60,7 @@ def test_folder_of_mlflow_passes(folder, tmp_path):
 
 
 def test_notes_of_a_databricks_runtime_pass(folder):
-    """It leaves them beside what it writes."""
+    """The additional files of a Databricks runtime pass."""
     for name in ("_committed_8213", "_started_8213"):
         (folder / SCALER / "data" / name).write_text("{}")
 
@@ -321,7 +321,7 @@ METADATA = {
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_strange_file_is_refused(folder, name):
-    """By its name, whatever kind of thing it is."""
+    """An unknown file of any kind is refused with its name."""
     breaking, message = LAYOUTS[name]
     breaking(folder)
 
@@ -330,7 +330,7 @@ def test_strange_file_is_refused(folder, name):
 
 @pytest.mark.parametrize("name", METADATA)
 def test_strange_metadata_are_refused(folder, name):
-    """They are read here, more strictly than Spark does, and only known classes go on."""
+    """Metadata are parsed more strictly than by Spark, and only known classes pass."""
     breaking, message = METADATA[name]
     breaking(folder)
 
@@ -338,7 +338,7 @@ def test_strange_metadata_are_refused(folder, name):
 
 
 def test_pipelines_inside_each_other_have_an_end(tmp_path):
-    """Each level costs a call."""
+    """The depth of nested pipelines is limited."""
     place = tmp_path / "model"
     write_pipeline(place, "inner", uid="inner")
     for _ in range(9):
@@ -349,21 +349,21 @@ def test_pipelines_inside_each_other_have_an_end(tmp_path):
 
 
 def test_number_of_files_has_an_end(folder, monkeypatch):
-    """A folder of millions would keep the job from starting."""
+    """The number of files is limited."""
     monkeypatch.setattr(files, "MAX_FILES", 5)
 
     assert "more than 5 files are refused" in refusal(folder)
 
 
 def test_amount_of_metadata_has_an_end(folder, monkeypatch):
-    """Many files of the largest size allowed would, too."""
+    """The total size of metadata is limited."""
     monkeypatch.setattr(gate.stages, "_MAX_ALL_METADATA_BYTES", 500)
 
     assert "more than 500 bytes of metadata are refused" in refusal(folder)
 
 
 def test_thousand_models_in_a_one_vs_rest_are_looked_at_in_no_time(tmp_path):
-    """The work grows with the number of files, not with its square."""
+    """The check's work is linear in the number of files."""
     write_pipeline(tmp_path / "model", "ovr_1")
     write_one_vs_rest(tmp_path / "model" / "stages" / "0_ovr_1", "ovr_1", 1000)
     changed(tmp_path / "model", "stages/0_ovr_1/model_999", **{"class": "com.example.Evil"})
@@ -372,7 +372,7 @@ def test_thousand_models_in_a_one_vs_rest_are_looked_at_in_no_time(tmp_path):
 
 
 def test_folder_that_changes_type_while_it_is_read_is_refused(folder):
-    """A link put in a file's place after the walk is not followed, and a pipe does not keep anyone waiting."""
+    """A file that becomes a link or a pipe during the check is neither followed nor waited for."""
     read = LocalFiles(folder)
     replaced(folder / "metadata" / "part-00000", lambda path: path.symlink_to("/etc/passwd"))
     replaced(folder / OVR / "metadata" / "part-00000", os.mkfifo)

@@ -1,4 +1,4 @@
-"""The manifest: a folder that is not as the training left it is refused; and folders that only Spark reaches."""
+"""The manifest: a folder that differs from it is refused, also on remote file systems."""
 
 import json
 import re
@@ -30,12 +30,12 @@ from streamscore.models.gate.remote import HadoopFiles
 
 @pytest.fixture
 def folder(tmp_path):
-    """A model's folder without fault."""
+    """A valid model folder."""
     return write_model(tmp_path / "model")
 
 
 def test_folder_with_a_manifest_passes(folder):
-    """Hadoop's checksums and marks may come and go with a copy."""
+    """A folder with a manifest passes, with or without Hadoop's checksums and markers."""
     write_manifest(folder)
     (folder / "metadata" / "_SUCCESS").unlink()
     (folder / SCALER / "metadata" / ".part-00000.crc").unlink()
@@ -45,7 +45,7 @@ def test_folder_with_a_manifest_passes(folder):
 
 
 def test_folder_without_a_manifest_is_refused_unless_its_entry_says_otherwise(folder):
-    """And the message says how it would."""
+    """Without a manifest a folder is refused, and the message names the setting that allows it."""
     assert refusal(folder, "manifest").startswith(f"{MANIFEST}: there is no manifest")
     assert "set `trust: unsigned`" in refusal(folder, "manifest")
 
@@ -135,7 +135,7 @@ MANIFESTS = {
 @pytest.mark.parametrize("trust", ["manifest", "unsigned"])
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_folder_that_is_not_as_its_manifest_says_is_refused(folder, name, trust):
-    """A manifest that is there counts, whatever the entry in the configuration trusts."""
+    """A folder that differs from its manifest is refused, whatever the configured trust."""
     breaking, message = MANIFESTS[name]
     write_manifest(folder)
     breaking(folder)
@@ -152,7 +152,7 @@ EVIL = {
 
 @pytest.mark.parametrize("name", EVIL)
 def test_manifest_does_not_make_a_stage_safe(folder, name):
-    """Who can write to a folder can write its manifest too."""
+    """A manifest does not allow an unknown stage, because an attacker could write it."""
     stage, class_name = EVIL[name]
     names = gate.inspect(LocalFiles(folder), "unsigned").hashes
     changed(folder, stage, **{"class": class_name})
@@ -167,7 +167,7 @@ def test_manifest_does_not_make_a_stage_safe(folder, name):
 
 
 def test_other_file_systems_are_read_to_the_same_end(spark, folder):
-    """Hadoop's view of a folder, but for the checksums that its local file system hides."""
+    """Hadoop's client sees the same files, except for the checksums that it hides."""
     write_manifest(folder)
     local, remote = LocalFiles(folder), HadoopFiles(spark, f"file:{folder}")
 
@@ -193,7 +193,7 @@ REMOTE = {
 
 @pytest.mark.parametrize("name", REMOTE)
 def test_strange_folder_on_another_file_system_is_refused(spark, folder, name):
-    """By the same rules."""
+    """The rules are the same on another file system."""
     breaking, message = REMOTE[name]
     breaking(folder)
     with pytest.raises(ModelError) as caught:
@@ -203,13 +203,13 @@ def test_strange_folder_on_another_file_system_is_refused(spark, folder, name):
 
 
 def test_absent_folder_on_another_file_system_is_refused(spark):
-    """With its name."""
+    """A missing remote folder is refused with its name."""
     with pytest.raises(ModelError, match="file:/nowhere/: there is no such folder"):
         gate.inspect(HadoopFiles(spark, "file:/nowhere"), "unsigned")
 
 
 def test_number_of_files_on_another_file_system_has_an_end(spark, folder, monkeypatch):
-    """As above."""
+    """The number of remote files is limited, too."""
     monkeypatch.setattr("streamscore.models.gate.remote.MAX_FILES", 5)
     with pytest.raises(ModelError, match="more than 5 files are refused"):
         gate.inspect(HadoopFiles(spark, f"file:{folder}"), "unsigned")

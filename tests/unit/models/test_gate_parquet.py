@@ -1,4 +1,4 @@
-"""Parquet in a model's folder: what Spark would construct from its footer, and what it unpacks to."""
+"""Parquet in a model's folder: the classes in its footer, and its unpacked size."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ VECTOR = "org.apache.spark.ml.linalg.VectorUDT"
 
 
 def udt(class_name=HANDLER, **further):
-    """Return a user-defined type as a row schema has it."""
+    """Return a user-defined type of a row schema."""
     return {"type": "udt", "class": class_name, "pyClass": None, "sqlType": "double"} | further
 
 
@@ -47,7 +47,7 @@ def array(data_type):
 
 
 def write_footer(file, *texts, key=ROW_METADATA):
-    """Write a file's rows anew with some values of the footer's key for the row schema, one or more."""
+    """Rewrite a file with one or more values of the footer's row-schema key."""
     table = pq.read_table(file)
     stand_ins = {f"{number}".zfill(len(key)): text for number, text in enumerate(texts)}
     pq.write_table(table.replace_schema_metadata(stand_ins), file)
@@ -60,7 +60,7 @@ def write_footer(file, *texts, key=ROW_METADATA):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A model's folder without fault."""
+    """A valid model folder."""
     return write_model(tmp_path / "model")
 
 
@@ -76,7 +76,7 @@ ALLOWED = {
 
 @pytest.mark.parametrize("name", ALLOWED)
 def test_row_schema_of_spark_ml_passes(folder, name):
-    """Its own vectors and matrices are the only classes."""
+    """Row schemas with Spark's own vectors and matrices pass."""
     write_footer(folder / SCALER / "data" / PARQUET, json.dumps(ALLOWED[name]))
 
     assert gate.inspect(LocalFiles(folder), "unsigned")
@@ -132,7 +132,7 @@ TEXTS = {
 
 @pytest.mark.parametrize("name", [*FOREIGN, *TEXTS])
 def test_row_schema_with_something_foreign_is_refused(folder, name):
-    """With the file and the class, at any depth and in any stage; a manifest changes nothing."""
+    """Another class at any depth and in any stage is refused with file and class, also with a manifest."""
     content, message = FOREIGN.get(name) or TEXTS[name]
     place = f"{OVR}/model_1/data/{PARQUET}"
     write_footer(folder / place, content if isinstance(content, str) else json.dumps(content))
@@ -141,7 +141,7 @@ def test_row_schema_with_something_foreign_is_refused(folder, name):
 
 
 def test_row_schema_given_twice_is_refused(folder):
-    """Each reader takes the one it likes: a library shows the first, Spark takes the last."""
+    """A duplicate row schema, of which readers choose differently, is refused."""
     write_footer(folder / SCALER / "data" / PARQUET, json.dumps(row(field("double"))), json.dumps(row(field(udt()))))
 
     assert f"its footer has the key '{ROW_METADATA}' twice" in refusal(folder)
@@ -163,7 +163,7 @@ BYTES = {
     "huge footer": (lambda b: b[:-8] + b"\xff\xff\xff\xffPAR1", "its footer is longer than 4,194,304 bytes"),
     "second footer": (
         lambda b: b + b[-8 - int.from_bytes(b[-8:-4], "little") :],
-        None,  # all readers take the last one, and it says the same
+        None,  # all readers use the last one, which is equal
     ),
     "rest after the footer": (
         lambda b: b[:-8] + b"\0" + (int.from_bytes(b[-8:-4], "little") + 1).to_bytes(4, "little") + b"PAR1",
@@ -175,7 +175,7 @@ BYTES = {
 
 @pytest.mark.parametrize("name", BYTES)
 def test_file_that_two_readers_may_read_differently_is_refused(folder, name):
-    """Only what Spark itself writes is let through."""
+    """Files that two readers could read differently are refused."""
     change, message = BYTES[name]
     replace_in(folder, change)
 
@@ -186,7 +186,7 @@ def test_file_that_two_readers_may_read_differently_is_refused(folder, name):
 
 
 def test_no_byte_of_a_parquet_file_makes_the_gate_fail(folder):
-    """Whatever is in it, there is an answer: it passes, or it is refused."""
+    """With any changed byte a file passes or is refused, without another error."""
     file = folder / SCALER / "data" / PARQUET
     content = file.read_bytes()
     for place in range(len(content)):
@@ -195,11 +195,11 @@ def test_no_byte_of_a_parquet_file_makes_the_gate_fail(folder):
             try:
                 gate.inspect(LocalFiles(folder), "unsigned")
             except ModelError as error:
-                assert PARQUET in str(error)  # noqa: PT017 (either is an answer)
+                assert PARQUET in str(error)  # noqa: PT017 (both results are allowed)
 
 
 def write(folder, values, **options):
-    """Write a column into the place of a stage's data."""
+    """Replace a stage's data by a column."""
     pq.write_table(pa.table({"value": values}), folder / SCALER / "data" / PARQUET, **options)
 
 
@@ -228,7 +228,7 @@ TOO_MUCH = {
 
 @pytest.mark.parametrize("name", TOO_MUCH)
 def test_file_that_unpacks_to_too_much_is_refused(folder, name):
-    """Some kilobytes could take more memory than there is; nothing is unpacked to find out."""
+    """A small file with a huge unpacked size is refused without being unpacked."""
     write_it, message = TOO_MUCH[name]
     write_it(folder)
     file = folder / SCALER / "data" / PARQUET
@@ -248,7 +248,7 @@ def test_file_that_unpacks_to_too_much_is_refused(folder, name):
     ],
 )
 def test_limits_are_those_of_all_files_together(folder, monkeypatch, limit, value, message):
-    """Else a model would only need many files."""
+    """The limits apply to the total of all files."""
     monkeypatch.setattr(parquet, limit, value)
 
     assert message in refusal(folder)
@@ -263,12 +263,12 @@ def test_larger_driver_takes_larger_models(folder):
 
 
 def test_sizes_in_a_footer_are_not_taken_on_trust(folder, monkeypatch):
-    """Readers make room for what the pages say, so the pages are asked."""
+    """Sizes are read from the page headers, by which readers allocate memory, not from the footer."""
     monkeypatch.setattr(parquet, "MAX_UNPACKED_BYTES", 8150)
     write(folder, pa.array(np.arange(1000.0)), use_dictionary=False, compression="none")
     file = folder / SCALER / "data" / PARQUET
     content = file.read_bytes()
-    unpacked = content[7:9]  # after the magic, the kind of page and the field's number: 8,007 as Thrift writes it
+    unpacked = content[7:9]  # after the magic, the page type and the field's number: 8,007 in Thrift
     assert unpacked == b"\x8e\x7d"
     assert gate.inspect(LocalFiles(folder), "unsigned")
     file.write_bytes(content[:7] + b"\xfe\x7f" + content[9:])
@@ -277,7 +277,7 @@ def test_sizes_in_a_footer_are_not_taken_on_trust(folder, monkeypatch):
 
 
 def test_parquet_on_another_file_system_is_checked(spark, folder):
-    """By the same rules."""
+    """The rules are the same on another file system."""
     place = f"{SCALER}/data/{PARQUET}"
     write_footer(folder / place, json.dumps(row(field(udt()))))
 
@@ -286,7 +286,7 @@ def test_parquet_on_another_file_system_is_checked(spark, folder):
 
 
 def test_manifest_does_not_make_a_footer_safe(folder, monkeypatch):
-    """Who can write to a folder can write its manifest too."""
+    """A manifest does not allow a hostile footer, because an attacker could write it."""
     place = f"{SCALER}/data/{PARQUET}"
     write_footer(folder / place, json.dumps(row(field(udt()))))
     with monkeypatch.context() as patch:
@@ -296,12 +296,12 @@ def test_manifest_does_not_make_a_footer_safe(folder, monkeypatch):
     assert HANDLER in refusal(folder, "manifest")
 
 
-# The canary: what Spark would really do with such a footer.
+# Canary: the real effect of such a footer on Spark.
 
 
 @pytest.fixture(scope="module")
 def saved(spark, tmp_path_factory):
-    """A pipeline as Spark saved it, with a forest inside of a OneVsRest."""
+    """A pipeline saved by Spark, with a forest inside a OneVsRest."""
     rows = [(float(i % 2), Vectors.dense([i % 7, i % 5])) for i in range(40)]
     data = spark.createDataFrame(rows, ["label", "features"]).coalesce(1).persist()
     place = tmp_path_factory.mktemp("saved")
@@ -317,7 +317,7 @@ def saved(spark, tmp_path_factory):
 
 @pytest.fixture
 def handler_home(spark, tmp_path):
-    """A folder in which Java's file handler leaves a file when its constructor runs."""
+    """A folder in which the constructor of Java's file handler creates a file."""
     system = spark._jvm.java.lang.System
     before = system.setProperty("user.home", str(tmp_path))
     yield tmp_path
@@ -335,7 +335,7 @@ CANARIES = {
 
 @pytest.mark.parametrize("name", CANARIES)
 def test_class_of_a_footer_is_not_constructed(spark, make_config, saved, handler_home, tmp_path, name):
-    """Spark would construct it, which shows that the trace works."""
+    """The gate prevents the construction that Spark would perform, as the trace shows."""
     kind, inside, change = CANARIES[name]
     folder = shutil.copytree(saved / kind, tmp_path / "model")
     (file,) = folder.glob(f"stages/*/{inside}/part-*.parquet")
@@ -356,7 +356,7 @@ def test_class_of_a_footer_is_not_constructed(spark, make_config, saved, handler
 
 
 def test_linear_model_of_millions_of_coefficients_leaves_the_one_in_use(spark, make_config, saved, tmp_path):
-    """Of some kilobytes: it is refused before the JVM has to unpack it."""
+    """A small file with millions of coefficients is refused before the JVM unpacks it."""
     folder = shutil.copytree(saved / "linear", tmp_path / "model")
     (file,) = folder.glob("stages/*/data/part-*.parquet")
     table = pq.read_table(file)

@@ -1,4 +1,4 @@
-"""The gate with models that Spark itself saved, and that it would load and run if it were let."""
+"""The gate on models saved by Spark, whose code Spark would run."""
 
 import json
 import sys
@@ -48,13 +48,13 @@ from streamscore.models.gate.files import LocalFiles
 
 @pytest.fixture(scope="module")
 def data(spark):
-    """A few vectors with a label of two classes and one of three."""
+    """A few vectors with labels of two and of three classes."""
     rows = [(float(i % 2), float(i % 3), Vectors.dense([i % 7, i % 5, i % 3, 1.0])) for i in range(60)]
     return spark.createDataFrame(rows, ["label", "several", "features"]).coalesce(1).persist()
 
 
 def stages():
-    """Return a stage of every class that takes a vector: each on the list, none of them disturbing the others."""
+    """Return compatible stages of every allowed class that takes a vector."""
     given = {"inputCol": "features"}
     transformers = [
         Binarizer(threshold=0.5, outputCol="binary", **given),
@@ -96,7 +96,7 @@ def stages():
 
 
 def test_every_native_stage_passes_the_gate_and_loads(spark, data, make_config, tmp_path):
-    """As Spark itself saves them: the names on the list are the ones that it writes, and the layout is known."""
+    """Every allowed stage, as saved by Spark, passes and loads."""
     chosen = stages()
     Pipeline(stages=chosen).fit(data).save(str(tmp_path / "all"))
     found = gate.inspect(LocalFiles(tmp_path / "all"), "unsigned")
@@ -110,7 +110,7 @@ def test_every_native_stage_passes_the_gate_and_loads(spark, data, make_config, 
 
 @pytest.fixture
 def evil_module(tmp_path, monkeypatch):
-    """A module with a Python stage that leaves a trace as soon as it is imported; return the trace's path."""
+    """The path of a trace that a module with a Python stage writes on import."""
     trace = tmp_path / "trace"
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "evil_stage.py").write_text(
@@ -127,7 +127,7 @@ def evil_module(tmp_path, monkeypatch):
 
 
 def test_python_stage_is_not_even_imported(spark, data, make_config, evil_module, tmp_path):
-    """Spark would run it at once, which shows that the trace works."""
+    """The gate prevents the import that Spark would perform, as the trace shows."""
     import evil_stage
 
     folder = tmp_path / "evil"
@@ -144,7 +144,7 @@ def test_python_stage_is_not_even_imported(spark, data, make_config, evil_module
 
 
 def test_sql_of_a_folder_does_not_run(spark, data, make_config, tmp_path):
-    """Spark would run it, which shows that the trace, a property of the JVM, works."""
+    """The gate prevents the SQL that Spark would run, as the trace, a JVM property, shows."""
     evil = SQLTransformer(
         statement="SELECT *, reflect('java.lang.System', 'setProperty', 'streamscore.trace', 'ran') FROM __THIS__"
     )
@@ -159,13 +159,13 @@ def test_sql_of_a_folder_does_not_run(spark, data, make_config, tmp_path):
 
 
 def trace_in_jvm(spark):
-    """Return the property that the evil SQL sets."""
+    """Return the JVM property that the hostile SQL sets."""
     return spark.sql("SELECT reflect('java.lang.System', 'getProperty', 'streamscore.trace')").first()[0]
 
 
 @pytest.fixture
 def signed(spark, data, tmp_path):
-    """A saved model with a manifest, and what that says."""
+    """A saved model with a manifest, and the manifest's content."""
     folder = tmp_path / "signed"
     scaler = MaxAbsScaler(inputCol="features", outputCol="scaled")
     Pipeline(stages=[scaler, LogisticRegression(maxIter=3, featuresCol="scaled")]).fit(data).save(str(folder))
@@ -175,7 +175,7 @@ def signed(spark, data, tmp_path):
 
 
 def test_signed_model_loads(spark, make_config, signed):
-    """Its manifest says everything there is to know."""
+    """A signed model loads, with the properties of its manifest."""
     folder, told = signed
     (model,) = models.load(spark, make_config(f"models=[{{name: lr, uri: {folder}}}]"))
 
@@ -188,7 +188,7 @@ def test_signed_model_loads(spark, make_config, signed):
 
 
 def test_manifest_keeps_the_scale_of_the_margins(spark, make_config, data, tmp_path):
-    """Margins have no unit: whoever bins them divides by it. Without a manifest that says so it is 1."""
+    """The manifest keeps the scale of the margins, which is 1 without a manifest."""
     folder = tmp_path / "svm"
     Pipeline(stages=[LinearSVC(maxIter=2)]).fit(data).save(str(folder))
     scales = []
@@ -203,7 +203,7 @@ def test_manifest_keeps_the_scale_of_the_margins(spark, make_config, data, tmp_p
 
 
 def test_model_is_signed_anew(spark, make_config, signed):
-    """An older manifest is replaced, whatever it says."""
+    """Signing again replaces the manifest."""
     folder, _ = signed
     (folder / MANIFEST).write_text("{")
     models.sign(spark, folder, [Vectors.dense(1, 2, 3, 4)], {}, {})
@@ -212,7 +212,7 @@ def test_model_is_signed_anew(spark, make_config, signed):
 
 
 def elsewhere(told):
-    """Let a manifest be made by another Java."""
+    """Change the manifest's Java version."""
     told["versions"]["java"] = "1.8.0 s390x"
 
 
@@ -246,7 +246,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_model_that_does_not_do_what_its_manifest_says_is_refused(spark, make_config, signed, name):
-    """The files are those of the training, but what they do is not."""
+    """A model with the right files but other outputs is refused."""
     folder, told = signed
     change, message = WRONG[name]
     change(told)
@@ -257,7 +257,7 @@ def test_model_that_does_not_do_what_its_manifest_says_is_refused(spark, make_co
 
 
 def test_last_bit_does_not_count_on_another_machine(spark, make_config, signed):
-    """Java leaves the last bit of exp and log to the processor."""
+    """On another Java or processor the last bit of a score may differ."""
     folder, told = signed
     elsewhere(told)
     off_by(told, 1 + 2**-52)
@@ -267,7 +267,7 @@ def test_last_bit_does_not_count_on_another_machine(spark, make_config, signed):
 
 
 def test_folder_that_changes_while_it_is_loaded_is_refused(spark, make_config, signed, monkeypatch):
-    """A training that writes into the folder of a running job leaves half of each."""
+    """A folder that changes during the load is refused."""
     folder, _ = signed
     load = JavaMLReader.load
 
@@ -285,7 +285,7 @@ def test_folder_that_changes_while_it_is_loaded_is_refused(spark, make_config, s
 
 @pytest.mark.parametrize("name", ["a,b", "a*", "a?", "[ab]", "{a}", "a\\b"])
 def test_folder_whose_name_is_a_pattern_is_refused(spark, data, make_config, tmp_path, name):
-    """Spark would read the metadata of other folders than the one that was looked at."""
+    """A folder whose name is a glob pattern is refused, because Spark would read other folders."""
     write_model(tmp_path / name)
     with pytest.raises(ModelError, match="Spark takes it for a pattern of paths"):
         models.load(spark, make_config(f"models=[{{name: lr, uri: '{tmp_path / name}', trust: unsigned}}]"))

@@ -1,4 +1,4 @@
-"""Tree models: a tree that Spark cannot follow from its root to a leaf is refused, wherever it is in the pipeline."""
+"""Tree models: a tree that Spark cannot follow from root to leaf is refused, wherever it is in the pipeline."""
 
 import copy
 import json
@@ -48,12 +48,12 @@ def node(number, children=(-1, -1), feature=-1, values=(), categories=-1):
 
 
 def sound():
-    """Return the nodes of a tree without fault: a threshold, then categories, then leaves."""
+    """Return the nodes of a valid tree: a threshold, then categories, then leaves."""
     return [node(0, (1, 4), 0, [0.5]), node(1, (2, 3), 1, [0.0, 2.0], 3), node(2), node(3), node(4)]
 
 
 def write_trees(folder, class_name, trees, type_=NODE, members=None, **numbers):
-    """Write a tree model; members are those that its list has, by default one per tree."""
+    """Write a tree model; ``members`` are the rows of its list of trees, by default one per tree."""
     numbers = {"numFeatures": 2, "numClasses": 2, "numTrees": len(trees)} | numbers
     write_metadata(folder, class_name, folder.name.partition("_")[2], {"featuresCol": "features"}, **numbers)
     (folder / "data").mkdir()
@@ -71,7 +71,7 @@ def write_trees(folder, class_name, trees, type_=NODE, members=None, **numbers):
 
 
 def write_model(folder, place, trees, **options):
-    """Write a pipeline with a tree model in one of the places where one can be; return the model's folder."""
+    """Write a pipeline with a tree model at one of its possible positions; return the model's folder."""
     class_name, inside = PLACES[place]
     write_pipeline(folder, "stage_1")
     if "OneVsRest" in place:
@@ -85,7 +85,7 @@ def write_model(folder, place, trees, **options):
 
 @pytest.mark.parametrize("place", PLACES)
 def test_sound_trees_pass(tmp_path, place):
-    """Also those of a single leaf, and nodes in any order."""
+    """Valid trees pass, also with a single leaf and with nodes in any order."""
     trees = [list(reversed(sound()))] if PLACES[place][0] == TREE else [sound(), [node(0)], list(reversed(sound()))]
     write_model(tmp_path, place, trees)
 
@@ -104,7 +104,7 @@ def changed_node(number, **changes):
 
 
 def chain(nodes):
-    """Make a tree that is deeper than Spark trains any."""
+    """Make a tree deeper than Spark's limit."""
     nodes[:] = [one for i in range(0, 80, 2) for one in (node(i, (i + 1, i + 2), 0, [0.5]), node(i + 1))] + [node(80)]
 
 
@@ -156,7 +156,7 @@ OUTCOMES = {
 
 
 def broken(change, place):
-    """Return trees of which the last is broken."""
+    """Return trees, the last of which is broken."""
     nodes = copy.deepcopy(sound())
     change(nodes)
     return [nodes] if PLACES[place][0] == TREE else [sound(), nodes]
@@ -165,7 +165,7 @@ def broken(change, place):
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("name", TREES | OUTCOMES)
 def test_tree_that_cannot_be_followed_is_refused(tmp_path, name, place):
-    """By the number of the tree and of the node, before an event comes to it."""
+    """The message names the tree and the node, before any event is scored."""
     if place == "boosted" and name in OUTCOMES:
         pytest.skip("boosted trees predict numbers")
     change, message = (TREES | OUTCOMES)[name]
@@ -201,7 +201,7 @@ FORESTS = {
 
 @pytest.mark.parametrize("name", FORESTS)
 def test_forest_with_other_trees_than_it_says_is_refused(tmp_path, name):
-    """Spark pairs the list with the trees in their order, whatever their numbers."""
+    """The list must match the trees, because Spark pairs both by order, whatever their numbers."""
     options, message = FORESTS[name]
     inside = write_model(tmp_path, "forest", [sound(), sound()], **options)
 
@@ -209,7 +209,7 @@ def test_forest_with_other_trees_than_it_says_is_refused(tmp_path, name):
 
 
 def test_columns_of_another_type_are_refused(tmp_path):
-    """Spark may read other numbers from them than the gate does."""
+    """Spark could read other numbers than the gate."""
     other = pa.struct([(f.name, pa.int64() if f.name == "leftChild" else f.type) for f in NODE])
     write_model(tmp_path / "long", "tree", [sound()], type_=other)
     absent = pa.struct([f for f in NODE if f.name != "rightChild"])
@@ -220,7 +220,7 @@ def test_columns_of_another_type_are_refused(tmp_path):
 
 
 def test_row_schema_that_would_cut_numbers_is_refused(tmp_path):
-    """Spark reads a column as the type of its own row schema: a short of 65,537 is 1."""
+    """Spark converts a column to its row schema's type, in which 65,537 as a short is 1."""
     inside = write_model(tmp_path, "tree", [sound()])
     file = tmp_path / inside / "data" / PARQUET
     types = [{"name": name, "type": "integer", "nullable": True, "metadata": {}} for name in ("id", "leftChild")]
@@ -235,7 +235,7 @@ def test_row_schema_that_would_cut_numbers_is_refused(tmp_path):
 
 
 def test_large_forest_is_checked_in_no_time(tmp_path):
-    """The work is that of arrays, not of a loop over nodes."""
+    """The check uses arrays, not a loop over nodes."""
     size = (1 << 14) - 1
     children = [(2 * number + 1, 2 * number + 2) for number in range(size // 2)]
     nodes = [node(number, pair, 0, [0.5]) for number, pair in enumerate(children)]

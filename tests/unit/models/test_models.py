@@ -1,4 +1,4 @@
-"""Models: found, let through the gate, loaded, and checked that they fit."""
+"""Models are found, checked by the gate, loaded, and checked against each other and the messages."""
 
 import math
 import random
@@ -78,7 +78,7 @@ def load(spark, make_config, *models_, extra=(), trust="unsigned"):
 
 
 def test_loaded_models_predict_as_they_did_when_they_were_saved(spark, make_config, data, folder):
-    """What goes through a folder and the gate comes out the same."""
+    """A saved and loaded model gives the same predictions."""
     names = ("lr", "svm", "ovr")
     served = load(spark, make_config, *((name, folder / name) for name in names))
     together = apply_models(data, served).collect()
@@ -93,7 +93,7 @@ def test_loaded_models_predict_as_they_did_when_they_were_saved(spark, make_conf
 
 
 def test_version_of_a_plain_folder_changes_with_its_content(spark, make_config, data, folder, tmp_path):
-    """And not with its place, nor with Hadoop's checksums."""
+    """The version depends on the content alone, not on the location or on Hadoop's checksums."""
     shutil.copytree(folder / "lr", tmp_path / "copy", ignore=shutil.ignore_patterns(".*.crc", "_SUCCESS"))
     save(data, tmp_path / "other", LogisticRegression(maxIter=2))
     served = load(spark, make_config, ("a", folder / "lr"), ("b", tmp_path / "copy"), ("c", tmp_path / "other"))
@@ -106,34 +106,34 @@ def test_version_of_a_plain_folder_changes_with_its_content(spark, make_config, 
 
 
 def test_address_with_the_scheme_of_local_files_is_a_local_folder(spark, make_config, folder):
-    """With its links and all; not a folder that only Spark reaches."""
+    """A ``file:`` address is a local folder, also through links."""
     plain, addressed = load(spark, make_config, ("a", folder / "lr"), ("b", f"file://{folder / 'lr'}"))
 
     assert (addressed.origin, addressed.version) == (plain.origin, plain.version)
 
 
 def test_linked_folder_is_the_folder_that_it_points_to(spark, make_config, folder, tmp_path):
-    """Only links inside of a model's folder are refused: `current` may point to today's."""
+    """A model's folder may itself be a link; only links inside it are refused."""
     (tmp_path / "current").symlink_to(folder / "lr")
 
     assert load(spark, make_config, ("lr", tmp_path / "current"))[0].origin == str(folder / "lr")
 
 
 def test_absent_folder_is_named(spark, make_config):
-    """The message says what to give instead."""
+    """The message names the folder and the remedy."""
     with pytest.raises(ModelError, match="the model 'lr': no folder at /nowhere"):
         load(spark, make_config, ("lr", "/nowhere"))
 
 
 def test_folder_that_is_no_model_is_named(spark, make_config, tmp_path):
-    """With what is missing in it."""
+    """The message says what the folder lacks."""
     (tmp_path / "readme.txt").touch()
     with pytest.raises(ModelError, match="metadata: expected one file part-00000 in there, found 0: not a PipelineMo"):
         load(spark, make_config, ("lr", tmp_path))
 
 
 def test_folder_that_spark_cannot_load_is_named(spark, make_config, folder, tmp_path):
-    """Spark's reason is in the message, without its stack trace."""
+    """The message has Spark's reason without its stack trace."""
     shutil.copytree(folder / "lr", tmp_path / "lr")
     for part in (tmp_path / "lr").rglob("*.parquet"):
         pq.write_table(pa.table({"of": ["another model"]}), part)
@@ -145,20 +145,20 @@ def test_folder_that_spark_cannot_load_is_named(spark, make_config, folder, tmp_
 
 
 def test_unknown_file_system_is_named(spark, make_config):
-    """Not a stack trace of Hadoop's."""
+    """The message is one line, without Hadoop's stack trace."""
     with pytest.raises(ModelError, match='cannot be loaded and applied: .*No FileSystem for scheme "nofs"'):
         load(spark, make_config, ("lr", "nofs://host/lr"))
 
 
 def test_pipeline_that_ends_in_no_classifier_is_refused(spark, make_config, data, tmp_path):
-    """A scaler predicts nothing."""
+    """A pipeline that ends in a scaler has no prediction."""
     save(data, tmp_path / "scaler", StandardScaler(inputCol="features", outputCol="scaled"))
     with pytest.raises(ModelError, match="ends in StandardScalerModel, which is not a classifier on a vector$"):
         load(spark, make_config, ("scaler", tmp_path / "scaler"))
 
 
 def test_pipeline_that_goes_on_after_its_classifier_is_refused(spark, make_config, data, tmp_path):
-    """A prediction as text cannot be compared with a label; the files tell, before Spark loads any of it."""
+    """A stage after the classifier is refused by the files alone, before Spark loads the model."""
     words = IndexToString(inputCol="prediction", outputCol="word", labels=["no", "yes"])
     save(data, tmp_path / "words", LogisticRegression(maxIter=2), words)
     config = make_config(f"models=[{{name: words, uri: '{tmp_path / 'words'}', trust: unsigned}}]")
@@ -168,21 +168,21 @@ def test_pipeline_that_goes_on_after_its_classifier_is_refused(spark, make_confi
 
 
 def test_empty_pipeline_is_refused(spark, make_config, tmp_path):
-    """It would add nothing."""
+    """An empty pipeline has no prediction."""
     PipelineModel([]).save(str(tmp_path / "empty"))
     with pytest.raises(ModelError, match="ends in no stage"):
         load(spark, make_config, ("empty", tmp_path / "empty"))
 
 
 def test_classifier_that_does_not_say_what_it_predicts_is_refused(spark, make_config, data, tmp_path):
-    """Its prediction column was switched off."""
+    """A classifier without a prediction column is refused."""
     save(data, tmp_path / "mute", LogisticRegression(maxIter=2, predictionCol=""))
     with pytest.raises(ModelError, match="ends in LogisticRegressionModel, which is not a classifier on a vector"):
         load(spark, make_config, ("mute", tmp_path / "mute"))
 
 
 def test_pipeline_that_reads_the_label_is_refused(spark, make_config, data, tmp_path):
-    """It would know the answer."""
+    """A pipeline must not use the label."""
     seen = data.select("features", "label")
     assembler = VectorAssembler(inputCols=["features", "label"], outputCol="both")
     save(seen, tmp_path / "cheat", assembler, LogisticRegression(maxIter=2, featuresCol="both"))
@@ -193,7 +193,7 @@ def test_pipeline_that_reads_the_label_is_refused(spark, make_config, data, tmp_
 
 
 def test_pipeline_that_drops_rows_is_refused(spark, make_config, data, tmp_path):
-    """Every event must come out as an outcome or as a rejected message."""
+    """Every event must become an outcome or a rejected message."""
     indexer = VectorIndexer(maxCategories=4, handleInvalid="skip", inputCol="features", outputCol="indexed")
     save(data, tmp_path / "drops", indexer, LogisticRegression(maxIter=2, featuresCol="indexed"))
     with pytest.raises(ModelError, match="VectorIndexerModel would drop rows without a word.* set 'keep'"):
@@ -250,14 +250,14 @@ def test_pipeline_that_drops_rows_is_refused(spark, make_config, data, tmp_path)
     ids=["vector indexer", "bucketizer", "bernoulli", "bernoulli in one-vs-rest", "bayes", "bayes in one-vs-rest"],
 )
 def test_pipeline_that_one_value_could_stop_is_refused(spark, make_config, data, tmp_path, stages, reason):
-    """No message may stop the stream."""
+    """A pipeline that fails on some value could stop the stream."""
     save(data, tmp_path / "fragile", *stages())
     with pytest.raises(ModelError, match=reason):
         load(spark, make_config, ("fragile", tmp_path / "fragile"))
 
 
 def test_pipeline_that_lets_no_negative_number_through_is_not_refused(spark, make_config, data, tmp_path):
-    """What counts is what it does, not of which class it is."""
+    """The check tests a model's behaviour, not its class."""
     save(data, tmp_path / "bayes", Binarizer(inputCol="features", outputCol="set"), NaiveBayes(featuresCol="set"))
 
     assert load(spark, make_config, ("bayes", tmp_path / "bayes"))[0].classes == 2
@@ -265,19 +265,19 @@ def test_pipeline_that_lets_no_negative_number_through_is_not_refused(spark, mak
 
 @pytest.mark.parametrize(("score", "is_near"), [(0.25, True), (0.2500001, False), (math.nan, False), (None, False)])
 def test_score_that_is_no_number_is_none_that_was_noted(score, is_near):
-    """A comparison with NaN is never true, whichever way it is put."""
+    """NaN and a missing score never match a recorded score."""
     assert checks._is_near(score, 0.25, 1e-12) is is_near
 
 
 @pytest.fixture
 def sizeless(data, tmp_path):
-    """A model none of whose stages knows how many features a message must have."""
+    """A model whose stages do not know the number of features."""
     slicer = VectorSlicer(indices=[0, 2], inputCol="features", outputCol="sliced")
     return save(data, tmp_path / "sizeless", slicer, LogisticRegression(maxIter=2, featuresCol="sliced"))
 
 
 def test_size_that_no_stage_knows_is_asked_for(spark, make_config, sizeless):
-    """The message contract can tell; so can a manifest."""
+    """The size comes from message.size or a manifest."""
     with pytest.raises(
         ModelError, match=r"none of its stages says how many features .*\(VectorSlicer, Logistic.*message.si"
     ):
@@ -289,13 +289,13 @@ def test_size_that_no_stage_knows_is_asked_for(spark, make_config, sizeless):
 
 
 def test_size_that_does_not_work_is_found_before_the_first_batch(spark, make_config, sizeless):
-    """The model is tried on one vector."""
+    """The model is tested with one vector at the start."""
     with pytest.raises(ModelError, match="the model 'sizeless' at .* cannot be loaded and applied"):
         load(spark, make_config, ("sizeless", sizeless), extra=["message.size=2"])
 
 
 def test_size_hint_is_believed(spark, make_config, data, tmp_path):
-    """The stage is there to say it."""
+    """A VectorSizeHint stage gives the size."""
     save(
         data,
         tmp_path / "hinted",
@@ -308,7 +308,7 @@ def test_size_hint_is_believed(spark, make_config, data, tmp_path):
 
 
 def test_models_of_different_sizes_are_refused(spark, make_config, data, folder, tmp_path):
-    """No message can suit both."""
+    """Models with different sizes cannot share messages."""
     shorter = (
         data.select("label", F.expr("features"))
         .limit(0)
@@ -321,20 +321,20 @@ def test_models_of_different_sizes_are_refused(spark, make_config, data, folder,
 
 
 def test_model_of_another_size_than_the_messages_is_refused(spark, make_config, folder):
-    """message.size is the contract with the producers."""
+    """A model must fit message.size."""
     with pytest.raises(ModelError, match="was trained with 4 features, but message.size says 110"):
         load(spark, make_config, ("a", folder / "lr"), extra=["message.size=110"])
 
 
 @pytest.mark.parametrize("uri", ["models:/absent@champion", "models:/absent/1", f"runs:/{'0' * 32}/lr"])
 def test_absent_registered_model_is_named(spark, make_config, uri):
-    """With the registry's address and how to fill it."""
+    """The message has the registry's address and the way to fill it."""
     with pytest.raises(ModelError, match=rf"{uri}: no such model in the registry at sqlite:.*streamscore train"):
         load(spark, make_config, ("lr", uri))
 
 
 def test_one_registry_s_address_does_not_stay_for_the_next(spark, make_config, tmp_path, monkeypatch):
-    """MLflow writes the address that it is given into the environment, where another configuration would find it."""
+    """The address that MLflow writes into the environment does not affect the next configuration."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for name in ("first", "second"):
         with pytest.raises(ModelError, match=f"in the registry at sqlite:.*/{name}/mlflow/"):
@@ -343,7 +343,7 @@ def test_one_registry_s_address_does_not_stay_for_the_next(spark, make_config, t
 
 @pytest.mark.parametrize("uri", ["models:/name", "runs:/abc/lr"])
 def test_malformed_registry_address_is_refused(spark, make_config, uri):
-    """Neither an alias nor a version, or no run's id."""
+    """An address without an alias, a version or a valid run id is refused."""
     with pytest.raises(ModelError, match="expected models:/name@alias, models:/name/version or runs:/run/path"):
         load(spark, make_config, ("lr", uri))
 
@@ -358,12 +358,12 @@ def test_malformed_registry_address_is_refused(spark, make_config, uri):
     ],
 )
 def test_only_the_registry_has_aliases(uri, alias):
-    """An at sign elsewhere is a part of a name."""
+    """An at sign outside a registry address is part of a name."""
     assert registry.is_alias(uri) == alias
 
 
 def test_database_that_does_not_open_is_told_in_one_line(make_config, tmp_path):
-    """Of the tracking server, or its file: soon, and without a stack trace."""
+    """An unusable tracking database fails quickly, without a stack trace."""
     config = make_config(f"mlflow.tracking_uri=sqlite:///{tmp_path}")
     began = time.monotonic()
 
@@ -373,7 +373,7 @@ def test_database_that_does_not_open_is_told_in_one_line(make_config, tmp_path):
 
 
 def test_registry_needs_no_database_s_packages(make_config, monkeypatch):
-    """On Databricks there is mlflow-skinny, which comes without them."""
+    """The registry works with mlflow-skinny, as on Databricks, which lacks the database packages."""
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
 
     with pytest.raises(ServerError, match="MLflow at http://127.0.0.1:1: "):
@@ -381,18 +381,18 @@ def test_registry_needs_no_database_s_packages(make_config, monkeypatch):
 
 
 def test_model_in_a_relative_folder_is_signed(spark, small_models, tmp_path, monkeypatch):
-    """As the recipe in the documents may be read."""
+    """A relative path is accepted."""
     shutil.copytree(small_models["lr"], tmp_path / "lr")
     monkeypatch.chdir(tmp_path)
 
     assert models.sign(spark, Path("lr"), [oracle.vector(random.Random(1))], {}, {}).is_file()
 
 
-@pytest.mark.filterwarnings("ignore")  # MLflow's, of its own packages
+@pytest.mark.filterwarnings("ignore")  # MLflow's warnings about its own packages
 def test_recipes_of_the_models_document_make_models_that_are_served(
     root, spark, data, make_config, tmp_path, monkeypatch
 ):
-    """A pipeline without the stages around it: signed as a folder, and registered with its manifest."""
+    """The recipes sign a pipeline as a folder, and register one with its manifest."""
     fitted = Pipeline(
         stages=[
             StringIndexer(inputCol="label", outputCol="indexed", stringOrderType="alphabetAsc"),

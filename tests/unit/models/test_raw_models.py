@@ -1,4 +1,4 @@
-"""Models with their feature stages inside, on raw columns: loaded, refused, and applied as they are."""
+"""Models on raw columns, with feature stages inside: loading, refusal and application."""
 
 import pytest
 from pyspark.ml import Pipeline, PipelineModel
@@ -24,7 +24,7 @@ def data(spark):
 
 
 def stages():
-    """Return stages that take a null and a text that they do not know."""
+    """Return stages that accept nulls and unknown texts."""
     return [
         Imputer(inputCols=["n", "x"], outputCols=["n_filled", "x_filled"]),
         StringIndexer(inputCol="word", outputCol="token", handleInvalid="keep"),
@@ -56,7 +56,7 @@ def load(spark, make_config, folder, *extra, fields="n INT, x DOUBLE, word STRIN
 
 
 def test_each_outcome_is_the_pipeline_s_own_to_the_last_bit(spark, make_config, data, folder):
-    """With nulls and unknown words, and with columns of the messages that the pipeline does not read."""
+    """Outcomes are equal to the last bit, also with nulls, unknown words and unused columns."""
     (served,) = load(spark, make_config, folder)
     odd = spark.createDataFrame(
         [(None, None, None, "d", "s"), (1.0, None, 0.1, None, None), (0.0, 5, -0.0, "a", "t")], data.schema
@@ -74,7 +74,7 @@ def test_each_outcome_is_the_pipeline_s_own_to_the_last_bit(spark, make_config, 
 
 
 def test_golden_rows_of_raw_columns_are_compared(spark, make_config, folder):
-    """A manifest that says otherwise is refused."""
+    """A manifest with other golden rows is refused."""
     text = (folder / "streamscore.json").read_text()
     assert '"fields": "n INT,x DOUBLE,word STRING"' in text
     assert '"word": "unseen"' in text
@@ -96,13 +96,13 @@ def test_golden_rows_of_raw_columns_are_compared(spark, make_config, folder):
     ],
 )
 def test_messages_that_do_not_suit_a_model_are_named(spark, make_config, folder, fields, reason):
-    """Before the first batch, with both sides."""
+    """The error comes before the first batch and names both columns and messages."""
     with pytest.raises(ModelError, match=reason):
         load(spark, make_config, folder, fields=fields)
 
 
 def test_model_on_a_vector_does_not_suit_raw_columns(spark, make_config, data, tmp_path):
-    """And the other way round."""
+    """A vector model refuses raw columns, and a raw-column model refuses vectors."""
     assembled = VectorAssembler(inputCols=["n", "x"], outputCol="features").transform(data).select("label", "features")
     Pipeline(stages=[LogisticRegression(maxIter=2)]).fit(assembled).save(str(tmp_path / "lr"))
 
@@ -139,7 +139,7 @@ FRAGILE = {
 
 @pytest.mark.parametrize("name", FRAGILE)
 def test_pipeline_that_a_message_could_stop_is_refused(spark, make_config, data, tmp_path, name):
-    """An absent value or an extreme one is not what the training had; it is found out before the first batch."""
+    """A failure on a missing or extreme value is found before the first batch."""
     pipeline, reason = FRAGILE[name]
     folder = save(data, tmp_path / "fragile", pipeline())
     with pytest.raises(ModelError, match=reason):
@@ -147,7 +147,7 @@ def test_pipeline_that_a_message_could_stop_is_refused(spark, make_config, data,
 
 
 def test_model_that_drops_rows_is_noticed(spark, data, monkeypatch):
-    """Even if no metadata say so."""
+    """Dropped rows are detected even if the metadata do not show them."""
     monkeypatch.setattr(checks, "apply_models", lambda data, served: apply_models(data, served).filter("number > 0"))
     model = ServedModel("lr", "1", Pipeline(stages=stages()).fit(data), 3, fields=FIELDS[:3])
     with pytest.raises(ModelError, match="of 2 rows it drops 1"):

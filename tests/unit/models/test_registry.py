@@ -1,4 +1,4 @@
-"""The registry's address: of one configuration at a time, and never the environment's by accident."""
+"""The registry's address belongs to one configuration at a time, and never comes from the environment by accident."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from streamscore.models import registry
 
 
 def test_registry_that_the_environment_names_is_not_that_of_our_own_store(make_config, tmp_path, monkeypatch):
-    """Else the demo would move the alias of a model that others score with."""
+    """With our own store the environment's registry is ignored, so that the demo moves no shared alias."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://127.0.0.1:1")
     config = make_config(f"state_dir={tmp_path}")
@@ -23,7 +23,7 @@ def test_registry_that_the_environment_names_is_not_that_of_our_own_store(make_c
 
 
 def test_one_registry_s_address_is_not_changed_by_another_thread(make_config, tmp_path, monkeypatch):
-    """MLflow has one for the whole process: a look at an alias must not come in between while a run is logged."""
+    """A poll of an alias does not change MLflow's global address while a run is logged."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     first, second = (make_config(f"state_dir={tmp_path / name}") for name in ("first", "second"))
 

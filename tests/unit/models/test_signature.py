@@ -26,7 +26,7 @@ PEM = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serializat
 
 @pytest.fixture
 def make_key(tmp_path):
-    """Return a function that makes a key pair and returns the private key's file and the 32 bytes of the public key."""
+    """Return a function that makes a key pair: the private key's file and the 32 bytes of the public key."""
 
     def make(name="key"):
         private = Ed25519PrivateKey.generate()
@@ -45,7 +45,7 @@ def folder(tmp_path):
 
 
 def test_signed_manifest_passes(folder, make_key):
-    """Whichever of the trusted keys has signed it: while one replaces another, both count."""
+    """A signature by any trusted key passes, so that keys can be rotated."""
     (old_file, old), (_, new) = make_key("old"), make_key("new")
     models.add_signature(folder, old_file)
 
@@ -58,7 +58,7 @@ def test_signed_manifest_passes(folder, make_key):
 
 
 def tampered_file(folder):
-    """Change a file of the model, and the manifest with it, as whoever can write to the folder can."""
+    """Change a file of the model and its manifest, as an attacker with write access can."""
     file = folder / SCALER / "data" / PARQUET
     told = json.loads((folder / MANIFEST).read_text())
     pq.write_table(pa.table({"value": [2.0]}), file)
@@ -94,7 +94,7 @@ TAMPERED = {
 
 @pytest.mark.parametrize("name", TAMPERED)
 def test_model_that_is_not_as_it_was_signed_is_refused(folder, make_key, name):
-    """Though its manifest may fit it."""
+    """A changed model is refused even if its manifest matches."""
     file, public = make_key()
     models.add_signature(folder, file)
     TAMPERED[name][0](folder)
@@ -103,7 +103,7 @@ def test_model_that_is_not_as_it_was_signed_is_refused(folder, make_key, name):
 
 
 def test_signature_of_another_key_is_refused(folder, make_key):
-    """That is what a signature is for."""
+    """A signature by an untrusted key is refused."""
     models.add_signature(folder, make_key("other")[0])
     keys = [make_key("one")[1], make_key("two")[1]]
 
@@ -111,7 +111,7 @@ def test_signature_of_another_key_is_refused(folder, make_key):
 
 
 def test_only_a_model_that_is_as_its_manifest_says_is_signed(folder, make_key, tmp_path):
-    """Else a signature would vouch for what somebody has changed since the training."""
+    """A model that differs from its manifest is not signed."""
     file, _ = make_key()
     (folder / SCALER / "data" / PARQUET).write_bytes(b"PAR1")
 
@@ -123,7 +123,7 @@ def test_only_a_model_that_is_as_its_manifest_says_is_signed(folder, make_key, t
 
 
 def test_key_that_cannot_sign_is_told(folder, tmp_path):
-    """With the command that makes one that can."""
+    """The message has the command that makes a valid key."""
     (tmp_path / "ec.pem").write_bytes(ec.generate_private_key(ec.SECP256R1()).private_bytes(*PEM))
     (tmp_path / "text.pem").write_text("key")
 
@@ -135,7 +135,7 @@ def test_key_that_cannot_sign_is_told(folder, tmp_path):
 
 
 def test_keys_and_signatures_of_openssl_count(folder, tmp_path, make_config):
-    """By the commands in docs/models.md; a key kept elsewhere can sign without this program."""
+    """Keys and signatures made by the openssl commands of docs/models.md are accepted."""
 
     def openssl(*arguments):
         subprocess.run(["openssl", *arguments], cwd=tmp_path, check=True, capture_output=True)
@@ -153,7 +153,7 @@ def test_keys_and_signatures_of_openssl_count(folder, tmp_path, make_config):
 
 
 def test_public_keys_are_checked_when_the_configuration_is_read(make_key, make_config):
-    """In every form that openssl and this program print them."""
+    """Public keys are accepted in every form that openssl and this program print."""
     _, public = make_key()
     raw = base64.b64encode(public).decode()
     der = base64.b64encode(bytes.fromhex("302a300506032b6570032100") + public).decode()
@@ -168,7 +168,7 @@ def test_public_keys_are_checked_when_the_configuration_is_read(make_key, make_c
 
 
 def test_command_signs_and_checks(folder, make_key):
-    """Exit code 4 for what the gate refuses."""
+    """The command signs and checks, with exit code 4 for a refused model."""
     file, public = make_key()
     options = ["--set", f"signatures.public_keys=['{base64.b64encode(public).decode()}']"]
     check = ["models", "check", str(folder), "--files-only", "--signed", *options]

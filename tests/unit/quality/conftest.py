@@ -1,4 +1,4 @@
-"""Events to take figures of: rare clicks, with everything that makes figures go wrong."""
+"""Events for figures: rare clicks with all edge cases."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ def events(seed, size, kind="probability"):
     chance = np.random.default_rng(seed)
     p = chance.beta(0.6, 20, size)
     labels = (chance.random(size) < p).astype(float)
-    labels[size // 2 : size // 2 + size // 20] = 0  # one stretch with a single class
+    labels[size // 2 : size // 2 + size // 20] = 0  # one part with a single class
     p[chance.random(size) < 0.01] = 0.05
     p[chance.random(size) < 0.001] = 0.0
     p[chance.random(size) < 0.0005] = 1.0
@@ -56,7 +56,7 @@ def clicks():
 
 @pytest.fixture
 def of_bins():
-    """Make the statistic of a model with probabilities from events of class 1 and 0 per bin; the rest is 0."""
+    """Return a function that makes a statistic of probabilities from the numbers of class 1 and 0 per bin."""
 
     def make(positive, negative):
         counts = {(at, 1.0): events for at, events in positive.items()}

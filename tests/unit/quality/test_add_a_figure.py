@@ -1,4 +1,4 @@
-"""docs/add-a-figure.md: who follows it sees the figure on the page, in the report and on the terminal."""
+"""docs/add-a-figure.md: the added figure appears on the page, in the report and on the terminal."""
 
 import os
 import re
@@ -25,14 +25,14 @@ Console(width=150).print(totals.table())
 
 
 def replace(path, pattern, text):
-    """Replace what a file has once."""
+    """Replace a pattern that occurs once in a file."""
     changed, times = re.subn(pattern, lambda _: text, path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert times == 1, (path, pattern)
     path.write_text(changed, encoding="utf-8")
 
 
 def test_page_adds_a_figure(root, tmp_path):
-    """In a copy of the package, with the page's own code, in no other files than it names."""
+    """In a copy of the package the page's own code adds a figure, and changes only the files that it names."""
     page = (root / "docs" / "add-a-figure.md").read_text(encoding="utf-8")
     named = re.findall(r"^\d\. `jobs/(.*?)`", page, re.MULTILINE)
     blocks = [textwrap.dedent(block) for block in re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)]

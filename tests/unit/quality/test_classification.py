@@ -1,4 +1,4 @@
-"""The figures of confusion counts, compared with scikit-learn, and their intervals with simulation."""
+"""The figures of confusion counts equal scikit-learn's, and their intervals cover in simulations."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ SCIKIT_LEARN = {
 
 @pytest.mark.parametrize("figure", SCIKIT_LEARN)
 def test_figure_is_that_of_scikit_learn(stream, figure):
-    """On the single events."""
+    """Each figure equals scikit-learn's on the single events."""
     found = figure(stream.statistic.confusion)
 
     assert found.value == pytest.approx(SCIKIT_LEARN[figure](stream.labels, stream.predictions), abs=1e-12)
@@ -29,7 +29,7 @@ def test_figure_is_that_of_scikit_learn(stream, figure):
 
 @pytest.mark.parametrize("figure", [figures.balanced_accuracy, figures.matthews_correlation])
 def test_figure_of_three_classes_is_that_of_scikit_learn(figure):
-    """One of them is never predicted."""
+    """The figures equal scikit-learn's, also if a class is never predicted."""
     confusion = {(0.0, 0.0): 50, (0.0, 1.0): 7, (1.0, 1.0): 20, (2.0, 0.0): 5, (1.0, 0.0): 2}
     rows = [pair for pair, events in confusion.items() for _ in range(events)]
     expected = SCIKIT_LEARN[figure](*zip(*rows, strict=True))
@@ -39,7 +39,7 @@ def test_figure_of_three_classes_is_that_of_scikit_learn(figure):
 
 @pytest.mark.parametrize("figure", SCIKIT_LEARN)
 def test_interval_covers_the_true_figure(figure):
-    """In about 95 % of 2,000 samples of 400 events."""
+    """The interval covers the true figure in about 95 % of 2,000 samples of 400 events."""
     cells = [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)]
     shares = [0.6, 0.05, 0.15, 0.2]
     true = figure({cell: round(share * 10**6) for cell, share in zip(cells, shares, strict=True)}).value
@@ -51,7 +51,7 @@ def test_interval_covers_the_true_figure(figure):
 
 
 def test_undefined_figures():
-    """0 / 0 is no figure; figures of class 1 need a model of two classes."""
+    """0 / 0 is undefined; figures of class 1 need a model of two classes."""
     only_zeros = {(0.0, 0.0): 5}
 
     assert [figure(only_zeros) for figure in list(SCIKIT_LEARN)[:5]] == [None] * 5
@@ -62,11 +62,11 @@ def test_undefined_figures():
 
 
 def test_label_that_the_model_does_not_know_is_not_class_1():
-    """It counts against the precision."""
+    """An unknown label counts against the precision."""
     assert figures.precision({(1.0, 1.0): 3, (2.0, 1.0): 1}).value == 0.75
 
 
 def test_perfect_correlation_has_no_interval():
-    """The delta method would say that it is certain."""
+    """There is no interval, because the delta method would give one of zero width."""
     assert figures.matthews_correlation({(0.0, 0.0): 5, (1.0, 1.0): 3}) == Estimate(1, None, None)
     assert figures.matthews_correlation({(0.0, 1.0): 5, (1.0, 0.0): 3}) == Estimate(-1, None, None)

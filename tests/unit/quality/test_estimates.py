@@ -1,4 +1,4 @@
-"""Intervals, compared with scipy's."""
+"""Intervals equal scipy's."""
 
 import pytest
 from scipy.stats import binomtest, norm
@@ -8,13 +8,13 @@ from streamscore.quality.estimates import BinnedEstimate, BoundedValue, Estimate
 
 
 def test_z():
-    """The quantile of 95 %."""
+    """The quantile is that of a 95 % interval."""
     assert pytest.approx(norm.ppf(0.975), rel=1e-15) == estimates.Z
 
 
 @pytest.mark.parametrize(("part", "whole"), [(0, 1), (1, 1), (0, 35), (28, 35), (35, 35), (970, 1000), (1, 10**7)])
 def test_wilson(part, whole):
-    """That of scipy, and exact at the ends."""
+    """The Wilson interval equals scipy's, and is exact at the ends."""
     expected = binomtest(part, whole).proportion_ci(method="wilson")
 
     assert estimates.wilson(part, whole) == Estimate(
@@ -24,7 +24,7 @@ def test_wilson(part, whole):
 
 
 def test_normal_interval_ends_at_the_limits():
-    """A share is not negative."""
+    """The interval of a share stays within [0, 1]."""
     found = estimates.normal(0.01, 0.1, (0, 1))
 
     assert (found.low, found.high) == (0, pytest.approx(0.205996, abs=1e-6))
@@ -32,7 +32,7 @@ def test_normal_interval_ends_at_the_limits():
 
 
 def test_mean_of_independent_estimates():
-    """Its interval is narrower than theirs by the square root of their number."""
+    """The interval of the mean is narrower by the square root of the number of estimates."""
     found = estimates.mean([Estimate(0.5, 0.4, 0.7)] * 4)
 
     assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.45, 0.6))
@@ -56,12 +56,12 @@ def test_mean_of_independent_estimates():
     ],
 )
 def test_comparison_needs_the_whole_interval(figure, reference, expected):
-    """And what bins hide, too."""
+    """A comparison needs the whole interval, including the bound of the bins, on one side."""
     assert estimates.compare(figure, reference) == expected
 
 
 def test_json():
-    """The fields of each kind of figure."""
+    """The JSON has the fields of each kind of figure."""
     assert Value(1).to_json() == {"value": 1}
     assert Estimate(1, 0, None).to_json() == {"value": 1, "low": 0, "high": None}
     assert BinnedEstimate(1, 0, 2, 0.5).to_json() == {"value": 1, "low": 0, "high": 2, "bound": 0.5}

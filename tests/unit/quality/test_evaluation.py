@@ -1,4 +1,4 @@
-"""All figures at once, as the page, the command line and the notebooks show them."""
+"""The evaluation of all figures, as the page, the command line and the notebooks show it."""
 
 import json
 
@@ -28,7 +28,7 @@ FIELDS = {
 
 
 def test_json(clicks):
-    """The names that people's programs read."""
+    """The JSON has the stable names of all figures."""
     found = json.loads(json.dumps(evaluate(clicks.statistic).to_json("lr", "3"), allow_nan=False))
 
     assert set(found) == {"name", "version", "score_kind", "scored", "labelled", "figures"}
@@ -40,7 +40,7 @@ def test_json(clicks):
 
 
 def test_figures_of_a_stored_statistic_are_the_same(stream):
-    """Through a document."""
+    """The figures of a statistic are the same after its storage as a document."""
     stored = Statistic.from_document(json.loads(json.dumps(stream.statistic.to_document())))
 
     assert evaluate(stored) == evaluate(stream.statistic)
@@ -48,7 +48,7 @@ def test_figures_of_a_stored_statistic_are_the_same(stream):
 
 @pytest.mark.parametrize("kind", ["margin", "class_probability"])
 def test_undefined_figures_are_null(kind):
-    """By what the scores are: a model of three classes has no order, a margin no log loss."""
+    """Undefined figures are null: a model of three classes has no AUC, a margin no log loss."""
     labels, predictions, scores = [0, 1, 1, 0], [0, 1, 0, 0], [0.25, 0.75, 0.5, 0.25]
     if kind == "class_probability":
         labels, predictions = [0, 1, 2, 0], [0, 1, 2, 1]
@@ -63,7 +63,7 @@ def test_undefined_figures_are_null(kind):
 
 
 def test_too_few_labelled_events_have_no_figures():
-    """35 rows are not shown like 1,000."""
+    """With fewer than the minimum of labelled events all figures are None."""
     few = of_rows([1, 0] * 5, [1, 0] * 5, [0.75, 0.25] * 5, "probability")
 
     assert set(evaluate(few, 11).figures.values()) == set(evaluate(EMPTY).figures.values()) == {None}
@@ -72,7 +72,7 @@ def test_too_few_labelled_events_have_no_figures():
 
 
 def model(size, share_right):
-    """Return a statistic of balanced labels of which a share is predicted right, with probabilities that say so."""
+    """Return a statistic of balanced labels with a share of right predictions, and matching probabilities."""
     labels = np.arange(size) % 2
     right = np.arange(size) // 2 % 10 < 10 * share_right
     predictions = np.where(right, labels, 1 - labels)
@@ -84,12 +84,12 @@ def model(size, share_right):
     [(20, 0.6, "unclear"), (2_000, 0.6, "above"), (20_000, 0.5, "unclear"), (2_000, 0.4, "below")],
 )
 def test_accuracy_is_compared_with_the_baseline(size, share_right, expected):
-    """Only the whole interval above it is better."""
+    """The accuracy is better only if its whole interval lies above the baseline."""
     assert evaluate(model(size, share_right)).compare("accuracy") == expected
 
 
 def test_figures_are_compared_with_what_knows_nothing():
-    """Each with its own reference; a figure without one is neither good nor bad."""
+    """Each figure is compared with its own reference; a figure without a reference is neither good nor bad."""
     found = evaluate(model(2_000, 0.7))
 
     assert [found.compare(name) for name in ("auc", "rig", "mcc")] == ["unclear", "above", "above"]  # two bins: bound
@@ -99,7 +99,7 @@ def test_figures_are_compared_with_what_knows_nothing():
 
 
 def test_wide_intervals_are_uncertain():
-    """As are figures that have none for want of events."""
+    """Figures with wide intervals, or without one for lack of events, are uncertain."""
     few, many = evaluate(model(40, 0.7)), evaluate(model(20_000, 0.7))
 
     assert few.is_uncertain("accuracy")
@@ -111,7 +111,7 @@ def test_wide_intervals_are_uncertain():
 
 
 def test_documented_figures_are_all_there_are(root):
-    """docs/quality.md has a row for each."""
+    """docs/quality.md has a row for each figure, and no other."""
     page = (root / "docs" / "quality.md").read_text(encoding="utf-8")
     rows = {line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")} - {"figure", "---"}
 
@@ -119,6 +119,6 @@ def test_documented_figures_are_all_there_are(root):
 
 
 def test_names_are_those_that_people_read():
-    """The page's, from beside each figure."""
+    """The display names on the page are those of the figures' definitions."""
     assert FIGURES["accuracy"].name == figures.ACCURACY
     assert len({definition.name for definition in FIGURES.values()}) == len(FIGURES)

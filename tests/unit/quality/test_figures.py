@@ -1,4 +1,4 @@
-"""The figures of quality, compared with scikit-learn and at the edges of their definition."""
+"""The figures of quality equal scikit-learn's, and are correct at the edges of their definition."""
 
 import random
 import re
@@ -25,7 +25,7 @@ def counts(events):
 
 
 def test_figures_of_counts_are_those_of_the_single_events(events, counts):
-    """scikit-learn computes them from the rows."""
+    """Figures from counts equal scikit-learn's from the single events."""
     labels, predictions = events
     matrix = confusion_matrix(labels, predictions)
     guess = DummyClassifier(strategy="most_frequent").fit([[0]] * len(labels), labels)
@@ -40,7 +40,7 @@ def test_figures_of_counts_are_those_of_the_single_events(events, counts):
 
 
 def test_counts_of_parts_add_up(events, counts):
-    """Two halves are the whole."""
+    """The sum of the counts of two halves equals the counts of the whole."""
     pairs = list(zip(*events, strict=True))
     halves = [confusion.total({pair: 1} for pair in part) for part in (pairs[:200], pairs[200:])]
 
@@ -48,7 +48,7 @@ def test_counts_of_parts_add_up(events, counts):
 
 
 def test_figure_without_labels_is_undefined():
-    """Not zero, and not a division by zero."""
+    """Without labels a figure is None."""
     assert figures.accuracy(0, 0) is None
     assert figures.baseline([]) is None
     assert figures.baseline([0, 0]) is None
@@ -58,12 +58,12 @@ def test_figure_without_labels_is_undefined():
 
 
 def test_baseline_counts_labels_that_no_model_knows():
-    """They are labelled, and the most frequent class does not predict them."""
+    """An unknown label counts as labelled, and against the most frequent class."""
     assert figures.baseline([2, 3, 4], 10) == 0.4
 
 
 def test_figures_are_defined_in_this_room_alone(root):
-    """Page, report, terminal, training and Kibana's objects take them from here; two definitions would drift apart."""
+    """No other room defines a figure: page, report, terminal, training and Kibana's objects use these."""
     package = root / "jobs" / "streamscore"
     own_definition = re.compile(r"correct / |/ \w*labelled|majority(?!_rate|-class)", re.IGNORECASE)
     others = [path for path in package.rglob("*.py") if path.parent.name != "quality"]

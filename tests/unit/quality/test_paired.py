@@ -1,4 +1,4 @@
-"""The paired test: worked examples, numerical integration of its mixtures, and simulated streams."""
+"""The paired test, against worked examples, numerical integration of its mixtures, and simulated streams."""
 
 import json
 import math
@@ -18,7 +18,7 @@ SMALL = PairStatistic(100, 30, 12, {0.0: 50, 1.0: 50})
 
 
 def test_worked_examples():
-    """A large one, with the default mixture, and a small one."""
+    """A large example with the default mixture, and a small one, have the known results."""
     assert math.exp(paired.log_evidence(LARGE)) == pytest.approx(3.707e11, rel=2e-3)
     assert math.exp(paired.log_evidence(SMALL, prior=1)) == pytest.approx(9.249, abs=5e-4)
     found = paired.accuracy_difference(LARGE)
@@ -30,7 +30,7 @@ def test_worked_examples():
 
 @pytest.mark.parametrize("pair", [SMALL, LARGE, PairStatistic(10, 0, 0), PairStatistic(10, 0, 7)])
 def test_evidence_is_the_mixture_of_likelihood_ratios(pair):
-    """By numerical integration over all unfair coins."""
+    """The evidence equals the numerical integral of the likelihood ratio over all biased coins."""
     a = (paired._rho(0.05) - 1) / 2
     assert a == pytest.approx(31.0, abs=0.01)
 
@@ -47,7 +47,7 @@ def test_evidence_is_the_mixture_of_likelihood_ratios(pair):
 
 @pytest.mark.parametrize("squares", [0.0, 3.0, 42.0, 2_128.0])
 def test_interval_is_that_of_the_mixture(squares):
-    """By numerical integration of exp(λs - ψ(λ)V) over λ in [0, 1), with ψ(λ) = -ln(1 - λ) - λ."""
+    """The interval follows from the numerical integral of exp(λs - ψ(λ)V) over λ in [0, 1), ψ(λ) = -ln(1 - λ) - λ."""
     rho, s = paired._rho(0.05), paired._half_width(squares, 0.05)
 
     def weight(rate):
@@ -83,7 +83,7 @@ def verdicts(seed, streams, difference):
 
 
 def test_streams_without_a_difference_seldom_have_a_verdict():
-    """At any of 200 looks; a test for one look has many."""
+    """False verdicts at any of 200 looks are rare, while a fixed-sample test has many."""
     found = [verdict is not None for verdict in verdicts(21, 1_000, 0)]
     _, challenger, champion = looks(21, 1_000, 0)
     z = abs(challenger - champion) / np.sqrt(np.maximum(1, challenger + champion))
@@ -94,13 +94,13 @@ def test_streams_without_a_difference_seldom_have_a_verdict():
 
 @pytest.mark.parametrize(("difference", "expected"), [(0.02, "better"), (-0.02, "worse")])
 def test_two_points_are_found(difference, expected):
-    """In nearly all streams, and with the right sign."""
+    """A difference of two points is found in nearly all streams, with the right sign."""
     assert np.mean([verdict == expected for verdict in verdicts(22, 200, difference)]) >= 0.95
 
 
 @pytest.mark.parametrize("difference", [0.0, 0.02])
 def test_interval_holds_at_every_look(difference):
-    """It misses the true difference in at most 5 % of streams, ever."""
+    """In at most 5 % of streams the interval ever misses the true difference."""
     events, challenger, champion = looks(23, 300, difference)
     missed = 0
     half = {squares: paired._half_width(squares, 0.05) for squares in np.unique(challenger + champion).tolist()}
@@ -111,7 +111,7 @@ def test_interval_holds_at_every_look(difference):
 
 
 def test_verdict_is_kept():
-    """And the p-value is that of the strongest evidence so far."""
+    """A verdict stays, and the p-value is that of the strongest evidence so far."""
     strong = Evidence().after(LARGE)
     later = strong.after(PairStatistic(40_000, 1_300, 1_290, LARGE.labels))
 
@@ -122,7 +122,7 @@ def test_verdict_is_kept():
 
 
 def test_several_challengers_share_the_alarms():
-    """Each of 1,000 needs a thousand times the evidence."""
+    """Each of 1,000 challengers needs a thousand times the evidence."""
     pair = PairStatistic(5_000, 300, 220, {0.0: 1, 1.0: 4_999})
 
     assert Evidence().after(pair).verdict == "better"
@@ -130,7 +130,7 @@ def test_several_challengers_share_the_alarms():
 
 
 def test_no_verdict_from_one_class_or_without_discordant_events():
-    """They say nothing of the other class, or nothing at all."""
+    """Events of one class, or without discordant predictions, give no verdict."""
     one_class = PairStatistic(20_000, 1_240, 888, {0.0: 20_000})
 
     assert Evidence().after(one_class) == Evidence()
@@ -139,7 +139,7 @@ def test_no_verdict_from_one_class_or_without_discordant_events():
 
 
 def test_within_the_margin():
-    """The whole interval, of a difference that is known."""
+    """A difference is within the margin only if its whole interval is."""
     assert paired.is_within(Estimate(0.001, -0.002, 0.004), 0.005)
     assert not paired.is_within(Estimate(0.001, -0.002, 0.006), 0.005)
     assert not paired.is_within(Estimate(0.001, None, None), 0.005)
@@ -147,7 +147,7 @@ def test_within_the_margin():
 
 
 def test_typical_number_of_events():
-    """By then most streams have a verdict, here of 1 point with 10 % discordant; none is known for no difference."""
+    """After that number most streams have a verdict (1 point, 10 % discordant); without a difference it is None."""
     typical = paired.typical_events(0.01, 0.1)
     _, challenger, champion = looks(24, 500, 0.01, typical)
     a = (paired._rho(0.05) - 1) / 2
@@ -161,7 +161,7 @@ def test_typical_number_of_events():
 
 @pytest.fixture(scope="module")
 def rows():
-    """Labels, some missing, and two models' predictions and probabilities."""
+    """Labels, some of them missing, and two models' predictions and probabilities."""
     chance = np.random.default_rng(31)
     p = chance.beta(1, 3, 4_000)
     r = np.clip(p + chance.normal(0, 0.1, 4_000), 0, 1)
@@ -170,7 +170,7 @@ def rows():
 
 
 def test_sums_of_rows(rows):
-    """Against the single events."""
+    """The sums equal those of the single events."""
     labels, champion, challenger, r, p = (column[~np.isnan(rows[0])] for column in rows)
     found = pairs.of_rows(*rows)
     clipped = [np.clip(column, 2.0**-52, 1 - 2.0**-52) for column in (r, p)]
@@ -188,7 +188,7 @@ def test_sums_of_rows(rows):
 
 
 def test_parts_add_up_and_documents_are_exact(rows):
-    """Through JSON text."""
+    """Sums of parts equal the whole, and survive JSON exactly."""
     whole = pairs.of_rows(*rows)
     parts = [pairs.of_rows(*(column[start::3] for column in rows)) for start in range(3)]
     added = pairs.total(parts)
@@ -200,7 +200,7 @@ def test_parts_add_up_and_documents_are_exact(rows):
 
 
 def test_margins_have_no_differences_of_probabilities(rows):
-    """Only right and wrong are compared."""
+    """For margins only right and wrong predictions are compared."""
     found = pairs.of_rows(*rows[:3])
 
     assert found.discordant > 0

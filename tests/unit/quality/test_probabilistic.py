@@ -1,4 +1,4 @@
-"""The figures of probabilities, compared with scikit-learn, and their intervals with simulation."""
+"""The figures of probabilities equal scikit-learn's, and their intervals cover in simulations."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ FIGURES = {
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_figure_is_that_of_scikit_learn(clicks, figure):
-    """On the single events, with exact 0 and 1 among the probabilities; however they were added up."""
+    """Each figure equals scikit-learn's on the single events, with exact 0 and 1, in any order of summation."""
     parts = [of_rows(*(column[start::50] for column in clicks.columns), "probability") for start in range(50)]
     expected = FIGURES[figure](clicks.y, clicks.scores)
 
@@ -28,7 +28,7 @@ def test_figure_is_that_of_scikit_learn(clicks, figure):
 
 @pytest.fixture(scope="module")
 def samples():
-    """Statistics of 1,000 samples of 1,000 events, of a model that is wrong on average."""
+    """Statistics of 1,000 samples of 1,000 events of a model that is wrong on average."""
     chance = np.random.default_rng(11)
     p = chance.beta(1, 4, (1_000, 1_000))
     y = chance.random(p.shape) < p**1.2
@@ -37,7 +37,7 @@ def samples():
 
 @pytest.mark.parametrize("figure", list(FIGURES)[1:3] + list(FIGURES)[4:])
 def test_interval_covers_the_true_figure(samples, figure):
-    """In about 95 % of samples; all of them together are near enough to the truth."""
+    """The interval covers the true figure in about 95 % of the samples, whose mean is close to it."""
     true = figure(total(samples)).value
     found = [figure(sample) for sample in samples]
 
@@ -45,13 +45,13 @@ def test_interval_covers_the_true_figure(samples, figure):
 
 
 def test_sums_say_nothing_of_margins(stream):
-    """Not even where a margin lies in [0, 1]."""
+    """Margins have no sums of probabilities, even if they lie in [0, 1]."""
     if stream.kind == "margin":
         assert [figure(stream.statistic) for figure in FIGURES] == [None] * 5
 
 
 def test_undefined_figures():
-    """Without events, and those that compare with the rate, if all labels are of one class."""
+    """Figures are undefined without events; figures relative to the rate also if all labels are of one class."""
     zeros, ones = (of_rows([label, label], [0, 0], [0.25, 0.5], "probability") for label in (0, 1))
 
     assert [figure(statistic.EMPTY) for figure in FIGURES] == [None] * 5
@@ -62,7 +62,7 @@ def test_undefined_figures():
 
 
 def test_log_loss_of_many_classes():
-    """The one figure that needs no class 1."""
+    """The log loss is the only figure of a model with many classes."""
     chance = np.random.default_rng(2)
     probabilities = chance.dirichlet([1, 1, 1], 500)
     labels = chance.integers(0, 3, 500)

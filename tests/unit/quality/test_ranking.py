@@ -1,4 +1,4 @@
-"""ROC AUC and average precision from bins, compared with scikit-learn on the events, and by brute force."""
+"""ROC AUC and average precision from bins, against scikit-learn on the events and brute force."""
 
 import itertools
 import math
@@ -13,7 +13,7 @@ from streamscore.quality.statistic import of_rows
 
 
 def test_auc_of_the_events_lies_within_the_bound(stream):
-    """And the bound is small: where most scores are near 0, too."""
+    """The events' AUC lies within the bound, which is small even if most scores are near 0."""
     found = ranking.auc(stream.statistic)
 
     assert abs(found.value - metrics.roc_auc_score(stream.y, stream.scores)) <= found.bound
@@ -21,7 +21,7 @@ def test_auc_of_the_events_lies_within_the_bound(stream):
 
 
 def test_average_precision_of_the_events_lies_within_the_bounds(stream):
-    """Ties included."""
+    """The events' average precision lies within the bounds, also with ties."""
     found = ranking.average_precision(stream.statistic)
 
     assert found.lower <= metrics.average_precision_score(stream.y, stream.scores) <= found.upper
@@ -30,7 +30,7 @@ def test_average_precision_of_the_events_lies_within_the_bounds(stream):
 
 
 def test_figures_are_exact_for_scores_that_are_the_middle_of_their_bins(clicks):
-    """Events of one bin are ties then."""
+    """Figures are exact if all scores of a bin are equal."""
     at = np.array([key for key, events in clicks.statistic.labels.items() for _ in range(events)])
     expected = metrics.roc_auc_score(at[:, 1], at[:, 0])
 
@@ -41,7 +41,7 @@ def test_figures_are_exact_for_scores_that_are_the_middle_of_their_bins(clicks):
 
 
 def test_roc_curve_is_that_of_scikit_learn(clicks):
-    """With a point for each bin."""
+    """The curve has a point for each bin and equals scikit-learn's."""
     at = np.array([key for key, events in clicks.statistic.labels.items() for _ in range(events)])
     false, true, _ = metrics.roc_curve(at[:, 1], at[:, 0], drop_intermediate=False)
 
@@ -49,7 +49,7 @@ def test_roc_curve_is_that_of_scikit_learn(clicks):
 
 
 def test_variance_is_delongs(of_bins):
-    """By brute force, from each pair of events."""
+    """The variance equals DeLong's, computed by brute force from all pairs of events."""
     positive, negative = {100: 2, 130: 3, 140: 1}, {90: 4, 100: 3, 130: 2, 200: 1}
     ones = [at for at, events in positive.items() for _ in range(events)]
     zeros = [at for at, events in negative.items() for _ in range(events)]
@@ -64,14 +64,14 @@ def test_variance_is_delongs(of_bins):
 
 
 def test_interval_covers_the_true_area():
-    """In about 95 % of 1,000 samples of 500 events."""
+    """The interval covers the true AUC in about 95 % of 1,000 samples of 500 events."""
     chance = np.random.default_rng(3)
 
     def sample(size):
         y = chance.random(size) < 0.2
         return of_rows(y, y, chance.normal(y, 1), "margin", 0.1)
 
-    true = 0.7602499389065233  # of two normal distributions one apart: Φ(1 / √2)
+    true = 0.7602499389065233  # two normal distributions at a distance of one: Φ(1 / √2)
     found = [ranking.auc(sample(500)) for _ in range(1_000)]
 
     assert 0.93 < np.mean([estimate.low <= true <= estimate.high for estimate in found]) < 0.97
@@ -79,7 +79,7 @@ def test_interval_covers_the_true_area():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_bounds_hold_for_every_order_in_the_bins(of_bins, seed):
-    """Scores that are any ranking with ties inside a bin; the extremes are reached, so no tighter bound holds."""
+    """The bounds hold for every ranking inside the bins, ties included, and are tight."""
     chance = np.random.default_rng(seed)
     positive = {10: 1, 11: int(chance.integers(1, 4))}
     negative = {10: int(chance.integers(0, 3)), 11: int(chance.integers(0, 3)), 12: 1}
@@ -101,7 +101,7 @@ def test_bounds_hold_for_every_order_in_the_bins(of_bins, seed):
 
 
 def brute_auc(labels, scores):
-    """Return the share of pairs in the right order."""
+    """Return the share of correctly ordered pairs."""
     ones = [score for label, score in zip(labels, scores, strict=True) if label]
     zeros = [score for label, score in zip(labels, scores, strict=True) if not label]
     return sum((one > zero) + (one == zero) / 2 for one in ones for zero in zeros) / (len(ones) * len(zeros))
@@ -115,7 +115,7 @@ def brute_average_precision(labels, scores):
 
 
 def test_undefined_figures(of_bins):
-    """One class cannot be told from another; one event of a class has no spread."""
+    """Figures need events of both classes, and intervals more than one event of each."""
     one, zero = of_bins({300: 2}, {}), of_bins({}, {300: 2})
 
     assert [ranking.auc(part) for part in (one, zero, statistic.EMPTY)] == [None] * 3
@@ -127,7 +127,7 @@ def test_undefined_figures(of_bins):
 
 
 def test_score_that_is_not_finite_has_no_rank():
-    """It is left out; accuracy counts it."""
+    """A score that is not finite is excluded from the ranking, but its event counts for the accuracy."""
     found = of_rows([1, 0, 1, 0], [1, 0, 0, 0], [2.0, 1.0, math.nan, math.inf], "margin")
 
     assert ranking.auc(found).value == 1
@@ -135,7 +135,7 @@ def test_score_that_is_not_finite_has_no_rank():
 
 
 def test_many_events_do_not_overflow(of_bins):
-    """A topic of 10^10 events."""
+    """The figures of 10^10 events do not overflow."""
     found = of_bins({300: 10**9, 200: 10**9}, {300: 10**9, 200: 9 * 10**9})
 
     assert ranking.auc(found).value == pytest.approx(0.7)

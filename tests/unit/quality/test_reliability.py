@@ -1,4 +1,4 @@
-"""The reliability diagram and its error, compared with the single events and with simulation."""
+"""The reliability diagram and its error, against the single events and simulations."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from streamscore.quality.statistic import of_rows
 
 
 def test_groups_are_of_equal_mass_and_hold_the_true_mean(clicks):
-    """Within the error that bins leave."""
+    """The groups' means are exact up to the width of the bins."""
     points = reliability.groups(clicks.statistic)
     at = bins.of_probabilities(clicks.scores)
     order = np.argsort(at, kind="stable")
@@ -25,7 +25,7 @@ def test_groups_are_of_equal_mass_and_hold_the_true_mean(clicks):
 
 
 def test_error_is_that_of_the_events_within_its_bound(clicks):
-    """In the same groups."""
+    """The error equals that of the events in the same groups, within its bound."""
     points = reliability.groups(clicks.statistic)
     order = np.argsort(bins.of_probabilities(clicks.scores), kind="stable")
     ends = np.cumsum([point.events for point in points])
@@ -37,11 +37,11 @@ def test_error_is_that_of_the_events_within_its_bound(clicks):
 
 
 def test_perfectly_calibrated_model_shows_what_chance_says():
-    """On average, and above the high mark in 5 % of 2,000 samples of 1,000 events."""
+    """The error is that of chance on average, and above the 95 % mark in 5 % of 2,000 samples of 1,000 events."""
     chance = np.random.default_rng(13)
     edges = bins.lower_edges()
     middles = (1 / (1 + np.exp(-edges)) + 1 / (1 + np.exp(-edges - 1 / 16))) / 2
-    p = middles[chance.integers(160, 300, 1_000)]  # of the middles of bins, so that the bins hide nothing
+    p = middles[chance.integers(160, 300, 1_000)]  # centres of bins, so that binning loses nothing
     found = [
         reliability.expected_calibration_error(of_rows(chance.random(1_000) < p, p > 0.5, p, "probability"))
         for _ in range(2_000)
@@ -52,7 +52,7 @@ def test_perfectly_calibrated_model_shows_what_chance_says():
 
 
 def test_wrong_probabilities_are_beyond_chance():
-    """Twice as many clicks as predicted."""
+    """With twice as many clicks as predicted the error exceeds chance."""
     chance = np.random.default_rng(17)
     p = chance.beta(1, 20, 20_000)
     found = reliability.expected_calibration_error(of_rows(chance.random(20_000) < 2 * p, p > 0.5, p, "probability"))
@@ -63,7 +63,7 @@ def test_wrong_probabilities_are_beyond_chance():
 
 @pytest.mark.parametrize(("events", "probability"), [(1, 0.3), (10, 0.05), (1_000, 0.03), (7, 1.0), (7, 0.0)])
 def test_mean_absolute_deviation(events, probability):
-    """That of scipy's binomial variable."""
+    """The deviation equals that of scipy's binomial distribution."""
     expected = binom(events, probability).expect(lambda x: abs(x - events * probability))
     found = reliability._mean_absolute_deviation(events, probability or 1e-300)
 
@@ -71,7 +71,7 @@ def test_mean_absolute_deviation(events, probability):
 
 
 def test_distribution_of_scores(of_bins):
-    """Events by score and label, from edge to edge."""
+    """The distribution has the events by score and label between the edges."""
     first, middle, last = reliability.score_distribution(of_bins({256: 2, 511: 1}, {0: 4, 256: 3}))
 
     assert (first.low, first.positive, first.negative) == (0, 0, 4)
@@ -83,7 +83,7 @@ def test_distribution_of_scores(of_bins):
 
 
 def test_margins_have_no_diagram():
-    """Nor has a stream without labels, or without events."""
+    """Margins, a stream without labels and a stream without events have no diagram."""
     for found in (of_rows([1, 0], [1, 0], [0.5, 0.25], "margin"), of_rows([np.nan], [0], [0.2], "probability")):
         assert reliability.groups(found) is None
         assert reliability.expected_calibration_error(found) is None

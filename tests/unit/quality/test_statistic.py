@@ -1,4 +1,4 @@
-"""The additive statistic: its bins, its sums, and that it is the same after adding, subtracting and JSON."""
+"""The additive statistic: its bins and sums, its addition and subtraction, and its JSON form."""
 
 import json
 import math
@@ -30,7 +30,7 @@ from streamscore.quality.statistic import EMPTY, Statistic, combined, of_rows, t
     ],
 )
 def test_bin_of_a_probability(probability, expected):
-    """On the logit, 16 to the unit; 0 and 1 in the bins at the ends."""
+    """Bins are 1/16 of a logit wide; 0 and 1 are in the outermost bins."""
     assert bins.of_probabilities(probability) == expected
 
 
@@ -50,17 +50,17 @@ def test_bin_of_a_probability(probability, expected):
     ],
 )
 def test_bin_of_a_margin(margin, scale, expected):
-    """A margin is a logit after division by its scale."""
+    """A margin is binned like a logit after division by its scale."""
     assert bins.of_margins(margin, scale) == expected
 
 
 def test_edges_are_those_of_the_bins():
-    """The lower edge of a bin lies in it."""
+    """The lower edge of a bin belongs to the bin."""
     assert bins.of_margins(bins.lower_edges()).tolist() == list(range(bins.BINS))
 
 
 def test_sums_of_rows_by_hand():
-    """Three labelled events, one without a label, one with a score that is none, one with a label that is no class."""
+    """The sums are correct, also for a missing label, a score that is not finite and a label that is not a class."""
     nan = math.nan
     found = of_rows([1, 0, 1, nan, 1, 2], [1, 0, 0, 1, 0, 1], [0.75, 0.25, 0.0, 0.5, nan, 0.5], "probability")
     losses = [-math.log(0.75), -math.log(0.75), 52 * math.log(2)]
@@ -81,7 +81,7 @@ def test_sums_of_rows_by_hand():
 
 
 def test_margins_have_bins_and_no_sums():
-    """They are no probabilities, even where they lie in [0, 1]."""
+    """Margins have no sums of probabilities, even if they lie in [0, 1]."""
     found = of_rows([1, 0], [1, 0], [0.5, 0.25], "margin", 0.5)
 
     assert found.labels == {(272, 1.0): 1, (264, 0.0): 1}
@@ -90,7 +90,7 @@ def test_margins_have_bins_and_no_sums():
 
 
 def test_many_classes_have_the_log_loss_of_the_labelled_one_and_no_bins():
-    """A label that is no class of the model has no probability, and no log loss."""
+    """A label that is not a class of the model has no probability, and no log loss."""
     found = of_rows([2, 0, 7, math.nan], [2, 1, 0, 0], [0.5, 0.25, math.nan, math.nan], "class_probability")
 
     assert found.labels == {(bins.UNBINNED, 2.0): 1, (bins.UNBINNED, 0.0): 1, (bins.UNBINNED, 7.0): 1}
@@ -109,7 +109,7 @@ def rows():
 
 
 def assert_close(one, other):
-    """Counts are equal, sums to the last bits."""
+    """Check that counts are equal, and sums up to rounding."""
     for name in ("score_kind", "scored", "predictions", "confusion", "labels", "loss_events"):
         assert getattr(one, name) == getattr(other, name)
     for name in statistic.SUMS:
@@ -117,7 +117,7 @@ def assert_close(one, other):
 
 
 def test_parts_add_up_and_can_be_taken_out_again(rows):
-    """Whatever the parts and their order."""
+    """Addition and subtraction of parts are exact, in any order."""
     whole = of_rows(*rows, "probability")
     parts = [of_rows(*(column[start::7] for column in rows), "probability") for start in range(7)]
 
@@ -131,7 +131,7 @@ def test_parts_add_up_and_can_be_taken_out_again(rows):
 
 
 def test_corrected_label_is_a_subtraction_and_an_addition(rows):
-    """As if the right label had come at once."""
+    """After a correction the statistic is as if the right label had come first."""
     labels, predictions, scores = rows
     corrected = labels.copy()
     corrected[17] = 1 - corrected[17]
@@ -143,13 +143,13 @@ def test_corrected_label_is_a_subtraction_and_an_addition(rows):
 
 
 def test_kinds_of_scores_are_not_mixed(rows):
-    """A bin of margins is not one of probabilities."""
+    """Statistics of margins and of probabilities cannot be added."""
     with pytest.raises(ValueError, match=r"different score kinds \(margin, probability\)"):
         _ = of_rows(*rows, "probability") + of_rows(*rows, "margin")
 
 
 def test_several_kinds_of_scores_leave_the_counts_that_no_score_is_needed_for(rows):
-    """In whatever order they are combined: what is of several kinds stays so."""
+    """Combining different kinds of scores keeps scored events and confusion counts, in any order."""
     one, other = of_rows(*rows, "probability"), of_rows(*rows, "margin")
     expected = Statistic(scored=3 * one.scored, confusion={key: 3 * events for key, events in one.confusion.items()})
 
@@ -159,7 +159,7 @@ def test_several_kinds_of_scores_leave_the_counts_that_no_score_is_needed_for(ro
 
 
 def test_predictions_that_are_no_number_are_one_class():
-    """NaN is not equal to itself, but what adds up and what a document holds is the same."""
+    """NaN predictions are counted together after additions and a round trip through JSON."""
     one = of_rows([1, 0, 1], [math.nan, math.nan, 1], [0.5, 0.5, 0.5], "probability")
     document = json.loads(json.dumps((one + one).to_document(), allow_nan=False))
     again = Statistic.from_document(document)
@@ -173,7 +173,7 @@ def test_predictions_that_are_no_number_are_one_class():
 
 @pytest.mark.parametrize("kind", ["probability", "margin", "class_probability"])
 def test_document_is_exact(rows, kind):
-    """Through JSON text, to the last bit; other fields of the document do not matter."""
+    """A statistic survives JSON to the last bit; other fields of the document are ignored."""
     labels, predictions, scores = rows
     found = of_rows(np.append(labels, [0.5, math.inf]), np.append(predictions, [1e300, 3]), [*scores, 0.3, 0.4], kind)
     document = json.loads(json.dumps(found.to_document(), allow_nan=False))
@@ -184,7 +184,7 @@ def test_document_is_exact(rows, kind):
 
 
 def test_document_is_compact(rows):
-    """Only bins that are used, and numbers that Kibana can add."""
+    """A document has only used bins, and numbers that Kibana can sum."""
     found = of_rows(*rows, "probability")
     document = found.to_document()
     counts = document.pop("counts")

@@ -1,4 +1,4 @@
-"""Figures as text: what is certain, how far the rest may be off, and no verdict that the events do not allow."""
+"""Figures as text, with intervals and bounds, and with a verdict only if the events allow one."""
 
 import re
 
@@ -11,7 +11,7 @@ from streamscore.quality.statistic import EMPTY, of_rows
 
 
 def scored(events, right, seed=1):
-    """Return the evaluation of events of which a share of the predictions is right, with noisy probabilities."""
+    """Return the evaluation of events with a share of right predictions and noisy probabilities."""
     random = np.random.default_rng(seed)
     labels = np.arange(events) % 2
     predictions = np.where(np.arange(events) < right * events, labels, 1 - labels)
@@ -20,7 +20,7 @@ def scored(events, right, seed=1):
 
 
 def test_interval_and_bound_stand_behind_the_value():
-    """In the figure's unit; the numbers are the evaluation's."""
+    """Interval and bound follow the value, in the figure's unit."""
     found = scored(1_000, 0.7)
     auc, precision = found.figures["auc"], found.figures["average_precision"]
 
@@ -36,7 +36,7 @@ def test_interval_and_bound_stand_behind_the_value():
 
 
 def test_undefined_figures_are_dashes():
-    """All of them without events."""
+    """Without events all figures are dashes."""
     assert {text.described(evaluate(EMPTY), name) for name in FIGURES} == {"–"}
 
 
@@ -45,7 +45,7 @@ def test_undefined_figures_are_dashes():
     [(1_000, 0.7, "better"), (1_000, 0.3, "worse"), (1_000, 0.5, None), (40, 0.8, None)],
 )
 def test_verdict_needs_an_interval_that_is_clear_and_narrow(events, right, said):
-    """With 40 events the interval lies above the baseline too, but it is wide."""
+    """A verdict needs an interval that is narrow and on one side; that of 40 events is too wide."""
     found = scored(events, right)
 
     assert text.verdict(found, "accuracy") == said
@@ -54,7 +54,7 @@ def test_verdict_needs_an_interval_that_is_clear_and_narrow(events, right, said)
 
 
 def test_calibration_ratio_is_neither_better_nor_worse():
-    """Too many predicted clicks are as wrong as too few."""
+    """A calibration ratio off 1 has a neutral verdict, above and below."""
     labels = np.arange(10_000) % 2
     found = {
         share: text.verdict(

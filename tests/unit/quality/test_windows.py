@@ -1,4 +1,4 @@
-"""The stretch of time that is shown, and its buckets."""
+"""The time window of the page, and its buckets."""
 
 import pytest
 
@@ -21,31 +21,31 @@ LENGTHS = (10, 600, 86_400)
 
 
 def window(time_range, period, now, lengths=(1,)):
-    """Return a window of statistics of a second each, unless other lengths are asked for."""
+    """Return a window for statistics with the given lengths, by default of one second."""
     return window_of(time_range, period, now, lengths)
 
 
 def test_ranges_are_those_of_the_configuration():
-    """Whatever conf/base.yml allows can be chosen, and nothing else."""
+    """The ranges are exactly those that the configuration allows."""
     assert tuple(RANGES) == TimeRange.__args__
 
 
 def test_everything_begins_with_the_first_message():
-    """Rounded down to where a bucket begins, so that the first bucket is whole."""
+    """The range "all" starts at the first message, rounded down to the start of a bucket."""
     shown = window("all", Period(NOW - 40_500, NOW), NOW)
 
     assert (shown.start, shown.interval, shown.whole) == (NOW - 41_000, SECOND, True)
 
 
 def test_range_begins_so_long_ago():
-    """Messages before it are left out."""
+    """A range starts its length before now, and omits earlier messages."""
     shown = window("15m", Period(NOW - 30 * DAY, NOW), NOW)
 
     assert (shown.start, shown.interval, shown.whole) == (NOW - 15 * MINUTE, 15 * SECOND, False)
 
 
 def test_range_longer_than_the_run_shows_the_run():
-    """Its buckets are as fine as those of everything."""
+    """A range longer than the run has the buckets of the range "all"."""
     period = Period(NOW - 50 * SECOND, NOW)
 
     assert window("7d", period, NOW) == window("all", period, NOW)
@@ -53,7 +53,7 @@ def test_range_longer_than_the_run_shows_the_run():
 
 @pytest.mark.parametrize("length", [1, 61 * SECOND, HOUR, 25 * HOUR, 400 * DAY])
 def test_buckets_are_few_and_begin_together(length):
-    """However long the run: at most some sixty, each at a multiple of the interval."""
+    """There are at most some sixty buckets, each at a multiple of the interval."""
     shown = window("all", Period(NOW - length, NOW), NOW)
 
     assert length / shown.interval <= BUCKETS
@@ -62,14 +62,21 @@ def test_buckets_are_few_and_begin_together(length):
 
 
 def test_message_that_is_dated_ahead_does_not_make_the_buckets_longer():
-    """By a year, or, in another unit, by fifty thousand: the window is that of the others."""
+    """A message dated a year or fifty thousand years ahead does not change the window."""
     for last in (NOW + 400 * DAY, NOW * 1_000):
         assert window("5m", Period(NOW - DAY, last), NOW) == window("5m", Period(NOW - DAY, NOW), NOW)
     assert window("all", Period(NOW + DAY, NOW + DAY), NOW).interval == SECOND
 
 
+def test_messages_that_are_all_dated_ahead_are_shown_like_others():
+    """With buckets of a second there would be more than Elasticsearch returns."""
+    ahead = window("all", Period(NOW + 400 * DAY, NOW + 408 * DAY), NOW)
+
+    assert ahead.interval == window("all", Period(NOW - 8 * DAY, NOW), NOW).interval
+
+
 def test_batches_have_buckets_of_their_own():
-    """Events of five seconds that were scored over four days, and batches of events that are no more."""
+    """Batches over four days get their own buckets, also for events of five seconds or expired events."""
     shown = window("all", Period(NOW - 4 * DAY, NOW - 4 * DAY + 5 * SECOND), NOW)
     long = of_batches(shown, Period(NOW - 4 * DAY - 10, NOW))
     after = of_batches(shown, Period(NOW - 300 * DAY, NOW - 4 * DAY + 50 * SECOND))
@@ -83,7 +90,7 @@ def test_batches_have_buckets_of_their_own():
 
 
 def test_buckets_of_a_live_range_stay_in_place():
-    """Two seconds later the same buckets are asked for, so that they need not be counted again."""
+    """A refresh two seconds later has the same buckets, so that they can be cached."""
     first = window("1h", Period(NOW - DAY, NOW), NOW)
     later = window("1h", Period(NOW - DAY, NOW + 2 * SECOND), NOW + 2 * SECOND)
 
@@ -105,7 +112,7 @@ def test_buckets_of_a_live_range_stay_in_place():
     ],
 )
 def test_statistics_are_as_fine_as_a_bounded_number_allows(time_range, length, seconds, interval):
-    """Whole windows make a bucket, and no range is read from more of them than that."""
+    """Buckets consist of whole windows, and no range needs more windows than the limit."""
     shown = window(time_range, Period(NOW - length, NOW), NOW, LENGTHS)
 
     assert (shown.seconds, shown.interval) == (seconds, interval)
@@ -114,7 +121,7 @@ def test_statistics_are_as_fine_as_a_bounded_number_allows(time_range, length, s
 
 
 def test_windows_of_an_odd_length_make_buckets_of_their_own():
-    """None of the round intervals is a multiple of it; nor is any long enough for decades."""
+    """Windows of an odd length, or a period of years, get buckets outside the round intervals."""
     shown = window("1h", Period(NOW - DAY, NOW), NOW, (7,))
 
     assert (shown.seconds, shown.interval) == (7, 16 * 7 * SECOND)

@@ -1,4 +1,4 @@
-"""Models side by side: each gives the outcome that it gives alone, whatever its stages call their columns."""
+"""Several models together: each gives the outcome that it gives alone, whatever its column names."""
 
 import sys
 
@@ -106,11 +106,11 @@ PIPELINES = {
         LogisticRegression(maxIter=5, predictionCol="label ", probabilityCol="prob", labelCol="target"),
     ],
 }
-"""Every kind of classifier, for two classes and for three, alone and behind other stages, with names that collide."""
+"""All classifiers, for two and three classes, alone and after other stages, with colliding column names."""
 
 
 SOURCES = {"other_name": "vec"}
-"""The column of the vector, where it has another name."""
+"""The vector's column in pipelines with another name for it."""
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def data(spark):
 
 
 def as_trained(name, data):
-    """Return the data with the names that a pipeline expects."""
+    """Return the data under a pipeline's column names."""
     if name == "long":
         return data.select("features", F.col("label").alias("target"))
     if name == "other_name":
@@ -142,7 +142,7 @@ def serve(name, pipeline, source="features"):
 
 @pytest.fixture(scope="module")
 def served(data):
-    """Every pipeline, trained."""
+    """All pipelines, trained."""
     return {
         name: serve(name, Pipeline(stages=stages()).fit(as_trained(name, data)), SOURCES.get(name, "features"))
         for name, stages in PIPELINES.items()
@@ -151,19 +151,19 @@ def served(data):
 
 @pytest.fixture(scope="module")
 def together(data, served):
-    """The rows that all of them scored in one pass."""
+    """The rows, scored by all pipelines in one pass."""
     return apply_models(data, list(served.values())).collect()
 
 
 @pytest.fixture
 def python_workers(spark, monkeypatch):
-    """Let Spark's Python workers be this Python: PySpark's own OneVsRest, which ours is compared with, needs numpy."""
+    """Use this Python for Spark's workers, because PySpark's OneVsRest, the reference, needs numpy."""
     monkeypatch.setattr(spark.sparkContext, "pythonExec", sys.executable)
 
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_side_by_side_each_predicts_as_alone(data, served, together, python_workers, name):
-    """One pass over all models gives, bit for bit, what PipelineModel.transform gives for each."""
+    """One pass over all models equals each PipelineModel.transform to the last bit."""
     model, classifier = served[name], served[name].stages[-1]
     alone = model.pipeline.transform(as_trained(name, data)).collect()
     column = "prob" if name == "other_name" else "probability"
@@ -174,8 +174,8 @@ def test_side_by_side_each_predicts_as_alone(data, served, together, python_work
 
     assert model.classes == (3 if classifier.getOrDefault("labelCol") == "several" else 2)
     assert model.size == 4
-    probability = "probability" if model.classes == 2 else "class_probability"
-    assert model.score_kind == ("margin" if column == "rawPrediction" else probability)
+    kind = "margin" if column == "rawPrediction" else "probability"
+    assert model.score_kind == (kind if model.classes == 2 else f"class_{kind}")
     assert [row[f"prediction_{name}"] for row in together] == predictions
     assert [row[f"score_{name}"] for row in together] == [
         row[column][of] for row, of in zip(alone, classes, strict=True)
@@ -184,7 +184,7 @@ def test_side_by_side_each_predicts_as_alone(data, served, together, python_work
 
 
 def test_no_other_column_is_added(together, data, served):
-    """Whatever the stages call their columns; the vectors per class are not kept."""
+    """The stages' own columns, such as vectors per class, are dropped."""
     added = [
         column for model in served.values() for column in (model.prediction, model.score, model.label_score) if column
     ]
@@ -199,7 +199,7 @@ def test_no_other_column_is_added(together, data, served):
 
 @pytest.mark.parametrize("name", ["lr_several", "forest_several", "bayes_gaussian", "mlp_several"])
 def test_probability_of_the_labelled_class_is_kept_of_more_than_two(data, served, name):
-    """For the log loss; of a label that is no class of the model there is none."""
+    """Models of more than two classes keep the labelled class's probability; it is null for an unknown label."""
     labels = F.expr("element_at(array(0.0D, 1.0D, 2.0D, 3.0D, -1.0D, 0.5D, null), int(substring(event_id, 6)) % 7 + 1)")
     rows = data.withColumn("label", labels)
     found = apply_models(rows, [served[name]]).collect()
@@ -213,7 +213,7 @@ def test_probability_of_the_labelled_class_is_kept_of_more_than_two(data, served
 
 
 def test_margin_too_small_to_show_in_the_probability_decides_all_the_same(spark, data):
-    """As in transform: a margin of 1e-17 is class 1, though its probability is 0.5 like that of 0."""
+    """As in transform, a margin of 1e-17 is class 1, although its probability is 0.5."""
     ml = spark._jvm.org.apache.spark.ml
     made = ml.classification.LogisticRegressionModel("lr", ml.linalg.Vectors.zeros(4), 1e-17)
     row = apply_models(data, [serve("lr", PipelineModel([LogisticRegressionModel(made)]))]).first()
@@ -225,7 +225,7 @@ def test_margin_too_small_to_show_in_the_probability_decides_all_the_same(spark,
     ("order", "prediction"), [([0, 1, 2], 2.0), ([1, 0, 2], 0.0), ([1, 1, 0], 0.0), ([0, 2, 1], 1.0)]
 )
 def test_margin_that_is_no_number_is_never_the_greatest(spark, python_workers, order, prediction):
-    """Nor is any greater than it if it is the first: so one-vs-rest itself compares."""
+    """NaN compares as in Spark's one-vs-rest: never greater, and no value is greater than a leading NaN."""
     java = spark._jvm.org.apache.spark.ml.classification.LogisticRegressionModel
     weights = [Vectors.zeros(4), Vectors.dense(2.0, -2.0, 2.0, -2.0), Vectors.zeros(4)]
     made = [
@@ -233,14 +233,14 @@ def test_margin_that_is_no_number_is_never_the_greatest(spark, python_workers, o
         for number, intercept in enumerate((5.0, 0.0, 7.0))
     ]
     stage = OneVsRestModel([LogisticRegressionModel(made[number]) for number in order])
-    event = spark.createDataFrame([(Vectors.dense([1.7e308] * 4),)], ["features"])  # infinite, less infinite
+    event = spark.createDataFrame([(Vectors.dense([1.7e308] * 4),)], ["features"])  # infinity minus infinity
     row = apply_models(event, [serve("ovr", PipelineModel([stage]))]).first()
 
     assert stage.transform(event).first()["prediction"] == row["prediction_ovr"] == prediction
 
 
 def test_stream_is_scored_by_models_with_feature_stages(spark, data, served, tmp_path):
-    """No stage asks a stream for something that only a batch has."""
+    """Models with feature stages work on a streaming DataFrame."""
     data.write.parquet(str(tmp_path / "source"))
     chosen = [served[name] for name in ("long", "indexed", "maxabs_ovr", "inner")]
     stream = apply_models(spark.readStream.schema(data.schema).parquet(str(tmp_path / "source")), chosen)
@@ -251,7 +251,7 @@ def test_stream_is_scored_by_models_with_feature_stages(spark, data, served, tmp
 
 
 def test_size_is_unknown_where_no_stage_tells_it(data, served):
-    """A slice of three says nothing of how long the vector is; one that keeps the length passes the question on."""
+    """A slice does not reveal the vector's size; a stage that keeps the length is followed to the next one."""
     slicer = VectorSlicer(indices=[0, 2, 3], inputCol="features", outputCol="sliced")
     normalizer = Normalizer(inputCol="features", outputCol="sliced")
     classifier = LogisticRegression(featuresCol="sliced", maxIter=1).fit(slicer.transform(data))

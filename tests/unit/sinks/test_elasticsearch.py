@@ -1,4 +1,4 @@
-"""Writing to Elasticsearch: how long it is tried, and which faults may pass."""
+"""Retries of writes to Elasticsearch: their duration, and the transient faults."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from streamscore.stream.stop import StopRequest
 
 
 def test_write_is_given_up_soon_after_the_job_is_asked_to_stop(spark, make_config):
-    """Nobody waits minutes for a server that is away, after Ctrl-C."""
+    """After a request to stop, the wait for an unreachable server ends soon."""
     config = make_config("elasticsearch.url=http://127.0.0.1:1", "elasticsearch.retry_seconds=60")
     stop = StopRequest()
     batch = Batch(0, str, lambda: bool(stop), stop.wait)
@@ -42,7 +42,7 @@ def test_write_is_given_up_soon_after_the_job_is_asked_to_stop(spark, make_confi
     ],
 )
 def test_overload_may_pass_and_refused_credentials_do_not(make_config, text, passes):
-    """Whether or not the server answers otherwise."""
+    """Overload is transient and refused credentials are not, whether or not the server answers a health check."""
     config = make_config("elasticsearch.url=http://127.0.0.1:1")
 
     assert is_transient(Exception(text), config.elasticsearch) is passes
@@ -52,7 +52,7 @@ def test_overload_may_pass_and_refused_credentials_do_not(make_config, text, pas
     ("health", "passes"), [(RefusedError("403"), False), (ServerError("away"), True), (None, False)], ids=str
 )
 def test_refusal_is_final_though_the_health_check_is_refused_too(make_config, monkeypatch, health, passes):
-    """A user without the privilege `monitor` would wait five minutes for a mapping to change by itself."""
+    """A refusal is permanent even if the user lacks the privilege `monitor` for the health check."""
 
     def ask(*_, **__):
         if health is not None:

@@ -1,4 +1,4 @@
-"""One module holds every coordinate; the lock, the pins and the package agree with it."""
+"""One module holds all Maven coordinates, and the lock, the pins and the package agree with it."""
 
 import re
 
@@ -9,12 +9,12 @@ from streamscore.spark import maven
 
 
 def test_spark_version_is_the_installed_one():
-    """Spark's Kafka source must equal Spark's own version."""
+    """The coordinates' Spark version is that of the installed PySpark."""
     assert pyspark.__version__ == maven.SPARK_VERSION
 
 
 def test_lock_has_the_file_of_every_coordinate():
-    """What is fetched directly is what is locked."""
+    """The lock has the file of every directly fetched artifact."""
     locked = set(artifacts.locked_hashes())
     jars = {f"spark/{jar.name}-{jar.version}.jar" for jar in maven.SPARK_JARS}
     broker = {f"kafka/{c.name}-{c.version}.jar" for c in (maven.KAFKA_BROKER, maven.KAFKA_LOGGING)}
@@ -25,12 +25,12 @@ def test_lock_has_the_file_of_every_coordinate():
 
 
 def test_lock_holds_sha256_only():
-    """Each line is a digest of 64 hexadecimal digits and a path."""
+    """Each line of the lock is a digest of 64 hexadecimal digits and a path."""
     assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in artifacts.locked_hashes().values())
 
 
 def test_no_other_file_repeats_a_version(root):
-    """A version is changed in one place."""
+    """No other file contains a version of the coordinates."""
     versions = {jar.version for jar in maven.SPARK_JARS[2:]} | {maven.KAFKA_BROKER.version}
     package = root / "jobs" / "streamscore"
     repeated = [

@@ -1,4 +1,4 @@
-"""Spark's web page, REST API and event log show no secret that a session, a reader or a writer is given."""
+"""Spark's web UI, REST API and event log show no secret of a session, a reader or a writer."""
 
 import json
 import os
@@ -20,7 +20,7 @@ SECRETS = {
     "basic.auth.user.info": "hidden-5",
     "sasl.oauthbearer.client.secret": "hidden-6",
 }
-"""Options of Kafka's clients that hold secrets, each with one."""
+"""Secret options of Kafka's clients, each with a value."""
 
 PROGRAM = """
 import json, os, sys, urllib.request
@@ -62,7 +62,7 @@ print(*(path.read_text() for path in (settings.state_dir / "events").rglob("*") 
 
 @pytest.fixture(scope="module")
 def shown(jars, addresses, tmp_path_factory):
-    """What Spark shows of a session that writes and reads, with secrets, where nothing answers."""
+    """Spark's output about a session that reads and writes with secrets, without any server."""
     folder = tmp_path_factory.mktemp("redaction")
     (folder / "events").mkdir()
     names = {name: re.sub(r"\W", "_", name).upper() for name in SECRETS}
@@ -100,7 +100,7 @@ def shown(jars, addresses, tmp_path_factory):
 
 
 def test_no_secret_is_shown(shown):
-    """The options themselves are: what was looked at is where they stand."""
+    """The output has the options' names, but not their values."""
     assert "kafka.ssl.keystore.key" in shown
     assert "es.net.http.auth.pass" in shown
     assert set(re.findall(r"hidden-\d", shown)) == set()
@@ -108,5 +108,5 @@ def test_no_secret_is_shown(shown):
 
 @pytest.mark.parametrize("key", ["spark.redaction.regex", "spark.sql.redaction.options.regex"])
 def test_what_the_configuration_takes_for_a_secret_is_one_to_spark_too(make_config, key):
-    """There is one pattern: an option cannot be a secret for one of them only."""
+    """Spark redacts every option that the configuration treats as a secret."""
     assert SECRET_KEY.pattern.removeprefix("(?i)") in spark_settings(make_config(), "score_stream")[key]

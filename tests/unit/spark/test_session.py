@@ -1,4 +1,4 @@
-"""The session: made once, used as it is where it exists, and stopped only by who made it."""
+"""The session is created once, reused if it exists, and stopped only by its creator."""
 
 import os
 import re
@@ -23,12 +23,12 @@ from streamscore.stream.stop import StopRequest
 
 @pytest.fixture
 def databricks(monkeypatch):
-    """Make this process believe that it runs on Databricks."""
+    """Make this process look like one on Databricks."""
     monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "16.4")
 
 
 def test_session_that_exists_is_used_and_adapted(spark, make_config):
-    """A notebook's own: settings that can change do; its master and its JVM's options stay."""
+    """An existing session gets changeable settings, and keeps its master and its JVM's options."""
     before = {name: spark.conf.get(name, None) for name in ("spark.master", "spark.driver.extraJavaOptions")}
     spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
 
@@ -41,7 +41,7 @@ def test_session_that_exists_is_used_and_adapted(spark, make_config):
 
 @pytest.mark.usefixtures("databricks")
 def test_nothing_is_asked_of_databricks_that_it_does_not_grant(spark, make_config, monkeypatch):
-    """Its session is fetched as it is, without a single option of ours, also where none is active in this thread."""
+    """On Databricks the session is fetched without our options, also in a thread without an active one."""
     asked = []
     monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
     monkeypatch.setattr(SparkSession.Builder, "config", lambda *given, **named: asked.append((given, named)))
@@ -54,7 +54,7 @@ def test_nothing_is_asked_of_databricks_that_it_does_not_grant(spark, make_confi
 
 
 def test_checkpoint_on_a_volume_keeps_the_platform_s_file_manager(make_config, monkeypatch):
-    """/Volumes looks like a folder of the machine, but is an object store."""
+    """On Databricks a checkpoint in /Volumes, an object store, keeps the default file manager."""
     name = "spark.sql.streaming.checkpointFileManagerClass"
     config = make_config("stream.checkpoint=/Volumes/main/streamscore/checkpoints/score_stream")
 
@@ -64,7 +64,7 @@ def test_checkpoint_on_a_volume_keeps_the_platform_s_file_manager(make_config, m
 
 
 def test_long_generated_methods_are_compiled(spark):
-    """Those of a dozen models are longer than what a JVM compiles by default."""
+    """The JVM compiles generated methods above its default limit, as those of a dozen models."""
     beans = spark._jvm.java.lang.management.ManagementFactory
     kind = spark._jvm.java.lang.Class.forName("com.sun.management.HotSpotDiagnosticMXBean")
 
@@ -73,7 +73,7 @@ def test_long_generated_methods_are_compiled(spark):
 
 @pytest.mark.parametrize("master", ["null", "yarn", "local-cluster[2,1,1024]"])
 def test_where_executors_have_their_own_options_no_method_is_too_long(make_config, master):
-    """Spark's default lets a method grow to eight times what a JVM compiles."""
+    """Where executors have their own JVM options, Spark splits methods at the JVM's limit."""
     name = "spark.sql.codegen.hugeMethodLimit"
 
     assert spark_settings(make_config(f"spark.master={master}"), "score_stream")[name] == "8000"
@@ -82,7 +82,7 @@ def test_where_executors_have_their_own_options_no_method_is_too_long(make_confi
 
 @pytest.mark.parametrize("master", ["local", "local[2]", "local[*]"])
 def test_session_on_one_machine_listens_there_only(make_config, master):
-    """Whatever file the configuration is from; a file may say otherwise."""
+    """A session on one machine listens on loopback unless the configuration overrides it."""
     local = spark_settings(make_config(f"spark.master={master}"), "score_stream")
     told = spark_settings(make_config("spark.conf={spark.ui.enabled: 'true'}"), "score_stream")
     cluster = spark_settings(make_config("spark.master=local-cluster[2,1,1024]"), "score_stream")
@@ -94,7 +94,7 @@ def test_session_on_one_machine_listens_there_only(make_config, master):
 
 
 class Cluster:
-    """A session on a cluster, as far as it is asked about its settings."""
+    """A fake session on a cluster, with settings."""
 
     sparkContext = SimpleNamespace(master="spark://10.0.0.1:7077")  # noqa: N815 (Spark's name)
 
@@ -117,7 +117,7 @@ class Cluster:
 
 @pytest.mark.parametrize("job", [score_stream, seed_topic, train_models], ids=lambda job: job.NAME)
 def test_cluster_whose_tasks_may_repeat_is_told_before_it_sends(make_config, monkeypatch, caplog, job):
-    """It would send some records twice, and the setting cannot be changed any more."""
+    """A warning names the task settings that cannot be changed and could send records twice."""
     cluster = Cluster(**{"spark.speculation": "false"})
     monkeypatch.setattr(SparkSession, "getActiveSession", lambda: cluster)
 
@@ -131,7 +131,7 @@ def test_cluster_whose_tasks_may_repeat_is_told_before_it_sends(make_config, mon
 
 
 def test_session_that_was_there_before_is_not_stopped(spark, make_config):
-    """A wheel task's and a notebook's session is the platform's."""
+    """The session of a wheel task or a notebook, which belongs to the platform, keeps running."""
     with session.opened(make_config("spark.shuffle_partitions=2"), "seed_topic"):
         pass
 
@@ -139,7 +139,7 @@ def test_session_that_was_there_before_is_not_stopped(spark, make_config):
 
 
 def test_session_of_our_own_is_stopped(make_config, monkeypatch):
-    """Also when the job fails."""
+    """A session that the job created is stopped, also after a failure."""
     stopped = []
     monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
     monkeypatch.setattr(session, "create", lambda *_: SimpleNamespace(stop=lambda: stopped.append(1)))
@@ -150,7 +150,7 @@ def test_session_of_our_own_is_stopped(make_config, monkeypatch):
 
 
 def test_signal_asks_to_stop_and_its_handler_is_put_back(spark):
-    """In the main thread, Python's and the JVM's."""
+    """Python's and the JVM's signals request a stop, and the old handlers are restored."""
     before = signal.getsignal(signal.SIGTERM)
     stop = StopRequest()
 
@@ -161,7 +161,7 @@ def test_signal_asks_to_stop_and_its_handler_is_put_back(spark):
 
 
 def test_another_thread_than_the_main_one_can_listen(spark):
-    """Python refuses signal handlers there; the stream must run all the same, and leave the main thread's alone."""
+    """In another thread, where Python allows no signal handlers, the stream runs and changes no handlers."""
     before = signal.getsignal(signal.SIGINT)
     seen = []
 
@@ -180,7 +180,7 @@ def test_another_thread_than_the_main_one_can_listen(spark):
 
 
 def jvm_handler(spark):
-    """Return the name of the class that handles SIGTERM in the JVM; its handler is put back at once.
+    """Return the name of the class of the JVM's SIGTERM handler, which is restored at once.
 
     Never ask with SIG_IGN: a JVM that has once ignored this signal ignores it for good.
     """
@@ -192,7 +192,7 @@ def jvm_handler(spark):
 
 
 def test_jvm_s_signals_are_taken_where_it_is_ours_only(spark, monkeypatch):
-    """On Databricks the JVM runs other notebooks too, and its owner signals it."""
+    """On Databricks, whose JVM also runs other notebooks, the JVM's signal handlers are not changed."""
     before = jvm_handler(spark)
 
     with StopRequest().listening(spark):
@@ -204,20 +204,20 @@ def test_jvm_s_signals_are_taken_where_it_is_ours_only(spark, monkeypatch):
 
 
 def test_time_that_is_up_asks_to_stop_once():
-    """Counted from the first wait, for a stream has a long way to its first batch."""
+    """The time limit starts at the first wait, after the stream's start, and requests one stop."""
     stop = StopRequest(seconds=0.3)
     time.sleep(0.4)
 
     assert not stop.wait(0.05)
     time.sleep(0.4)
     assert stop.wait(0)
-    time.sleep(1.1)  # a second request, a moment later, would mean to stop in the middle of a batch
+    time.sleep(1.1)  # a second request would mean an urgent stop in the middle of a batch
     assert stop.wait(0)
     assert not stop.urgent
 
 
 def test_settings_of_a_cluster_that_stop_spark_are_named(tmp_path):
-    """A machine that belongs to one has them in its environment."""
+    """The message names the environment variables of a cluster's settings that stop Spark."""
     (tmp_path / "spark-defaults.conf").write_text("spark.eventLog.enabled true\nspark.eventLog.dir file:///nowhere\n")
     program = (
         "from streamscore import config\nfrom streamscore.spark import session\n"
@@ -259,7 +259,7 @@ with session.opened(settings, "score_stream") as spark:
 
 
 def test_session_that_ends_cancels_its_jobs_first(tmp_path):
-    """Of tasks that end after its executor, Spark logs stack traces, and who reads one looks for a fault."""
+    """Running jobs are cancelled before the session stops, so that Spark logs no stack traces of late tasks."""
     done = subprocess.run(
         [sys.executable, "-c", JOB_AT_THE_END, str(tmp_path)],
         env={**java.environment(java.find()), "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -275,7 +275,7 @@ def test_session_that_ends_cancels_its_jobs_first(tmp_path):
 
 @pytest.fixture
 def log(spark, make_config, tmp_path):
-    """Return a function that logs faults as a job does that starts, and the file to which they go."""
+    """Return a function that logs faults like a starting job, and the log file."""
     jvm, config = spark._jvm, make_config(f"state_dir={tmp_path}/100%d new")
     words = shlex.split(spark_settings(config, "seed_topic")["spark.driver.extraJavaOptions"])
     told = dict(word.removeprefix("-D").split("=") for word in words if word.startswith("-Dstreamscore."))
@@ -295,12 +295,12 @@ def log(spark, make_config, tmp_path):
 
 
 def faults(file):
-    """Return the beginnings of the faults in a log."""
+    """Return the first words of the faults in a log."""
     return [line.split(": ")[1][:7] for line in file.read_text().splitlines()]
 
 
 def test_log_of_an_earlier_start_is_kept(log):
-    """A job that is started again after a fault must not wipe what tells of the fault."""
+    """A restarted job keeps the log of the previous run, which explains its fault."""
     start, file = log
     start("fault 1")
     start("fault 2")
@@ -309,7 +309,7 @@ def test_log_of_an_earlier_start_is_kept(log):
 
 
 def test_long_log_is_put_away(log):
-    """Also while the job runs, which may be for months; the one before that goes."""
+    """A long log is rotated, also during a run; the oldest one is deleted."""
     start, file = log
     start(*(f"fault {number}{' ' * 4_000_000}" for number in range(8)))
     start("fault 8")

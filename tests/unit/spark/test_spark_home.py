@@ -1,4 +1,4 @@
-"""The Spark beside this Python."""
+"""The Spark installed with this Python."""
 
 from importlib import metadata
 
@@ -11,12 +11,12 @@ from streamscore.spark.spark_home import spark_home
 
 
 def test_spark_has_its_jars():
-    """Ivy among them, which fetches the others."""
+    """PySpark's jars exist, with Ivy among them."""
     assert list((spark_home() / "jars").glob("ivy-*.jar"))
 
 
 def test_python_files_of_another_spark_are_refused(monkeypatch, tmp_path):
-    """`export PYTHONPATH=$SPARK_HOME/python`, as many have it in their profile."""
+    """Another Spark's Python files, as from `PYTHONPATH=$SPARK_HOME/python`, are refused."""
     monkeypatch.setattr(pyspark, "__file__", str(tmp_path / "python" / "pyspark" / "__init__.py"))
 
     with pytest.raises(SetupError, match="is a part of another Spark: unset PYTHONPATH"):
@@ -24,5 +24,5 @@ def test_python_files_of_another_spark_are_refused(monkeypatch, tmp_path):
 
 
 def test_java_package_that_a_message_names_is_the_extra_s():
-    """It is pinned in setup.py."""
+    """The Java package in the message is the one of setup.py."""
     assert f'{java.PACKAGE}; extra == "java"' in metadata.requires("streamscore")

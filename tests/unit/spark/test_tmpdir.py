@@ -1,4 +1,4 @@
-"""The folder of temporary files: what killed jobs left goes, what living ones use stays."""
+"""The folder of temporary files: leftovers of killed jobs are removed, files of running jobs stay."""
 
 import fcntl
 import os
@@ -13,7 +13,7 @@ from streamscore.spark import tmpdir
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder of temporary files with old ones of Spark's and of its libraries', and with one of just now."""
+    """A folder with old temporary files of Spark and its libraries, and a new one."""
     (tmp_path / "spark-1" / "userFiles").mkdir(parents=True)
     (tmp_path / "spark-1" / "userFiles" / "a.jar").write_text("jar")
     (tmp_path / "liblz4-java-1.so").write_text("library")
@@ -25,7 +25,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def use(folder):
-    """Return a function that lets a process use the folder as a job does; all are killed at the end."""
+    """Return a function that starts a process that uses the folder like a job; all are killed after the test."""
     program = (
         "import pathlib, sys\nfrom streamscore.spark import tmpdir\n"
         "tmpdir.use(pathlib.Path(sys.argv[1]))\nprint(flush=True)\nsys.stdin.read()"
@@ -57,14 +57,14 @@ def names(folder):
 
 
 def test_what_killed_jobs_have_left_is_removed(folder):
-    """Spark copies all jars for each session, and only deletes them when it ends in order."""
+    """Leftovers of killed jobs, such as Spark's copies of the jars, are removed."""
     tmpdir.use(folder)
 
     assert names(folder) == {"spark-2"}, "a JVM that is starting has files before its Python gets here"
 
 
 def test_files_of_a_living_job_stay(folder, use):
-    """Of two as well; when they are killed, in whichever order, the next may remove them."""
+    """Files stay while any of two jobs runs; after both are killed, the next job removes them."""
     lock = os.open(folder, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_SH)
     first, second = use(), use()
@@ -80,7 +80,7 @@ def test_files_of_a_living_job_stay(folder, use):
 
 
 def test_what_cannot_be_removed_stops_nobody(folder, monkeypatch):
-    """It is another user's, perhaps."""
+    """A file that cannot be removed, such as another user's, is skipped."""
 
     def refuse(_):
         raise PermissionError

@@ -1,4 +1,4 @@
-"""The checkpoint: what a restart will do again, who holds it, and what to do about damage."""
+"""The checkpoint: replays after a restart, its lease, and the repair of damage."""
 
 import errno
 import json
@@ -30,7 +30,7 @@ def location(tmp_path):
 
 @pytest.fixture(params=["local", "hadoop"])
 def files(request, location):
-    """The checkpoint's files, seen by this machine and as Spark sees any file system."""
+    """The checkpoint's files, accessed locally and through Hadoop."""
     if request.param == "local":
         return folders.LocalFolder(location)
     return folders.HadoopFolder(request.getfixturevalue("spark"), f"file:{location}")
@@ -38,7 +38,7 @@ def files(request, location):
 
 @pytest.fixture
 def full_disk(tmp_path):
-    """A folder on a disk of its own that is full."""
+    """A folder on a separate full disk."""
     folder = tmp_path / "full"
     folder.mkdir()
     if subprocess.run(
@@ -52,7 +52,7 @@ def full_disk(tmp_path):
 
 
 def test_full_disk_is_named_and_may_pass(full_disk):
-    """The system's error names no file, and ``--restart`` gave up at its code."""
+    """A full disk is reported with the folder, and as a transient fault for ``--restart``."""
     with (
         pytest.raises(StreamError, match=f"the disk of the checkpoint {full_disk} is full"),
         checkpoint.hold(folders.LocalFolder(str(full_disk)), str(full_disk), os.getpid()),
@@ -62,7 +62,7 @@ def test_full_disk_is_named_and_may_pass(full_disk):
 
 
 def write(files, planned=(), committed=(), query="q"):
-    """Write what Spark would."""
+    """Write the logs in Spark's form."""
     if query:
         files.write("metadata", json.dumps({"id": query}))
     for batch in planned:
@@ -73,7 +73,7 @@ def write(files, planned=(), committed=(), query="q"):
 
 
 def test_files_are_read_and_written(files):
-    """The few things that are done with them."""
+    """Files can be written, read and listed."""
     assert (files.names("x"), files.read("x/a")) == ([], None)
 
     files.write("x/a", "one")
@@ -85,14 +85,14 @@ def test_files_are_read_and_written(files):
 
 
 class DyingFileSystem:
-    """A file system that does so many more steps of a write, and then no more: its process has died."""
+    """A file system that fails after a number of steps of a write, as if its process had died."""
 
     def __init__(self, files, steps):
         self._files = files
         self._steps = steps
 
     def __getattr__(self, name):
-        """Count what changes something."""
+        """Count the changing calls."""
         if name in {"create", "delete", "rename"}:
             self._steps -= 1
             if self._steps < 0:
@@ -102,7 +102,7 @@ class DyingFileSystem:
 
 @pytest.mark.parametrize("steps", range(6))
 def test_job_that_dies_while_it_writes_a_file_leaves_the_old_or_the_new(spark, location, steps):
-    """Whichever step it dies before; the file can be written again, and nothing is left over."""
+    """A death before any step of a write leaves the old or the new content, and the next write leaves no leftovers."""
     for old, new in ((None, "one"), ("one", "two"), ("two", "three")):
         dying = folders.HadoopFolder(spark, f"file:{location}")
         dying._files = DyingFileSystem(dying._files, steps)
@@ -116,7 +116,7 @@ def test_job_that_dies_while_it_writes_a_file_leaves_the_old_or_the_new(spark, l
 
 
 def test_death_of_one_job_after_another_loses_no_file(spark, location):
-    """Each dies one step later than the one before, and none gets to the end."""
+    """Repeated deaths, each one step later than the previous, lose no file."""
     folder = folders.HadoopFolder(spark, f"file:{location}")
     folder.write("x/a", "0")
     for number in range(1, 25):
@@ -128,7 +128,7 @@ def test_death_of_one_job_after_another_loses_no_file(spark, location):
 
 
 def test_file_that_cannot_be_written_is_named(files):
-    """A folder that is not empty is in its place."""
+    """The error names a file whose path is a folder that is not empty."""
     files.write("x/a/b", "in the way")
 
     with pytest.raises((CheckpointError, OSError), match="x/a"):
@@ -137,7 +137,7 @@ def test_file_that_cannot_be_written_is_named(files):
 
 @pytest.mark.parametrize(("address", "reason"), [("nosuch://bucket/a", "nosuch"), ("har:///file.har/a", "IOException")])
 def test_file_system_that_cannot_be_reached_is_told_in_one_line(spark, address, reason):
-    """No connector for it, wrong credentials, no such bucket: Java says why."""
+    """The one-line error has Java's reason, such as a missing connector or wrong credentials."""
     with pytest.raises(ServerError, match=rf"the checkpoint {address} cannot be reached: .*{reason}") as caught:
         folders.open_folder(address, spark)
 
@@ -145,7 +145,7 @@ def test_file_system_that_cannot_be_reached_is_told_in_one_line(spark, address, 
 
 
 def test_new_checkpoint_replays_nothing(files, location):
-    """There is nothing in it."""
+    """A new checkpoint has no batches to replay."""
     state = checkpoint.inspect(files, location)
 
     assert state.is_new
@@ -153,7 +153,7 @@ def test_new_checkpoint_replays_nothing(files, location):
 
 
 def test_orderly_end_replays_nothing(files, location):
-    """Every planned batch is committed and nobody died."""
+    """After a clean shutdown there is no batch to replay."""
     write(files, range(12), range(12))
     state = checkpoint.inspect(files, location)
 
@@ -162,7 +162,7 @@ def test_orderly_end_replays_nothing(files, location):
 
 
 def test_batch_without_commit_is_replayed(files, location):
-    """And the time since which it may have been written is when it was planned."""
+    """A batch without a commit is replayed, and may have been written since it was planned."""
     write(files, range(12), range(11))
     state = checkpoint.inspect(files, location)
 
@@ -170,7 +170,7 @@ def test_batch_without_commit_is_replayed(files, location):
 
 
 def test_commit_without_offsets_is_named_with_the_repair(files, location):
-    """Somebody removed a damaged entry from one log only: Spark would fail after it has written the batch again."""
+    """A commit without offsets, after an incomplete repair, is refused before Spark writes the batch again."""
     write(files, range(11), range(12))
 
     with pytest.raises(CheckpointError, match="commits/11 has no offsets: delete it and its checksum .11.crc"):
@@ -178,7 +178,7 @@ def test_commit_without_offsets_is_named_with_the_repair(files, location):
 
 
 def test_after_a_disorderly_end_even_a_complete_log_is_suspect(files, location):
-    """The lease of a dead job is still there: the last entries may have been damaged and removed."""
+    """With the lease of a dead job the last batch is replayed even if the logs look complete."""
     write(files, range(12), range(12))
     files.write(lease.LEASE, json.dumps({"host": "elsewhere", "pid": 1, "birth": "b 1"}))
 
@@ -186,7 +186,7 @@ def test_after_a_disorderly_end_even_a_complete_log_is_suspect(files, location):
 
 
 def test_missing_metadata_is_named(files, location):
-    """Spark would silently begin another stream."""
+    """Missing metadata are refused, because Spark would silently start another stream."""
     write(files, range(2), range(2), query=None)
 
     with pytest.raises(CheckpointError, match="/metadata is missing, though batch 1 was planned"):
@@ -194,7 +194,7 @@ def test_missing_metadata_is_named(files, location):
 
 
 def test_damaged_metadata_is_named(files, location):
-    """Half a file."""
+    """Truncated metadata are reported."""
     write(files)
     files.write("metadata", '{"id"')
 
@@ -204,7 +204,7 @@ def test_damaged_metadata_is_named(files, location):
 
 @pytest.mark.parametrize("text", ["", "v1", "v1\n{", 'v1\n{"x":1}\n{}'])
 def test_torn_offsets_are_named_with_the_repair(files, location, text):
-    """Which file to delete, and why that is safe."""
+    """The message names the file to delete, and why that is safe."""
     write(files, range(3), range(2))
     files.write("offsets/2", text)
 
@@ -214,7 +214,7 @@ def test_torn_offsets_are_named_with_the_repair(files, location, text):
 
 @pytest.mark.parametrize("text", ["", "v1"])
 def test_torn_commit_is_named_with_the_repair(files, location, text):
-    """Spark would stop at it with a fault of which no restart is cured."""
+    """A torn commit, at which Spark would always fail, is reported with the repair."""
     write(files, range(4), range(4))
     files.write("commits/3", text)
 
@@ -223,7 +223,7 @@ def test_torn_commit_is_named_with_the_repair(files, location, text):
 
 
 def test_offsets_at_the_end_of_a_batch(files):
-    """By topic and partition."""
+    """Offsets are returned by topic and partition."""
     write(files, range(3))
 
     assert checkpoint.offsets(files, 2) == {"ml": {0: 20, 1: 2}}
@@ -231,7 +231,7 @@ def test_offsets_at_the_end_of_a_batch(files):
 
 
 def test_checkpoint_of_another_topic_is_refused(files, location):
-    """Spark would look there for offsets of a topic that the stream no longer reads."""
+    """A checkpoint with another topic's offsets is refused."""
     checkpoint.require_topic(files, location, "ml")
     files.write("offsets/0", 'v1\n{"batchTimestampMs":5}\n{"ml":{"0":7}}')
 
@@ -241,7 +241,7 @@ def test_checkpoint_of_another_topic_is_refused(files, location):
 
 
 def test_offsets_torn_in_their_last_line_are_named_with_the_repair(files, location):
-    """The last line is the one with the topic."""
+    """A torn last line, the one with the topic's offsets, is reported."""
     files.write("offsets/0", 'v1\n{"batchTimestampMs":5}\n{"ml":{"0"')
 
     with pytest.raises(CheckpointError, match="offsets/0 is damaged: delete it and its checksum .0.crc"):
@@ -249,7 +249,7 @@ def test_offsets_torn_in_their_last_line_are_named_with_the_repair(files, locati
 
 
 def test_lease_names_its_holder_while_the_work_lasts_and_an_orderly_end_afterwards(files, location):
-    """Whoever comes meanwhile is told who holds it."""
+    """The lease names its holder during the run, and is replaced after a clean shutdown."""
     with checkpoint.hold(files, location, os.getpid()) as past:
         assert past.clean
         assert lease.holder(files) == os.getpid()
@@ -259,7 +259,7 @@ def test_lease_names_its_holder_while_the_work_lasts_and_an_orderly_end_afterwar
 
 
 def test_batch_that_came_up_while_the_job_was_stopping_needs_no_comparison(files, location):
-    """It was planned, and nothing of it was written: an orderly end says so."""
+    """A batch that was planned but not written before a clean shutdown is not a replay."""
     with checkpoint.hold(files, location, os.getpid()):
         write(files, range(12), range(11))
 
@@ -267,7 +267,7 @@ def test_batch_that_came_up_while_the_job_was_stopping_needs_no_comparison(files
 
 
 def test_orderly_end_before_the_suspect_batch_has_run_again_settles_nothing(files, location):
-    """A job that was stopped while it loaded models has not compared what a killed one before it had written."""
+    """A clean shutdown before the replay has run does not clear the suspicion of an earlier kill."""
     write(files, range(12), range(11))
     files.write(lease.LEASE, json.dumps({"host": "elsewhere", "pid": 1, "birth": "b 1"}))
 
@@ -282,7 +282,7 @@ def test_orderly_end_before_the_suspect_batch_has_run_again_settles_nothing(file
 
 
 def test_what_was_written_is_looked_for_from_its_first_attempt_on(files, location):
-    """A batch dies, its entry is damaged and removed, it is planned anew, and dies before it has compared."""
+    """The time of the first attempt is kept over a repair and a second failure."""
     write(files, range(13), range(12))
     with suppress(RuntimeError), checkpoint.hold(files, location, os.getpid()):
         raise RuntimeError
@@ -293,21 +293,21 @@ def test_what_was_written_is_looked_for_from_its_first_attempt_on(files, locatio
     state = checkpoint.inspect(files, location)
     assert (state.since, state.last_replayed) == (1012, 13)
 
-    write(files, range(15), range(14))  # all that was suspect is committed, and another batch dies
+    write(files, range(15), range(14))  # all suspect batches are committed, and another batch fails
     state = checkpoint.inspect(files, location)
     assert (state.since, state.last_replayed) == (1014, 15)
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that stands still until it is set, in seconds since the epoch."""
+    """A fixed clock that can be set, in seconds since the epoch."""
     shown = [0.0]
     monkeypatch.setattr(checkpoint.time, "time", lambda: shown[0])
     return shown
 
 
 def test_stream_that_died_before_its_first_batch_looks_back_to_its_own_beginning(files, location, clock):
-    """What the topics got before that is of an earlier stream, perhaps of a topic that had the same name."""
+    """The comparison starts at the stream's own beginning and excludes records of earlier streams."""
     for clock[0] in (50.0, 70.0):
         with suppress(RuntimeError), checkpoint.hold(files, location, os.getpid()):
             write(files)
@@ -317,7 +317,7 @@ def test_stream_that_died_before_its_first_batch_looks_back_to_its_own_beginning
 
 
 def test_stream_that_ended_in_order_before_its_first_batch_begins_anew(files, location, clock):
-    """It has written nothing, so that the next one looks back to where it began itself."""
+    """After a clean shutdown without any batch, the next run's beginning counts."""
     clock[0] = 50.0
     with checkpoint.hold(files, location, os.getpid()):
         write(files)
@@ -331,7 +331,7 @@ def test_stream_that_ended_in_order_before_its_first_batch_begins_anew(files, lo
 
 @pytest.mark.parametrize("text", ["", "{", "[1]"])
 def test_damaged_lease_is_no_orderly_end_and_nobodys(files, location, text):
-    """The power failed while it was written."""
+    """A damaged lease counts as no clean shutdown, and has no holder."""
     write(files, range(12), range(12))
     files.write(lease.LEASE, text)
 
@@ -340,7 +340,7 @@ def test_damaged_lease_is_no_orderly_end_and_nobodys(files, location, text):
 
 
 def test_log_that_changed_after_an_orderly_end_is_suspect(files, location):
-    """Something ran that leaves no notes, or an entry was damaged and removed: its batch may be there."""
+    """If the log changed after a clean shutdown, its last batch may have been written."""
     with checkpoint.hold(files, location, os.getpid()):
         write(files, range(11), range(11))
     write(files, range(12), range(12))
@@ -349,7 +349,7 @@ def test_log_that_changed_after_an_orderly_end_is_suspect(files, location):
 
 
 def test_lease_stays_after_a_fault(files, location):
-    """The next start has to look at what was written."""
+    """After a fault the lease stays, so that the next start compares the outputs."""
     with pytest.raises(RuntimeError), checkpoint.hold(files, location, os.getpid()):
         raise RuntimeError
 
@@ -357,7 +357,7 @@ def test_lease_stays_after_a_fault(files, location):
 
 
 def test_second_job_is_refused_while_the_first_lives(files, location, monkeypatch):
-    """Two writers would write everything twice."""
+    """A second job is refused while the first one runs."""
     monkeypatch.setattr(lease, "PATIENCE", 0.3)
 
     with (
@@ -369,7 +369,7 @@ def test_second_job_is_refused_while_the_first_lives(files, location, monkeypatc
 
 
 def test_of_two_that_start_in_the_same_moment_one_is_refused(location, monkeypatch):
-    """Neither sees the other's note when it looks."""
+    """One of two jobs is refused even if neither sees the other's lease."""
     inspect, end = checkpoint.inspect, threading.Event()
 
     def slow(*given):
@@ -400,7 +400,7 @@ def test_of_two_that_start_in_the_same_moment_one_is_refused(location, monkeypat
 
 @pytest.fixture
 def other_job(location):
-    """A process that holds the lock of a checkpoint; it says that it has it, and lets go when it is killed."""
+    """A process that holds the lock of a checkpoint until it is killed."""
     code = """
 import sys, time
 from streamscore.stream.folders import LocalFolder
@@ -417,7 +417,7 @@ with LocalFolder(sys.argv[1]).locked(lambda: sys.exit("not free")):
 
 
 def test_job_under_another_host_name_is_seen_by_its_lock(location, other_job, monkeypatch):
-    """A renamed host, or another container on the same volume: the lease's process cannot be looked at."""
+    """The lock shows a job under another host name, whose process cannot be inspected."""
     monkeypatch.setattr(lease, "PATIENCE", 0.3)
     files = folders.LocalFolder(location)
     foreign = json.dumps({"host": "elsewhere", "pid": 7, "birth": "b"})
@@ -435,7 +435,7 @@ def test_job_under_another_host_name_is_seen_by_its_lock(location, other_job, mo
 
 
 def test_lock_is_held_until_the_job_ends(location):
-    """Not only while it starts; and it is free again after an end of any kind."""
+    """The lock is held for the whole run, and released after any end."""
     files = folders.LocalFolder(location)
 
     def held():
@@ -450,7 +450,7 @@ def test_lock_is_held_until_the_job_ends(location):
 
 
 def test_job_that_has_not_noted_itself_yet_is_waited_for(location, other_job, monkeypatch):
-    """It has the lock and nothing else; nobody knows its process."""
+    """A job that holds the lock but has no lease yet is waited for."""
     monkeypatch.setattr(lease, "PATIENCE", 0.3)
 
     with (
@@ -462,7 +462,7 @@ def test_job_that_has_not_noted_itself_yet_is_waited_for(location, other_job, mo
 
 
 def test_file_system_without_locks_is_used_without_them(location, monkeypatch):
-    """The lease of this machine's processes still counts."""
+    """Without locks the lease of this machine's processes still counts."""
 
     def flock(*_):
         raise OSError(errno.ENOTSUP, "not supported")
@@ -480,7 +480,7 @@ def test_file_system_without_locks_is_used_without_them(location, monkeypatch):
 
 
 def test_start_waits_for_a_dying_holder(files, location):
-    """A killed job's JVM goes on for a moment."""
+    """A start waits for the JVM of a killed job, which runs for a moment longer."""
     dying = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1.5)"])
     birth = processes.birth(dying.pid)
     files.write(lease.LEASE, json.dumps({"host": socket.gethostname(), "pid": dying.pid, "birth": birth}))
@@ -492,14 +492,14 @@ def test_start_waits_for_a_dying_holder(files, location):
 
 @pytest.mark.parametrize("content", [{"host": "elsewhere", "pid": 1, "birth": "b"}, {"pid": os.getpid(), "birth": "b"}])
 def test_process_of_another_machine_or_a_recycled_pid_holds_nothing(files, content):
-    """A container that was restarted has the same host name and other processes."""
+    """A lease from another machine, or with a recycled PID, has no holder."""
     files.write(lease.LEASE, json.dumps({"host": socket.gethostname(), **content}))
 
     assert lease.holder(files) is None
 
 
 def test_models_in_force_are_known_for_each_batch(files):
-    """The record of a batch that is planned again replaces the later ones."""
+    """The models of each batch are recorded; the record of a batch that is planned again replaces later ones."""
     first, second, third = ([{"name": "lr", "uri": f"models:/lr/{n}", "version": str(n)}] for n in (1, 2, 3))
     assert notes.noted_models(files, 0) is None
     notes.note_models(files, 0, first)
@@ -513,7 +513,7 @@ def test_models_in_force_are_known_for_each_batch(files):
 
 
 def test_damaged_record_of_the_models_is_named(files):
-    """And what happens when it is deleted."""
+    """The message names the damaged record and the effect of its deletion."""
     files.write(notes.MODELS, "[{")
 
     with pytest.raises(CheckpointError, match="models.json in the checkpoint is damaged: delete it, and a batch"):
@@ -521,7 +521,7 @@ def test_damaged_record_of_the_models_is_named(files):
 
 
 def test_status_tells_whether_a_job_holds_the_checkpoint(location):
-    """It is the one thing of a running job that every process of this machine sees."""
+    """`streamscore status` reports the job that holds the checkpoint."""
     words = ("kafka.bootstrap_servers=127.0.0.1:1", "elasticsearch.enabled=false", f"stream.checkpoint={location}")
     command = ["status", *(part for word in words for part in ("--set", word))]
     before = CliRunner().invoke(cli.app, command)
@@ -531,4 +531,4 @@ def test_status_tells_whether_a_job_holds_the_checkpoint(location):
 
     assert f"score_stream   no process of this machine, checkpoint {location}\n" in before.output
     assert f"score_stream   process {os.getpid()}, checkpoint {location}\n" in during.output
-    assert before.exit_code == during.exit_code == 1  # for want of a broker
+    assert before.exit_code == during.exit_code == 1  # because there is no broker

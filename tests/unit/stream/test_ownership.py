@@ -1,4 +1,4 @@
-"""Whose checkpoint it is: when statistics of another stream are a reason not to start."""
+"""Ownership of the statistics: which starts beside another stream's are refused."""
 
 import pytest
 
@@ -13,7 +13,7 @@ BEGUN = State("mine", 3, 3, None, clean=True)
 
 @pytest.fixture
 def require(make_config, monkeypatch):
-    """Return a function that looks for other streams' statistics, given what the index holds; nothing else is there."""
+    """Return a function that checks a start, given the streams of the statistics; there are no other outcomes."""
     monkeypatch.setattr(ownership, "_has_outcomes", lambda _: False)
 
     def look(past, streams, *overrides):
@@ -38,7 +38,7 @@ def require(make_config, monkeypatch):
     ],
 )
 def test_start_is_let_in(require, past, streams, overrides):
-    """Nobody else counts the events, or that is accepted, or they are other events."""
+    """A start is let in without other streams, when they are accepted, or when the events are others."""
     require(past, streams, *overrides)
 
 
@@ -55,7 +55,7 @@ def test_start_is_let_in(require, past, streams, overrides):
     ],
 )
 def test_statistics_of_another_stream_are_refused(require, past, overrides, expected):
-    """By the name of the index, with all ways out."""
+    """The refusal names the index, the stream and the ways out."""
     with pytest.raises(CheckpointError, match=f"the index 'predictions-quality' .*{expected}") as refused:
         require(past, ["mine", "other"] if past is BEGUN else ["other"], *overrides)
 

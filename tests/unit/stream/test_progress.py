@@ -1,10 +1,10 @@
-"""What Spark reports of a query, as facts about batches."""
+"""Spark's progress reports of a query as facts about batches."""
 
 from streamscore.stream.progress import ProgressReader
 
 
 def report(batch, has_run=True):
-    """Return a batch's progress as Spark reports it, as far as it is used."""
+    """Return the used part of Spark's progress report of a batch."""
     return {
         "id": "q",
         "batchId": batch,
@@ -17,19 +17,19 @@ def report(batch, has_run=True):
 
 
 class Query:
-    """Stands for a query that has reported some progress."""
+    """A fake query with progress reports."""
 
     def __init__(self, *reports):
         self.recentProgress = list(reports)
 
 
 def numbers(batches):
-    """The numbers of some batches."""
+    """Return the numbers of batches."""
     return [batch.number for batch in batches]
 
 
 def test_batch_is_read_once():
-    """The list of recent progress overlaps from look to look."""
+    """Each batch is read once, although Spark's list of recent progress overlaps between polls."""
     reader = ProgressReader()
 
     assert numbers(reader.take(Query(report(0), report(1)))) == [0, 1]
@@ -38,7 +38,7 @@ def test_batch_is_read_once():
 
 
 def test_idle_trigger_is_no_batch():
-    """Spark reports a trigger without data under the next batch's number."""
+    """A trigger without data, which Spark reports under the next batch's number, is not a batch."""
     reader = ProgressReader()
 
     assert reader.take(Query(report(2, has_run=False))) == []
@@ -46,7 +46,7 @@ def test_idle_trigger_is_no_batch():
 
 
 def test_batch_tells_where_it_ended_and_what_is_left():
-    """Over all partitions."""
+    """A batch has its end offsets and the lag, over all partitions."""
     (batch,) = ProgressReader().take(Query(report(0)))
 
     assert batch.ends == {("ml", 0): 20, ("ml", 1): 4}

@@ -1,4 +1,4 @@
-"""What the message about a query's fault names."""
+"""The messages about a query's fault."""
 
 import pytest
 from pyspark.ml.classification import LogisticRegression
@@ -12,7 +12,7 @@ from streamscore.stream.stop import StopRequest
 
 
 class Writing(Sink):
-    """A sink that does with a batch what it is told to."""
+    """A sink whose write is a given function."""
 
     name = "the sink"
 
@@ -29,7 +29,7 @@ class Writing(Sink):
 
 
 class Held:
-    """A checkpoint that is held, as far as a query asks it."""
+    """A fake of a held checkpoint."""
 
     replay = None
 
@@ -38,7 +38,7 @@ class Held:
         return "q"
 
     def committed(self) -> int:
-        """Return the last batch that is committed."""
+        """Return the last committed batch."""
         return -1
 
 
@@ -65,12 +65,12 @@ def refuse(_):
 
 
 def test_own_error_of_a_sink_is_told_in_its_own_words(fault):
-    """Spark has it in the middle of Python's stack trace."""
+    """A sink's own error is reported with its message, which Spark wraps in a Python stack trace."""
     assert fault(refuse).startswith("the stream stopped while writing to the sink: the index 'ml' was deleted\n")
 
 
 def test_fault_of_a_model_is_not_told_as_one_of_the_sink(spark, fault):
-    """Rows are scored while they are written."""
+    """A model's fault during a write is reported as the model's."""
     rows = [(Vectors.dense(0.0, 1.0), 0.0), (Vectors.dense(1.0, 0.0), 1.0)]
     model = LogisticRegression(maxIter=1).fit(spark.createDataFrame(rows, ["features", "label"]))
 
@@ -84,7 +84,7 @@ def test_fault_of_a_model_is_not_told_as_one_of_the_sink(spark, fault):
 
 
 def test_full_disk_is_named(fault, tmp_path):
-    """Spark says only that there is no space."""
+    """The message names the full disk, unlike Spark's."""
 
     def fill(_):
         raise OSError(28, "No space left on device")
@@ -100,12 +100,12 @@ def test_full_disk_is_named(fault, tmp_path):
     ],
 )
 def test_fault_of_the_source_is_told_as_one(frame):
-    """Rows are read while they are written."""
+    """A source's fault during a write is reported as the source's."""
     assert place_of(Exception(f"[STREAM_FAILED] Query\n{frame}"), Writing(print)) == " while reading the input topic"
 
 
 def test_fault_of_a_write_to_kafka_is_one_of_the_sink():
-    """Its frames are in the same package."""
+    """A fault of a write to Kafka is reported as the sink's, although its stack frames are in the source's package."""
     fault = Exception("\tat org.apache.spark.sql.kafka010.KafkaRowWriter.checkForErrors(KafkaWriteTask.scala:92)")
 
     assert place_of(fault, Writing(print)) == " while writing to the sink"

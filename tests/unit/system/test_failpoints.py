@@ -1,4 +1,4 @@
-"""Failpoints: what is armed must be understood, for a mistyped word must not end as a kill."""
+"""Failpoints: malformed settings are refused, so that a typo never kills a process."""
 
 import os
 
@@ -12,7 +12,7 @@ ACTIONS = ["kill-group", "kill-jvm", "kill-python", "raise", "sleep", "stop"]
 
 @pytest.fixture
 def arm(monkeypatch):
-    """Return a function that arms the failpoint of a text; signals are recorded and not sent."""
+    """Return a function that arms a failpoint from a text; signals are recorded instead of sent."""
     sent = []
     monkeypatch.setenv("STREAMSCORE_TEST_FAULTS", "1")
     monkeypatch.setattr(os, "killpg", lambda _, number: sent.append(number))
@@ -30,13 +30,13 @@ def arm(monkeypatch):
 
 
 def test_mistyped_action_is_refused_with_the_actions_that_exist(arm):
-    """It was taken for the most violent one."""
+    """An unknown action is refused with the list of actions."""
     with pytest.raises(ConfigError, match=f"unknown action 'rise'; there are {', '.join(ACTIONS)}"):
         arm("entry:rise:1")
 
 
 @pytest.mark.parametrize("text", ["entry", "entry:raise", "entry:raise:1:2", "entry:raise:x", "entry:raise:0", ""])
 def test_text_of_another_form_is_refused_with_the_form(arm, text):
-    """A failpoint that can never strike would make a test pass that checks nothing."""
+    """A malformed text is refused with the expected form."""
     with pytest.raises(ConfigError, match=f"STREAMSCORE_FAULT={text}: expected <point>:<action>:<nth>, nth from 1"):
         arm(text)

@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole."""
+"""Atomic replacement of files."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from streamscore.system.files import replacing, write_atomically
 
 
 def test_file_is_replaced_only_when_it_is_complete(tmp_path):
-    """Until then a reader gets the older one."""
+    """Readers get the old file until the new one is complete."""
     path = tmp_path / "a.tsv"
     path.write_text("old")
     with replacing(path) as partial:
@@ -18,7 +18,7 @@ def test_file_is_replaced_only_when_it_is_complete(tmp_path):
 
 
 def test_two_writers_of_one_file_do_not_share_a_partial_file(tmp_path):
-    """The later one to finish wins, and the earlier one fails in nothing."""
+    """Both of two concurrent writers succeed, and the later one wins."""
     path = tmp_path / "a.tsv"
     with replacing(path) as first, replacing(path) as second:
         first.write_text("first")
@@ -30,7 +30,7 @@ def test_two_writers_of_one_file_do_not_share_a_partial_file(tmp_path):
 
 @pytest.mark.parametrize("is_folder", [False, True])
 def test_failure_leaves_nothing_behind(tmp_path, is_folder):
-    """Neither a file nor a folder of Spark's."""
+    """A failure leaves neither a partial file nor a partial folder."""
 
     def fail():
         with replacing(tmp_path / "a") as partial:
@@ -47,7 +47,7 @@ def test_failure_leaves_nothing_behind(tmp_path, is_folder):
 
 
 def test_content_is_written_as_a_whole(tmp_path):
-    """The folder holds the file and nothing else afterwards."""
+    """After an atomic write the folder holds the file alone."""
     write_atomically(tmp_path / "a", b"one")
     write_atomically(tmp_path / "a", b"two")
 

@@ -1,4 +1,4 @@
-"""Locations: what is on this machine, however it is written, and what Spark is given of it."""
+"""Locations on this machine in all spellings, and their addresses for Spark."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from streamscore.system import paths
     ],
 )
 def test_location_on_this_machine(location, path, given):
-    """A path, with or without a scheme; Spark always gets one, but for what is Databricks' own."""
+    """Local paths work with and without a scheme; Spark always gets a scheme, except for Databricks' own paths."""
     assert paths.is_local(location)
     assert paths.local_path(location) == Path(path)
     assert paths.as_spark_takes(location) == given
@@ -37,21 +37,21 @@ def test_location_on_this_machine(location, path, given):
 
 @pytest.mark.parametrize("location", ["s3a://b/c", "hdfs:///a", "dbfs:/Volumes/a", "file://host/a", "abfss://c@d.e/f"])
 def test_location_elsewhere_is_left_as_it_is(location):
-    """With one slash or more."""
+    """Remote addresses are unchanged, with one slash or more."""
     assert not paths.is_local(location)
     assert paths.as_spark_takes(location) == location
 
 
 @pytest.fixture
 def elsewhere(spark):
-    """A session whose default file system is not this machine's, as on a Hadoop cluster."""
+    """A session with a remote default file system, as on a Hadoop cluster."""
     session = spark.newSession()
     session.conf.set("fs.defaultFS", "nosuch:///")
     return session
 
 
 def test_delta_table_without_a_scheme_is_on_this_machine(elsewhere, tmp_path):
-    """As its checkpoint is."""
+    """A Delta table without a scheme is on this machine, whatever Spark's default file system."""
     settings = Delta(table=f"file://{tmp_path}/table")
     delta.append(elsewhere.createDataFrame([], TABLE_ROW), settings)
 
@@ -64,7 +64,7 @@ def test_delta_table_without_a_scheme_is_on_this_machine(elsewhere, tmp_path):
 
 
 class Nowhere(Sink):
-    """Writes nothing."""
+    """A sink that writes nothing."""
 
     name = "nowhere"
 
@@ -77,7 +77,7 @@ class Nowhere(Sink):
 
 
 def test_checkpoint_without_a_scheme_is_on_this_machine(spark, elsewhere, make_config, tmp_path):
-    """Spark's logs are beside our notes; one that Spark was once given as a plain path goes on."""
+    """Spark's logs and our files share a local folder; a checkpoint that Spark used as a plain path continues."""
     location = str(tmp_path / "checkpoint")
     settings = make_config(f"stream.checkpoint={location}", "stream.available_now=true")
     incoming = tmp_path / "incoming"

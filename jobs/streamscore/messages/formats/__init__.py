@@ -1,4 +1,4 @@
-"""The message formats: a module per format, which decodes and encodes; docs/add-a-message-format.md adds one."""
+"""The message formats, one module each, to decode and encode; docs/add-a-message-format.md shows how to add one."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ VECTORS: Final[Mapping[str, Format]] = {
 
 
 def format_of(shape: MessageShape) -> Format:
-    """Return the format of messages: raw columns if there are any, or else that of the vector."""
+    """Return the format of messages: raw columns if the shape has any, or else the vector's format."""
     return columns if shape.columns else VECTORS[shape.vector_form]

@@ -1,4 +1,4 @@
-"""What a message format is, and what the formats of vectors share."""
+"""The interface of a message format, and functions that the formats of vectors share."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from streamscore.config.fields import Field
 
 PARTS: Final = "type: tinyint, size: int, indices: array<{}>, values: array<double>"
-"""The parts of a vector, as Spark's JSON has them; to be filled in with the type of an index."""
+"""Type of the parts of a vector in Spark's JSON; a template for the type of an index."""
 
 
 class MessageShape(Protocol):
-    """What a format needs to know of a message; the configuration's section ``message`` is one."""
+    """The description of a message for a format; the configuration's section ``message`` implements it."""
 
     @property
     def label_field(self) -> str:
@@ -36,11 +36,11 @@ class MessageShape(Protocol):
 
     @property
     def root(self) -> str | None:
-        """The fields that lead to the object with label and features, joined by dots; None: it is the message."""
+        """Path of fields to the object with label and features, joined by dots; None: the message is the object."""
 
     @property
     def text_numbers(self) -> bool:
-        """Whether a text that is a number counts as one."""
+        """Whether a numeric text counts as a number."""
 
     @property
     def label_values(self) -> Mapping[str, float]:
@@ -48,11 +48,11 @@ class MessageShape(Protocol):
 
     @property
     def max_bytes(self) -> int:
-        """Longest message that is parsed, in bytes."""
+        """Longest message to parse, in bytes."""
 
 
 class Format(Protocol):
-    """A message format: a module with these three names."""
+    """A message format: a module with this constant and these two functions."""
 
     @property
     def JAVA(self) -> str:  # noqa: N802 (a constant of a module)
@@ -62,13 +62,13 @@ class Format(Protocol):
         """Return the JSON text of a message.
 
         Args:
-            label: a double; if it is null, the message has no label.
+            label: a double; null for a message without a label.
             features: a vector or its parts, or a struct of the raw columns.
             shape: the names in the message.
         """
 
     def decoder_arguments(self, shape: MessageShape, size: int) -> tuple[Any, ...]:
-        """Return the arguments of the Java class ``MessageDecoder`` for this format, those behind the shape.
+        """Return the arguments of the Java class ``MessageDecoder`` for this format, after the shape.
 
         Args:
             shape: the names in the message.
@@ -77,7 +77,7 @@ class Format(Protocol):
 
 
 class VectorParts(NamedTuple):
-    """A vector, sparse or dense, as columns; a dense one has every index."""
+    """Columns with the parts of a vector, sparse or dense; a dense vector has every index."""
 
     size: Column
     indices: Column
@@ -95,7 +95,7 @@ def vector_parts(features: Column) -> VectorParts:
 
 
 def message_with(vector: Column, label: Column, shape: MessageShape) -> Column:
-    """Return the JSON text of a message with a vector; without a label its field is left out.
+    """Return the JSON text of a message with a vector; a null label is omitted.
 
     Args:
         vector: the vector's JSON text.
@@ -116,7 +116,7 @@ def vector_arguments(java_class: str, shape: MessageShape, size: int) -> tuple[A
     """Return the arguments of ``MessageDecoder`` for a message with a vector.
 
     Args:
-        java_class: the ``VectorForm`` that reads the vector.
+        java_class: name of the ``VectorForm`` that reads the vector.
         shape: the names in the message.
         size: number of features that the vector must have.
     """

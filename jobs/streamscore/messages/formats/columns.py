@@ -1,4 +1,4 @@
-"""Raw columns, each a field of the message beside the label: ``{"label":1.0,"I1":3,"C1":"68fd1e64"}``."""
+"""Raw columns as fields of the message beside the label: ``{"label":1.0,"I1":3,"C1":"68fd1e64"}``."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from streamscore.messages.formats.base import MessageShape
 
 JAVA: Final = ""
-"""The decoder itself reads them, by ``RawColumns.java``."""
+"""Empty, because the decoder itself reads raw columns, by ``RawColumns.java``."""
 
 
 def encode(label: Column, features: Column, shape: MessageShape) -> Column:
-    """Return the JSON text of a message; without a label its field is left out, but a raw column never is."""
+    """Return the JSON text of a message; a null label is omitted, a null raw column is not."""
     from pyspark.sql import functions as F
 
     cells = [features[column.name].alias(column.name) for column in shape.columns]
-    # Text and braces, since to_json leaves out either all nulls or none.
+    # Two texts are joined, because to_json omits either all nulls or none.
     without_label = F.to_json(F.struct(*cells), {"ignoreNullFields": "false"})
     label_text = F.concat(F.lit("{" + json.dumps(shape.label_field) + ":"), label, F.lit(","))
     return F.coalesce(F.concat(label_text, F.substring(without_label, 2, 1 << 30)), without_label)

@@ -52,7 +52,7 @@ final class SparkForm extends VectorForm {
 
 
 def encode(label: Column, features: Column, shape: MessageShape) -> Column:
-    """Return the JSON text of a message; without a label its field is left out."""
+    """Return the JSON text of a message; a null label is omitted."""
     from pyspark.sql import functions as F
 
     return F.to_json(F.struct(label.alias(shape.label_field), features.alias(shape.features_field)))

@@ -50,7 +50,7 @@ final class TripleForm extends VectorForm {
 
 
 def encode(label: Column, features: Column, shape: MessageShape) -> Column:
-    """Return the JSON text of a message; without a label its field is left out."""
+    """Return the JSON text of a message; a null label is omitted."""
     from pyspark.sql import functions as F
 
     size, indices, values = vector_parts(features)

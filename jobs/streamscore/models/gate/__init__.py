@@ -1,9 +1,9 @@
-"""The gate: what of a model's folder is looked at before Spark may load it, without running any of it.
+"""The gate: the checks of a model's folder before Spark may load it, without running any of its code.
 
 A folder that Spark ML saved is code: its metadata name the classes to load, and a stage may run SQL or import a Python
-module. So the order is: links and strange files are refused; the manifest's signature and hashes are checked; the
+module. So the order is: links and unknown files are refused; the manifest's signature and hashes are checked; the
 metadata are read here, in plain Python, and every stage's class must be on a list; the parquet files' footers, sizes
-and tree nodes are checked. Only then is Spark handed the folder.
+and tree nodes are checked. Only then does Spark load the folder.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ if TYPE_CHECKING:
     from streamscore.models.gate.stages import Stage
 
 SPARK_FOLDER: Final = "sparkml"
-"""Folder in which MLflow keeps what Spark wrote."""
+"""Folder of Spark's files inside MLflow's."""
 
 _CHECKSUM = re.compile(r"(?P<folder>.*/)?\.(?P<of>[^/]+)\.crc")
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """What the gate found in a folder that it lets pass."""
+    """The findings of the gate about an accepted folder."""
 
     inner: str
-    """Folder of Spark's files inside the model's folder: ``sparkml/``, or nothing."""
+    """Folder of Spark's files inside the model's folder: ``sparkml/``, or empty."""
     stages: tuple[Stage, ...]
     in_python: bool
-    """Whether only PySpark's own reader takes the pipeline."""
+    """Whether only PySpark's own reader can load the pipeline."""
     hashes: dict[str, str]
-    """The sha256 of every file that Spark wrote, by its name inside that folder."""
+    """The sha256 of each of Spark's files, by its name inside their folder."""
     size: int
-    """Bytes of these files."""
+    """Total size of these files in bytes."""
     manifest: Manifest | None
     manifest_sha256: str | None
 
     @property
     def version(self) -> str:
-        """A version for a model that has none: other files are another version, in any place."""
+        """A version for a model without one, derived from the files alone, wherever they are."""
         listed = "\n".join(f"{name} {digest}" for name, digest in sorted(self.hashes.items()))
         return hashlib.sha256(listed.encode()).hexdigest()[:12]
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The columns that the pipeline reads and does not make itself, in the order of their use."""
+        """The columns that the pipeline reads but does not make itself, in the order of their use."""
         made: set[str] = set()
         read: dict[str, None] = {}
         for stage in self.stages:
@@ -126,22 +126,22 @@ def _require_signature(files: Files, manifest: bytes, public_keys: Sequence[byte
 
 
 def hashes(files: Files, inspected: Inspected) -> dict[str, str]:
-    """Return the sha256 of every file that Spark wrote, as it is now, by its name in Spark's folder.
+    """Return the current sha256 of each of Spark's files, by its name in Spark's folder.
 
     Raises:
-        ModelError: a link or a strange file has come into the folder, or a file cannot be read.
+        ModelError: a link or an unknown file has appeared in the folder, or a file cannot be read.
     """
     names = _names(files.walk(inspected.inner), inspected.inner)
     return {name: files.sha256(inspected.inner + name) for name in names}
 
 
 def _names(found: dict[str, int], inner: str) -> list[str]:
-    """Return the files that Spark wrote: neither the marks of file systems, nor the manifest and its signature."""
+    """Return the names of Spark's files, without file systems' markers, the manifest and its signature."""
     return [name for name in _without_marks(found) if inner or name not in {MANIFEST, SIGNATURE}]
 
 
 def _without_marks(sizes: dict[str, int]) -> list[str]:
-    """Leave out what file systems add or drop as they like: Hadoop's checksums and its empty mark of success."""
+    """Omit the files that file systems may add or drop: Hadoop's checksums and its empty success marker."""
     kept = []
     for name, size in sizes.items():
         checksum = _CHECKSUM.fullmatch(name)

@@ -1,4 +1,4 @@
-"""The parquet files of a model: each is checked before Spark opens it, then those of tree models node by node."""
+"""Check a model's parquet files before Spark opens them, and the nodes of tree models."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def check(files: Files, inner: str, sizes: Mapping[str, int], trees: Mapping[str
 
     Args:
         files: the model's folder.
-        inner: the folder in it that Spark wrote.
-        sizes: the files in there with their lengths in bytes.
+        inner: Spark's folder inside it.
+        sizes: size in bytes of each file in Spark's folder.
         trees: the tree models by their folder.
         memory: heap of the driver that will load the model, in bytes.
 
     Raises:
-        ModelError: Spark would construct a strange class, the model unpacks to too much, or a tree cannot be followed;
-            the message names the file.
+        ModelError: Spark would construct an unknown class, the model unpacks to too many bytes, or a tree cannot be
+            followed; the message names the file.
     """
     names = [name for name in sizes if name.endswith(".parquet")]
     budget = parquet.Budget(memory)

@@ -1,4 +1,4 @@
-"""The files of a model on this machine, read without following a link."""
+"""Read a model's files on this machine without following links."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def require_plain(location: str, name: str) -> None:
     """Check that a file's name has only characters that Spark writes: no look-alikes, no glob patterns.
 
     Raises:
-        ModelError: it has others.
+        ModelError: the name has other characters.
     """
     if not all(_NAME.fullmatch(part) for part in name.split("/")):
         raise refused(location, name, "a name with such characters is refused: Spark writes none")
@@ -34,7 +34,7 @@ def refused(location: str, name: str, reason: str) -> ModelError:
     Args:
         location: the model's folder.
         name: name of the file.
-        reason: what is wrong with it.
+        reason: why the file is refused.
     """
     return ModelError(f"{location}/{ascii(name)[1:-1]}: {reason}")
 
@@ -43,7 +43,7 @@ class Files(Protocol):
     """Read access to a model's folder; file names are relative, with ``/``."""
 
     location: str
-    """The folder, for messages."""
+    """Address of the folder, for messages."""
 
     def is_folder(self, name: str) -> bool:
         """Return whether there is a folder of that name."""
@@ -81,7 +81,7 @@ class LocalFiles:
         """Return whether there is a folder of that name.
 
         Raises:
-            ModelError: it is a link.
+            ModelError: the folder is a link.
         """
         mode = self._mode(name)
         if stat.S_ISLNK(mode):
@@ -97,8 +97,7 @@ class LocalFiles:
         """Return the size of every file in a folder and below, by its name inside that folder.
 
         Raises:
-            ModelError: there is a link, something else that is no plain file, an empty folder, or a name that a
-                reader may take for another one.
+            ModelError: an entry is a link or another special file, an empty folder, or has an ambiguous name.
         """
         found: dict[str, int] = {}
         self._walk(folder, folder, found)
@@ -108,7 +107,7 @@ class LocalFiles:
         """Return a file's content, unless it is longer than the limit.
 
         Raises:
-            ModelError: it is longer, is no plain file, or cannot be read.
+            ModelError: the file is longer, is not a plain file, or cannot be read.
         """
         with self.opened(name) as file:
             content = file.read(limit + 1)
@@ -120,7 +119,7 @@ class LocalFiles:
         """Return the sha256 of a file, in hexadecimal digits.
 
         Raises:
-            ModelError: it is no plain file, or cannot be read.
+            ModelError: the file is not a plain file, or cannot be read.
         """
         with self.opened(name) as file:
             return sha256(file)
@@ -129,10 +128,10 @@ class LocalFiles:
         """Open a file to read any part of it.
 
         Raises:
-            ModelError: it is no plain file, or cannot be read.
+            ModelError: the file is not a plain file, or cannot be read.
         """
         try:
-            # Without O_NONBLOCK a pipe put in the file's place would keep this process waiting for ever.
+            # Without O_NONBLOCK a pipe in the file's place would block this process for ever.
             handle = os.open(self._root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
             is_link = error.errno == errno.ELOOP

@@ -1,4 +1,4 @@
-"""The manifest of a model: the hashes of its files and its golden rows, which are compared at every load."""
+"""The manifest of a model: the hashes of its files and its golden rows, which every load checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MANIFEST: Final = "streamscore.json"
 MAX_BYTES: Final = 16 << 20
 
 FORMAT: Final = 1
-"""Version of the manifest's format; a release of streamscore reads one."""
+"""Version of the manifest's format; each release of streamscore reads one version."""
 
 
 class _Part(BaseModel):
@@ -41,11 +41,11 @@ class Vector(_Part):
 
 
 class Golden(_Part):
-    """A golden row: a feature vector, or a row of raw columns, with the model's output right after the training."""
+    """A golden row: a feature vector, or a row of raw columns, with the model's output after the training."""
 
     features: Vector | None = None
     row: dict[str, bool | int | float | str | None] | None = None
-    """The values by column; one that is not there is null."""
+    """The values by column; a missing value is null."""
     prediction: float
     score: float
 
@@ -57,7 +57,7 @@ class Golden(_Part):
 
 
 class Versions(_Part):
-    """Versions of the software that the training ran on."""
+    """Versions of the training's software."""
 
     streamscore: str
     spark: str
@@ -66,28 +66,28 @@ class Versions(_Part):
 
 
 class Manifest(_Part):
-    """The manifest: what the training recorded about a model."""
+    """The manifest: the training's record of a model."""
 
     format: Literal[1] = FORMAT
     versions: Versions
     stages: tuple[str, ...]
-    """Class of every stage, those of inner pipelines in their place."""
+    """Class of every stage, with inner pipelines replaced by their own stages."""
     inputs: tuple[str, ...]
     """The columns that the pipeline reads."""
     fields: str | None = None
-    """The columns' types, as in ``I1 INT,C1 STRING``, if they are raw ones; none if they are a vector."""
+    """The types of raw columns, as in ``I1 INT,C1 STRING``; None for a vector."""
     num_features: Annotated[int, Field(gt=0)]
     """Length of the vector, or number of raw columns."""
     labels: tuple[float, ...]
-    """The classes that it can predict."""
+    """The classes that the model can predict."""
     metrics: dict[str, float]
     margin_scale: Annotated[float, Field(gt=0)] | None = None
-    """Standard deviation of the margin on the test set, for a model without probabilities."""
+    """Scale of the margin (half its standard deviation on the test set), for a model without probabilities."""
     origin: dict[str, str]
-    """Where the model comes from: digest of the training data, git commit."""
+    """Provenance: digest of the training data, git commit."""
     golden: Annotated[tuple[Golden, ...], Field(min_length=1)]
     files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
-    """The sha256 of every file that Spark wrote, by its name in Spark's folder."""
+    """The sha256 of each of Spark's files, by its name in Spark's folder."""
 
     @model_validator(mode="after")
     def _of_one_shape(self) -> Manifest:

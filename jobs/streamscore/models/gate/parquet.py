@@ -1,7 +1,7 @@
-"""What a parquet file holds, and what it unpacks to, from its footer and page headers: Spark reads nothing before that.
+"""Check the content and the unpacked size of a parquet file by its footer and page headers, before Spark reads it.
 
-Footers and page headers are read here, not by a library, since a library shows neither two values of one key nor page
-headers. Format: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
+Footers and page headers are parsed here, because libraries show neither duplicate keys nor page headers. Format:
+https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ _MAGIC: Final = b"PAR1"
 _TAIL: Final = 8
 _BYTE_ARRAY, _FIXED_LEN_BYTE_ARRAY = 6, 7
 _WIDTHS: Final = {0: 1, 1: 4, 2: 8, 3: 12, 4: 4, 5: 8, _BYTE_ARRAY: 4}
-"""Bytes of a value by physical type; of a text without its characters."""
+"""Bytes of a value by physical type; for a text without its characters."""
 _CODECS: Final = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 _DICTIONARY, _RLE_DICTIONARY, _DELTA_BYTE_ARRAY = 2, 8, 7
 
 
 class ParquetError(ValueError):
-    """A parquet file that a model may not have; the message has the reason, without the file's name."""
+    """Raised for a parquet file that is refused; the message has the reason, without the file's name."""
 
 
 class _Chunk(NamedTuple):
-    """Where in a file a column's values of one row group are."""
+    """The position in a file of a column's values of one row group."""
 
     name: str
     kind: int
@@ -61,7 +61,7 @@ class _Chunk(NamedTuple):
 
 @dataclass
 class Budget:
-    """What the parquet files of one model may still hold together."""
+    """Totals over one model's parquet files, each of which has a limit."""
 
     memory: int = REFERENCE_MEMORY
     """Heap of the driver, in bytes."""
@@ -92,16 +92,16 @@ class Budget:
         """Count a file before it is opened.
 
         Raises:
-            ParquetError: all files together are too long.
+            ParquetError: the files exceed the limit in total.
         """
         self.files_bytes += size
         self.require(self.files_bytes, MAX_BYTES, "the model has more than {} bytes of parquet")
 
     def take_unpacked(self, size: int, name: str) -> None:
-        """Count what a column unpacks to.
+        """Count the unpacked bytes of a column.
 
         Raises:
-            ParquetError: all columns together are too long.
+            ParquetError: the columns exceed the limit in total.
         """
         self.unpacked += size
         self.require(
@@ -112,12 +112,12 @@ class Budget:
 
 
 def require_safe(file: IO[bytes], size: int, budget: Budget) -> None:
-    """Check a parquet file: what Spark constructs from its footer, and what it unpacks to.
+    """Check the classes that Spark would construct from a parquet file's footer, and the file's unpacked size.
 
     Args:
         file: the file, open and seekable.
-        size: its length.
-        budget: what all files of the model may hold; this file is counted.
+        size: size of the file in bytes.
+        budget: the totals of the model's files, to which this file is added.
 
     Raises:
         ParquetError: the file is refused, or is not parquet as Spark writes it.
@@ -139,7 +139,7 @@ class _Reader:
     size: int
     budget: Budget
     values: dict[str, int] = field(default_factory=dict)
-    """How many values each column has so far."""
+    """Number of values of each column so far."""
 
     def check(self) -> None:
         footer, end = self._footer()
@@ -161,7 +161,7 @@ class _Reader:
                 self._check_chunk(_chunk(leaf, column, end))
 
     def _footer(self) -> tuple[Struct, int]:
-        """Return the footer and the place where it begins."""
+        """Return the footer and its offset."""
         _require(self.size >= len(_MAGIC) + _TAIL, "it is too short to be parquet")
         tail = self._read(self.size - _TAIL, _TAIL)
         _require(
@@ -191,7 +191,7 @@ class _Reader:
                 schema.require_safe(value)
 
     def _check_chunk(self, chunk: _Chunk) -> None:
-        """Walk the pages of a column's chunk, as far as Spark reads it, and count what they unpack to."""
+        """Walk the pages of a column's chunk, as far as Spark reads it, and count their unpacked bytes."""
         total = self.values[chunk.name] = self.values.get(chunk.name, 0) + chunk.values
         self.budget.require(total, MAX_VALUES, f"the column {_plain(chunk.name)} has more than {{}} values")
         unpacked = seen = by_dictionary = longest = 0
@@ -222,7 +222,7 @@ class _Reader:
         self.budget.take_unpacked(max(unpacked, chunk.values * chunk.width) + texts, chunk.name)
 
     def _page_header(self, place: int, chunk: _Chunk) -> tuple[Struct, int]:
-        """Return the header of a page and the place where the page itself begins."""
+        """Return the header of a page and the offset of the page's data."""
         self.budget.pages += 1
         _require(self.budget.pages <= _MAX_PAGES, f"the model has more than {_MAX_PAGES:,} pages, which is refused")
         for size in (_FIRST_READ, _MAX_PAGE_HEADER_BYTES):
@@ -235,7 +235,7 @@ class _Reader:
 
     def _check_dictionary(self, header: Struct) -> None:
         _require(
-            0 <= header[7][1] <= header[2],  # readers make room for that many values before they read one
+            0 <= header[7][1] <= header[2],  # readers allocate memory for that many values in advance
             "a dictionary says that it has more entries than bytes",
         )
 
@@ -246,7 +246,7 @@ class _Reader:
 
 
 def _leaves(elements: list[Struct]) -> list[tuple[str, int, int]]:
-    """Return name, physical type and bytes of a value of every column, from the schema in depth-first order."""
+    """Return name, physical type and bytes per value of every column, from the schema in depth-first order."""
     found = []
     ahead = iter(elements)
 

@@ -13,7 +13,7 @@ from streamscore.spark.hadoop_fs import HadoopRoot
 
 
 class HadoopFiles(HadoopRoot):
-    """A model's folder on any file system of Spark's. Object stores have no links, and HDFS has them switched off."""
+    """A model's folder on any file system of Hadoop. Object stores have no links, and HDFS disables them."""
 
     def is_folder(self, name: str) -> bool:
         """Return whether there is a folder of that name."""
@@ -28,7 +28,7 @@ class HadoopFiles(HadoopRoot):
         """Return the size of every file in a folder and below, by its name inside that folder.
 
         Raises:
-            ModelError: there is no such folder, or there is a link in it.
+            ModelError: the folder is missing, or contains a link.
         """
         if not self.is_folder(folder.rstrip("/")):
             raise refused(self.location, folder, "there is no such folder")
@@ -50,7 +50,7 @@ class HadoopFiles(HadoopRoot):
         """Return a file's content, unless it is longer than the limit.
 
         Raises:
-            ModelError: it is longer.
+            ModelError: the file is longer.
         """
         if self._files.getFileStatus(self._path(name)).getLen() > limit:
             raise refused(self.location, name, f"it is longer than {limit:,} bytes, which no such file is")

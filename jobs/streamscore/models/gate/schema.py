@@ -1,9 +1,9 @@
-"""The row schema that Spark leaves in a parquet footer: a text from which Spark constructs classes.
+"""Check the row schema in a parquet footer, a text from which Spark constructs classes.
 
-For ``{"type":"udt","class":…}`` Spark calls the constructor of any class on its class path, when it reads the file
-(``DataType.parseDataType``, which ``ParquetFileFormat.readSchemaFromFooter`` calls). ``EXISTS_DEFAULT`` in a field's
-metadata is an SQL expression that some releases of Spark evaluate. So only the shapes that Spark ML writes are let
-through.
+For ``{"type":"udt","class":…}`` Spark calls the constructor of any class on its class path when it reads the file
+(``DataType.parseDataType``, called by ``ParquetFileFormat.readSchemaFromFooter``). ``EXISTS_DEFAULT`` in a field's
+metadata is an SQL expression that some releases of Spark evaluate. So only the shapes that Spark ML writes are
+accepted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LINALG: Final = "ml.linalg"
 _USER_TYPES: Final = {
     f"org.apache.spark.{_LINALG}.{name}": f"pyspark.{_LINALG}.{name}" for name in ("VectorUDT", "MatrixUDT")
 }
-"""The allowed classes with their counterparts in Python."""
+"""The allowed classes with their Python counterparts."""
 
 _PLAIN = re.compile(
     r"null|boolean|byte|short|integer|long|float|double|string|binary|date|timestamp|timestamp_ntz"
@@ -36,10 +36,11 @@ _MAX_DEPTH: Final = 16
 
 
 def require_safe(text: str) -> None:
-    """Check that Spark can parse a row schema without constructing anything but its own vectors and matrices.
+    """Check that Spark would construct only its own vectors and matrices from a row schema.
 
     Raises:
-        ValueError: it cannot, or the text is not plain JSON; the message names the class, the type or the field.
+        ValueError: another class or type occurs, or the text is not plain JSON; the message names the class, the type
+            or the field.
     """
     if not text.startswith("{"):
         raise ValueError("the row schema is not a JSON object: the text form of Spark 1.2 is refused")
@@ -47,9 +48,9 @@ def require_safe(text: str) -> None:
 
 
 def types(text: str) -> dict[str, str]:
-    """Return the type of every column in a row schema that is safe, by the column's name with dots for structs.
+    """Return the type of every column of a safe row schema, by the column's name with dots for structs.
 
-    A list is ``array<…>``; whatever is no plain type, list or struct has its kind for a type.
+    A list has the type ``array<…>``; any other complex type has the name of its kind.
     """
     found: dict[str, str] = {}
 
@@ -68,10 +69,10 @@ def types(text: str) -> dict[str, str]:
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON as strictly as it takes for every parser to see the same thing.
+    """Parse JSON strictly, so that every parser reads the same value.
 
     Raises:
-        ValueError: it is not JSON, an object has a name twice, or the nesting is too deep.
+        ValueError: the text is not JSON, an object has a duplicate name, or the nesting is too deep.
     """
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
@@ -125,7 +126,7 @@ def _check_user_type(data_type: dict[str, Any], where: str) -> None:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object whose names are all different: of two equal ones each parser takes the one it likes."""
+    """Build an object with distinct names; parsers differ in which of two equal names they keep."""
     built = dict(pairs)
     if len(built) != len(pairs):
         names = [name for name, _ in pairs]

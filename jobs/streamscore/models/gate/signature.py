@@ -1,7 +1,7 @@
-"""The signature of a manifest: proof that whoever has the private key made it. A manifest alone has no such proof.
+"""The signature of a manifest, which proves that the holder of the private key made the manifest.
 
 The signature is Ed25519 (RFC 8032) over the bytes of the manifest, in base64, in a file beside it. The manifest has the
-sha256 of every other file, so the signature covers them too.
+sha256 of every other file, so the signature covers these too.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ MAX_BYTES: Final = 1024
 
 
 def sign(manifest: bytes, key_file: Path) -> str:
-    """Return the signature of a manifest, as it is written to its file.
+    """Return the signature of a manifest as the content of the signature's file.
 
     Args:
         manifest: content of the manifest's file.
         key_file: the private key, PEM without a password.
 
     Raises:
-        ModelError: the file cannot be read or is no Ed25519 key.
+        ModelError: the file cannot be read or is not an Ed25519 key.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -49,16 +49,16 @@ def sign(manifest: bytes, key_file: Path) -> str:
 
 
 def require_valid(manifest: bytes, text: bytes, public_keys: Sequence[bytes], place: str) -> None:
-    """Check that one of some keys has signed a manifest.
+    """Check that one of the trusted keys has signed a manifest.
 
     Args:
         manifest: content of the manifest's file.
         text: content of the signature's file.
-        public_keys: the keys that are trusted, each of 32 bytes.
+        public_keys: the trusted keys, each of 32 bytes.
         place: the signature's file, for messages.
 
     Raises:
-        ModelError: none of them has.
+        ModelError: no trusted key has signed the manifest.
     """
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

@@ -1,4 +1,4 @@
-"""The stages of a saved pipeline, from its metadata alone: which classes, which columns, which files are theirs."""
+"""Read the stages of a saved pipeline from its metadata alone: their classes, columns and files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_CLASSES: Final = 10_000
 _ML: Final = "org.apache.spark.ml"
 _PIPELINE: Final = f"{_ML}.PipelineModel"
 _PYTHON_PIPELINE: Final = "pyspark.ml.pipeline.PipelineModel"
-"""What PySpark calls a pipeline in which OneVsRest or another pipeline stands; its own reader takes only classes."""
+"""PySpark's class of a pipeline with OneVsRest or an inner pipeline, which only PySpark's own reader can load."""
 _ONE_VS_REST: Final = f"{_ML}.classification.OneVsRestModel"
 
 _LEARNERS: Final = {
@@ -37,7 +37,7 @@ _LEARNERS: Final = {
 }
 CLASSIFIERS: Final = frozenset(f"{_ML}.classification.{model}" for model in _LEARNERS.values())
 _ESTIMATORS: Final = frozenset(f"{_ML}.classification.{learner}" for learner in _LEARNERS)
-"""OneVsRest keeps the learner that it was made with beside the models."""
+"""Classes of the learner that OneVsRest saves beside its models."""
 
 TRANSFORMERS: Final = frozenset(
     f"{_ML}.feature.{name}"
@@ -50,20 +50,20 @@ TRANSFORMERS: Final = frozenset(
         *("VectorAssembler", "VectorIndexerModel", "VectorSizeHint", "VectorSlicer", "Word2VecModel"),
     )
 )
-"""Stages that run inside the JVM, give the same result every time, and neither read anything nor run anything else.
-Not among them: SQLTransformer, which runs any SQL, and RFormulaModel, whose inner stages are private classes."""
+"""Deterministic stages that run inside the JVM, read no data and run no other code. Excluded are SQLTransformer, which
+runs any SQL, and RFormulaModel, whose inner stages are private classes."""
 
 _WAYS_OUT: Final = {
     **dict.fromkeys(("CrossValidatorModel", "TrainValidationSplitModel"), "save its bestModel"),
     **dict.fromkeys((*_LEARNERS.values(), "OneVsRestModel"), "save PipelineModel([model])"),
 }
-"""What to do about a model that is no pipeline, by the last part of its class."""
+"""The remedy for a model that is not a pipeline, by the last part of its class name."""
 
 _UID = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)
 _METADATA = re.compile(r"part-\d{5}(-[0-9A-Za-z-]+(\.c\d+)?(\.txt)?)?", re.ASCII)
 _DATA = re.compile(r"part-[0-9A-Za-z.-]+\.parquet")
 _COMMIT_NOTE = re.compile(r"_(committed|started)_\w+", re.ASCII)
-"""Notes that a Databricks runtime leaves beside what it wrote."""
+"""Files that a Databricks runtime adds beside Spark's files."""
 
 _INPUTS: Final = ("featuresCol", "inputCol", "inputCols")
 _OUTPUTS: Final = ("outputCol", "outputCols", "rawPredictionCol", "probabilityCol", "predictionCol", "leafCol")
@@ -74,7 +74,7 @@ _STOPPED_BY_A_VALUE: Final = frozenset(
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage as its metadata describe it; the stages of inner pipelines stand in the place of those."""
+    """A stage as described by its metadata."""
 
     class_name: str
     inputs: tuple[str, ...]
@@ -82,31 +82,31 @@ class Stage:
 
     @property
     def is_classifier(self) -> bool:
-        """Whether its class is that of a classifier."""
+        """Whether the stage's class is a classifier."""
         return self.class_name in CLASSIFIERS | {_ONE_VS_REST}
 
 
 class Pipeline(NamedTuple):
-    """A saved pipeline as its metadata describe it."""
+    """A saved pipeline as described by its metadata; inner pipelines are replaced by their own stages."""
 
     stages: tuple[Stage, ...]
     in_python: bool
-    """Whether only PySpark's own reader takes it."""
+    """Whether only PySpark's own reader can load it."""
     trees: dict[str, TreeModel]
-    """The tree models in it, also those inside of OneVsRest, by their folder, which ends with ``/``."""
+    """The tree models, also those inside OneVsRest, by their folder, which ends with ``/``."""
 
 
 def read(files: Files, inner: str, names: Collection[str]) -> Pipeline:
-    """Read the metadata of a pipeline and of all stages in it.
+    """Read the metadata of a pipeline and of all its stages.
 
     Args:
         files: the model's folder.
-        inner: the folder in it that Spark wrote.
-        names: the files in there, without those that do not count.
+        inner: Spark's folder inside it.
+        names: the files in Spark's folder, without file systems' markers.
 
     Raises:
-        ModelError: metadata are absent or not as Spark writes them, a stage's class is not on the list, or a file
-            belongs to no stage.
+        ModelError: metadata are absent or not in Spark's form, a stage's class is not on the list, or a file belongs to
+            no stage.
     """
     reader = _Reader(files, inner)
     for name in names:
@@ -121,7 +121,7 @@ def read(files: Files, inner: str, names: Collection[str]) -> Pipeline:
 
 @dataclass
 class _Reader:
-    """Walks a saved pipeline and notes which files belong to it."""
+    """A walk over a saved pipeline, which records the files that belong to it."""
 
     files: Files
     inner: str
@@ -132,7 +132,7 @@ class _Reader:
     trees: dict[str, TreeModel] = field(default_factory=dict)
     metadata_bytes: int = 0
     in_python: bool = False
-    """Whether PySpark wrote the pipeline itself, and not the JVM."""
+    """Whether PySpark itself, and not the JVM, wrote the pipeline."""
 
     def pipeline(self) -> list[Stage]:
         """Return the stages of the whole pipeline."""
@@ -181,7 +181,7 @@ class _Reader:
         return [Stage(class_name, self._columns(params, _INPUTS, name), self._columns(params, _OUTPUTS, name))]
 
     def _one_vs_rest(self, folder: str, name: str, told: dict[str, Any]) -> None:
-        """Look at the models inside of OneVsRest, one per class, and at the learner that made them."""
+        """Check the models inside OneVsRest, one per class, and the learner that fitted them."""
         count: Any = told.get("numClasses")
         self._require(type(count) is int and 0 < count <= _MAX_CLASSES, name, f"numClasses is {count!a}")
         learner, made_by = self._metadata(f"{folder}classifier/")
@@ -201,7 +201,7 @@ class _Reader:
             self.trees[folder] = trees
 
     def _metadata(self, folder: str) -> tuple[str, dict[str, Any]]:
-        """Return the name and the content of a stage's metadata; note the stage's files as its own."""
+        """Return the name and the content of a stage's metadata; record the stage's files."""
         for kind, pattern in (("metadata/", _METADATA), ("data/", _DATA), ("treesMetadata/", _DATA)):
             for short in self.listed.get(f"{folder}{kind}", []):
                 if pattern.fullmatch(short) or _COMMIT_NOTE.fullmatch(short):
@@ -216,7 +216,7 @@ class _Reader:
         return name, self._parsed(name)
 
     def _parsed(self, name: str) -> dict[str, Any]:
-        """Read metadata as strictly as it takes for Spark's parser to see the same thing."""
+        """Parse metadata strictly, so that Spark's parser reads the same value."""
         content = self.files.read(self.inner + name, _MAX_METADATA_BYTES)
         self.metadata_bytes += len(content)
         self._require(
@@ -248,7 +248,7 @@ class _Reader:
         )
 
     def _require_steadfast(self, class_name: str, params: dict[str, Any], name: str) -> None:
-        """Refuse a stage that drops rows, or that one value in one message could stop the stream with."""
+        """Refuse a stage that drops rows, or that fails on some value and so could stop the stream."""
         kind = class_name.rpartition(".")[2]
         invalid = params.get("handleInvalid")
         self._require(

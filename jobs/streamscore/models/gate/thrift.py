@@ -1,6 +1,6 @@
-"""Read Thrift's compact protocol, strictly: whatever two parsers could read differently is refused.
+"""Read Thrift's compact protocol strictly: data that two parsers could read differently are refused.
 
-Parquet writes its footers and page headers in it. Format:
+Parquet's footers and page headers use this protocol. Format:
 https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 """
 
@@ -14,23 +14,23 @@ _BITS: Final = {_I16: 16, _I32: 32, _I64: 64}
 _MAX_DEPTH: Final = 16
 
 Struct = dict[int, Any]
-"""A Thrift struct: its values by field number. Structs, lists, numbers, booleans and bytes can be values."""
+"""A Thrift struct: values by field number. Values are structs, lists, numbers, booleans and bytes."""
 
 
 class TruncatedError(ValueError):
-    """The data end inside of a value."""
+    """Raised when the data end inside a value."""
 
 
 def read_struct(data: bytes) -> tuple[Struct, int]:
-    """Read the struct at the start of some bytes.
+    """Read the struct at the start of the data.
 
     Returns:
-        The struct, and how many bytes it takes.
+        The struct, and its length in bytes.
 
     Raises:
-        TruncatedError: the bytes end before the struct does.
-        ValueError: it is not as Thrift's own writer writes it: a field twice or out of order, an unknown type, a number
-            that is too large.
+        TruncatedError: the data end before the struct does.
+        ValueError: the data are not in the form of Thrift's own writer: a field is duplicate or out of order, a type is
+            unknown, or a number is too large.
     """
     reader = _Reader(data)
     value = reader.structure(0)
@@ -51,7 +51,7 @@ class _Reader:
             kind, delta = header & 0x0F, header >> 4
             if not delta:  # Thrift writes the number in full only after a gap of more than 15
                 delta = self._integer(_I16) - number
-                if delta <= 15:  # noqa: PLR2004 (as it says)
+                if delta <= 15:  # noqa: PLR2004 (the gap of the comment above)
                     raise ValueError("a field twice, or out of order")
             number += delta
             fields[number] = kind == _TRUE if kind in {_TRUE, _FALSE} else self._value(kind, depth)
@@ -79,7 +79,7 @@ class _Reader:
         size = header >> 4
         if size == 0x0F:  # noqa: PLR2004 (the size follows)
             size = self._varint()
-        if size > len(self._data) - self.position:  # every element takes a byte at least
+        if size > len(self._data) - self.position:  # every element has at least one byte
             raise TruncatedError("a list is longer than the data")
         return [self._value(header & 0x0F, depth) for _ in range(size)]
 

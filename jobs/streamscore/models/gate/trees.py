@@ -1,7 +1,7 @@
-"""The nodes of tree models: whether Spark can build the trees, and follow them from the root to a leaf for any event.
+"""Check that Spark can build a tree model from its nodes, and follow every tree from the root to a leaf for any event.
 
-Spark checks little when it builds a tree (``DecisionTreeModelReadWrite.buildTreeFromNodes``): a node that is not there
-is null, and stops the stream at the first event that comes to it.
+Spark checks little when it builds a tree (``DecisionTreeModelReadWrite.buildTreeFromNodes``): a missing node becomes
+null, and stops the stream at the first event that reaches it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TREE_CLASSES: Final = {
 """The classes of tree models, each with the class of its trees."""
 
 _MAX_DEPTH: Final = 30
-"""Greatest depth that Spark trains; it follows a tree by calls, which take stack."""
+"""Greatest depth that Spark trains; Spark follows a tree recursively, which needs stack."""
 _MAX_TREES: Final = 100_000
 _NONE: Final = -1
 """Spark's number for no child, and for no categories."""
@@ -41,24 +41,24 @@ _NODE: Final = {
     "split.leftCategoriesOrThreshold": "array<double>",
     "split.numCategories": "integer",
 }
-"""The columns of a node that decide about its place and its outcome, with their types."""
+"""The columns of a node that determine its position and its outcome, with their types."""
 _MEMBER: Final = {"treeID": "integer", "metadata": "string", "weights": "double"}
 
 
 @dataclass(frozen=True)
 class TreeModel:
-    """A tree model as its metadata describe it."""
+    """A tree model as described by its metadata."""
 
     class_name: str
     features: int
     classes: int | None
-    """Number of classes; None for trees that predict a number, as those of GBT do."""
+    """Number of classes; None for trees that predict a number, as in a GBT."""
     trees: int | None
     """Number of trees; None for a single tree."""
 
     @classmethod
     def of(cls, metadata: dict[str, Any]) -> TreeModel | None:
-        """Return the tree model that a stage's metadata describe; None if the stage is another model.
+        """Return the tree model of a stage's metadata; None if the stage is another model.
 
         Raises:
             ValueError: a number that Spark writes is absent or out of range.
@@ -97,7 +97,7 @@ class TreeModel:
             files: the parquet files of the list, open.
 
         Raises:
-            ValueError: a tree is absent or there twice, has a weight that is no number, or is of another class.
+            ValueError: a tree is absent or duplicate, has a weight that is not a number, or is of another class.
         """
         import numpy as np
 
@@ -115,7 +115,7 @@ class TreeModel:
 
 
 class _Nodes:
-    """All nodes of a model in the order of their trees and numbers, as arrays."""
+    """All nodes of a model as arrays, ordered by tree and number."""
 
     def __init__(self, model: TreeModel, table: dict[str, pa.Array]) -> None:
         import numpy as np
@@ -150,7 +150,7 @@ class _Nodes:
         self._check_outcomes()
 
     def _require_ids(self, ids: np.ndarray, trees: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> None:
-        """Check that the nodes of each tree have the numbers from 0 on, each once."""
+        """Check that the nodes of each tree are numbered consecutively from 0."""
         import numpy as np
 
         inside = (ids >= 0) & (ids < sizes[trees])
@@ -162,7 +162,7 @@ class _Nodes:
             raise ValueError(f"tree {tree}: node {int(wrong[0] - starts[tree])} {how}")
 
     def _check_links(self) -> None:
-        """Check that every node but the root is the child of one node with a lower number, and the depth."""
+        """Check the depth, and that every node but the root is the child of exactly one node with a lower number."""
         import numpy as np
 
         last = self._sizes[self._tree] - 1
@@ -184,9 +184,9 @@ class _Nodes:
             )
 
     def _check_splits(self) -> None:
-        """Check that every split asks for a feature that there is, by a threshold or by categories.
+        """Check that every split uses an existing feature, by a threshold or by categories.
 
-        A threshold may be any number: with NaN or an infinity every event goes the same way.
+        A threshold may be any number: with NaN or an infinity all events take the same branch.
         """
         import numpy as np
         import pyarrow.compute as pc
@@ -207,7 +207,7 @@ class _Nodes:
         self._refuse(inner & ~by_threshold & wrong, "names a category out of", self._categories)
 
     def _check_outcomes(self) -> None:
-        """Check what the leaves predict."""
+        """Check the predictions of the leaves."""
         import numpy as np
         import pyarrow.compute as pc
 
@@ -224,7 +224,7 @@ class _Nodes:
         self._refuse(self._leaf & wrong, "has a class count that is negative or not finite, as a node of size", length)
 
     def _refuse(self, wrong: np.ndarray, reason: str, values: np.ndarray) -> None:
-        """Raise an error about the first of the nodes that are wrong."""
+        """Raise an error that names the first wrong node."""
         import numpy as np
 
         places = np.flatnonzero(wrong)
@@ -253,7 +253,7 @@ def _read(files: Sequence[IO[bytes]], columns: dict[str, str]) -> dict[str, pa.A
             table = pq.ParquetFile(file).read()
         except (OSError, pa.ArrowException) as error:
             raise ValueError(f"it cannot be read ({str(error).splitlines()[0][:200]})") from None
-        # Spark converts values to the types of its own row schema: those must be the same, or it reads other numbers.
+        # Spark converts values to its own row schema's types: these must be equal, or Spark reads other numbers.
         own = (table.schema.metadata or {}).get(schema.ROW_METADATA.encode())
         told = None if own is None else schema.types(own.decode())
         for name, kind in columns.items():
