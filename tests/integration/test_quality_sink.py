@@ -9,12 +9,14 @@ import pytest
 from gateway import Gateway
 
 from streamscore import score_stream, sinks
-from streamscore.clients import elasticsearch, kafka
-from streamscore.errors import RefusedError, ServerError, StreamError
+from streamscore.clients import elasticsearch, kafka, quality_reader
+from streamscore.errors import CheckpointError, RefusedError, ServerError, StreamError
 from streamscore.quality.statistic import total
 from streamscore.sinks import quality
 from streamscore.sinks.base import Batch, Replay
 from streamscore.sinks.quality import QualityStatistics
+from streamscore.stream import ownership
+from streamscore.stream.checkpoint import State
 
 SCHEMA = "event_time bigint, reason string, label double, prediction_lr double, score_lr double"
 LR = SimpleNamespace(
@@ -27,6 +29,8 @@ LR = SimpleNamespace(
     score="score_lr",
     label_score=None,
 )
+PLAIN = SimpleNamespace(**{**vars(LR), "score_kind": "margin"})
+"""The same version without its calibration."""
 DAY = 86_400_000
 
 
@@ -104,16 +108,83 @@ def test_checkpoint_older_than_the_statistics_is_refused(config, write):
         write([1_000], 4)
 
 
-def test_earlier_stream_of_the_topic_is_dropped_and_others_stay(config, write, own):
-    """The earlier stream's statistics, which counted the same events, are deleted; others stay."""
+def on_stream(config, **changes):
+    """Return the configuration with changed settings of the stream."""
+    return config.model_copy(update={"stream": config.stream.model_copy(update=changes)})
+
+
+def test_version_with_another_kind_of_score_has_documents_of_its_own(config, write):
+    """Probabilities and margins are kept apart; their events are added up when they are read."""
+    write([1_000, 2_000], 0)
+    write([3_000], 1, model=PLAIN)
+    write([4_000], 2)
+    write([3_000], 1, model=PLAIN, stream="other")
+    with elasticsearch.client(config.elasticsearch) as client:
+        client.indices.refresh(index=config.elasticsearch.quality_index)
+        found = quality_reader.of_range(client, config, "all", DAY)
+
+    assert found.keys() == {("lr", "1")}
+    assert (found["lr", "1"].score_kind, found["lr", "1"].scored, found["lr", "1"].correct) == (None, 5, 5)
+
+
+def test_earlier_stream_of_the_topic_is_dropped_and_others_stay(config, write, monkeypatch):
+    """The earlier streams' statistics, which counted the same events, are deleted, page by page; others stay."""
+    monkeypatch.setattr(quality.client, "_PAGE", 3)
     topics = config.kafka.topics.model_copy(update={"input": "another"})
     another = config.model_copy(update={"kafka": config.kafka.model_copy(update={"topics": topics})})
-    write([1_000 * second for second in range(0, 20_000, 10)], 0, stream="old")
+    for stream in ("old", "older"):
+        write([10_000 * window for window in range(5)], 0, stream=stream)
     write([1_000], 0, stream="another", config=another)
-    write([1_000], 0, stream="new")
+    write([1_000], 0, stream="new", config=on_stream(config, new_checkpoint=True))
 
-    assert scored(config, "old") == {}
+    assert scored(config, "old") == scored(config, "older") == {}
     assert len(scored(config, "new")) == len(scored(config, "another")) == 3
+    assert quality.client.other_stream(config.elasticsearch, config.kafka.topics.input, "new") is None
+
+
+@pytest.mark.parametrize(
+    "start", [{}, {"new_checkpoint": True, "starting_offsets": "latest"}], ids=["as before", "latest"]
+)
+def test_statistics_of_another_stream_stay_unless_the_topic_is_counted_again(config, write, start):
+    """Another stream's statistics stay without --new-checkpoint, and with it at the latest offsets."""
+    write([1_000], 0, stream="old")
+    write([2_000], 0, stream="new", config=on_stream(config, **start))
+
+    assert len(scored(config, "old")) == len(scored(config, "new")) == 3
+
+
+def test_second_job_on_a_topic_needs_an_index_of_statistics_of_its_own(config, write, own):
+    """A start beside another stream's statistics is refused, unless the index is another or they are deleted."""
+    kafka.ensure(config.kafka, config.kafka.topics.input)
+    new, begun = (State(query, -1, -1, None, clean=True) for query in (None, "s"))
+    ownership.require_known(config, new)
+    write([1_000], 0)
+    ownership.require_known(config, begun)
+    with pytest.raises(CheckpointError, match=f"{config.elasticsearch.quality_index}.* from stream s, .*is new"):
+        ownership.require_known(config, new)
+
+    ownership.require_known(own("elasticsearch.quality_index=absent-quality"), new)
+    write([1_000], 0, stream="new", config=on_stream(config, new_checkpoint=True))
+    ownership.require_known(config, State("new", 0, 0, None, clean=True))
+
+
+def test_batch_is_written_in_pieces(config, write, monkeypatch):
+    """A batch of many windows is written a thousand documents at a time; a retry repeats only one piece."""
+    times, sizes, faults = [10_000 * window for window in range(1_500)], [], [ServerError("away")]
+    write_to = quality.client.write
+
+    def away_after_the_second(server, settings, changes):
+        sizes.append(len(changes))
+        write_to(server, settings, changes)
+        if len(sizes) == 2 and faults:
+            raise faults.pop()
+
+    monkeypatch.setattr(quality.client, "write", away_after_the_second)
+    write(times, 0)
+    write([*times, 1], 1, Replay(1, 0))
+
+    assert sizes == [1_000, 526, 526, 0, 1_000, 526]  # the replay finds nothing to take back
+    assert sum(events for (seconds, _), events in scored(config).items() if seconds == 10) == 3_001
 
 
 def test_document_that_is_changed_meanwhile_is_read_again(config, write, monkeypatch):

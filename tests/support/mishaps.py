@@ -201,6 +201,8 @@ def recreate_topic(scene: Scene, job: Job) -> None:
     first.wait_for("scoring the topic")
     time.sleep(scene.generator.uniform(0.2, 3))
     first.kill()
+    # Without the flag a start is refused until the statistics of the old topic are deleted.
+    _require(scene.start("--new-checkpoint", "--available-now", *scene.arguments), 0)
 
 
 def _require(job: Job, code: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from streamscore.clients.elasticsearch import OVERLOADED, reporting
+from streamscore.clients.elasticsearch import OVERLOADED, client, reporting
 from streamscore.config import Elasticsearch
 from streamscore.errors import RefusedError, RequestTooLargeError, ServerError
 
@@ -17,6 +17,8 @@ MOST_AT_ONCE: Final = 100
 """Documents per request; halved when a gateway refuses a request as too large. A document has some 10 kB."""
 
 _PAGE: Final = 1_000
+_IDENTITY: Final = ("@timestamp", "seconds", "stream", "model", "model_version", "score_kind")
+"""Fields that identify a document, as sort keys: without ties no document is skipped between two pages."""
 _CONFLICT: Final = 409
 
 
@@ -63,8 +65,8 @@ def read(server: Client, settings: Elasticsearch, ids: Collection[str]) -> dict[
     return found
 
 
-def of_batch(server: Client, settings: Elasticsearch, stream: str, batch: int) -> dict[str, Kept]:
-    """Return, by id, all documents of a stream whose last batch is the given one.
+def of_batch(server: Client, settings: Elasticsearch, stream: str, batch: int) -> Iterator[dict[str, Kept]]:
+    """Yield, by id and page by page, all documents of a stream whose last batch is the given one.
 
     Args:
         server: the client.
@@ -75,12 +77,38 @@ def of_batch(server: Client, settings: Elasticsearch, stream: str, batch: int) -
     Raises:
         ServerError: the server or the index cannot be reached.
     """
-    written = [{"term": {"stream": stream}}, {"term": {"batch": batch}}]
-    return {hit["_id"]: _kept(hit) for hit in _search(server, settings, {"filter": written}, source=True)}
+    written = {"bool": {"filter": [{"term": {"stream": stream}}, {"term": {"batch": batch}}]}}
+    for hits in _pages(server, settings, written, source=True):
+        yield {hit["_id"]: _kept(hit) for hit in hits}
 
 
-def drop_earlier_streams(server: Client, settings: Elasticsearch, topic: str, stream: str) -> int:
-    """Delete the documents of all other streams of a topic, which counted the same events.
+def other_stream(settings: Elasticsearch, topic: str, stream: str | None) -> str | None:
+    """Return the identity of another stream that has statistics of a topic in the index; None if there is none.
+
+    Args:
+        settings: the server and the index, which may be missing.
+        topic: the input topic.
+        stream: identity of the query that is no other; None: each is.
+
+    Raises:
+        ServerError: the server cannot be reached.
+    """
+    with reporting(settings), client(settings) as server:
+        if not server.indices.exists(index=settings.quality_index):
+            return None
+        server.indices.refresh(index=settings.quality_index)
+        hits = server.search(
+            index=settings.quality_index,
+            query=_of_others(topic, stream),
+            size=1,
+            source_includes=["stream"],
+            allow_partial_search_results=False,
+        )["hits"]["hits"]
+    return str(hits[0]["_source"]["stream"]) if hits else None
+
+
+def drop_other_streams(server: Client, settings: Elasticsearch, topic: str, stream: str) -> int:
+    """Delete the documents of all other streams of a topic, page by page.
 
     Args:
         server: the client.
@@ -92,12 +120,20 @@ def drop_earlier_streams(server: Client, settings: Elasticsearch, topic: str, st
         The number of documents that were deleted.
 
     Raises:
-        ServerError: the server or the index cannot be reached.
+        ServerError: the server or the index cannot be reached, or a document was changed by somebody else meanwhile;
+            some of them may have been deleted.
     """
-    others = {"filter": [{"term": {"topic": topic}}], "must_not": [{"term": {"stream": stream}}]}
-    changes = [Change(hit["_id"], None, _kept(hit)) for hit in _search(server, settings, others, source=False)]
-    write(server, settings, changes)
-    return len(changes)
+    deleted = 0
+    for hits in _pages(server, settings, _of_others(topic, stream), source=False):
+        write(server, settings, [Change(hit["_id"], None, _kept(hit)) for hit in hits])
+        deleted += len(hits)
+    return deleted
+
+
+def _of_others(topic: str, stream: str | None) -> dict[str, Any]:
+    """Return the query for the documents of a topic that are of another stream."""
+    own = [] if stream is None else [{"term": {"stream": stream}}]
+    return {"bool": {"filter": [{"term": {"topic": topic}}], "must_not": own}}
 
 
 def write(server: Client, settings: Elasticsearch, changes: Sequence[Change]) -> None:
@@ -144,27 +180,29 @@ def _write(server: Client, settings: Elasticsearch, changes: Sequence[Change]) -
         )
 
 
-def _search(
+def _pages(
     server: Client, settings: Elasticsearch, query: Mapping[str, Any], source: bool
-) -> Iterator[Mapping[str, Any]]:
-    """Yield the documents that a boolean query finds, after a refresh of the index."""
-    after: Mapping[str, Any] = {}
+) -> Iterator[Sequence[Mapping[str, Any]]]:
+    """Yield the pages of the documents that a query finds, after a refresh; a page may be deleted before the next."""
     with reporting(settings):
         server.indices.refresh(index=settings.quality_index)
-        while True:
+    after: Mapping[str, Any] = {}
+    while True:
+        with reporting(settings):
             hits = server.search(
                 index=settings.quality_index,
-                query={"bool": query},
+                query=query,
                 size=_PAGE,
-                sort=[{"@timestamp": "asc"}, {"seconds": "asc"}, {"model": "asc"}, {"model_version": "asc"}],
+                sort=[{field: "asc"} for field in _IDENTITY],
                 source=source,
                 seq_no_primary_term=True,
+                allow_partial_search_results=False,
                 **after,
             )["hits"]["hits"]
-            yield from hits
-            if len(hits) < _PAGE:
-                return
-            after = {"search_after": hits[-1]["sort"]}
+        yield hits
+        if len(hits) < _PAGE:
+            return
+        after = {"search_after": hits[-1]["sort"]}
 
 
 def _kept(item: Mapping[str, Any]) -> Kept:

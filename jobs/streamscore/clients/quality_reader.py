@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from streamscore.clients import elasticsearch
 from streamscore.config import Config, Elasticsearch, TimeRange
-from streamscore.quality.statistic import Statistic, total
+from streamscore.quality.statistic import Statistic, combined
 from streamscore.quality.windows import SECOND, Period, window
 from streamscore.schema import TIME
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
 
 _PAGE: Final = 1_000
-_ORDER: Final = ({TIME: "asc"}, {"topic": "asc"}, {"model": "asc"}, {"model_version": "asc"}, {"stream": "asc"})
+_ORDER: Final = tuple({field: "asc"} for field in (TIME, "topic", "model", "model_version", "stream", "score_kind"))
+"""Sort keys that identify a document of one window length: without ties no document is skipped between two pages."""
 _UNREAD: Final = ["before", "counts.predictions"]
 """Fields that no figure needs: half of a document."""
 
@@ -114,7 +115,8 @@ def statistics(
 def of_range(server: Client, config: Config, time_range: TimeRange, now: int) -> dict[tuple[str, str], Statistic]:
     """Return the statistics of a time range over all topics, by model and version: the events of the live page.
 
-    The range is aligned to windows by ``quality.windows.window``.
+    The range is aligned to windows by ``quality.windows.window``. A version with scores of different kinds has only
+    the counts that do not depend on scores.
 
     Args:
         server: the client.
@@ -135,4 +137,4 @@ def of_range(server: Client, config: Config, time_range: TimeRange, now: int) ->
     read, _ = statistics(server, settings, shown.seconds, [(shown.start, None)])
     for part, statistic in read:
         found[part.model, part.version].append(statistic)
-    return {of: total(parts) for of, parts in sorted(found.items())}
+    return {of: combined(parts) for of, parts in sorted(found.items())}

@@ -16,7 +16,7 @@ from streamscore.quality.confusion import OTHER, Confusion
 from streamscore.quality.estimates import Estimate, Figure
 from streamscore.quality.evaluation import FIGURES, Evaluation, evaluate
 from streamscore.quality.figures import BASELINE
-from streamscore.quality.statistic import Statistic, total
+from streamscore.quality.statistic import Statistic, combined
 from streamscore.quality.windows import Period, Window
 
 SHOWN: Final = ("accuracy", "rig", "log_loss", "auc", "calibration_ratio")
@@ -341,14 +341,6 @@ def in_order(models: Iterable[ModelFigures], first: Sequence[str]) -> list[Model
     """Return models in the order of the configuration, followed by the others by name."""
     rank = {name: position for position, name in enumerate(first)}
     return sorted(models, key=lambda model: (rank.get(model.name, len(rank)), model.name))
-
-
-def combined(parts: Iterable[Statistic]) -> Statistic:
-    """Return the sum of statistics; for different kinds of scores only the counts that do not depend on scores."""
-    found = list(parts)
-    if len({part.score_kind for part in found if part.score_kind}) > 1:
-        found = [Statistic(scored=part.scored, confusion=part.confusion) for part in found]
-    return total(found)
 
 
 def _value(figure: Figure | None) -> float | None:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from streamscore.clients import elasticsearch, quality_reader
 from streamscore.config import Config
 from streamscore.dashboard import queries
-from streamscore.dashboard.figures import Bucket, Snapshot, Tally, combined
+from streamscore.dashboard.figures import Bucket, Snapshot, Tally
 from streamscore.dashboard.queries import Mark, Search
 from streamscore.errors import RefusedError, ServerError
-from streamscore.quality.statistic import Statistic
+from streamscore.quality.statistic import Statistic, combined
 from streamscore.quality.windows import Period, Window, of_batches, window
 from streamscore.system.console import log
 

@@ -17,7 +17,7 @@ from streamscore.quality import figures, text
 from streamscore.quality.confusion import Confusion, class_counts, labelled, total
 from streamscore.quality.evaluation import FIGURES, Evaluation, evaluate
 from streamscore.quality.packed import unpack
-from streamscore.quality.statistic import EMPTY, Statistic
+from streamscore.quality.statistic import EMPTY, Statistic, combined
 from streamscore.system.console import VERDICTS, as_markup
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Totals(BatchListener):
         kinds = [model.score_kind for model in self.models]
         for _, position, statistic in unpack(base64.b64decode(observed[SUMS]), kinds):
             key = (self.models[position].name, self.models[position].version)
-            self.of_version[key] = self.of_version.get(key, EMPTY) + statistic
+            self.of_version[key] = combined([self.of_version.get(key, EMPTY), statistic])
         self.batches += 1
         self.batch_ms = batch.milliseconds
         self._recent = [*self._recent[-20:], (time.monotonic(), self.events)]

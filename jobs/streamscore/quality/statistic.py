@@ -51,7 +51,7 @@ class Statistic:
     """
 
     score_kind: ScoreKind | None = None
-    """What the scores are, a fact of the model; None while there is no event."""
+    """What the scores are, a fact of the model; None while there is no event, and for events of several kinds."""
 
     scored: int = 0
     """All scored events, with a label or without."""
@@ -141,7 +141,7 @@ class Statistic:
             score_kind=document["score_kind"],
             scored=document["scored"],
             predictions={(int(at), prediction): n for prediction, at, n in _flat(counts.get("predictions", {}))},
-            confusion={(label, float(prediction)): n for label, prediction, n in _flat(counts["confusion"])},
+            confusion={(label, prediction): n for label, prediction, n in _flat(counts["confusion"])},
             labels={(int(at), label): n for label, at, n in _flat(counts["labels"])},
             loss_events=document["loss_events"],
             **{name: float(document[name]) for name in SUMS},
@@ -158,7 +158,9 @@ def total(parts: Iterable[Statistic]) -> Statistic:
     Raises:
         ValueError: The scores are of different kinds, and so are the bins: probabilities and margins do not compare.
     """
-    parts = list(parts)
+    parts = [part for part in parts if part != EMPTY]
+    if len(parts) == 1:
+        return parts[0]
     kinds = sorted({part.score_kind for part in parts if part.score_kind is not None})
     if len(kinds) > 1:
         raise ValueError(
@@ -173,6 +175,17 @@ def total(parts: Iterable[Statistic]) -> Statistic:
         loss_events=sum(part.loss_events for part in parts),
         **{name: math.fsum(getattr(part, name) for part in parts) for name in SUMS},
     )
+
+
+def combined(parts: Iterable[Statistic]) -> Statistic:
+    """Return the sum of statistics; for different kinds of scores only the counts that do not depend on scores.
+
+    The scores of one version of a model change their kind if the model is replaced under the same version.
+    """
+    parts = [part for part in parts if part != EMPTY]
+    if len({part.score_kind for part in parts}) > 1:
+        parts = [Statistic(scored=part.scored, confusion=part.confusion) for part in parts]
+    return total(parts)
 
 
 def of_rows(
@@ -256,7 +269,7 @@ def _counted(first: NDArray[Any], second: NDArray[Any]) -> dict[tuple[Any, float
         return {}
     pairs, events = np.unique(first_at * len(seconds) + second_at, return_counts=True)
     keys = zip(firsts[pairs // len(seconds)].tolist(), seconds[pairs % len(seconds)].tolist(), strict=True)
-    return dict(zip(keys, events.tolist(), strict=True))
+    return {(one, _key(other)): n for (one, other), n in zip(keys, events.tolist(), strict=True)}
 
 
 def _summed(parts: Iterable[Mapping[_Key, int]]) -> dict[_Key, int]:
@@ -281,16 +294,21 @@ def _negative(statistic: Statistic) -> Statistic:
 
 def _nested(counts: Mapping[tuple[float, float], int]) -> dict[str, dict[str, int]]:
     """Return counts by pair as objects in an object, for JSON's names are text."""
-    nested: dict[str, dict[str, int]] = {}
+    nested: dict[str, Counter[str]] = {}
     for (outer, inner), events in sorted(counts.items()):
-        nested.setdefault(_text(outer), {})[_text(inner)] = events
-    return nested
+        nested.setdefault(_text(outer), Counter())[_text(inner)] += events
+    return {outer: dict(inner) for outer, inner in nested.items()}
 
 
-def _flat(nested: Mapping[str, Mapping[str, int]]) -> Iterable[tuple[float, str, int]]:
+def _flat(nested: Mapping[str, Mapping[str, int]]) -> Iterable[tuple[float, float, int]]:
     for outer, inner_counts in nested.items():
         for inner, events in inner_counts.items():
-            yield float(outer), inner, events
+            yield _key(float(outer)), _key(float(inner)), events
+
+
+def _key(number: float) -> float:
+    """Return a number as a key of counts: always the same NaN object, since two NaN objects are different keys."""
+    return math.nan if math.isnan(number) else number
 
 
 def _text(number: float) -> str:

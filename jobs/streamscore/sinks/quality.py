@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from streamscore.clients import elasticsearch
@@ -27,18 +27,22 @@ if TYPE_CHECKING:
 _TIMEOUT: Final = 30.0
 """Timeout of one request, in seconds."""
 
+_PIECE: Final = 1_000
+"""Documents per piece of a batch; a document takes some 20 kB of memory."""
+
 
 class Added(NamedTuple):
     """A batch's contribution to one document."""
 
     header: Mapping[str, Any]
     """The fields that identify the statistic."""
-    statistic: Statistic
+    statistics: list[Statistic]
+    """The statistics of the shortest windows inside, to be added up."""
 
 
 @dataclass
 class QualityStatistics(OutcomeSink):
-    """A sink of one document per model, version and window of event time, to which each batch adds its events.
+    """A sink of one document per model, version, score kind and window of event time; each batch adds its events.
 
     A document names the last batch that added to it, and holds the statistic before that batch; a replay adds to the
     latter. So each batch counts once, whatever its events' times and wherever a write was interrupted.
@@ -60,7 +64,7 @@ class QualityStatistics(OutcomeSink):
     def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
         """Sum up the batch in one Spark job, and add the sums to the documents; retry transient failures.
 
-        Statistics of the topic's earlier streams, which counted the same events, are deleted first.
+        A stream that scores the topic again first deletes the statistics of the earlier streams.
 
         Raises:
             ServerError: Elasticsearch does not answer within ``elasticsearch.retry_seconds``.
@@ -70,7 +74,7 @@ class QualityStatistics(OutcomeSink):
         (row,) = shaped.collect()
         added = self._added(bytes(row["sums"]), stream)
         with elasticsearch.client(settings, _TIMEOUT) as server:
-            if not self.is_alone:
+            if self._counts_again and not self.is_alone:
                 patiently(lambda: self._drop_earlier_streams(server, stream), settings, batch)
                 self.is_alone = True
             if replay is not None:
@@ -78,33 +82,44 @@ class QualityStatistics(OutcomeSink):
             failpoints.write_parts(
                 "quality",
                 added,
-                lambda part: patiently(lambda: self._add(server, part, batch.number), settings, batch),
+                lambda part: self._add_in_pieces(server, part, batch),
                 lambda whole: dict(list(whole.items())[::2]),
             )
 
+    @property
+    def _counts_again(self) -> bool:
+        """Whether the stream may score events again that an earlier stream has scored.
+
+        Without ``stream.new_checkpoint`` other statistics may belong to a running job, and are never deleted.
+        """
+        stream = self.config.stream
+        return stream.new_checkpoint and stream.starting_offsets == "earliest"
+
     def _added(self, sums: bytes, stream: str) -> dict[str, Added]:
         """Return a batch's contributions by document id; those of longer windows are sums of the shortest windows."""
-        shortest, *longer = self.config.quality.windows
-        parts: defaultdict[tuple[int, int, int], list[Statistic]] = defaultdict(list)
+        added: dict[str, Added] = {}
         for begin, position, statistic in unpack(sums, [served.score_kind for served in self.models]):
-            parts[shortest, begin, position].append(statistic)
-            for seconds in longer:
-                parts[seconds, begin // (1_000 * seconds) * 1_000 * seconds, position].append(statistic)
-        added = {}
-        for (seconds, begin, position), statistics in parts.items():
             model = self.models[position]
-            added[f"{stream}-{model.name}-{model.version}-{seconds}-{begin}"] = Added(
-                {
-                    TIME: begin,
+            for seconds in self.config.quality.windows:
+                header = {
+                    TIME: begin // (1_000 * seconds) * 1_000 * seconds,
                     "seconds": seconds,
                     "topic": self.config.kafka.topics.input,
                     "stream": stream,
                     "model": model.name,
                     "model_version": model.version,
-                },
-                total(statistics),
-            )
+                }
+                # A version may come back with another kind of score, and statistics of two kinds do not add up.
+                document = f"{stream}-{model.name}-{model.version}-{model.score_kind}-{seconds}-{header[TIME]}"
+                added.setdefault(document, Added(header, [])).statistics.append(statistic)
         return added
+
+    def _add_in_pieces(self, server: Client, added: Mapping[str, Added], batch: Batch) -> None:
+        """Add the contributions, a piece of the documents at a time; retry each piece by itself."""
+        documents = list(added.items())
+        for first in range(0, len(documents), _PIECE):
+            piece = dict(documents[first : first + _PIECE])
+            patiently(partial(self._add, server, piece, batch.number), self.config.elasticsearch, batch)
 
     def _add(self, server: Client, added: Mapping[str, Added], number: int) -> None:
         """Read the documents, add the batch's contributions, and write them; idempotent."""
@@ -113,7 +128,7 @@ class QualityStatistics(OutcomeSink):
         changes = []
         for document, part in added.items():
             before = self._before(kept.get(document), number)
-            source = {**part.header, "batch": number, **(before + part.statistic).to_document()}
+            source = {**part.header, "batch": number, **total([before, *part.statistics]).to_document()}
             if before.scored:
                 source["before"] = before.to_document()
             changes.append(Change(document, source, kept.get(document)))
@@ -140,20 +155,21 @@ class QualityStatistics(OutcomeSink):
         before = kept.source.get("before")
         return EMPTY if before is None else Statistic.from_document(before)
 
-    def _take_back(self, server: Client, stream: str, number: int, added: Mapping[str, Added]) -> None:
+    def _take_back(self, server: Client, stream: str, number: int, added: Container[str]) -> None:
         """Undo an earlier attempt's contributions to other documents: a batch planned again may hold other events."""
         settings = self.config.elasticsearch
-        changes = []
-        for document, kept in client.of_batch(server, settings, stream, number).items():
-            if document not in added:
-                before = kept.source.get("before")
-                source = None if before is None else {**kept.source, **before}
-                changes.append(Change(document, source, kept))
-        client.write(server, settings, changes)
+        for page in client.of_batch(server, settings, stream, number):
+            changes = []
+            for document, kept in page.items():
+                if document not in added:
+                    before = kept.source.get("before")
+                    source = None if before is None else {**kept.source, **before}
+                    changes.append(Change(document, source, kept))
+            client.write(server, settings, changes)
 
     def _drop_earlier_streams(self, server: Client, stream: str) -> None:
         topic = self.config.kafka.topics.input
-        dropped = client.drop_earlier_streams(server, self.config.elasticsearch, topic, stream)
+        dropped = client.drop_other_streams(server, self.config.elasticsearch, topic, stream)
         if dropped:
             log.info(
                 "a new stream counts the topic %s from its beginning: %s statistics of the earlier one are deleted",

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from streamscore.clients import elasticsearch, kafka, topic_records
+from streamscore.clients import elasticsearch, kafka, quality, topic_records
 from streamscore.config import Config
 from streamscore.errors import CheckpointError, ServerError, StreamError
 from streamscore.stream import notes
@@ -30,10 +30,12 @@ def require_known(config: Config, past: State) -> None:
     """Refuse to score a topic from another checkpoint than its outcomes were written from.
 
     The index knows the stream that has written to it. Where it does not, or is not there, the outcomes in Kafka tell
-    at least whether there was one.
+    at least whether there was one. The statistics of quality name their stream, and two streams of one topic would
+    count each event twice.
 
     Raises:
-        CheckpointError: there are outcomes of another stream, and ``stream.new_checkpoint`` does not accept that.
+        CheckpointError: there are outcomes or statistics of another stream, and ``stream.new_checkpoint`` does not
+            accept that.
         ServerError: a server does not answer.
     """
     if config.stream.new_checkpoint:
@@ -44,6 +46,8 @@ def require_known(config: Config, past: State) -> None:
         raise _refusal(config, past, f"index {settings.index!r}", f"stream {known}")
     if known is None and past.is_new and _has_outcomes(config):
         raise _refusal(config, past, f"topic {config.kafka.topics.predictions!r}", "an earlier stream")
+    if settings.enabled:
+        _require_uncounted(config, past)
 
 
 def require_same_topic(config: Config, files: Folder) -> None:
@@ -140,10 +144,38 @@ def _event_id(value: bytes | None) -> str:
         return ""  # somebody else's record
 
 
+def _require_uncounted(config: Config, past: State) -> None:
+    """Refuse to add to statistics that another stream has written of the same events.
+
+    A stream that was let in at the latest offsets scores other events than earlier streams, whose statistics stay.
+
+    Raises:
+        CheckpointError: the index has statistics of another stream.
+        ServerError: Elasticsearch does not answer.
+    """
+    settings, topic = config.elasticsearch, config.kafka.topics.input
+    from_the_beginning = config.stream.starting_offsets == "earliest"
+    if not (past.is_new or from_the_beginning):
+        return
+    other = quality.other_stream(settings, topic, past.query)
+    if other is not None:
+        deleting = ", which deletes the statistics that are there" if from_the_beginning else ""
+        raise CheckpointError(
+            f"the index {settings.quality_index!r} holds statistics of the topic {topic!r} from stream {other}, but "
+            f"the checkpoint {config.stream.checkpoint} {_owner(past)}: each event would count twice. If another job "
+            "scores the topic too, give this one an index of its own (elasticsearch.quality_index); if none does, give "
+            "the checkpoint of that stream with --checkpoint, or accept a new beginning with "
+            f"--new-checkpoint{deleting}"
+        )
+
+
+def _owner(past: State) -> str:
+    return "is new" if past.is_new else f"belongs to stream {past.query}"
+
+
 def _refusal(config: Config, past: State, place: str, writer: str) -> CheckpointError:
-    found = "is new" if past.is_new else f"belongs to stream {past.query}"
     return CheckpointError(
         f"the {place} holds outcomes of the topic {config.kafka.topics.input!r} from {writer}, but the checkpoint "
-        f"{config.stream.checkpoint} {found}. Give the checkpoint of that stream with --checkpoint, or accept a new "
-        "beginning with --new-checkpoint"
+        f"{config.stream.checkpoint} {_owner(past)}. Give the checkpoint of that stream with --checkpoint, or accept a "
+        "new beginning with --new-checkpoint"
     )

@@ -25,6 +25,12 @@ class Served(ServedModel):
     score_kind = "probability"
 
 
+class Plain(Served):
+    """A model whose scores are margins."""
+
+    score_kind = "margin"
+
+
 MODELS = [Served("lr", "3", None, 2), Served("svm", "4", None, 2)]
 
 
@@ -89,6 +95,18 @@ def totals():
     totals = Totals(MODELS, synthetic=False)
     hear(totals, progress(0), progress(1, rejected=2, labelled=8, positive=2, correct=(4, 4), latest=20))
     return totals
+
+
+def test_version_may_come_back_with_another_kind_of_score(totals):
+    """After a change of the score kind, figures of scores are undefined; accuracy counts all events."""
+    totals.models = [MODELS[0], Plain("svm", "4", None, 2)]
+    hear(totals, progress(2), progress(3))
+    found = totals.summary()["models"]["svm"]
+
+    assert (found["scored"], found["correct"]) == (38, 10 + 6 + 6)
+    assert {name for name in ("auc", "log_loss", "rig") if found["figures"][name] is not None} == set()
+    assert found["figures"]["accuracy"] == wilson(22, 38).to_json()
+    assert totals.table().row_count == 2
 
 
 def test_batches_add_up(totals):

@@ -8,7 +8,7 @@ import pytest
 
 from streamscore import schema
 from streamscore.quality import bins, statistic
-from streamscore.quality.statistic import EMPTY, Statistic, of_rows, total
+from streamscore.quality.statistic import EMPTY, Statistic, combined, of_rows, total
 
 
 @pytest.mark.parametrize(
@@ -146,6 +146,29 @@ def test_kinds_of_scores_are_not_mixed(rows):
     """Statistics of margins and of probabilities cannot be added."""
     with pytest.raises(ValueError, match=r"different score kinds \(margin, probability\)"):
         _ = of_rows(*rows, "probability") + of_rows(*rows, "margin")
+
+
+def test_several_kinds_of_scores_leave_the_counts_that_no_score_is_needed_for(rows):
+    """Combining different kinds of scores keeps scored events and confusion counts, in any order."""
+    one, other = of_rows(*rows, "probability"), of_rows(*rows, "margin")
+    expected = Statistic(scored=3 * one.scored, confusion={key: 3 * events for key, events in one.confusion.items()})
+
+    assert combined([one, other, other]) == combined([combined([one, other]), other]) == expected
+    assert combined([EMPTY, other, combined([])]) == other
+    assert combined([one, one]) == one + one
+
+
+def test_predictions_that_are_no_number_are_one_class():
+    """NaN predictions are counted together after additions and a round trip through JSON."""
+    one = of_rows([1, 0, 1], [math.nan, math.nan, 1], [0.5, 0.5, 0.5], "probability")
+    document = json.loads(json.dumps((one + one).to_document(), allow_nan=False))
+    again = Statistic.from_document(document)
+
+    assert again == one + one
+    assert (again + one).confusion == {(0.0, math.nan): 3, (1.0, math.nan): 3, (1.0, 1.0): 3}
+    assert (again + one).to_document()["counts"]["predictions"] == {"nan": {"256": 6}, "1": {"256": 3}}
+    several = {(0, float(text)): events for text, events in (("nan", 2), ("NaN", 3))}
+    assert Statistic(predictions=several).to_document()["counts"]["predictions"] == {"nan": {"0": 5}}
 
 
 @pytest.mark.parametrize("kind", ["probability", "margin", "class_probability"])
