@@ -121,7 +121,10 @@ _OUTCOMES: Final = (
     Metric("incorrect", "incorrect", "sum", "incorrect"),
     Metric("unlabelled", "unlabelled", "formula", formula=Call("subtract", _SCORED, _LABELLED)),
 )
-TWO_CLASSES: Final = Condition('score_kind: ("probability" or "margin")', 'score_kind IN ("probability", "margin")')
+TWO_CLASSES: Final = Condition(
+    'NOT score_kind: "class_probability" AND NOT score_kind: "class_margin"',
+    'score_kind != "class_probability" AND score_kind != "class_margin"',
+)
 """Only of these models ``positives`` is counted, from which the baseline follows."""
 
 
