@@ -63,7 +63,8 @@ def test_models_are_registered_with_alias_and_load_natively(spark, trained):
         assert registered.version == figures["registered"][registered.name]
         with registry.downloaded(settings, registered) as folder:
             pipeline = PipelineModel.load(f"{folder}/sparkml")
-        assert len(pipeline.stages) == 1
+        stages = {"lr": ["LogisticRegressionModel"], "svm": ["LinearSVCModel", "LogisticRegressionModel"]}
+        assert [type(stage).__name__ for stage in pipeline.stages] == stages[model.name]
         assert pipeline.transform(rows).count() == 10
 
 
