@@ -96,6 +96,33 @@ def over_tls(make_config, authority, tmp_path):
     return make
 
 
+@pytest.fixture
+def plaintext():
+    """Return a function that starts a server without TLS and returns its port; it answers each connection."""
+    servers = []
+
+    def start(answer):
+        server = socket.create_server(("127.0.0.1", 0))
+        servers.append(server)
+
+        def serve():
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    answer(connection)
+
+        threading.Thread(target=serve, daemon=True).start()
+        return server.getsockname()[1]
+
+    yield start
+    for server in servers:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+
+
 def refusal(settings):
     """Return the message of the refusal of a configuration's brokers."""
     with pytest.raises(RefusedError) as caught:
@@ -115,7 +142,7 @@ def refusal(settings):
     ],
 )
 def test_fault_of_a_broker_s_certificate_is_told(serve, over_tls, server, message):
-    """Each fault of a broker's certificate has its own message, unlike Kafka's C client."""
+    """Each fault of a broker's certificate has a message of its own; Kafka's C client has one for all."""
     assert refusal(over_tls(serve(**server))).startswith(message)
 
 
@@ -137,25 +164,15 @@ def test_plaintext_to_a_port_for_tls_is_told(serve, make_config):
     assert refusal(config.kafka) == "speaks TLS: set kafka.options.security.protocol to SSL or SASL_SSL"
 
 
-def test_tls_to_a_port_for_plaintext_is_told(over_tls):
+def test_tls_to_a_port_for_plaintext_is_told(plaintext, over_tls):
     """A TLS connection to a plaintext broker is reported as a wrong protocol."""
-    server = socket.create_server(("127.0.0.1", 0))
 
-    def answer():
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            with connection:
-                request = connection.recv(1_000)
-                if request[:2] == b"\0\0":
-                    connection.sendall(b"\0\0\0\x0a" + request[8:12] + bytes(6))
+    def refuse(connection):
+        request = connection.recv(1_000)
+        if request[:2] == b"\0\0":
+            connection.sendall(b"\0\0\0\x0a" + request[8:12] + bytes(6))
 
-    threading.Thread(target=answer, daemon=True).start()
-    message = refusal(over_tls(server.getsockname()[1]))
-    server.shutdown(socket.SHUT_RDWR)
-    server.close()
+    message = refusal(over_tls(plaintext(refuse)))
 
     assert message.startswith("does not speak TLS: set kafka.options.security.protocol to PLAINTEXT or SASL_PLAINTEXT")
 
@@ -206,24 +223,14 @@ def test_http_to_a_port_of_https_is_told(serve, make_config):
         elasticsearch.health(config.elasticsearch)
 
 
-def test_https_to_a_port_of_http_is_told(make_config, authority, tmp_path):
+def test_https_to_a_port_of_http_is_told(plaintext, make_config):
     """An HTTPS request to an HTTP port is reported as a wrong protocol."""
-    server = socket.create_server(("127.0.0.1", 0))
 
-    def answer():
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            with connection:
-                connection.recv(1_000)
-                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    def refuse(connection):
+        connection.recv(1_000)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-    threading.Thread(target=answer, daemon=True).start()
-    config = make_config(f"elasticsearch.url=https://127.0.0.1:{server.getsockname()[1]}")
+    config = make_config(f"elasticsearch.url=https://127.0.0.1:{plaintext(refuse)}")
 
     with pytest.raises(ServerError, match=r"the server does not speak TLS: write http:// in elasticsearch.url"):
         elasticsearch.health(config.elasticsearch)
-    server.shutdown(socket.SHUT_RDWR)
-    server.close()
