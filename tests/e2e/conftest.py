@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,18 +81,24 @@ def as_file(tmp_path):
 def shell():
     """Return a function that runs a command like a user and returns its result."""
 
-    def run(command: str | list[str], **options) -> subprocess.CompletedProcess[str]:
-        environment_ = environment(**options.pop("env", {}))
-        return subprocess.run(
+    def run(command: str | list[str], timeout: float = 600, **options) -> subprocess.CompletedProcess[str]:
+        with subprocess.Popen(
             command,
             shell=isinstance(command, str),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-            env=environment_,
+            env=environment(**options.pop("env", {})),
             executable="/bin/bash" if isinstance(command, str) else None,
-            timeout=options.pop("timeout", 600),
+            start_new_session=True,
             **options,
-        )
+        ) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)  # its children hold the pipes open
+                stdout, stderr = process.communicate()
+                pytest.fail(f"{command}: still running after {timeout} s\n{stdout}\n{stderr}")
+        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
     return run

@@ -114,7 +114,7 @@ def test_scoring_notebook_shows_live_counts_and_the_outcome(notebook, spark, own
         assert found == model["figures"]["accuracy"]
         assert rows[name, "ROC AUC"]["bound"] == model["figures"]["auc"]["bound"]
         assert any(line.startswith(f"{name} {model['version']}: accuracy {found['value']:.2%} [") for line in printed)
-    assert rows["svm", "RIG"]["value"] is None  # a margin is not a probability
+        assert rows[name, "RIG"]["value"] == model["figures"]["rig"]["value"] > 0
     assert list(drawn) == ["lr", "svm", "majority-class baseline"]
     assert drawn["lr"] == [summary["events"], summary["models"]["lr"]["accuracy"]]
     assert elasticsearch.count(config.elasticsearch) == 2 * summary["events"]

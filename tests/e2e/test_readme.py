@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -105,11 +106,14 @@ def until_interrupted(clone, env):
         start_new_session=True,
     )
     lines = []
+    too_long = threading.Timer(300, os.killpg, (process.pid, signal.SIGKILL))
+    too_long.start()
     for line in process.stdout:
         lines.append(line)
         if "scoring the topic" in line:
             time.sleep(3)
             os.killpg(process.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches every process of the group
+    too_long.cancel()
     assert process.wait(60) == 0, "".join(lines)
     return "".join(lines)
 

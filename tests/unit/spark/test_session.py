@@ -138,11 +138,12 @@ def test_session_that_was_there_before_is_not_stopped(spark, make_config):
     assert spark.range(3).count() == 3
 
 
-def test_session_of_our_own_is_stopped(make_config, monkeypatch):
+def test_session_of_our_own_is_stopped(spark, make_config, monkeypatch):
     """A session that the job created is stopped, also after a failure."""
     stopped = []
+    ours = SimpleNamespace(sparkContext=spark.sparkContext, stop=lambda: stopped.append(1))
     monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
-    monkeypatch.setattr(session, "create", lambda *_: SimpleNamespace(stop=lambda: stopped.append(1)))
+    monkeypatch.setattr(session, "create", lambda *_: ours)
 
     with pytest.raises(ValueError, match="the job"), session.opened(make_config(), "seed_topic"):
         raise ValueError("the job")
