@@ -37,7 +37,7 @@ class Comparisons:
         first = models[champion.position(self.settings.champion, models) or 0]
         alpha = share_of_alpha(self.settings.alpha, len(models))
         for part in parts:
-            pair = champion.pair(first, models[part.challenger])
+            pair = Pair.of(first, models[part.challenger])
             before = self.of_pair.get(pair, NONE)
             after = self.of_pair[pair] = before.after(part.statistic, alpha)
             if before.evidence.verdict is None and after.evidence.verdict is not None:
@@ -46,7 +46,7 @@ class Comparisons:
     def current(self, models: Sequence[ServedModel]) -> dict[Pair, Comparison]:
         """Return the comparisons of the models in use."""
         position = champion.position(self.settings.champion, models)
-        pairs = [champion.pair(models[position or 0], model) for model in models]
+        pairs = [Pair.of(models[position or 0], model) for model in models]
         return {pair: self.of_pair[pair] for pair in pairs if pair in self.of_pair}
 
     def lines(self, models: Sequence[ServedModel]) -> list[str]:

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from streamscore.quality import paired
 from streamscore.quality.estimates import Estimate
@@ -20,6 +20,15 @@ MARGIN: Final = 0.005
 """Largest difference in accuracy that does not matter, unless configured."""
 
 
+class _Version(Protocol):
+    """A version of a model."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+
+
 class Pair(NamedTuple):
     """A version of the champion and a version of a challenger."""
 
@@ -27,6 +36,11 @@ class Pair(NamedTuple):
     champion_version: str
     challenger: str
     challenger_version: str
+
+    @classmethod
+    def of(cls, champion: _Version, challenger: _Version) -> Pair:
+        """Return the versions of two models as a pair."""
+        return cls(champion.name, champion.version, challenger.name, challenger.version)
 
     @property
     def id(self) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from streamscore.quality.comparison import Pair
-
 if TYPE_CHECKING:
     from streamscore.scoring.served import ServedModel
 
@@ -24,8 +22,3 @@ def position(name: str | None, served: Sequence[ServedModel]) -> int | None:
         return None
     names = [model.name for model in served]
     return names.index(name) if name in names else 0
-
-
-def pair(champion: ServedModel, challenger: ServedModel) -> Pair:
-    """Return the versions of two models as a pair."""
-    return Pair(champion.name, champion.version, challenger.name, challenger.version)

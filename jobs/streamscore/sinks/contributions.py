@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamscore.config import Config
 from streamscore.quality import pairs
-from streamscore.quality.comparison import NONE, Comparison, share_of_alpha
+from streamscore.quality.comparison import NONE, Comparison, Pair, share_of_alpha
 from streamscore.quality.packed import ModelPart, PairPart, unpack
 from streamscore.quality.pairs import PairStatistic
 from streamscore.quality.statistic import EMPTY, Statistic, total
@@ -115,7 +115,7 @@ def _of_pairs(
     alpha = share_of_alpha(config.compare.alpha, len(models))
     for part in parts:
         model = models[part.challenger]
-        versions = champion.pair(first, model)
+        versions = Pair.of(first, model)
         identity = _header(config, stream, model) | {
             "pair": versions.id,
             "champion": first.name,
