@@ -92,7 +92,8 @@ prediction, which are not indexed."""
 
 PAIR_PROPERTIES: Final[dict[str, Any]] = {
     **{name: {"type": "keyword"} for name in ("pair", "champion", "champion_version", "champion_uri", "model_uri")},
-    **{name: {"type": "long"} for name in ("events", "only_challenger", "only_champion", "probability_events")},
+    **{name: {"type": "long"} for name in ("events", "both_right", "only_challenger", "only_champion")},
+    "probability_events": {"type": "long"},
     **{name: {"type": "double"} for name in ("loss_difference", "loss_difference_squared")},
     **{name: {"type": "double"} for name in ("brier_difference", "brier_difference_squared")},
     "labels": {"type": "object", "enabled": False},

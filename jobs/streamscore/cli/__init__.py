@@ -154,6 +154,38 @@ def quality(
 
 
 @app.command()
+def compare(
+    *,
+    config: ConfigOption = "local",
+    overrides: SetOption,
+    challenger: Annotated[str | None, typer.Option(help="only this challenger", metavar="NAME")] = None,
+    every: Annotated[bool, typer.Option("--all", help="also the versions that were replaced")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which model is better on the same events: each challenger against the champion.
+
+    The verdict and the intervals hold however often they are looked at. Positive differences mean that the challenger
+    is better. docs/compare.md explains the test.
+
+    With --json, one object per challenger on a line of its own: champion, champion_version, challenger,
+    challenger_version, n (events with a label that both scored), n10 and n01 (only the challenger, only the champion
+    right), difference (of accuracy: value, low, high), log_loss_difference, brier_difference, e_value, p_value, alpha,
+    verdict (better, worse, equal or null), verdict_events (with how many events it fell), topic.
+
+    Exit code 3: nothing was compared; 2: elasticsearch.enabled is false; 5: no answer.
+    """
+    from streamscore.cli import comparisons
+
+    settings = configuration.load(config, overrides)
+    found = comparisons.read(settings, challenger, every=every)
+    if as_json:
+        for each in found:
+            print_json(comparisons.as_json(each, settings.compare.margin), indent=None)
+    else:
+        print_tables(lambda _width: [comparisons.table(found, settings.compare.margin)], comparisons.LEGEND)
+
+
+@app.command()
 def jars(
     *,
     config: ConfigOption = "local",

@@ -15,6 +15,7 @@ final class PairSums {
 
     private final long[] labels = new long[CLASSES + 1];
     private long events;
+    private long bothRight;
     private long onlyChallenger;
     private long onlyChampion;
     private long probabilityEvents;
@@ -37,9 +38,11 @@ final class PairSums {
         labels[ModelSums.code(label, CLASSES)]++;
         boolean championIsRight = champion == label;
         boolean challengerIsRight = challenger == label;
-        if (challengerIsRight && !championIsRight) {
+        if (challengerIsRight && championIsRight) {
+            bothRight++;
+        } else if (challengerIsRight) {
             onlyChallenger++;
-        } else if (championIsRight && !challengerIsRight) {
+        } else if (championIsRight) {
             onlyChampion++;
         }
         double loss = ofChampion.lastLoss() - ofChallenger.lastLoss();
@@ -57,19 +60,20 @@ final class PairSums {
         for (int i = 0; i < labels.length; i++) {
             labels[i] += other.labels[i];
         }
-        addCounts(other.events, other.onlyChallenger, other.onlyChampion, other.probabilityEvents);
+        addCounts(other.events, other.bothRight, other.onlyChallenger, other.onlyChampion, other.probabilityEvents);
         for (int i = 0; i < SUMS; i++) {
             sums[i] += other.sums[i];
         }
     }
 
     /**
-     * Writes: events, those that only the challenger or only the champion had right, events of which both log losses
+     * Writes: events, those that both, only the challenger or only the champion had right, events of which both log losses
      * are known (longs), the sums in the order of PairStatistic (doubles), the number of labels (int), and each label's
      * code (int) and events (long).
      */
     void write(DataOutputStream out) throws IOException {
         out.writeLong(events);
+        out.writeLong(bothRight);
         out.writeLong(onlyChallenger);
         out.writeLong(onlyChampion);
         out.writeLong(probabilityEvents);
@@ -92,9 +96,10 @@ final class PairSums {
     /** Adds the sums that `write` wrote. */
     void read(DataInputStream in) throws IOException {
         long read = in.readLong();
+        long both = in.readLong();
         long challenger = in.readLong();
         long champion = in.readLong();
-        addCounts(read, challenger, champion, in.readLong());
+        addCounts(read, both, challenger, champion, in.readLong());
         for (int i = 0; i < SUMS; i++) {
             sums[i] += in.readDouble();
         }
@@ -104,8 +109,9 @@ final class PairSums {
         }
     }
 
-    private void addCounts(long more, long challenger, long champion, long probability) {
+    private void addCounts(long more, long both, long challenger, long champion, long probability) {
         events += more;
+        bothRight += both;
         onlyChallenger += challenger;
         onlyChampion += champion;
         probabilityEvents += probability;

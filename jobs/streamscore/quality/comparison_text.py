@@ -58,6 +58,11 @@ def progress(comparison: Comparison, margin: float) -> str:
     return f"a difference of this size usually takes some {_rounded(needed):,} events"
 
 
+def versions(pair: Pair) -> str:
+    """Return both versions of a pair."""
+    return f"{pair.challenger} {pair.challenger_version} against {pair.champion} {pair.champion_version}"
+
+
 def line(pair: Pair, comparison: Comparison, margin: float) -> str:
     """Return a comparison in one line.
 
@@ -66,10 +71,9 @@ def line(pair: Pair, comparison: Comparison, margin: float) -> str:
         comparison: the comparison.
         margin: largest difference in accuracy that does not matter.
     """
-    versions = f"{pair.challenger} {pair.challenger_version} against {pair.champion} {pair.champion_version}"
     how = progress(comparison, margin)
     result = f"{verdict(comparison, margin)} ({how})" if how else verdict(comparison, margin)
-    return f"{versions}: accuracy {difference(comparison)} points on {comparison.sums.events:,} events, {result}"
+    return f"{versions(pair)}: accuracy {difference(comparison)} points on {comparison.sums.events:,} events, {result}"
 
 
 def _rounded(events: int) -> int:

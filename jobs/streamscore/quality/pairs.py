@@ -19,7 +19,7 @@ from streamscore.quality.statistic import log_losses
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-COUNTS: Final = ("events", "only_challenger", "only_champion", "probability_events")
+COUNTS: Final = ("events", "both_right", "only_challenger", "only_champion", "probability_events")
 SUMS: Final = ("loss_difference", "loss_difference_squared", "brier_difference", "brier_difference_squared")
 
 CLASSES: Final = 100
@@ -38,6 +38,8 @@ class PairStatistic:
     """Those that only the champion predicted right."""
     labels: Mapping[float, int] = field(default_factory=dict)
     """Events by label."""
+    both_right: int = 0
+    """Events that both predicted right."""
     probability_events: int = 0
     """Events of label 0 or 1 to which both gave a probability; the sums below are over these."""
     loss_difference: float = 0.0
@@ -120,6 +122,7 @@ def of_rows(
         }
     return PairStatistic(
         events=int(has_label.sum()),
+        both_right=int((challenger_right & champion_right).sum()),
         only_challenger=int((challenger_right & ~champion_right).sum()),
         only_champion=int((champion_right & ~challenger_right).sum()),
         labels=dict(zip(values.tolist(), events.tolist(), strict=True)),
