@@ -272,6 +272,9 @@ def run_demo(
     overrides: SetOption,
     rate: Annotated[float, typer.Option(help="events per second", min=1)] = 500,
     events: Annotated[int, typer.Option(help="number of events, from the start of the test set", min=1)] = 20_000,
+    candidate: Annotated[
+        bool, typer.Option("--candidate/--no-candidate", help="train a third model too, and compare it")
+    ] = True,
     stop: Annotated[bool, typer.Option("--stop/--keep", help="stop the servers at the end")] = not sys.stdout.isatty(),
 ) -> None:
     """Run the whole flow on this machine: servers, training, a paced stream, live scores and a check of the counts."""
@@ -281,6 +284,8 @@ def run_demo(
     # The demo's models stay local: MLFLOW_TRACKING_URI may name a registry that others score from.
     registry = "mlflow.tracking_uri=sqlite:///{state_dir}/mlflow/mlflow.db"
     overrides += [registry, "stream.synthetic=true", f"seed.rate={rate}", f"seed.limit={events}"]
+    if candidate:
+        overrides += demo.with_candidate(configuration.load(config, overrides))
     for override in overrides:
         argv += ["--set", override]
     demo.run(configuration.load(config, overrides), argv, keep=not stop)

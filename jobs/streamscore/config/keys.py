@@ -367,6 +367,7 @@ class Train(_Section):
     min_category_count: Positive
     lr: Classifier
     svm: Svm
+    candidate: Classifier | None
     output: LocalFolder
 
     @field_validator("hash_size")
@@ -392,6 +393,11 @@ class RegisteredNames(_Section):
 
     lr: str
     svm: str
+
+    @property
+    def candidate(self) -> str:
+        """The candidate's name."""
+        return f"{self.lr}-candidate"
 
 
 class Mlflow(_Section):
