@@ -29,7 +29,7 @@ install: $(VENV)/.java ## virtual environment, locked dependencies, the package
 
 .PHONY: test
 test: lint types ## install, lint, types, and every test on real servers, with the coverage of each file
-	$(PYTEST) --cov --cov-report=term --cov-report=json:.coverage/report.json
+	$(PYTEST) --durations=30 --cov --cov-report=term --cov-report=json:.coverage/report.json
 
 .PHONY: coverage
 coverage: ## check that the last `make test` covered each file well enough
