@@ -139,6 +139,21 @@ def offsets(files: Folder, batch: int) -> dict[str, dict[int, int]]:
     return {topic: {int(partition): offset for partition, offset in parts.items()} for topic, parts in ended.items()}
 
 
+def next_offsets(files: Folder, committed: int) -> dict[str, dict[int, int]]:
+    """Return the offsets that come after the last committed batch, by topic and partition.
+
+    Args:
+        files: the checkpoint.
+        committed: number of the last committed batch; -1: none is, and Spark noted where the first one begins.
+    """
+    if committed >= 0:
+        return offsets(files, committed)
+    # Spark's Kafka source writes a zero byte, its version and the offsets.
+    noted = (files.read("sources/0/0") or "").rpartition("\n")[2]
+    began = json.loads(noted) if noted.startswith("{") else {}
+    return {topic: {int(partition): offset for partition, offset in parts.items()} for topic, parts in began.items()}
+
+
 def require_topic(files: Folder, location: str, topic: str) -> None:
     """Raise if another topic is scored from a checkpoint.
 
