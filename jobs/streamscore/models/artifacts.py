@@ -55,8 +55,8 @@ def fetching(uri: str, place: Callable[[], str]) -> Iterator[None]:
         if isinstance(error, ImportError) and (error.name or "").partition(".")[0] in _CLIENTS:
             store, packages, extra = _CLIENTS[(error.name or "").partition(".")[0]]
             raise ModelError(
-                f"{beginning} are on {store}, whose client is not installed: pip install {packages}, or the extra "
-                f"{extra}: pip install 'streamscore[{extra}]'"
+                f"{beginning} are on {store}, whose client is not installed: pip install {packages} (what the extra "
+                f"{extra} of streamscore brings)"
             ) from None
         is_absent = getattr(error, "error_code", None) in ABSENT
         told = f"{beginning} cannot be fetched from here: {one_line(error)}"
