@@ -137,10 +137,12 @@ def _checkpoint(config: Config) -> Findings:
         return
     yield "ok", f"{location}: batch {past.committed} is committed"
     if past.planned > past.committed and holder is None:
-        yield (
-            "note",
-            f"batch {past.planned} was planned and not committed: the next start replays it without duplicates",
+        reads = "; ".join(
+            f"partition {partition} of {topic} from offset {begin} to {end - 1}"
+            for (topic, partition), (begin, end) in checkpoint.planned_offsets(files, past).items()
         )
+        text = f"batch {past.planned} was planned and not committed: the next start replays it without duplicates"
+        yield "note", f"{text}. It reads {reads}" if reads else text
 
 
 def _past(config: Config) -> Findings:
