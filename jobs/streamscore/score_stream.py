@@ -91,7 +91,7 @@ def run(
     Raises:
         ModelError: a model cannot be used.
         CheckpointError: the checkpoint is damaged, in use, another topic's, or not the one from which earlier outcomes
-            were written.
+            were written, or the topic no longer holds its next events.
         StreamError: the stream stopped on a fault; its last batch was not committed and will be replayed.
         RejectedShareError: too many of the last messages were rejected.
     """
@@ -99,6 +99,7 @@ def run(
     with recovery.held(spark, config.stream, config.kafka.topics.input, stop) as held:
         topic = TopicWatch(config, held.files, held.past)
         ownership.require_known(config, held.past)
+        ownership.require_unexpired(config, held.files, held.past.committed)
         aliases = _load_models(spark, config, held)
         outputs = sinks.configured(config)
         for sink in outputs:

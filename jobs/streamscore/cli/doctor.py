@@ -94,7 +94,7 @@ def _kafka(config: Config) -> Findings:
     if kafka.topics.input not in existing:
         names = ", ".join(existing) or "none"
         text = f"no topic {kafka.topics.input!r}, or this user may not see it (ACL Describe); there are {names}"
-        yield "fault", f"{text}. Correct kafka.topics, or create it with `streamscore seed` or `create`"
+        yield "fault", f"{text}. {kafka_client.NO_INPUT}"
         return
     held = topic_records.extent(kafka, kafka.topics.input)
     yield "ok", f"topic {kafka.topics.input}: {len(held.end)} partitions, {held.records:,} events"
@@ -111,6 +111,10 @@ def _elasticsearch(config: Config) -> Findings:
     version = elasticsearch.health(settings)
     yield "ok", f"{version} answers at {settings.url}"
     absent = elasticsearch.compare(settings)
+    for block in elasticsearch.blocks(settings):
+        yield "fault", str(block)
+    for fault in elasticsearch.template_faults(settings, absent):
+        yield "fault", fault
     if absent:
         yield "note", f"the indices {', '.join(absent)} will be created by the first run"
     difference = elasticsearch.clock(settings) - time.time()
@@ -133,10 +137,12 @@ def _checkpoint(config: Config) -> Findings:
         return
     yield "ok", f"{location}: batch {past.committed} is committed"
     if past.planned > past.committed and holder is None:
-        yield (
-            "note",
-            f"batch {past.planned} was planned and not committed: the next start replays it without duplicates",
+        reads = "; ".join(
+            f"partition {partition} of {topic} from offset {begin} to {end - 1}"
+            for (topic, partition), (begin, end) in checkpoint.planned_offsets(files, past).items()
         )
+        text = f"batch {past.planned} was planned and not committed: the next start replays it without duplicates"
+        yield "note", f"{text}. It reads {reads}" if reads else text
 
 
 def _past(config: Config) -> Findings:
@@ -151,16 +157,12 @@ def _past(config: Config) -> Findings:
     scored = checkpoint.offsets(files, past.committed).get(config.kafka.topics.input, {})
     held = topic_records.extent(config.kafka, config.kafka.topics.input)
     for partition, offset in scored.items():
-        begin, end = held.begin.get(partition, 0), held.end.get(partition, 0)
+        end = held.end.get(partition, 0)
         if offset > end:
             text = f"partition {partition} ends at {end}, but {offset} was scored already: the topic was recreated"
             yield "fault", f"{text}. {_ACCEPT}"
-        elif offset < begin:
-            text = (
-                f"partition {partition} begins at {begin}, but {offset} is next: {begin - offset:,} events have expired"
-            )
-            yield "fault", f"{text}. {_ACCEPT}"
     ownership.require_same_topic(config, files)
+    ownership.require_unexpired(config, files, past.committed)
 
 
 def _models(config: Config) -> Findings:

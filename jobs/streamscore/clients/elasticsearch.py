@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from streamscore.clients import tls
+from streamscore.clients import indices, tls
 from streamscore.config import Elasticsearch, is_loopback
 from streamscore.errors import RefusedError, RequestTooLargeError, ServerError
 from streamscore.schema import (
@@ -18,6 +18,7 @@ from streamscore.schema import (
 )
 
 if TYPE_CHECKING:
+    from elasticsearch import ApiError
     from elasticsearch import Elasticsearch as Client
 
 _EXISTS: Final = "resource_already_exists_exception"
@@ -29,6 +30,9 @@ OVERLOADED: Final = frozenset({429, 502, 503, 504})
 """Transient HTTP statuses of a response or of one of its items: a retry may succeed."""
 
 _TOO_LARGE: Final = 413
+
+_DATA_STREAMS_ONLY: Final = "creates data streams only"
+_BLOCKED: Final = "cluster_block_exception"
 
 _TOO_OLD: Final = "media_type_header_exception"
 """What an older server answers to the client's headers."""
@@ -79,10 +83,14 @@ def ensure(settings: Elasticsearch) -> list[str]:
     Raises:
         ServerError: the server cannot be reached or is of a version that cannot be written to, or the mapping of an
             index cannot hold what is to be written.
+        RefusedError: something would change the documents or where they go, or blocks the writes.
     """
     created, late = [], False
     missing = compare(settings)
     with reporting(settings), client(settings) as server:
+        for block in indices.blocks(server, list(_mappings(settings))):
+            if not block.passes:  # a full disk is waited for
+                raise RefusedError(f"Elasticsearch at {settings.url}: {block}")
         for name in missing:
             if _create(server, settings, name):
                 created.append(name)
@@ -97,7 +105,11 @@ def ensure(settings: Elasticsearch) -> list[str]:
 
 
 def _create(server: Client, settings: Elasticsearch, name: str) -> bool:
-    """Create an index; return False if another job has created it in the meantime."""
+    """Create an index; return False if another job has created it in the meantime.
+
+    Raises:
+        RefusedError: a template makes the index unfit; it is not kept.
+    """
     from elasticsearch import BadRequestError
 
     try:
@@ -111,9 +123,18 @@ def _create(server: Client, settings: Elasticsearch, name: str) -> bool:
             mappings={"dynamic": "strict", "properties": _mappings(settings)[name]},
         )
     except BadRequestError as error:
-        if error.error != _EXISTS:
-            raise
-        return False
+        if error.error == _EXISTS:
+            return False
+        if _DATA_STREAMS_ONLY in str(error):
+            reason = indices.of_template(name, "an index template makes data streams only of such names")
+            raise RefusedError(f"Elasticsearch at {settings.url}: {reason}") from None
+        raise
+    index, entry = indices.require_one(name, server.indices.get(index=name).body, settings.url)
+    fault = indices.fault(name, index, entry)
+    if fault is not None:
+        server.indices.delete(index=index)  # empty, and made a moment ago
+        reason = indices.of_template(name, f"an index template makes it unfit: {fault}")
+        raise RefusedError(f"Elasticsearch at {settings.url}: {reason}")
     return True
 
 
@@ -123,6 +144,7 @@ def compare(settings: Elasticsearch) -> list[str]:
     Raises:
         ServerError: the server cannot be reached or is of a version that cannot be written to, or the mapping of an
             index cannot hold what is to be written.
+        RefusedError: something would change the documents or where they go.
     """
     missing = []
     with reporting(settings), client(settings) as server:
@@ -131,10 +153,42 @@ def compare(settings: Elasticsearch) -> list[str]:
             raise _unknown_version(settings, version)
         for name, properties in _mappings(settings).items():
             if server.indices.exists(index=name):
-                _compare(name, _mapping(server, name, settings.url), properties, settings.url)
+                index, entry = indices.require_one(name, server.indices.get(index=name).body, settings.url)
+                fault = indices.fault(name, index, entry)
+                if fault is not None:
+                    raise RefusedError(f"the index {name!r} at {settings.url} cannot be written to: {fault}")
+                _compare(name, entry["mappings"], properties, settings.url)
             else:
                 missing.append(name)
     return missing
+
+
+def blocks(settings: Elasticsearch) -> list[indices.Block]:
+    """Return the blocks that keep Elasticsearch from writing to the indices.
+
+    Raises:
+        ServerError: the server cannot be reached.
+    """
+    with reporting(settings), client(settings) as server:
+        return list(indices.blocks(server, list(_mappings(settings))))
+
+
+def template_faults(settings: Elasticsearch, absent: Sequence[str]) -> list[str]:
+    """Return what the server's templates would make of missing indices that makes them unfit.
+
+    Nothing is found for a user who may not read the templates; the job checks an index again when it creates it.
+
+    Raises:
+        ServerError: the server cannot be reached.
+    """
+    from elasticsearch import AuthorizationException
+
+    with reporting(settings), client(settings) as server:
+        try:
+            faults = [indices.template_fault(server, name) for name in absent]
+        except AuthorizationException:
+            return []
+    return [fault for fault in faults if fault is not None]
 
 
 def clock(settings: Elasticsearch) -> float:
@@ -205,13 +259,7 @@ def _stream_field(topic: str) -> str:
 
 def _mapping(server: Client, name: str, url: str) -> dict[str, Any]:
     """Return the mapping of an index, or of the one index that an alias points to."""
-    found = server.indices.get_mapping(index=name).body
-    if len(found) != 1:
-        raise ServerError(
-            f"{name!r} at {url} is an alias of {len(found)} indices ({', '.join(sorted(found))}): a replayed batch "
-            "could write a document to two of them. Name one index, or an alias of one"
-        )
-    (entry,) = found.values()
+    _, entry = indices.require_one(name, server.indices.get_mapping(index=name).body, url)
     return dict(entry["mappings"])
 
 
@@ -232,35 +280,6 @@ def put_status(server: Client, settings: Elasticsearch, status: Mapping[str, Any
         if not server.indices.exists(index=settings.status_index):
             _create(server, settings, settings.status_index)
         server.index(index=settings.status_index, id=f"{status['query']}-{status['batch']}", document=dict(status))
-
-
-def operations(settings: Elasticsearch, index: str) -> dict[tuple[str, str], int]:
-    """Return the number of operations of each shard of an index, by the index's UUID and the shard's number.
-
-    The number of operations (the shard's sequence number) lasts as long as the index, whichever node holds the shard.
-
-    Raises:
-        ServerError: the server cannot be reached.
-        RefusedError: the index does not exist.
-    """
-    from elasticsearch import NotFoundError
-
-    paths = ["indices.*.uuid", "indices.*.shards.*.routing.primary", "indices.*.shards.*.seq_no.max_seq_no"]
-    with reporting(settings), client(settings) as server:
-        try:
-            found = server.indices.stats(index=index, metric="indexing", level="shards", filter_path=paths)
-        except NotFoundError:
-            raise RefusedError(
-                f"the index {index!r} at {settings.url} was deleted: start the job again, which creates it; what it "
-                "held can only be written again from the topic"
-            ) from None
-    return {
-        (entry["uuid"], shard): copy["seq_no"]["max_seq_no"]
-        for entry in found.get("indices", {}).values()
-        for shard, copies in entry.get("shards", {}).items()
-        for copy in copies
-        if copy["routing"]["primary"] and "seq_no" in copy
-    }
 
 
 def count(settings: Elasticsearch) -> int:
@@ -355,6 +374,17 @@ def _told_reason(body: Any) -> str:
     return " ".join(str(told).split())[:500] if told else "it does not say which"
 
 
+def _forbidden(settings: Elasticsearch, error: ApiError) -> RefusedError:
+    """Return the error for a status 403: a missing privilege, or a block."""
+    if error.error == _BLOCKED:
+        return RefusedError(f"Elasticsearch at {settings.url}: {_told_reason(error.body)}")
+    return RefusedError(
+        f"Elasticsearch at {settings.url} refuses this user an action ({error.status_code}): "
+        f"{_told_reason(error.body)}. The jobs need the privilege `monitor` on the cluster and `read`, `write` and "
+        f"`manage` on {', '.join(_mappings(settings))}; the live page and the report need only `read`"
+    )
+
+
 _OF_TLS: Final = {
     tls.Fault.AUTHORITY: "name the authority's PEM file in elasticsearch.ca_file",
     tls.Fault.EXPIRED: "renew it, or set this machine's clock",
@@ -382,11 +412,7 @@ def reporting(settings: Elasticsearch) -> Iterator[None]:
             ".password and .api_key"
         ) from None
     except AuthorizationException as error:
-        raise RefusedError(
-            f"Elasticsearch at {settings.url} refuses this user an action ({error.status_code}): "
-            f"{_told_reason(error.body)}. The jobs need the privilege `monitor` on the cluster and `read`, `write` and "
-            f"`manage` on {', '.join(_mappings(settings))}; the live page and the report need only `read`"
-        ) from None
+        raise _forbidden(settings, error) from None
     except ApiError as error:
         if error.status_code in OVERLOADED:
             raise ServerError(f"Elasticsearch at {settings.url} is away or overloaded: {error}") from None

@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from streamscore.clients import tls
 from streamscore.clients.kafka_settings import RENAMED, client_settings, trust
@@ -204,6 +204,13 @@ def _metadata(client: AdminClient, told: Sequence[KafkaError], timeout: float) -
     return client.list_topics(timeout=timeout - _DOWN_SECONDS)
 
 
+NO_INPUT: Final = (
+    "Set kafka.topics.input to the topic that your producers write to, or create it with `streamscore create`; for a "
+    "trial without producers, `streamscore seed` fills it with examples"
+)
+"""The way out where the input topic is missing."""
+
+
 def require(kafka: Kafka, topic: str) -> None:
     """Check that a topic exists; a topic that an ACL hides from this user counts as missing.
 
@@ -212,10 +219,10 @@ def require(kafka: Kafka, topic: str) -> None:
     """
     existing = names(kafka)
     if topic not in existing:
-        makers = "`streamscore seed`" if topic == kafka.topics.input else "`streamscore create` or the first `score`"
+        way_out = NO_INPUT if topic == kafka.topics.input else "`streamscore create` or the first `score` makes it"
         raise ServerError(
             f"the topic {topic!r} does not exist at {kafka.bootstrap_servers}, or this user may not see it (ACL "
-            f"Describe); there are: {', '.join(existing) or 'none'}. {makers} makes it"
+            f"Describe); there are: {', '.join(existing) or 'none'}. {way_out}"
         )
 
 

@@ -101,8 +101,11 @@ def _before(config: Config, model: Model, noted: Sequence[Mapping[str, str]]) ->
     if not registry.is_alias(model.uri):
         return None
     registry.resolve(config, model.uri)
-    versions = f"{model.uri.rpartition('@')[0]}/"
-    uris = (entry["uri"] for entry in noted if entry["name"] == model.name and entry["uri"].startswith(versions))
+    uris = (
+        entry["uri"]
+        for entry in noted
+        if entry["name"] == model.name and registry.is_version_of(entry["uri"], model.uri)
+    )
     return next((model.model_copy(update={"uri": uri}) for uri in uris), None)
 
 

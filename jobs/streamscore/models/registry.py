@@ -11,13 +11,14 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from streamscore.config import Config
 from streamscore.errors import ModelError, ServerError
+from streamscore.models import artifacts
 from streamscore.models.gate.signature import SIGNATURE
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from streamscore.models.checks import Example
 
 _URI = re.compile(r"^models:/(?P<name>[^@/]+)(?:@(?P<alias>[^/]+)|/(?P<version>[^/]+))$")
+_VERSION: Final = re.compile("[0-9]+")
+_LATEST: Final = "latest"
 _RUN_URI = re.compile(r"^runs:/(?P<run>[0-9a-f]{32})/(?P<path>.+)$")
 MODELS: Final = "models:/"
 """Prefix of the address of a registered version or alias."""
@@ -52,6 +55,8 @@ class Registered(NamedTuple):
     uri: str
     manifest_sha256: str | None = None
     """The sha256 of the registered manifest; None if the version was registered without a manifest."""
+    source: str = ""
+    """Where the version was registered from, as MLflow notes it; empty for a model of a run."""
 
 
 @dataclass(frozen=True)
@@ -133,29 +138,62 @@ def log_training(
 
 
 def is_alias(uri: str) -> bool:
-    """Return whether an address contains an alias, which may move to another version."""
+    """Return whether an address may move to another version: it has an alias or a stage, or is the latest version."""
     match = _URI.match(uri)
-    return match is not None and bool(match["alias"])
+    return match is not None and not (match["version"] and _VERSION.fullmatch(match["version"]))
+
+
+def is_version_of(uri: str, alias: str) -> bool:
+    """Return whether an address is that of a version of the model of another address."""
+    match, other = _URI.match(uri), _URI.match(alias)
+    return match is not None and other is not None and match["name"] == other["name"] and not is_alias(uri)
 
 
 def resolve(config: Config, uri: str) -> Registered:
-    """Resolve a ``models:/name@alias``, ``models:/name/version`` or ``runs:/run/path`` address to a version.
+    """Resolve an address to a version, as MLflow does.
+
+    Args:
+        config: the configuration, with the registry's address.
+        uri: ``models:/name@alias``, ``models:/name/version``, ``models:/name/latest``, ``models:/name/Stage`` or
+            ``runs:/run/path``.
 
     Raises:
         ModelError: the address has another form, or the model does not exist.
         ServerError: MLflow cannot be reached.
     """
     match, run = _URI.match(uri), _RUN_URI.match(uri)
-    with _mlflow(config) as mlflow, _absent_is_model_error(config, uri):
+    with _mlflow(config) as mlflow:
         client = mlflow.MlflowClient()
-        if run is not None:
-            client.get_run(run["run"])
-            return Registered(run["path"], run["run"][:12], uri)
-        if match is None:
-            raise ModelError(f"{uri}: expected models:/name@alias, models:/name/version or runs:/run/path")
-        if match["alias"]:
-            return _registered(client.get_model_version_by_alias(match["name"], match["alias"]))
-        return _registered(client.get_model_version(match["name"], match["version"]))
+        with _absent_is_model_error(config, uri):
+            if run is not None:
+                client.get_run(run["run"])
+                return Registered(run["path"], run["run"][:12], uri)
+            if match is None:
+                raise ModelError(
+                    f"{uri}: expected models:/name@alias, models:/name/version, models:/name/latest, "
+                    "models:/name/Stage or runs:/run/path"
+                )
+            if match["alias"]:
+                return _registered(client.get_model_version_by_alias(match["name"], match["alias"]))
+            if _VERSION.fullmatch(match["version"]):
+                return _registered(client.get_model_version(match["name"], match["version"]))
+            return _latest(client, uri, match["name"], match["version"])
+
+
+def _latest(client: Any, uri: str, name: str, suffix: str) -> Registered:
+    """Return the latest version of a model, or the latest one in a stage.
+
+    Raises:
+        ModelError: there is no such version.
+    """
+    stages = None if suffix.lower() == _LATEST else [suffix]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated in favour of aliases
+        found = client.get_latest_versions(name, stages)
+    if not found:
+        missing = "no version" if stages is None else f"no version in the stage {suffix!r}"
+        raise ModelError(f"{uri}: the model {name!r} has {missing}; an alias has the form models:/{name}@alias")
+    return _registered(max(found, key=lambda version: int(version.version)))
 
 
 @contextmanager
@@ -163,16 +201,27 @@ def downloaded(config: Config, model: Registered) -> Iterator[Path]:
     """Download a model into a private temporary folder and yield it; the folder is deleted when the context ends.
 
     Raises:
-        ModelError: the run has no such model.
+        ModelError: the run has no such model, its files are out of reach, or it has no Spark flavour.
         ServerError: MLflow or its artifact store cannot be reached.
     """
     # A cluster's executors read the folder too, so it is in the state folder, which is in a volume on Databricks.
     scratch = config.state_dir / "tmp"
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="model-", dir=scratch) as folder:
-        with _mlflow(config) as mlflow, _absent_is_model_error(config, model.uri):
+        with _mlflow(config) as mlflow, artifacts.fetching(model.uri, lambda: _place(mlflow, model)):
             path = Path(mlflow.artifacts.download_artifacts(model.uri, dst_path=folder))
+            artifacts.require_files(path)
+        artifacts.require_spark(path, model.uri)
         yield path
+
+
+def _place(mlflow: Any, model: Registered) -> str:
+    """Return the address of a model's files, as far as MLflow tells it."""
+    if not model.source.startswith(MODELS):
+        return model.source
+    with suppress(Exception):  # it is for a message about another fault
+        return str(mlflow.MlflowClient().get_logged_model(model.source.removeprefix(MODELS)).artifact_location)
+    return ""
 
 
 def exists(config: Config, uri: str) -> bool:
@@ -287,8 +336,12 @@ def _mlflow(config: Config) -> Iterator[Any]:
             mlflow.set_registry_uri("databricks-uc" if uri == "databricks" else uri)
         try:
             yield mlflow
+        except ImportError as error:  # of a database's client
+            raise ServerError(
+                f"MLflow at {uri}: {artifacts.one_line(error)}: install the client of its database"
+            ) from None
         except faults as error:
-            raise ServerError(f"MLflow at {uri}: {str(error).splitlines()[0]}") from None
+            raise ServerError(f"MLflow at {uri}: {artifacts.one_line(error)}") from None
         finally:
             # MLflow sets the environment variable too, which the next configuration would read. None is its default.
             mlflow.set_tracking_uri(before[_TRACKING_URI])
@@ -305,11 +358,11 @@ def _absent_is_model_error(config: Config, uri: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
+        if error.error_code not in artifacts.ABSENT:
             raise
         raise ModelError(
-            f"{uri}: no such model in the registry at {tracking_uri(config)}. `streamscore train` "
-            "makes the two default ones; models.N.uri takes another address or a plain path"
+            f"{uri}: no such model in the registry at {tracking_uri(config)} ({artifacts.one_line(error)}). "
+            "`streamscore train` makes the two default ones; models.N.uri takes another address or a plain path"
         ) from None
 
 
@@ -373,6 +426,7 @@ def _registered(version: Any) -> Registered:
         str(version.version),
         f"models:/{version.name}/{version.version}",
         version.tags.get(MANIFEST_TAG),
+        str(version.source or ""),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamscore.clients import elasticsearch
+from streamscore.clients.written_index import WrittenIndex
 from streamscore.config import Elasticsearch
 from streamscore.errors import RefusedError, ServerError
 from streamscore.schema import DETAIL, DOCUMENT_ID, LABEL, REASON, TIME
@@ -36,6 +37,8 @@ class _IndexSink(OutcomeSink):
     """Java trust store with the authorities of Elasticsearch's certificate; None: Java's default store."""
     bulk_bytes: int = _LARGEST_BULK
     """Size of a bulk request in bytes; halved when a gateway refuses a request as too large."""
+    written: WrittenIndex | None = None
+    """The index, once it is known; a copy for other models keeps it."""
 
     @property
     def name(self) -> str:
@@ -53,12 +56,14 @@ class _IndexSink(OutcomeSink):
         """Name of the failpoint at its writes."""
 
     def prepare(self, spark: SparkSession) -> None:
-        """Make the Java trust store.
+        """Make the Java trust store, and take note of the index.
 
         Raises:
             ConfigError: ``elasticsearch.ca_file`` cannot be read as PEM certificates.
+            ServerError: the server cannot be reached, or the index was deleted since the check.
         """
         self.store = trust_store(spark, self.config)
+        self._known_index().require_same()
 
     def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:  # noqa: ARG002 (a replay has the same ids)
         """Write the documents; retry all of them while Elasticsearch is unreachable or overloaded."""
@@ -73,18 +78,13 @@ class _IndexSink(OutcomeSink):
         The connector accepts any response of status 200 as a success, even one without an item for each document.
 
         Raises:
-            ServerError: the index has counted fewer operations than there are documents, or it was deleted
-                (``RefusedError``).
+            ServerError: the index has counted fewer operations than there are documents.
+            RefusedError: the index was deleted, or its name stands for another one by now.
         """
-        settings = self.config.elasticsearch
-        before = elasticsearch.operations(settings, self.index)
+        settings, written = self.config.elasticsearch, self._known_index()
+        before = written.operations()
         self._write_in_bulks(part)
-        after = elasticsearch.operations(settings, self.index)
-        if before and after and not before.keys() & after.keys():
-            raise RefusedError(
-                f"the index {self.index!r} at {settings.url} was deleted and created again while it was written to. "
-                "If its mapping is not the job's, delete it; then start the job again"
-            )
+        after = written.operations()
         taken = sum(number - before[shard] for shard, number in after.items() if shard in before)
         sent = part.count()
         if taken < sent:
@@ -92,6 +92,11 @@ class _IndexSink(OutcomeSink):
                 f"the index {self.index!r} at {settings.url} has taken {max(taken, 0):,} of {sent:,} documents, though "
                 "all bulk requests were answered with success: does a gateway answer in its place?"
             )
+
+    def _known_index(self) -> WrittenIndex:
+        if self.written is None:
+            self.written = WrittenIndex(self.config.elasticsearch, self.index)
+        return self.written
 
     def _write_in_bulks(self, part: DataFrame) -> None:
         """Write the documents in bulk requests, halved in size until a gateway accepts them.

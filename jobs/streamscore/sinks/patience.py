@@ -11,6 +11,7 @@ from streamscore.clients import elasticsearch
 from streamscore.config import Elasticsearch
 from streamscore.errors import RefusedError, ServerError
 from streamscore.sinks.base import Batch
+from streamscore.spark.errors import root_cause
 from streamscore.system.console import log
 
 # The connector's message has the type of Elasticsearch's error, or the status if the response has no error.
@@ -38,8 +39,8 @@ def patiently(write: Callable[[], None], settings: Elasticsearch, batch: Batch) 
         except Exception as error:
             if time.monotonic() + delay > deadline or batch.is_stopping() or not is_transient(error, settings):
                 raise
-            reason = f" ({error})" if isinstance(error, ServerError) else ""
-            log.warning("Elasticsearch does not take the documents%s; trying again in %s s", reason, delay)
+            reason = error if isinstance(error, ServerError) else root_cause(error)
+            log.warning("Elasticsearch does not take the documents (%s); trying again in %s s", reason, delay)
             batch.wait(delay)
         else:
             return

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streamscore.clients import elasticsearch
 from streamscore.clients import quality as client
 from streamscore.clients.quality import Change, Kept
+from streamscore.clients.written_index import WrittenIndex
 from streamscore.errors import RefusedError
 from streamscore.messages.decoder import quality_sums
 from streamscore.scoring import champion
@@ -22,7 +23,7 @@ from streamscore.system.console import log
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 _TIMEOUT: Final = 30.0
 """Timeout of one request, in seconds."""
@@ -41,11 +42,26 @@ class QualityStatistics(OutcomeSink):
 
     is_alone: bool = False
     """Whether the statistics of the topic's earlier streams have been deleted."""
+    written: WrittenIndex | None = None
+    """The index, once it is known; a copy for other models keeps it."""
 
     @property
     def name(self) -> str:
         """The server's address."""
         return f"Elasticsearch at {self.config.elasticsearch.url}"
+
+    def prepare(self, spark: SparkSession) -> None:  # noqa: ARG002 (the contract's argument)
+        """Take note of the index.
+
+        Raises:
+            ServerError: the server cannot be reached, or the index was deleted since the check.
+        """
+        self._require_same_index()
+
+    def _require_same_index(self) -> None:
+        if self.written is None:
+            self.written = WrittenIndex(self.config.elasticsearch, self.config.elasticsearch.quality_index)
+        self.written.require_same()
 
     def shape(self, rows: DataFrame) -> DataFrame:
         """Return one row of bytes: the packed statistics by model and window of the shortest length."""
@@ -60,9 +76,10 @@ class QualityStatistics(OutcomeSink):
 
         Raises:
             ServerError: Elasticsearch does not answer within ``elasticsearch.retry_seconds``.
-            RefusedError: a document names a later batch.
+            RefusedError: a document names a later batch, or the name of the index stands for another one by now.
         """
         settings, stream = self.config.elasticsearch, batch.query()
+        patiently(self._require_same_index, settings, batch)
         (row,) = shaped.collect()
         added = contributions.of_batch(self.config, self.models, bytes(row["sums"]), stream)
         with elasticsearch.client(settings, _TIMEOUT) as server:
@@ -77,6 +94,7 @@ class QualityStatistics(OutcomeSink):
                 lambda part: self._add_in_pieces(server, part, batch),
                 lambda whole: dict(list(whole.items())[::2]),
             )
+        patiently(self._require_same_index, settings, batch)
 
     @property
     def _counts_again(self) -> bool:

@@ -139,6 +139,41 @@ def offsets(files: Folder, batch: int) -> dict[str, dict[int, int]]:
     return {topic: {int(partition): offset for partition, offset in parts.items()} for topic, parts in ended.items()}
 
 
+def next_offsets(files: Folder, committed: int) -> dict[str, dict[int, int]]:
+    """Return the offsets that come after the last committed batch, by topic and partition.
+
+    Args:
+        files: the checkpoint.
+        committed: number of the last committed batch; -1: none is, and Spark noted where the first one begins.
+    """
+    if committed >= 0:
+        return offsets(files, committed)
+    # Spark's Kafka source writes a zero byte, its version and the offsets.
+    noted = (files.read("sources/0/0") or "").rpartition("\n")[2]
+    began = json.loads(noted) if noted.startswith("{") else {}
+    return {topic: {int(partition): offset for partition, offset in parts.items()} for topic, parts in began.items()}
+
+
+def planned_offsets(files: Folder, past: State) -> dict[tuple[str, int], tuple[int, int]]:
+    """Return, by topic and partition, the first offset of a batch that is not committed, and the one after its last.
+
+    A partition of which the batch reads nothing is left out, as is a new one, whose first offset nothing tells.
+
+    Args:
+        files: the checkpoint.
+        past: its state.
+    """
+    if past.planned <= past.committed:
+        return {}
+    begins = next_offsets(files, past.committed)
+    return {
+        (topic, partition): (begins[topic][partition], end)
+        for topic, ends in offsets(files, past.planned).items()
+        for partition, end in sorted(ends.items())
+        if begins.get(topic, {}).get(partition, end) < end
+    }
+
+
 def require_topic(files: Folder, location: str, topic: str) -> None:
     """Raise if another topic is scored from a checkpoint.
 

@@ -12,13 +12,13 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from streamscore.clients import elasticsearch, kafka, quality, topic_records
 from streamscore.config import Config
 from streamscore.errors import CheckpointError, ServerError, StreamError
-from streamscore.stream import notes
+from streamscore.stream import checkpoint, notes
 from streamscore.stream.checkpoint import State
 from streamscore.stream.folders import Folder
 
@@ -61,6 +61,38 @@ def require_same_topic(config: Config, files: Folder) -> None:
     notes.require_same_topic(files, config.stream.checkpoint, topic, kafka.topic_id(config.kafka, topic))
 
 
+def require_unexpired(config: Config, files: Folder, committed: int) -> None:
+    """Refuse to go on from a checkpoint whose next events the topic no longer holds.
+
+    Args:
+        config: the configuration.
+        files: the checkpoint.
+        committed: number of the last committed batch; -1: none is.
+
+    Raises:
+        CheckpointError: events have expired before they were scored; the message says how many.
+        ServerError: no broker answers, or the topic does not exist.
+    """
+    topic = config.kafka.topics.input
+    expected = checkpoint.next_offsets(files, committed).get(topic, {})
+    if not expected:
+        return
+    begin = topic_records.extent(config.kafka, topic).begin
+    expired = {number: offset for number, offset in sorted(expected.items()) if offset < begin.get(number, 0)}
+    if not expired:
+        return
+    places = "; ".join(
+        f"partition {number} begins at {begin[number]:,}, but {offset:,} is next" for number, offset in expired.items()
+    )
+    count = sum(begin[number] - offset for number, offset in expired.items())
+    raise CheckpointError(
+        f"{count:,} events of the topic {topic!r} have expired before they were scored from the checkpoint "
+        f"{config.stream.checkpoint} ({places}): the topic's retention (retention.ms, retention.bytes) is shorter than "
+        "the job was away or behind, or somebody deleted records. They cannot be scored any more. To score what the "
+        "topic still holds, start with a new --checkpoint and --new-checkpoint"
+    )
+
+
 class TopicWatch:
     """Notices that the input topic is deleted and created again, at the start and while the stream runs.
 
@@ -101,13 +133,15 @@ class TopicWatch:
         """Run a query, and refuse the topic if it turns out to be another one when the query has ended.
 
         Raises:
-            CheckpointError: it is; that is also why the query stopped on a fault, if it did.
+            CheckpointError: it is, or its next events have expired; that is also why the query stopped on a fault, if
+                it did.
         """
         try:
             yield
         except StreamError:
             self._look()
             self._require_same()
+            self._require_unexpired()
             raise
         self._look()
         self._require_same()
@@ -115,6 +149,11 @@ class TopicWatch:
     def _require_same(self) -> None:
         topic = self._config.kafka.topics.input
         notes.require_same_topic(self._files, self._config.stream.checkpoint, topic, self._latest)
+
+    def _require_unexpired(self) -> None:
+        committed = checkpoint.inspect(self._files, self._config.stream.checkpoint).committed
+        with suppress(ServerError):  # the query's own fault says more
+            require_unexpired(self._config, self._files, committed)
 
     def _look(self) -> None:
         try:

@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streamscore import cli
+from streamscore.cli import doctor
 from streamscore.errors import CheckpointError, ServerError, StreamError
 from streamscore.launch import supervisor
 from streamscore.stream import checkpoint, folders, lease, notes
@@ -532,3 +533,25 @@ def test_status_tells_whether_a_job_holds_the_checkpoint(location):
     assert f"score_stream   no process of this machine, checkpoint {location}\n" in before.output
     assert f"score_stream   process {os.getpid()}, checkpoint {location}\n" in during.output
     assert before.exit_code == during.exit_code == 1  # because there is no broker
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_offsets_of_the_batch_in_flight_are_told(location, make_config, committed):
+    """The doctor names them, whether or not a batch before it was committed: one of them may be what cannot be read."""
+    folder = Path(location)
+    for name in ("offsets", "commits", "sources/0"):
+        (folder / name).mkdir(parents=True)
+    (folder / "metadata").write_text('{"id": "a-query"}')
+    noted = '{"batchTimestampMs": 1700000000000}'
+    first, planned = '{"clicks":{"0":10,"1":5}}', '{"clicks":{"0":40,"1":5,"2":7}}'
+    if committed:
+        (folder / "offsets" / "0").write_text(f"v1\n{noted}\n{first}")
+        (folder / "commits" / "0").write_text("v1\n{}")
+    else:  # the file as Spark's Kafka source writes it
+        (folder / "sources" / "0" / "0").write_bytes(b"\0v1\n" + first.encode())
+    (folder / "offsets" / str(int(committed))).write_text(f"v1\n{noted}\n{planned}")
+    config = make_config(f"stream.checkpoint={location}")
+
+    notes_of_doctor = [text for status, text in doctor._checkpoint(config) if status == "note"]
+    (told,) = [text for text in notes_of_doctor if "was planned and not committed" in text]
+    assert told.endswith(". It reads partition 0 of clicks from offset 10 to 39")
