@@ -20,15 +20,21 @@ OUTCOME_FIELDS: Final = (
     "score",
     "label",
     "correct",
+    "declined",
+    "declined_column",
     "event_time",
 )
 """Fields of a record in the predictions topic, in order; times are epoch milliseconds."""
 
 TABLE_ROW: Final = (
     "event_id STRING, key STRING, model STRING, model_version STRING, prediction DOUBLE, score DOUBLE, label DOUBLE, "
-    "correct TINYINT, event_time TIMESTAMP"
+    "correct TINYINT, declined STRING, declined_column STRING, event_time TIMESTAMP"
 )
 """A row of the Delta table."""
+
+DeclineReason = Literal["null_value", "unknown_category", "out_of_range"]
+"""Why a model has no outcome for an event: a column that its pipeline cannot take is null or NaN, has a category that
+the training had not, or a number out of the pipeline's range."""
 
 DOCUMENT_ID: Final = "document_id"
 """Column that becomes a document's ``_id``: event, model and model version, so that a replay overwrites documents."""
@@ -43,6 +49,8 @@ OUTCOME_PROPERTIES: Final[dict[str, Any]] = {
     "score": {"type": "double"},
     "label": {"type": "double"},
     "correct": {"type": "byte"},
+    "declined": {"type": "keyword"},
+    "declined_column": {"type": "keyword"},
     "topic": {"type": "keyword"},
 }
 """Mapping of the index of outcomes; ``@timestamp`` is the event's time, ``topic`` the input topic."""
@@ -74,7 +82,7 @@ STATUS_PROPERTIES: Final[dict[str, Any]] = {
 ``models`` holds ``name:version``, ``score_kinds`` holds ``name:version:kind``, ``refused`` holds refused versions with
 the reason."""
 
-ADDED_FIELDS: Final = frozenset({"topic", "score_kinds"})
+ADDED_FIELDS: Final = frozenset({"topic", "score_kinds", "declined", "declined_column"})
 """Fields that are added to the indices of earlier versions; an index that lacks any other field is refused."""
 
 ScoreKind = Literal["probability", "margin", "class_probability", "class_margin"]
@@ -83,7 +91,8 @@ probability of one of these."""
 
 STATISTIC_PROPERTIES: Final[dict[str, Any]] = {
     "score_kind": {"type": "keyword"},
-    **{name: {"type": "long"} for name in ("scored", "labelled", "correct", "incorrect", "positives", "loss_events")},
+    **{name: {"type": "long"} for name in ("scored", "declined", "labelled", "correct", "incorrect", "positives")},
+    "loss_events": {"type": "long"},
     **{name: {"type": "double"} for name in ("sum_p", "sum_p_squared", "sum_miss")},
     **{name: {"type": "double"} for name in ("labelled_p", "labelled_p_squared", "p_times_label")},
     **{name: {"type": "double"} for name in ("loss", "loss_squared", "loss_times_label")},

@@ -7,7 +7,8 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,8 +17,9 @@ from streamscore.quality.confusion import OTHER
 from streamscore.quality.statistic import SUMS, Statistic
 from streamscore.schema import ScoreKind
 
-_HEAD: Final = struct.Struct(f">qiq{len(SUMS)}dii")
-"""Window, model, events with a log loss, sums, number of codes of labels and predictions, number of counts."""
+_HEAD: Final = struct.Struct(f">qiqq{len(SUMS)}dii")
+"""Window, model, events with a log loss, declined events, sums, number of codes of labels and predictions, and of
+counts."""
 
 _COUNT: Final = np.dtype([("key", ">i8"), ("events", ">i8")])
 
@@ -40,15 +42,16 @@ def unpack(data: bytes, kinds: Sequence[ScoreKind]) -> Iterator[tuple[int, int, 
     """
     data, at = zlib.decompress(data), 0
     while at < len(data):
-        window, model, loss_events, *rest = _HEAD.unpack_from(data, at)
+        window, model, loss_events, declined, *rest = _HEAD.unpack_from(data, at)
         at += _HEAD.size
         sums, codes, length = rest[:-2], rest[-2], rest[-1]
         cells = np.frombuffer(data, _COUNT, length, at)
         at += length * _COUNT.itemsize
-        yield window, model, _statistic(cells, codes, kinds[model], loss_events, dict(zip(SUMS, sums, strict=True)))
+        statistic = _statistic(cells, codes, kinds[model], loss_events, dict(zip(SUMS, sums, strict=True)))
+        yield window, model, replace(statistic, declined=declined)
 
 
-def _statistic(cells: np.ndarray, codes: int, kind: ScoreKind, loss_events: int, sums: dict[str, float]) -> Statistic:
+def _statistic(cells: np.ndarray, codes: int, kind: ScoreKind, loss_events: int, sums: dict[str, Any]) -> Statistic:
     predictions: Counter[tuple[int, float]] = Counter()
     labels: Counter[tuple[int, float]] = Counter()
     confusion: Counter[tuple[float, float]] = Counter()

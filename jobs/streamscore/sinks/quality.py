@@ -129,7 +129,7 @@ class QualityStatistics(OutcomeSink):
         for document, part in added.items():
             before = self._before(kept.get(document), number)
             source = {**part.header, "batch": number, **total([before, *part.statistics]).to_document()}
-            if before.scored:
+            if before.scored or before.declined:
                 source["before"] = before.to_document()
             changes.append(Change(document, source, kept.get(document)))
         client.write(server, settings, changes)
