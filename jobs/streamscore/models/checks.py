@@ -8,6 +8,8 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from pyspark.errors import AnalysisException, IllegalArgumentException
+from pyspark.ml.functions import array_to_vector
 from pyspark.ml.linalg import DenseVector, SparseVector, Vectors
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, IntegerType, StructField, StructType
@@ -121,12 +123,17 @@ def require_steady(spark: SparkSession, model: ServedModel) -> None:
             columns and the input.
     """
     tried = _tried(model)
-    data = _data(spark, model, list(tried.values()))
+    data = _given(spark, model, list(tried.values()))
     try:
         found = _outcomes(model, data, len(tried))
     except ModelError:
         raise
-    except Exception as error:  # noqa: BLE001 (Spark and py4j raise different errors for a stage that fails)
+    except Exception as error:
+        is_of_types = isinstance(error, AnalysisException | IllegalArgumentException)
+        plain = tried["known values" if model.fields else "zeros"]
+        # What fails on any input may be a fault of the cluster, which another attempt may not have.
+        if not is_of_types and _failing_stage(spark, model, plain) is not None:
+            raise
         raise _broken(spark, model, tried) or error from None
     for subject, outcome in zip(tried, found, strict=True):
         is_number = all(value is not None and math.isfinite(value) for value in outcome[:2])
@@ -190,19 +197,25 @@ def _typed(value: Any, kind: str) -> Any:
 def _broken(spark: SparkSession, model: ServedModel, tried: Mapping[str, Example]) -> ModelError | None:
     """Return the error that names the first input that breaks a model, and the stage; None if no input does alone."""
     for subject, example in tried.items():
-        data = _data(spark, model, [example])
-        for count in range(1, len(model.stages) + 1):
-            try:
-                apply_stages(data, model, model.stages[:count]).write.format("noop").mode("overwrite").save()
-            except Exception as error:  # noqa: BLE001 (as above)
-                log.debug("%s fails: %s", type(model.stages[count - 1]).__name__, root_cause(error))
-                stage = model.stages[count - 1]
-                columns = ", ".join(inputs(stage))
-                shown = "" if subject == "zeros" else f", {_shown(example)}"
-                return ModelError(
-                    f"a message with {subject}{shown} would stop the stream: the stage {type(stage).__name__} fails on "
-                    f"it at the column {columns}"
-                )
+        stage = _failing_stage(spark, model, example)
+        if stage is not None:
+            shown = "" if subject == "zeros" else f", {_shown(example)}"
+            return ModelError(
+                f"a message with {subject}{shown} would stop the stream: the stage {type(stage).__name__} fails on it "
+                f"at the column {', '.join(inputs(stage))}"
+            )
+    return None
+
+
+def _failing_stage(spark: SparkSession, model: ServedModel, example: Example) -> Any:
+    """Return the first stage of a model that fails on an input; None if none does. Runs a Spark job per stage."""
+    data = _given(spark, model, [example])
+    for count, stage in enumerate(model.stages, 1):
+        try:
+            apply_stages(data, model, model.stages[:count]).write.format("noop").mode("overwrite").save()
+        except Exception as error:  # noqa: BLE001 (as above)
+            log.debug("%s fails: %s", type(stage).__name__, root_cause(error))
+            return stage
     return None
 
 
@@ -270,6 +283,15 @@ def _outcome(model: ServedModel, row: Row) -> Outcome:
     declined = row[model.declined]
     reason = None if declined is None else f"{declined['reason']} in {declined['name']}"
     return Outcome(row[model.prediction], row[model.score], reason)
+
+
+def _given(spark: SparkSession, model: ServedModel, tried: Sequence[Example]) -> DataFrame:
+    """Return inputs of ``_tried`` in the form of ``_data``; a vector, which has one value, is repeated in the JVM."""
+    if model.fields:
+        return _data(spark, model, tried)
+    value = F.element_at(F.array(*(F.lit(float(vector[0])) for vector in tried)), F.col("number") + 1)  # type: ignore[index]
+    rows = spark.range(0, len(tried), 1, 1).select(F.col("id").cast("int").alias("number"))
+    return rows.select("number", array_to_vector(F.array_repeat(value, model.size)).alias(FEATURES))
 
 
 def _data(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) -> DataFrame:
