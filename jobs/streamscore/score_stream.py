@@ -18,11 +18,13 @@ from streamscore.launch.arguments import Option
 from streamscore.launch.job import Job
 from streamscore.launch.runner import run_job
 from streamscore.listeners.base import BatchListener
+from streamscore.listeners.comparisons import Comparisons
 from streamscore.listeners.totals import SUMS, Totals
 from streamscore.messages import decoder
 from streamscore.messages.decode import DECODER, JSON_TEXT, decode
 from streamscore.models import registry, saved
 from streamscore.models.watch import ModelWatch
+from streamscore.scoring import champion
 from streamscore.scoring.apply import apply_models
 from streamscore.scoring.evaluate import counts, with_correct
 from streamscore.sinks.base import OutcomeSink
@@ -103,7 +105,13 @@ def run(
             sink.prepare(spark)
         if held.past.is_new:
             notes.note_outputs(held.files, {name: end for sink in outputs for name, end in sink.ends().items()})
-        totals = Totals(aliases.served, config.stream.synthetic, aliases.refused, config.dashboard.min_labelled)
+        totals = Totals(
+            aliases.served,
+            config.stream.synthetic,
+            aliases.refused,
+            config.dashboard.min_labelled,
+            Comparisons(config.compare),
+        )
         with listeners.opened(listeners.configured(config, totals, watch)) as hearing:
             scoring = _Scoring(spark, config, held, topic, outputs, totals, hearing, stop)
             scoring.finish_batch_of_other_models(aliases.served)
@@ -130,7 +138,8 @@ def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedMo
     events = sources.events(spark, config.kafka, config.kafka.topics.input, config.stream)
     room = kafka.max_message_bytes(config.kafka, config.kafka.topics.predictions) - MAX_HEADERS_BYTES
     evaluated = with_correct(apply_models(decode(events, room), served), served)
-    return evaluated.observe("quality", *counts(), decoder.quality_sums(spark, served).alias(SUMS))
+    sums = decoder.quality_sums(spark, served, champion.position(config.compare.champion, served))
+    return evaluated.observe("quality", *counts(), sums.alias(SUMS))
 
 
 class _Scoring:

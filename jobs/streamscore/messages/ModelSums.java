@@ -33,6 +33,8 @@ final class ModelSums {
     private long lossEvents;
     private long declined;
     private final double[] sums = new double[SUMS];
+    private double lastLoss;
+    private double lastSquaredError;
 
     /**
      * @param kind kind of the scores: "probability" of class 1, "margin", or "class_probability" of the labelled class
@@ -50,7 +52,7 @@ final class ModelSums {
     }
 
     /** Returns empty sums of the same kind. */
-    ModelSums anew() {
+    ModelSums blank() {
         return new ModelSums(kind, classes, scale);
     }
 
@@ -66,6 +68,7 @@ final class ModelSums {
             return;
         }
         int bin = UNBINNED;
+        lastLoss = Double.NaN;
         if (isOfSeveral()) {
             if (isOfLabelledClass && label == label && score >= 0 && score <= 1) {
                 addLoss(-Math.log(clipped(score)));
@@ -76,7 +79,18 @@ final class ModelSums {
             bin = bin(Math.log(score / (1 - score)));
             addProbability(label, score);
         }
-        count(((code(label) + 1) * (known + 2L) + code(prediction) + 1) * (BINS + 1) + bin, 1);
+        long codes = (codeOrNone(label) + 1) * (known + 2L) + codeOrNone(prediction) + 1;
+        count(codes * (BINS + 1) + bin, 1);
+    }
+
+    /** Returns the last event's log loss; NaN unless its label is 0 or 1 and its score a probability. */
+    double lastLoss() {
+        return lastLoss;
+    }
+
+    /** Returns the last event's squared error, if its log loss is known. */
+    double lastSquaredError() {
+        return lastSquaredError;
     }
 
     private void addProbability(double label, double p) {
@@ -92,6 +106,8 @@ final class ModelSums {
             sums[5] += p * label;
             sums[8] += loss * label;
             addLoss(loss);
+            lastLoss = loss;
+            lastSquaredError = (p - label) * (p - label);
         }
     }
 
@@ -109,13 +125,14 @@ final class ModelSums {
         return (int) Math.max(0, Math.min(BINS - 1, Math.floor(logit * PER_LOGIT) + BINS / 2));
     }
 
-    /** Returns -1 for no value, the number of a class, or, for all other numbers, the number after the last class. */
-    private int code(double number) {
-        if (number != number) {
-            return -1;
-        }
+    private int codeOrNone(double number) {
+        return number != number ? -1 : code(number, known);
+    }
+
+    /** Returns the number of a class, or, for all other numbers, the number after the last class. */
+    static int code(double number, int classes) {
         int whole = (int) number;
-        return whole == number && whole >= 0 && whole < known ? whole : known;
+        return whole == number && whole >= 0 && whole < classes ? whole : classes;
     }
 
     private void count(long key, long events) {
@@ -166,8 +183,8 @@ final class ModelSums {
 
     /**
      * Writes: labelled events whose log loss is known (long), declined events (long), the sums in the order of SUMS in
-     * statistic.py (doubles), the number of codes (int), the number of counts (int), and each count: key (long) and events (long), where
-     * key = ((label code + 1) * codes + prediction code + 1) * 513 + bin.
+     * statistic.py (doubles), the number of codes (int), the number of counts (int), and each count: key (long) and
+     * events (long), where key = ((label code + 1) * codes + prediction code + 1) * 513 + bin.
      */
     void write(DataOutputStream out) throws IOException {
         out.writeLong(lossEvents);

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from streamscore.config import Delta
 from streamscore.errors import ServerError
-from streamscore.schema import ADDED_FIELDS, OUTCOME_FIELDS, TABLE_ROW
+from streamscore.schema import DECLINED_FIELDS, OUTCOME_FIELDS, TABLE_ROW
 from streamscore.scoring.outcomes import IDENTITY, outcomes
 from streamscore.sinks.base import Batch, OutcomeSink, Replay
 from streamscore.spark.errors import translate_spark_errors
@@ -41,7 +41,7 @@ class TableRows(OutcomeSink):
             try:
                 append(row, self.config.delta)
             except AnalysisException:
-                if {*delta_table(spark, self.config.delta).columns} != {*row.columns} - ADDED_FIELDS:
+                if {*delta_table(spark, self.config.delta).columns} != {*row.columns}.difference(DECLINED_FIELDS):
                     raise
                 append(row, self.config.delta, {"mergeSchema": "true"})  # a table of an earlier version
 
