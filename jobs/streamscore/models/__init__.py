@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from streamscore.config import Config, Model
 from streamscore.config.fields import Field, ddl
 from streamscore.errors import ModelError, ModelLoadError, StreamscoreError
-from streamscore.models import checks, gate, registry, saved, vectors
+from streamscore.models import checks, columns, gate, registry, saved
 from streamscore.models.checks import Example
 from streamscore.models.gate import Inspected
 from streamscore.models.gate import manifest as manifests
@@ -21,7 +21,6 @@ from streamscore.models.gate.files import Files, LocalFiles
 from streamscore.models.gate.manifest import MANIFEST
 from streamscore.models.gate.remote import HadoopFiles
 from streamscore.models.gate.signature import SIGNATURE
-from streamscore.schema import FEATURES
 from streamscore.scoring import served
 from streamscore.scoring.served import ServedModel
 from streamscore.spark.errors import reason
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 _PATTERN = re.compile(r"[,*?\[\]{}\\]")
 _ANY_MEMORY = 1 << 50
 """Where a model is signed, its size does not matter: what may be loaded is for the job to say that loads it."""
-_UNLESS_THE_LABEL = "; if one of the columns is the label, the prediction must not depend on it"
 
 
 @dataclass(frozen=True)
@@ -374,9 +372,9 @@ def _served(
     stages = pipeline.stages
     if not stages or not served.is_classifier(stages[-1]):
         raise _no_classifier(found, inspected)
-    reads = _columns_read(found.origin, inspected, fields)
+    reads = columns.read(found.origin, inspected, fields)
     source = inspected.inputs[0]
-    lengths = vectors.lengths(stages, reads)
+    lengths = columns.lengths(stages, reads)
     known = len(reads) or served.size(stages, source)
     manifest = inspected.manifest
     size = known or (manifest.num_features if manifest is not None else told_size)
@@ -407,32 +405,6 @@ def _served(
         lengths,
         named.label_values,
     )
-
-
-def _columns_read(origin: str, inspected: Inspected, fields: Sequence[Field]) -> tuple[Field, ...]:
-    """Check that messages have a pipeline's inputs; return the raw columns that it reads, empty for a vector."""
-    told = None if inspected.manifest is None else inspected.manifest.fields
-    listed = ", ".join(inspected.inputs)
-    if not fields:
-        if len(inspected.inputs) != 1 or told is not None:
-            raise ModelError(
-                f"{origin} reads the columns {listed}, but a message has one vector, {FEATURES!r}. For messages with "
-                f"raw columns set message.fields{_UNLESS_THE_LABEL}"
-            )
-        return ()
-    by_name = {field.name: field for field in fields}
-    absent = [name for name in inspected.inputs if name not in by_name]
-    if absent:
-        raise ModelError(
-            f"{origin} reads the columns {listed}, but message.fields has no {', '.join(absent)}; it has "
-            f"{', '.join(by_name)}{_UNLESS_THE_LABEL}"
-        )
-    reads = tuple(by_name[name] for name in inspected.inputs)
-    if inspected.manifest is not None and told != ddl(reads):
-        raise ModelError(
-            f"{origin} was trained with the columns {told or 'of one vector'}, but message.fields says {ddl(reads)}"
-        )
-    return reads
 
 
 def _misfit(model: ServedModel, origin: str, expected: int | None) -> ModelError:

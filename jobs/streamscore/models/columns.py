@@ -1,17 +1,57 @@
-"""The length of the raw columns that are vectors, which messages of the type ARRAY<DOUBLE> do not declare."""
+"""The raw columns that a pipeline reads, and the length of those that are vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from streamscore.config.fields import VECTOR, Field
+from streamscore.config.fields import VECTOR, Field, ddl
 from streamscore.errors import ModelError
+from streamscore.schema import FEATURES
 from streamscore.scoring import served
 from streamscore.scoring.declines import inputs, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from streamscore.models.gate import Inspected
+
+_UNLESS_THE_LABEL = "; if one of the columns is the label, the prediction must not depend on it"
+
+
+def read(origin: str, inspected: Inspected, fields: Sequence[Field]) -> tuple[Field, ...]:
+    """Return the raw columns that a pipeline reads; empty for a vector.
+
+    Args:
+        origin: address of the model.
+        inspected: the gate's findings about the folder.
+        fields: the raw columns of a message.
+
+    Raises:
+        ModelError: messages lack a column, or it has another type than in the training.
+    """
+    told = None if inspected.manifest is None else inspected.manifest.fields
+    listed = ", ".join(inspected.inputs)
+    if not fields:
+        if len(inspected.inputs) != 1 or told is not None:
+            raise ModelError(
+                f"{origin} reads the columns {listed}, but a message has one vector, {FEATURES!r}. For messages with "
+                f"raw columns set message.fields{_UNLESS_THE_LABEL}"
+            )
+        return ()
+    by_name = {field.name: field for field in fields}
+    absent = [name for name in inspected.inputs if name not in by_name]
+    if absent:
+        raise ModelError(
+            f"{origin} reads the columns {listed}, but message.fields has no {', '.join(absent)}; it has "
+            f"{', '.join(by_name)}{_UNLESS_THE_LABEL}"
+        )
+    reads = tuple(by_name[name] for name in inspected.inputs)
+    if inspected.manifest is not None and told != ddl(reads):
+        raise ModelError(
+            f"{origin} was trained with the columns {told or 'of one vector'}, but message.fields says {ddl(reads)}"
+        )
+    return reads
 
 
 def lengths(stages: Sequence[Any], fields: Sequence[Field]) -> dict[str, int]:
