@@ -29,6 +29,7 @@ from streamscore.messages import decoder
 from streamscore.messages.decode import DECODER, JSON_TEXT, decode, decoded_type
 from streamscore.scoring import apply
 from streamscore.scoring.apply import apply_models
+from streamscore.scoring.declines import DECLINED_TYPE
 from streamscore.scoring.evaluate import with_correct
 from streamscore.scoring.outcomes import outcomes
 from streamscore.scoring.served import ServedModel
@@ -184,7 +185,8 @@ def _common(config: Config) -> Written:
                 stage.set(stage.getParam(name), column)
         scored = stage.transform(scored)
         scored = scored.withColumn(model.prediction, F.col(outputs["predictionCol"]))
-        scored = scored.withColumn(model.score, apply._score(stage, F.col(model.prediction), 2))  # noqa: SLF001
+        scored = scored.withColumn(model.score, apply._score(stage, F.col(model.prediction), model))  # noqa: SLF001
+        scored = scored.withColumn(model.declined, F.lit(None).cast(DECLINED_TYPE))
     judged = with_correct(scored, served)
 
     def write(batch: DataFrame, _: int) -> None:

@@ -20,15 +20,24 @@ OUTCOME_FIELDS: Final = (
     "score",
     "label",
     "correct",
+    "declined",
+    "declined_column",
     "event_time",
 )
 """Fields of a record in the predictions topic, in order; times are epoch milliseconds."""
 
+DECLINED_FIELDS: Final = ("declined", "declined_column")
+"""Fields of an outcome that earlier versions did not write: why a model has none for an event, and the column."""
+
 TABLE_ROW: Final = (
     "event_id STRING, key STRING, model STRING, model_version STRING, prediction DOUBLE, score DOUBLE, label DOUBLE, "
-    "correct TINYINT, event_time TIMESTAMP"
+    "correct TINYINT, declined STRING, declined_column STRING, event_time TIMESTAMP"
 )
 """A row of the Delta table."""
+
+DeclineReason = Literal["null_value", "unknown_category", "out_of_range"]
+"""Why a model has no outcome for an event: a column that its pipeline cannot take is null or NaN, has a category that
+the training had not, or a number out of the pipeline's range."""
 
 DOCUMENT_ID: Final = "document_id"
 """Column that becomes a document's ``_id``: event, model and model version, so that a replay overwrites documents."""
@@ -43,6 +52,8 @@ OUTCOME_PROPERTIES: Final[dict[str, Any]] = {
     "score": {"type": "double"},
     "label": {"type": "double"},
     "correct": {"type": "byte"},
+    "declined": {"type": "keyword"},
+    "declined_column": {"type": "keyword"},
     "topic": {"type": "keyword"},
 }
 """Mapping of the index of outcomes; ``@timestamp`` is the event's time, ``topic`` the input topic."""
@@ -81,7 +92,8 @@ probability of one of these."""
 
 STATISTIC_PROPERTIES: Final[dict[str, Any]] = {
     "score_kind": {"type": "keyword"},
-    **{name: {"type": "long"} for name in ("scored", "labelled", "correct", "incorrect", "positives", "loss_events")},
+    **{name: {"type": "long"} for name in ("scored", "declined", "labelled", "correct", "incorrect", "positives")},
+    "loss_events": {"type": "long"},
     **{name: {"type": "double"} for name in ("sum_p", "sum_p_squared", "sum_miss")},
     **{name: {"type": "double"} for name in ("labelled_p", "labelled_p_squared", "p_times_label")},
     **{name: {"type": "double"} for name in ("loss", "loss_squared", "loss_times_label")},
@@ -122,7 +134,7 @@ in event time and ``seconds`` its length; ``topic`` is the input topic, ``stream
 is the last batch that added to the statistic, and ``before`` the statistic before that batch. A document with ``pair``
 has a paired statistic instead, and one of them, of 0 ``seconds``, that of the pair's whole life."""
 
-ADDED_FIELDS: Final = frozenset({"topic", "score_kinds", *PAIR_PROPERTIES})
+ADDED_FIELDS: Final = frozenset({"topic", "score_kinds", *DECLINED_FIELDS, *PAIR_PROPERTIES})
 """Fields that are added to the indices of earlier versions; an index that lacks any other field is refused."""
 
 REASONS: Final = (

@@ -22,7 +22,7 @@ from streamscore.listeners.comparisons import Comparisons
 from streamscore.listeners.totals import SUMS, Totals
 from streamscore.messages import decoder
 from streamscore.messages.decode import DECODER, JSON_TEXT, decode
-from streamscore.models import registry
+from streamscore.models import registry, saved
 from streamscore.models.watch import ModelWatch
 from streamscore.scoring import champion
 from streamscore.scoring.apply import apply_models
@@ -130,7 +130,11 @@ def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedMo
         config: the configuration, which names the topic and describes a message.
         served: the models, all with the same number of features.
     """
-    decoder.register(spark, DECODER, config.message, served[0].size)
+    message = config.message
+    if not message.label_values:
+        named = saved.shared_label_values({model.name: model.label_values for model in served})
+        message = message.model_copy(update={"label_values": named})
+    decoder.register(spark, DECODER, message, served[0].size)
     decoder.register_text(spark, JSON_TEXT)
     events = sources.events(spark, config.kafka, config.kafka.topics.input, config.stream)
     room = kafka.max_message_bytes(config.kafka, config.kafka.topics.predictions) - MAX_HEADERS_BYTES

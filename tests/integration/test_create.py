@@ -76,6 +76,8 @@ def test_a_logstash_that_is_kept_fills_the_same_index(created, root):
         "score": 0.83,
         "label": 1.0,
         "correct": 1,
+        "declined": None,
+        "declined_column": None,
         "event_time": 1_732_000_000_000,
     }
     assert list(record) == list(OUTCOME_FIELDS)

@@ -191,3 +191,20 @@ def test_training_from_a_table_equals_training_from_the_file(spark, own, tmp_pat
     assert from_table["train_rows"] == from_file["train_rows"]
     assert one == other
     assert from_table["lr"]["auc"] == pytest.approx(from_file["lr"]["auc"], abs=1e-4)
+
+
+def test_table_of_an_earlier_version_gets_the_new_columns(spark, own, tmp_path):
+    """A table without the columns of declined events is extended; one with other columns is refused as it is."""
+    config = own(f"delta.table={tmp_path / 'outcomes'}")
+    earlier = ", ".join(column for column in TABLE_ROW.split(", ") if not column.startswith("declined"))
+    delta.append(spark.createDataFrame([], earlier), config.delta)
+    delta.TableRows(config).prepare(spark)
+    other = own(f"delta.table={tmp_path / 'other'}")
+    delta.append(spark.createDataFrame([], "event_id STRING, mine INT"), other.delta)
+
+    assert set(sources.delta_table(spark, config.delta).columns) == {
+        column.split()[0] for column in TABLE_ROW.split(", ")
+    }
+    with pytest.raises(ServerError, match="does not take the outcomes"):
+        delta.TableRows(other).prepare(spark)
+    assert sources.delta_table(spark, other.delta).columns == ["event_id", "mine"]

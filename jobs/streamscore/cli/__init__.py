@@ -139,8 +139,8 @@ def quality(
     calibration ratio that is off 1 is yellow.
 
     With --json: range; models, each with name, version, score_kind (probability, margin, class_probability or
-    class_margin), scored, labelled and figures, an object by name: each has value, and low and high (its interval),
-    bound, lower or upper where it has them; an undefined figure is null. docs/quality.md explains them.
+    class_margin), scored, declined, labelled and figures, an object by name: each has value, and low and high (its
+    interval), bound, lower or upper where it has them; an undefined figure is null. docs/quality.md explains them.
 
     Exit code 3: nothing was scored in that time; 2: no such model, or elasticsearch.enabled is false; 5: no answer.
     """

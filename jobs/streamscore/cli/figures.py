@@ -108,6 +108,7 @@ def _table(versions: Sequence[Version]) -> Table:
     every = [each.evaluation for each in versions]
     table.add_row("scores", *(_SCORES[each.statistic.score_kind] for each in every))
     table.add_row("scored", *(f"{each.statistic.scored:,}" for each in every))
+    table.add_row("declined", *(f"{each.statistic.declined:,}" for each in every))
     table.add_row("labelled", *(f"{each.statistic.labelled:,}" for each in every))
     for key, figure in FIGURES.items():
         cells = (Text(text.described(each, key), VERDICTS[text.verdict(each, key)]) for each in every)

@@ -52,10 +52,10 @@ class Bucket:
 
     @property
     def events(self) -> int:
-        """Number of scored events: the sum over topics of the largest number that a model scored."""
+        """Number of good events: the sum over topics of the largest number that a model scored or declined."""
         per_model: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for tally in self.tallies:
-            per_model[tally.topic][tally.model] += tally.statistic.scored
+            per_model[tally.topic][tally.model] += tally.statistic.scored + tally.statistic.declined
         return sum(max(models.values()) for models in per_model.values())
 
     def labels(self) -> Counter[float]:
@@ -199,7 +199,7 @@ class Snapshot:
 
     @cached_property
     def scored(self) -> int:
-        """Number of scored events: the sum over buckets and topics of the largest number that a model scored.
+        """Number of good events: the sum over buckets and topics of the largest number that a model answered.
 
         The number of documents divided by the number of models would be wrong if a model was added, removed or renamed
         in the window.

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from streamscore.config.fields import VECTOR
 from streamscore.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,12 +16,17 @@ if TYPE_CHECKING:
 _WHOLE: Final = frozenset({"tinyint", "smallint", "int"})
 _RAW_TYPES: Final[Mapping[str, frozenset[str]]] = {
     "INT": _WHOLE,
+    "SMALLINT": frozenset({"tinyint", "smallint"}),
+    "TINYINT": frozenset({"tinyint"}),
     "BIGINT": _WHOLE | {"bigint"},
+    "FLOAT": frozenset({"tinyint", "smallint", "float"}),
+    VECTOR: frozenset({"array<double>", "array<float>"}),
     "DOUBLE": _WHOLE | {"float", "double"},
     "BOOLEAN": frozenset({"boolean"}),
     "STRING": frozenset({"string"}),
 }
-"""Spark types of a data set's column that convert to each type of raw column without loss."""
+"""Spark types of a data set's column that convert to each type of raw column without loss; any other
+type only to itself."""
 
 _NUMBER: Final = re.compile(r"tinyint|smallint|int|bigint|float|double|decimal\(\d\d?,\d\d?\)")
 _DENSE: Final = re.compile(rf"array<({_NUMBER.pattern})>")
@@ -72,7 +78,7 @@ def require(
         else "Name others with --label-column and --features-column"
     )
     for field in fields:
-        allowed = _RAW_TYPES[field.type]
+        allowed = _RAW_TYPES.get(field.type, frozenset({field.type.lower()}))
         if types.get(field.name) not in allowed:
             raise _unfit(field.name, f"one of {', '.join(sorted(allowed))}", shown, settings.source, way_out)
     if not fields and kinds.get(settings.features_column) not in {"vector", "text"}:

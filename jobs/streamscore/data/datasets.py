@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from streamscore.config import Config, Seed
+from streamscore.config.fields import VECTOR
 from streamscore.data import columns, footers, vectors
 from streamscore.errors import InputError
 from streamscore.messages.formats import format_of
@@ -220,8 +221,13 @@ def _raw(fields: Sequence[Field], cells: Mapping[str, Column]) -> _Read:
     values = {field.name: cells[field.name].cast(field.type.lower()) for field in fields}
     problems = []
     for field in fields:
-        if field.type == "DOUBLE":
-            values[field.name] = F.nanvl(values[field.name], F.lit(None).cast("double"))
+        if field.type == VECTOR:
+            has_gap = F.exists(values[field.name], lambda it: it.isNull() | F.isnan(it) | (F.abs(it) == float("inf")))
+            problems.append(
+                F.when(has_gap, F.lit(f"its column {field.name!r} has a value that is not a finite number"))
+            )
+        if field.type in {"DOUBLE", "FLOAT"}:
+            values[field.name] = F.nanvl(values[field.name], F.lit(None).cast(field.type.lower()))
             is_infinite = F.abs(values[field.name]) == float("inf")
             problems.append(F.when(is_infinite, F.lit(f"its column {field.name!r} is infinite")))
     struct = F.struct(*(value.alias(name) for name, value in values.items()))

@@ -72,7 +72,7 @@ class Totals(BatchListener):
 
     @property
     def scored(self) -> int:
-        """Number of scored events."""
+        """Number of events that were not rejected; each model has scored or declined all of them."""
         return self.events - self.rejected
 
     @property
@@ -82,9 +82,12 @@ class Totals(BatchListener):
 
     @property
     def _confusion(self) -> Confusion:
-        """Confusion counts of the first model; all models score the same events."""
-        name = self.models[0].name
-        return total(statistic.confusion for (model, _), statistic in self.of_version.items() if model == name)
+        """Confusion counts of the model with the most labelled events: a model may decline some."""
+        of_models = [
+            total(statistic.confusion for (name, _), statistic in self.of_version.items() if name == model.name)
+            for model in self.models
+        ]
+        return max(of_models, key=labelled)
 
     @property
     def rate(self) -> float:
@@ -116,14 +119,15 @@ class Totals(BatchListener):
             version: its version.
 
         Returns:
-            ``version``, ``scored``, ``correct``, ``accuracy`` (None without labels), and ``figures``: all figures by
-            name, as ``streamscore quality --json`` prints them.
+            ``version``, ``scored``, ``declined``, ``correct``, ``accuracy`` (None without labels), and
+            ``figures``: all figures by name, as ``streamscore quality --json`` prints them.
         """
         evaluation = self.evaluation(name, version)
         statistic = evaluation.statistic
         return {
             "version": version,
             "scored": statistic.scored,
+            "declined": statistic.declined,
             "correct": statistic.correct,
             "accuracy": figures.accuracy(statistic.correct, statistic.labelled),
             "figures": evaluation.to_json(name, version)["figures"],
@@ -169,6 +173,8 @@ class Totals(BatchListener):
         first, *others = SHOWN
         parts = [f"{FIGURES[first].name} {text.described(evaluation, first)}"]
         parts += [f"{FIGURES[key].name} {text.value(evaluation, key)}" for key in others]
+        if evaluation.statistic.declined:
+            parts.append(f"declined {evaluation.statistic.declined:,}")
         return f"{name} {version}: {', '.join(parts)}"
 
     def table(self) -> Table:
@@ -182,6 +188,9 @@ class Totals(BatchListener):
         table = Table(title=title, title_justify="left", title_style="bold", caption_justify="left", **look)
         table.add_column("model", overflow="fold")
         table.add_column("scored", justify="right", no_wrap=True)
+        declines = any(statistic.declined for statistic in self.of_version.values())
+        if declines:
+            table.add_column("declined", justify="right", no_wrap=True)
         table.add_column(FIGURES[first].name, min_width=len("[12.34, 56.78]"))
         for heading in (*(FIGURES[key].name for key in others), figures.BASELINE_SHORT):
             table.add_column(heading, justify="right", no_wrap=True)
@@ -190,6 +199,7 @@ class Totals(BatchListener):
             table.add_row(
                 f"{name} {as_markup(version)}",
                 f"{evaluation.statistic.scored:,}",
+                *([f"{evaluation.statistic.declined:,}"] if declines else []),
                 _cell(evaluation, first, text.described(evaluation, first)),
                 *(_cell(evaluation, key, text.value(evaluation, key)) for key in others),
                 text.value(evaluation, "baseline"),

@@ -67,7 +67,7 @@ public final class MessageDecoder implements UDF1 {
      * For messages with raw columns instead of a vector.
      *
      * @param shape the configured shape of messages
-     * @param columns the raw columns, as in "I1 INT,C1 STRING"
+     * @param columns the raw columns, as RawColumns takes them
      */
     public MessageDecoder(MessageShape shape, String columns) {
         this.shape = shape;

@@ -31,6 +31,7 @@ final class ModelSums {
     private long[] counts = new long[16];
     private int used;
     private long lossEvents;
+    private long declined;
     private final double[] sums = new double[SUMS];
     private double lastLoss;
     private double lastSquaredError;
@@ -60,8 +61,12 @@ final class ModelSums {
         return classes > 2;
     }
 
-    /** Adds an event; NaN means no label. */
+    /** Adds an event; NaN means no label, or that the model declined the event. */
     void add(double label, double prediction, double score) {
+        if (prediction != prediction) {
+            declined++;
+            return;
+        }
         int bin = UNBINNED;
         lastLoss = Double.NaN;
         if (isOfSeveral()) {
@@ -170,18 +175,20 @@ final class ModelSums {
             }
         }
         lossEvents += other.lossEvents;
+        declined += other.declined;
         for (int i = 0; i < SUMS; i++) {
             sums[i] += other.sums[i];
         }
     }
 
     /**
-     * Writes: labelled events whose log loss is known (long), the sums in the order of SUMS in statistic.py (doubles),
-     * the number of codes (int), the number of counts (int), and each count: key (long) and events (long), where
-     * key = ((label code + 1) * codes + prediction code + 1) * 513 + bin.
+     * Writes: labelled events whose log loss is known (long), declined events (long), the sums in the order of SUMS in
+     * statistic.py (doubles), the number of codes (int), the number of counts (int), and each count: key (long) and
+     * events (long), where key = ((label code + 1) * codes + prediction code + 1) * 513 + bin.
      */
     void write(DataOutputStream out) throws IOException {
         out.writeLong(lossEvents);
+        out.writeLong(declined);
         for (int i = 0; i < SUMS; i++) {
             out.writeDouble(sums[i]);
         }
@@ -198,6 +205,7 @@ final class ModelSums {
     /** Adds the sums that `write` wrote. */
     void read(DataInputStream in) throws IOException {
         lossEvents += in.readLong();
+        declined += in.readLong();
         for (int i = 0; i < SUMS; i++) {
             sums[i] += in.readDouble();
         }

@@ -148,7 +148,9 @@ final class Reading {
         Object cell = columns.read(place, parser, shape.textNumbers);
         if (cell == RawColumns.WRONG) {
             badFeatures("the field " + columns.described(place) + (columns.isNumeric(place) ? textHint(parser) : ""));
-            skip(parser);
+            if (parser.currentToken() != JsonToken.END_ARRAY) {
+                skip(parser);
+            }
         } else if (cell == RawColumns.NOT_FINITE) {
             fault(NUMBER_FAULT, "not_finite", "the field " + columns.named(place) + " is not finite");
         } else {

@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Final
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
+    ArrayType,
     BooleanType,
+    ByteType,
     DataType,
+    DateType,
+    DecimalType,
     DoubleType,
+    FloatType,
     IntegerType,
     LongType,
+    ShortType,
     StringType,
     StructField,
     StructType,
+    TimestampType,
 )
 
 from streamscore.schema import DETAIL, FEATURES, LABEL, REASON
@@ -32,6 +39,12 @@ _TYPES: Final = {
     "DOUBLE": DoubleType(),
     "BOOLEAN": BooleanType(),
     "STRING": StringType(),
+    "SMALLINT": ShortType(),
+    "TINYINT": ByteType(),
+    "FLOAT": FloatType(),
+    "DATE": DateType(),
+    "TIMESTAMP": TimestampType(),
+    "ARRAY<DOUBLE>": ArrayType(DoubleType()),
 }
 
 DECODER: Final = "streamscore_decode"
@@ -51,7 +64,14 @@ _ORIGIN: Final = ("topic", "partition", "offset")
 
 def features_type(fields: Sequence[Field]) -> DataType:
     """Return the type of a message's features: the struct of its raw columns, or a vector without any."""
-    return StructType([StructField(field.name, _TYPES[field.type]) for field in fields]) if fields else VectorUDT()
+    return StructType([StructField(field.name, _type(field)) for field in fields]) if fields else VectorUDT()
+
+
+def _type(field: Field) -> DataType:
+    if not field.type.startswith("DECIMAL"):
+        return _TYPES[field.type]
+    digits, scale = field.type.removeprefix("DECIMAL(").rstrip(")").split(",")
+    return DecimalType(int(digits), int(scale))
 
 
 def decoded_type(fields: Sequence[Field] = ()) -> StructType:

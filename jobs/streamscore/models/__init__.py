@@ -7,15 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from pyspark.ml import PipelineModel
-from pyspark.ml.util import JavaMLReader
+from typing import TYPE_CHECKING
 
 from streamscore.config import Config, Model
 from streamscore.config.fields import Field, ddl
 from streamscore.errors import ModelError, ModelLoadError, StreamscoreError
-from streamscore.models import checks, gate, registry
+from streamscore.models import checks, columns, gate, registry, saved
 from streamscore.models.checks import Example
 from streamscore.models.gate import Inspected
 from streamscore.models.gate import manifest as manifests
@@ -24,20 +21,21 @@ from streamscore.models.gate.files import Files, LocalFiles
 from streamscore.models.gate.manifest import MANIFEST
 from streamscore.models.gate.remote import HadoopFiles
 from streamscore.models.gate.signature import SIGNATURE
-from streamscore.schema import FEATURES
 from streamscore.scoring import served
-from streamscore.scoring.served import ServedModel, flattened
+from streamscore.scoring.served import ServedModel
 from streamscore.spark.errors import reason
 from streamscore.system.console import log
 from streamscore.system.paths import as_spark_takes, is_local, local_path
 
 if TYPE_CHECKING:
+    from pyspark.ml import PipelineModel
     from pyspark.sql import SparkSession
+
+    from streamscore.models.saved import Classes
 
 _PATTERN = re.compile(r"[,*?\[\]{}\\]")
 _ANY_MEMORY = 1 << 50
 """Where a model is signed, its size does not matter: what may be loaded is for the job to say that loads it."""
-_UNLESS_THE_LABEL = "; if one of the columns is the label, save the pipeline without the stages that read it"
 
 
 @dataclass(frozen=True)
@@ -113,8 +111,11 @@ def require_alike(config: Config, models: Sequence[ServedModel]) -> None:
     """Check that models fit each other.
 
     Raises:
-        ModelError: messages have a vector, and the models were trained with different numbers of features.
+        ModelError: messages have a vector, and the models were trained with different numbers of features; or two label
+            indexers give a label different numbers.
     """
+    if not config.message.label_values:
+        saved.shared_label_values({model.name: model.label_values for model in models})
     for model in models[1:]:
         if model.size != models[0].size and not config.message.fields:
             raise _misfit(model, f"the model {models[0].name!r} has", models[0].size)
@@ -134,10 +135,10 @@ def load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
     """
     with _found(config, model, spark) as found, _named(model):
         inspected = _inspected(config, found, model)
-        pipeline = _load(found, inspected)
+        pipeline, classes = _load(found, inspected)
         if gate.hashes(found.files, inspected) != inspected.hashes:
             raise ModelError(f"{found.files.location}: the folder has changed while it was loaded; try again")
-        served = _served(model, found, inspected, pipeline, config.message.size, config.message.columns)
+        served = _served(model, found, inspected, pipeline, config.message.size, config.message.columns, classes)
         if inspected.manifest is not None:
             checks.require_same(spark, served, inspected.manifest)
         checks.require_steady(spark, served)
@@ -238,7 +239,8 @@ def sign(
     model = Model(name="model", uri=str(folder), trust="unsigned")
     found = _Found(LocalFiles(folder), as_spark_takes(folder), str(folder), None)
     inspected = gate.inspect(found.files, "unsigned", memory=_ANY_MEMORY)
-    served = _served(model, found, inspected, _load(found, inspected), len(examples[0]), fields)
+    pipeline, classes = _load(found, inspected)
+    served = _served(model, found, inspected, pipeline, len(examples[0]), fields, classes)
     made = manifests.Manifest(
         versions=checks.versions(spark),
         stages=tuple(stage.class_name for stage in inspected.stages),
@@ -327,23 +329,22 @@ def _inspected(config: Config, found: _Found, model: Model) -> Inspected:
         raise ModelError(
             f"{found.files.location}/{MANIFEST}: not the manifest that was registered with version {found.version}"
         )
-    if not inspected.stages or not inspected.stages[-1].is_classifier:
+    if not inspected.needed or not inspected.needed[-1].is_classifier:
         raise _no_classifier(found, inspected)
     return inspected
 
 
 def _no_classifier(found: _Found, inspected: Inspected) -> ModelError:
-    last = inspected.stages[-1].class_name.rpartition(".")[2] if inspected.stages else "no stage"
-    goes_on = any(stage.is_classifier for stage in inspected.stages[:-1])
-    way_out = ": save it without what follows its classifier, PipelineModel(model.stages[:…])" if goes_on else ""
-    return ModelError(f"{found.origin} ends in {last}, which is not a classifier on a vector{way_out}")
+    last = inspected.needed[-1].name if inspected.needed else "no stage"
+    return ModelError(f"{found.origin} ends in {last}, which is not a classifier on a vector")
 
 
-def _load(found: _Found, inspected: Inspected) -> PipelineModel:
-    # `PipelineModel.load` starts a Python worker, which takes seconds, to choose between the two readers.
-    reader: Any = PipelineModel.read() if inspected.in_python else JavaMLReader(PipelineModel)  # type: ignore[arg-type]
-    pipeline: PipelineModel = reader.load(f"{found.path}/{inspected.inner}".rstrip("/"))
-    return pipeline
+def _load(found: _Found, inspected: Inspected) -> tuple[PipelineModel, Classes]:
+    path = f"{found.path}/{inspected.inner}".rstrip("/")
+    if inspected.left_out:
+        left_out = saved.described(inspected.left_out)
+        log.info("%s: left out, for the prediction does not depend on it: %s", found.origin, left_out)
+    return saved.load(path, inspected), saved.classes(path, inspected)
 
 
 @contextmanager
@@ -368,13 +369,15 @@ def _served(
     pipeline: PipelineModel,
     told_size: int | None,
     fields: Sequence[Field],
+    named: Classes,
 ) -> ServedModel:
     """Check that a pipeline is a classifier on the messages' features, and return it with its properties."""
-    stages = list(flattened(pipeline))
+    stages = pipeline.stages
     if not stages or not served.is_classifier(stages[-1]):
         raise _no_classifier(found, inspected)
-    reads = _columns_read(found.origin, inspected, fields)
+    reads = columns.read(found.origin, inspected, fields)
     source = inspected.inputs[0]
+    lengths = columns.lengths(stages, reads)
     known = len(reads) or served.size(stages, source)
     manifest = inspected.manifest
     size = known or (manifest.num_features if manifest is not None else told_size)
@@ -401,33 +404,10 @@ def _served(
         source,
         reads,
         1.0 if manifest is None or manifest.margin_scale is None else manifest.margin_scale,
+        (*named.order, *range(len(named.order), classes)) if named.order else (),
+        lengths,
+        named.label_values,
     )
-
-
-def _columns_read(origin: str, inspected: Inspected, fields: Sequence[Field]) -> tuple[Field, ...]:
-    """Check that messages have a pipeline's inputs; return the raw columns that it reads, empty for a vector."""
-    told = None if inspected.manifest is None else inspected.manifest.fields
-    listed = ", ".join(inspected.inputs)
-    if not fields:
-        if len(inspected.inputs) != 1 or told is not None:
-            raise ModelError(
-                f"{origin} reads the columns {listed}, but a message has one vector, {FEATURES!r}. For messages with "
-                f"raw columns set message.fields{_UNLESS_THE_LABEL}"
-            )
-        return ()
-    by_name = {field.name: field for field in fields}
-    absent = [name for name in inspected.inputs if name not in by_name]
-    if absent:
-        raise ModelError(
-            f"{origin} reads the columns {listed}, but message.fields has no {', '.join(absent)}; it has "
-            f"{', '.join(by_name)}{_UNLESS_THE_LABEL}"
-        )
-    reads = tuple(by_name[name] for name in inspected.inputs)
-    if inspected.manifest is not None and told != ddl(reads):
-        raise ModelError(
-            f"{origin} was trained with the columns {told or 'of one vector'}, but message.fields says {ddl(reads)}"
-        )
-    return reads
 
 
 def _misfit(model: ServedModel, origin: str, expected: int | None) -> ModelError:

@@ -5,30 +5,38 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from pyspark.errors import AnalysisException, IllegalArgumentException
 from pyspark.ml.functions import array_to_vector
 from pyspark.ml.linalg import DenseVector, SparseVector, Vectors
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, IntegerType, StructField, StructType
 
 from streamscore import __version__
+from streamscore.config.fields import VECTOR
 from streamscore.errors import ModelError
 from streamscore.messages.decode import features_type
 from streamscore.models.gate.manifest import MANIFEST, Golden, Manifest, Vector, Versions
 from streamscore.schema import FEATURES
-from streamscore.scoring.apply import apply_models
+from streamscore.scoring.apply import apply_models, apply_stages
+from streamscore.scoring.declines import inputs, inside, pairs
 from streamscore.scoring.served import ServedModel
 from streamscore.spark import jvm
 from streamscore.spark.errors import root_cause
+from streamscore.system.console import log
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame, Row, SparkSession
+
+    from streamscore.config.fields import Field
 
 Example = SparseVector | DenseVector | Mapping[str, Any]
 """The features of one event: a vector, or the values of raw columns by name; a missing value is null."""
+
+_LONGEST_INPUT: Final = 300
+"""Longest text of an input in a message, in characters."""
 
 _OTHER_MACHINE: Final = 1e-12
 """Relative tolerance of a score on another Java or processor, where exp and log differ in the last bit."""
@@ -40,17 +48,36 @@ _ORDINARY: Final[Mapping[str, Any]] = {
     "DOUBLE": 1.0,
     "BOOLEAN": True,
     "STRING": "unseen \U0001f600",
+    "SMALLINT": 1,
+    "TINYINT": 1,
+    "FLOAT": 1.0,
+    "DECIMAL": 1,
+    "DATE": "2026-01-31",
+    "TIMESTAMP": "2026-01-31T12:00:00Z",
 }
 _LOWEST: Final[Mapping[str, Any]] = {
     "INT": -(1 << 31), "BIGINT": -(1 << 63), "DOUBLE": -1.7976931348623157e308, "BOOLEAN": False, "STRING": "",
+    "SMALLINT": -(1 << 15), "TINYINT": -128, "FLOAT": -3.4e38, "DECIMAL": 0,
+    "DATE": "0001-01-01", "TIMESTAMP": "0001-01-01T00:00:00Z",
 }  # fmt: skip
 _HIGHEST: Final[Mapping[str, Any]] = {
     "INT": (1 << 31) - 1, "BIGINT": (1 << 63) - 1, "DOUBLE": 1.79e308, "BOOLEAN": True, "STRING": "x" * 99,
+    "SMALLINT": (1 << 15) - 1, "TINYINT": 127, "FLOAT": 3.4e38, "DECIMAL": 0,
+    "DATE": "9999-12-31", "TIMESTAMP": "9999-12-31T00:00:00Z",
 }  # fmt: skip
 
 
-def outcomes(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) -> list[tuple[float, float]]:
-    """Return the prediction and the score of each example, in order.
+class Outcome(NamedTuple):
+    """A model's output for an example."""
+
+    prediction: float | None
+    score: float | None
+    declined: str | None = None
+    """The reason and the column for which the model declines the example."""
+
+
+def outcomes(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) -> list[Outcome]:
+    """Return the outcome of each example, in order.
 
     Args:
         spark: the session, which runs a job.
@@ -64,55 +91,140 @@ def outcomes(spark: SparkSession, model: ServedModel, examples: Sequence[Example
 
 
 def rows(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) -> tuple[Golden, ...]:
-    """Return golden rows: examples with the model's current output.
+    """Return golden rows: examples with the model's current output, without those that the model declines.
 
     Args:
         spark: the session, which runs a job.
         model: the model.
         examples: feature vectors, or rows of raw columns.
+
+    Raises:
+        ModelError: the model declines all examples.
     """
-    return tuple(
-        Golden(**_written(example), prediction=prediction, score=score)
-        for example, (prediction, score) in zip(examples, outcomes(spark, model, examples), strict=True)
-    )
+    found = [
+        Golden(**_written(example), prediction=outcome.prediction, score=outcome.score)
+        for example, outcome in zip(examples, outcomes(spark, model, examples), strict=True)
+        if outcome.prediction is not None and outcome.score is not None
+    ]
+    if not found:
+        raise ModelError(f"the model declines all of the {len(examples)} examples")
+    return tuple(found)
 
 
 def require_steady(spark: SparkSession, model: ServedModel) -> None:
     """Check that no message can stop the stream or remain without an outcome.
 
-    For raw columns the check tries no values at all, each column without a value, unseen texts, and the limits of each
-    type. For a vector it tries negative numbers, for which NaiveBayes has no outcome, and the limits of doubles.
+    For raw columns the check tries no values at all, each column without a value, unseen texts, the limits of each
+    type, and a value of each column that the stages know. For a vector it tries negative numbers, for which NaiveBayes
+    has no outcome, and the limits of doubles. An event that the model declines has an outcome.
 
     Raises:
-        ModelError: a message could stop the stream or remain without an outcome.
+        ModelError: a message could stop the stream or remain without an outcome; the message names the stage, its
+            columns and the input.
     """
-    if not model.fields:
-        values = (0.0, -1.0, _LOWEST["DOUBLE"], _HIGHEST["DOUBLE"])
-        with _refused("a negative or an extreme number", lambda: _outcomes(model, _alike(spark, model, [0.0]), 1)):
-            _outcomes(model, _alike(spark, model, values), len(values))
-        return
-    ordinary = {field.name: _ORDINARY[field.type] for field in model.fields}
-    ends = [{field.name: end[field.type] for field in model.fields} for end in (_LOWEST, _HIGHEST)]
-    without = [{**ordinary, field.name: None} for field in model.fields]
-    subject = "an absent value, an unknown text or an extreme number"
-    with _refused(subject, lambda: outcomes(spark, model, [ordinary])):
-        found = outcomes(spark, model, [{}, ordinary, *without, *ends])
-    for number, outcome in enumerate(found[: len(without) + 2]):
-        if any(value is None or not math.isfinite(value) for value in outcome):
-            subject = ("no values", "ordinary values")[number] if number < 2 else f"no {model.fields[number - 2].name}"  # noqa: PLR2004
-            raise ModelError(f"of a message with {subject} it makes {outcome}, which is no outcome")
-
-
-@contextmanager
-def _refused(subject: str, apply_to_ordinary: Callable[[], Any]) -> Iterator[None]:
-    """Refuse a model that fails on unusual values only; an error that ordinary values cause too is raised as it is."""
+    tried = _tried(model)
+    data = _given(spark, model, list(tried.values()))
     try:
-        yield
+        found = _outcomes(model, data, len(tried))
     except ModelError:
         raise
-    except Exception as error:  # noqa: BLE001 (Spark and py4j raise different errors for a stage that fails)
-        apply_to_ordinary()
-        raise ModelError(f"{subject} would stop the stream: {root_cause(error)}") from None
+    except Exception as error:
+        is_of_types = isinstance(error, AnalysisException | IllegalArgumentException)
+        plain = tried["known values" if model.fields else "zeros"]
+        # What fails on any input may be a fault of the cluster, which another attempt may not have.
+        if not is_of_types and _failing_stage(spark, model, plain) is not None:
+            raise
+        raise _broken(spark, model, tried) or error from None
+    for subject, outcome in zip(tried, found, strict=True):
+        is_number = all(value is not None and math.isfinite(value) for value in outcome[:2])
+        if subject not in _EXTREME and not is_number and outcome.declined is None:
+            raise ModelError(f"of a message with {subject} it makes {tuple(outcome[:2])}, which is no outcome")
+
+
+_EXTREME: Final = frozenset({"the lowest numbers", "the highest numbers", "negative numbers"})
+"""Inputs that must not stop the stream, but for which a score may be infinite."""
+
+
+def _tried(model: ServedModel) -> dict[str, Example]:
+    """Return inputs of all kinds, each with its subject for a message."""
+    if not model.fields:
+        values = {"zeros": 0.0, "negative numbers": -1.0}
+        values |= {"the lowest numbers": _LOWEST["DOUBLE"], "the highest numbers": _HIGHEST["DOUBLE"]}
+        return {subject: Vectors.dense([value] * model.size) for subject, value in values.items()}
+    ordinary = {field.name: _of_type(_ORDINARY, field, model) for field in model.fields}
+    known = {**ordinary, **_known(model)}
+    return {
+        "no values": {},
+        "ordinary values": ordinary,
+        "known values": known,
+        **{f"no {field.name}": {**known, field.name: None} for field in model.fields},
+        "the lowest numbers": {field.name: _of_type(_LOWEST, field, model) for field in model.fields},
+        "the highest numbers": {field.name: _of_type(_HIGHEST, field, model) for field in model.fields},
+    }
+
+
+def _of_type(values: Mapping[str, Any], field: Field, model: ServedModel) -> Any:
+    """Return the value of a column's type; of a vector as often as the vector is long."""
+    if field.type == VECTOR:
+        return [values["DOUBLE"]] * model.lengths.get(field.name, 1)
+    return values[field.type.partition("(")[0]]
+
+
+def _known(model: ServedModel) -> dict[str, Any]:
+    """Return a value of each raw column that a StringIndexer or a Bucketizer knows."""
+    types = {field.name: field.type for field in model.fields}
+    found: dict[str, Any] = {}
+    stages: Sequence[Any] = model.stages
+    for stage in stages:
+        kind = type(stage).__name__
+        if kind == "StringIndexerModel":
+            found |= {
+                read: labels[0] for (read, _), labels in zip(pairs(stage), stage.labelsArray, strict=True) if labels
+            }
+        elif kind == "Bucketizer":
+            splits = stage.getSplitsArray() if stage.isSet("inputCols") else [stage.getSplits()]
+            found |= {read: inside(bounds) for (read, _), bounds in zip(pairs(stage), splits, strict=True)}
+    return {name: _typed(value, types[name]) for name, value in found.items() if name in types}
+
+
+def _typed(value: Any, kind: str) -> Any:
+    """Return a value that a stage knows in the type of its column."""
+    if kind in {"STRING", "BOOLEAN"}:
+        return str(value) if kind == "STRING" else str(value).lower() == "true"
+    return float(value) if kind in {"DOUBLE", "FLOAT"} else math.floor(float(value))
+
+
+def _broken(spark: SparkSession, model: ServedModel, tried: Mapping[str, Example]) -> ModelError | None:
+    """Return the error that names the first input that breaks a model, and the stage; None if no input does alone."""
+    for subject, example in tried.items():
+        stage = _failing_stage(spark, model, example)
+        if stage is not None:
+            shown = "" if subject == "zeros" else f", {_shown(example)}"
+            return ModelError(
+                f"a message with {subject}{shown} would stop the stream: the stage {type(stage).__name__} fails on it "
+                f"at the column {', '.join(inputs(stage))}"
+            )
+    return None
+
+
+def _failing_stage(spark: SparkSession, model: ServedModel, example: Example) -> Any:
+    """Return the first stage of a model that fails on an input; None if none does. Runs a Spark job per stage."""
+    data = _given(spark, model, [example])
+    for count, stage in enumerate(model.stages, 1):
+        try:
+            apply_stages(data, model, model.stages[:count]).write.format("noop").mode("overwrite").save()
+        except Exception as error:  # noqa: BLE001 (as above)
+            log.debug("%s fails: %s", type(stage).__name__, root_cause(error))
+            return stage
+    return None
+
+
+def _shown(example: Example) -> str:
+    """Return an input as a short text."""
+    if isinstance(example, DenseVector | SparseVector):
+        return f"{len(example)} times {float(example[0]):g}"
+    text = json.dumps(dict(example), ensure_ascii=False)
+    return text if len(text) <= _LONGEST_INPUT else f"{text[:_LONGEST_INPUT]}…"
 
 
 def require_same(spark: SparkSession, model: ServedModel, manifest: Manifest) -> None:
@@ -135,11 +247,12 @@ def require_same(spark: SparkSession, model: ServedModel, manifest: Manifest) ->
         if not model.fields and len(example) != model.size:
             raise ModelError(f"{MANIFEST}: golden row {number} has {len(example)} features, the model {model.size}")
     found = outcomes(spark, model, examples)
-    for number, ((prediction, score), row) in enumerate(zip(found, manifest.golden, strict=True)):
+    for number, ((prediction, score, declined), row) in enumerate(zip(found, manifest.golden, strict=True)):
         if prediction != row.prediction or not _is_near(score, row.score, tolerance):
+            now = f"computes {prediction:g} with {score!r}" if prediction is not None else f"declines it: {declined}"
             raise ModelError(
                 f"{MANIFEST}: golden row {number} does not reproduce: after the training it was class "
-                f"{row.prediction:g} with score {row.score!r}, this Spark computes {prediction:g} with {score!r}"
+                f"{row.prediction:g} with score {row.score!r}, this Spark {now}"
             )
 
 
@@ -158,18 +271,26 @@ def versions(spark: SparkSession) -> Versions:
     )
 
 
-def _outcomes(model: ServedModel, data: DataFrame, count: int) -> list[tuple[float, float]]:
+def _outcomes(model: ServedModel, data: DataFrame, count: int) -> list[Outcome]:
     rows = apply_models(data, [model]).collect()
-    found = {row["number"]: (row[model.prediction], row[model.score]) for row in rows}
+    found = {row["number"]: _outcome(model, row) for row in rows}
     if len(found) < count:
         raise ModelError(f"of {count} rows it drops {count - len(found)}: every event must be scored")
     return [found[number] for number in range(count)]
 
 
-def _alike(spark: SparkSession, model: ServedModel, values: Sequence[float]) -> DataFrame:
-    """Return one row per value in the form of ``_data``: a vector that has the value everywhere."""
-    value = F.element_at(F.array(*map(F.lit, values)), F.col("number") + 1)
-    rows = spark.range(0, len(values), 1, 1).select(F.col("id").cast("int").alias("number"))
+def _outcome(model: ServedModel, row: Row) -> Outcome:
+    declined = row[model.declined]
+    reason = None if declined is None else f"{declined['reason']} in {declined['name']}"
+    return Outcome(row[model.prediction], row[model.score], reason)
+
+
+def _given(spark: SparkSession, model: ServedModel, tried: Sequence[Example]) -> DataFrame:
+    """Return inputs of ``_tried`` in the form of ``_data``; a vector, which has one value, is repeated in the JVM."""
+    if model.fields:
+        return _data(spark, model, tried)
+    value = F.element_at(F.array(*(F.lit(float(vector[0])) for vector in tried)), F.col("number") + 1)  # type: ignore[index]
+    rows = spark.range(0, len(tried), 1, 1).select(F.col("id").cast("int").alias("number"))
     return rows.select("number", array_to_vector(F.array_repeat(value, model.size)).alias(FEATURES))
 
 
@@ -190,7 +311,8 @@ def _cell(example: Example, model: ServedModel) -> dict[str, Any]:
         vector: Vector = _written(example)["features"]
         return vector.model_dump(exclude_none=True)
     cells = ((field.name, example.get(field.name), field.type) for field in model.fields)
-    return {name: float(value) if kind == "DOUBLE" and value is not None else value for name, value, kind in cells}
+    is_real = {"DOUBLE", "FLOAT"}
+    return {name: float(value) if kind in is_real and value is not None else value for name, value, kind in cells}
 
 
 def _written(example: Example) -> dict[str, Any]:

@@ -89,6 +89,7 @@ class Evaluation:
             "version": version,
             "score_kind": self.statistic.score_kind,
             "scored": self.statistic.scored,
+            "declined": self.statistic.declined,
             "labelled": self.statistic.labelled,
             "figures": {key: figure and figure.to_json() for key, figure in self.figures.items()},
         }

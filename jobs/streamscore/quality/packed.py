@@ -7,7 +7,8 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from streamscore.schema import ScoreKind
 _PLACE: Final = struct.Struct(">qi")
 """Window and position: of a model, or, from the number of models on, of a pair's challenger."""
 
-_MODEL: Final = struct.Struct(f">q{len(SUMS)}dii")
-"""Events with a log loss, sums, number of codes of labels and predictions, number of counts."""
+_MODEL: Final = struct.Struct(f">qq{len(SUMS)}dii")
+"""Events with a log loss, declined events, sums, number of codes of labels and predictions, number of counts."""
 
 _PAIR: Final = struct.Struct(f">{len(pairs.COUNTS)}q{len(pairs.SUMS)}di")
 """Counts, sums, number of labels."""
@@ -94,15 +95,15 @@ def _pair(data: bytes, at: int) -> tuple[PairStatistic, int]:
 
 def _model(data: bytes, at: int, kind: ScoreKind) -> tuple[Statistic, int]:
     """Return the statistic at a place, and the place after it."""
-    loss_events, *rest = _MODEL.unpack_from(data, at)
+    loss_events, declined, *rest = _MODEL.unpack_from(data, at)
     at += _MODEL.size
     sums, codes, length = rest[:-2], rest[-2], rest[-1]
     cells = np.frombuffer(data, _COUNT, length, at)
     statistic = _statistic(cells, codes, kind, loss_events, dict(zip(SUMS, sums, strict=True)))
-    return statistic, at + length * _COUNT.itemsize
+    return replace(statistic, declined=declined), at + length * _COUNT.itemsize
 
 
-def _statistic(cells: np.ndarray, codes: int, kind: ScoreKind, loss_events: int, sums: dict[str, float]) -> Statistic:
+def _statistic(cells: np.ndarray, codes: int, kind: ScoreKind, loss_events: int, sums: dict[str, Any]) -> Statistic:
     predictions: Counter[tuple[int, float]] = Counter()
     labels: Counter[tuple[int, float]] = Counter()
     confusion: Counter[tuple[float, float]] = Counter()

@@ -55,6 +55,8 @@ class Statistic:
 
     scored: int = 0
     """All scored events, with a label or without."""
+    declined: int = 0
+    """Events that the model declined; they are not scored, and in none of the other counts and sums."""
     predictions: Mapping[tuple[int, float], int] = field(default_factory=dict)
     """All scored events by the bin of their score and the prediction. Bins: see ``quality.bins``."""
     sum_p: float = 0.0
@@ -120,6 +122,7 @@ class Statistic:
         return {
             "score_kind": self.score_kind,
             "scored": self.scored,
+            "declined": self.declined,
             "labelled": self.labelled,
             "correct": self.correct,
             "incorrect": self.incorrect,
@@ -140,6 +143,7 @@ class Statistic:
         return cls(
             score_kind=document["score_kind"],
             scored=document["scored"],
+            declined=document.get("declined", 0),
             predictions={(int(at), prediction): n for prediction, at, n in _flat(counts.get("predictions", {}))},
             confusion={(label, prediction): n for label, prediction, n in _flat(counts["confusion"])},
             labels={(int(at), label): n for label, at, n in _flat(counts["labels"])},
@@ -169,6 +173,7 @@ def total(parts: Iterable[Statistic]) -> Statistic:
     return Statistic(
         score_kind=kinds[0] if kinds else None,
         scored=sum(part.scored for part in parts),
+        declined=sum(part.declined for part in parts),
         predictions=_summed(part.predictions for part in parts),
         confusion=_summed(part.confusion for part in parts),
         labels=_summed(part.labels for part in parts),
@@ -184,7 +189,7 @@ def combined(parts: Iterable[Statistic]) -> Statistic:
     """
     parts = [part for part in parts if part != EMPTY]
     if len({part.score_kind for part in parts}) > 1:
-        parts = [Statistic(scored=part.scored, confusion=part.confusion) for part in parts]
+        parts = [Statistic(scored=part.scored, declined=part.declined, confusion=part.confusion) for part in parts]
     return total(parts)
 
 
@@ -195,13 +200,15 @@ def of_rows(
 
     Args:
         labels: label of each event, NaN without one; shape (events,), as the next two.
-        predictions: predicted class of each event.
+        predictions: predicted class of each event, NaN for one that the model declined.
         scores: by ``kind``: the probability of class 1, the margin of class 1, or, of more than two classes, the
             probability of the labelled one (NaN where it has none).
         kind: what the scores are.
         scale: what a margin is divided by, see ``bins.of_margins``.
     """
     y, predicted, score = (np.asarray(column, dtype=float) for column in (labels, predictions, scores))
+    events = len(y)
+    y, predicted, score = (column[~np.isnan(predicted)] for column in (y, predicted, score))
     if kind == "probability":
         at = bins.of_probabilities(score)
     elif kind == "margin":
@@ -210,8 +217,9 @@ def of_rows(
         at = np.full(score.shape, bins.UNBINNED)
     has_label = ~np.isnan(y)
     return Statistic(
-        score_kind=kind if len(y) else None,
+        score_kind=kind if events else None,
         scored=len(y),
+        declined=events - len(y),
         predictions=_counted(at, predicted),
         confusion=_counted(y[has_label], predicted[has_label]),
         labels=_counted(at[has_label], y[has_label]),
@@ -284,6 +292,7 @@ def _negative(statistic: Statistic) -> Statistic:
     return Statistic(
         score_kind=statistic.score_kind,
         scored=-statistic.scored,
+        declined=-statistic.declined,
         predictions={key: -events for key, events in statistic.predictions.items()},
         confusion={key: -events for key, events in statistic.confusion.items()},
         labels={key: -events for key, events in statistic.labels.items()},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pyspark.sql import functions as F
 
 from streamscore.schema import FEATURES, LABEL
+from streamscore.scoring.declines import DECLINED, DECLINED_TYPE, Guard
 from streamscore.scoring.served import ServedModel, detail, is_one_vs_rest
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ _MARGINS: Final = "streamscore_margins"
 
 def apply_models(data: DataFrame, models: Sequence[ServedModel]) -> DataFrame:
     """Add each model's prediction and score to rows with ``features``: a vector, or a struct of raw columns.
+
+    Of an event that a model declines it has neither, and the column ``declined`` has the reason and a column's name.
 
     A model of more than two classes also adds the probability of the class ``label`` as ``label_score``, where rows
     have one.
@@ -37,34 +40,78 @@ def _with_outcome(data: DataFrame, model: ServedModel) -> DataFrame:
     while the pipeline runs, so its column names can never collide with them.
     """
     classifier: Any = model.stages[-1]
-    kept = {name: f"{_KEPT}{position}" for position, name in enumerate(data.columns)}
-    raw = [F.col(f"{FEATURES}.{field.name}").alias(field.name) for field in model.fields]
-    scored = data.select(
-        *(F.col(name).alias(hidden) for name, hidden in kept.items()), *(raw or [F.col(FEATURES).alias(model.source)])
-    )
-    for stage in model.stages:
-        scored = _one_vs_rest(scored, stage) if is_one_vs_rest(stage) else stage.transform(scored)
+    kept = _hidden(data)
+    scored = apply_stages(data, model, model.stages)
     prediction = F.col(f"`{classifier.getPredictionCol()}`")
+    outcome = {
+        model.prediction: _renumbered(prediction, model.class_order),
+        model.score: _score(classifier, prediction, model),
+        **_label_score(classifier, model, kept),
+    }
+    declined = F.lit(None).cast(DECLINED_TYPE)
+    if DECLINED in scored.columns:
+        declined = F.col(DECLINED)
+        outcome = {name: F.when(declined.isNull(), value) for name, value in outcome.items()}
     return scored.select(
         *(F.col(hidden).alias(name) for name, hidden in kept.items()),
-        prediction.alias(model.prediction),
-        _score(classifier, prediction, model.classes).alias(model.score),
-        *_label_score(classifier, model, kept),
+        *(value.alias(name) for name, value in outcome.items()),
+        declined.alias(model.declined),
     )
 
 
-def _score(classifier: Any, prediction: Column, count: int) -> Column:
-    return F.get(_per_class(classifier), F.lit(1) if count == 2 else prediction.cast("int"))  # noqa: PLR2004 (class 0 and class 1)
+def _hidden(data: DataFrame) -> dict[str, str]:
+    """Return the names of the rows' own columns while a pipeline runs."""
+    return {name: f"{_KEPT}{position}" for position, name in enumerate(data.columns)}
 
 
-def _label_score(classifier: Any, model: ServedModel, kept: Mapping[str, str]) -> list[Column]:
-    """Return the labelled class's probability as a column, if the model has one and the rows have labels."""
+def apply_stages(data: DataFrame, model: ServedModel, stages: Sequence[Any]) -> DataFrame:
+    """Apply the first stages of a model to rows with ``features``.
+
+    Args:
+        data: the rows.
+        model: the model.
+        stages: its first stages, or all.
+
+    Returns:
+        The rows' columns under hidden names, the pipeline's columns, and ``declines.DECLINED`` if a stage may decline.
+    """
+    raw = [F.col(FEATURES).getField(field.name).alias(field.name) for field in model.fields]
+    rows = data.select(
+        *(F.col(name).alias(hidden) for name, hidden in _hidden(data).items()),
+        *(raw or [F.col(FEATURES).alias(model.source)]),
+    )
+    guard = Guard([field.name for field in model.fields] or [model.source])
+    rows = guard.with_vectors(rows, model.lengths)
+    for stage in stages:
+        rows = guard.transform(rows, stage, _transform)
+    return rows
+
+
+def _transform(data: DataFrame, stage: Any) -> DataFrame:
+    applied: DataFrame = _one_vs_rest(data, stage) if is_one_vs_rest(stage) else stage.transform(data)
+    return applied
+
+
+def _renumbered(number: Column, to: Sequence[int]) -> Column:
+    """Return a class's number by another numbering; empty: the number as it is."""
+    return F.get(F.array(*(F.lit(float(other)) for other in to)), number.cast("int")) if to else number
+
+
+def _score(classifier: Any, prediction: Column, model: ServedModel) -> Column:
+    if model.classes > 2:  # noqa: PLR2004 (class 0 and class 1)
+        return F.get(_per_class(classifier), prediction.cast("int"))
+    return F.get(_per_class(classifier), F.lit(model.class_order.index(1) if model.class_order else 1))
+
+
+def _label_score(classifier: Any, model: ServedModel, kept: Mapping[str, str]) -> dict[str, Column]:
+    """Return the labelled class's probability by its name, if the model has one and the rows have labels."""
     if model.label_score is None or LABEL not in kept:
-        return []
+        return {}
     label = F.col(kept[LABEL])
     is_class = label == F.floor(label)  # a number between two classes has no probability
     at = F.when(is_class & (label >= 0) & (label < model.classes), label.cast("int"))
-    return [F.get(_per_class(classifier), at).alias(model.label_score)]
+    numbers = [model.class_order.index(number) for number in range(len(model.class_order))]
+    return {model.label_score: F.get(_per_class(classifier), _renumbered(at, numbers).cast("int"))}
 
 
 def _per_class(classifier: Any) -> Column:

@@ -37,7 +37,8 @@ def per_model(models: Sequence[ServedModel]) -> str:
     structs = (
         f"struct({literal(model.name)} AS model, {literal(model.version)} AS model_version, "
         f"{literal(_model_json(model))} AS {MODEL_JSON}, "
-        f"{model.prediction} AS prediction, {model.score} AS score, {model.correct} AS correct)"
+        f"{model.prediction} AS prediction, {model.score} AS score, {model.correct} AS correct, "
+        f"{model.declined}.reason AS declined, {model.declined}.name AS declined_column)"
         for model in models
     )
     return f"array({', '.join(structs)})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,6 +53,12 @@ class ServedModel:
     """The raw columns that the pipeline reads; empty if it reads a vector."""
     margin_scale: float = 1.0
     """Scale by which margins, which have no unit, are divided; 1.0 if unknown."""
+    class_order: tuple[int, ...] = ()
+    """The class in the messages of each number that the classifier predicts; empty if they are the same."""
+    lengths: Mapping[str, int] = field(default_factory=dict)
+    """Length of each raw column that is a vector."""
+    label_values: Mapping[str, float] = field(default_factory=dict)
+    """The class of each label that is a text, by the pipeline's label indexer; empty without one."""
 
     def identity(self) -> dict[str, str]:
         """Return the data that identify this version."""
@@ -88,6 +94,11 @@ class ServedModel:
     def correct(self) -> str:
         """Column of the comparison with the label: 1 if right, 0 if wrong, null without a label."""
         return f"correct_{self.name}"
+
+    @property
+    def declined(self) -> str:
+        """Column of the reason and the column for which the model declines an event: ``declines.DECLINED_TYPE``."""
+        return f"declined_{self.name}"
 
     @cached_property
     def stages(self) -> list[Transformer]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 
 from streamscore.config import Delta
 from streamscore.errors import ServerError
-from streamscore.schema import OUTCOME_FIELDS, TABLE_ROW
+from streamscore.schema import DECLINED_FIELDS, OUTCOME_FIELDS, TABLE_ROW
 from streamscore.scoring.outcomes import IDENTITY, outcomes
 from streamscore.sinks.base import Batch, OutcomeSink, Replay
 from streamscore.spark.errors import translate_spark_errors
@@ -36,7 +37,13 @@ class TableRows(OutcomeSink):
             ServerError: the table cannot be written to.
         """
         with translate_spark_errors(ServerError, f"{self.name} does not take the outcomes"):
-            append(spark.createDataFrame([], TABLE_ROW), self.config.delta)
+            row = spark.createDataFrame([], TABLE_ROW)
+            try:
+                append(row, self.config.delta)
+            except AnalysisException:
+                if {*delta_table(spark, self.config.delta).columns} != {*row.columns}.difference(DECLINED_FIELDS):
+                    raise
+                append(row, self.config.delta, {"mergeSchema": "true"})  # a table of an earlier version
 
     def shape(self, rows: DataFrame) -> DataFrame:
         """Return the outcomes as rows of the table."""

@@ -206,7 +206,7 @@ def documents(outcomes: DataFrame, topic: str) -> DataFrame:
         "string(key) AS key",
         *("model", "model_version", "prediction"),
         f"CASE WHEN {is_finite('score')} THEN score END AS score",
-        *(LABEL, "correct"),
+        *(LABEL, "correct", "declined", "declined_column"),
     ).withColumn("topic", F.lit(topic))
 
 

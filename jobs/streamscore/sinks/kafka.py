@@ -125,7 +125,7 @@ def records(
         "headers": f"if({REASON} IS NOT NULL, {_rejected_headers(max_bytes)}, null)",
         **_event_json(),
     }
-    of_models = [name for model in models for name in (model.prediction, model.score, model.correct)]
+    of_models = [name for model in models for name in (model.prediction, model.score, model.correct, model.declined)]
     rows = evaluated.selectExpr(REASON, *of_models, *(f"{sql} AS {name}" for name, sql in of_event.items()))
     rows = rows.selectExpr("*", f"inline_outer(if({REASON} IS NULL, {per_model(models)}, null))")
     return rows.selectExpr(
@@ -149,7 +149,10 @@ def _outcome_json() -> str:
     prediction = f"CASE prediction WHEN 0D THEN '0.0' WHEN 1D THEN '1.0' ELSE {_number('prediction')} END"
     correct = "CASE correct WHEN 1 THEN '1' WHEN 0 THEN '0' ELSE 'null' END"
     score = f"""',"score":', {_number("score")}"""
-    return f"concat({_HEAD}, {MODEL_JSON}, {prediction}, {score}, {_LABEL}, {correct}, {_TAIL})"
+    column = f"string({JSON_TEXT}(binary(declined_column)))"
+    declined = f"""concat(',"declined":"', declined, '","declined_column":', {column})"""
+    declined = f"""if(declined IS NULL, ',"declined":null,"declined_column":null', {declined})"""
+    return f"concat({_HEAD}, {MODEL_JSON}, {prediction}, {score}, {_LABEL}, {correct}, {declined}, {_TAIL})"
 
 
 def _fits(max_bytes: int) -> str:

@@ -122,7 +122,7 @@ class QualityStatistics(OutcomeSink):
             fields = part.after(before)
             source = {**part.header, "batch": number, **fields}
             if before is not None:
-                source["before"] = {name: before[name] for name in fields}
+                source["before"] = {name: before[name] for name in fields if name in before}
             changes.append(Change(document, source, kept.get(document)))
         client.write(server, settings, changes)
 

@@ -42,7 +42,7 @@ def test_json_is_what_the_evaluation_says(run):
     expected = [evaluate(statistic).to_json(*of) for of, statistic in STATISTICS.items()]
 
     assert printed == {"range": "7d", "models": expected}
-    assert list(printed["models"][0]) == ["name", "version", "score_kind", "scored", "labelled", "figures"]
+    assert list(printed["models"][0]) == ["name", "version", "score_kind", "scored", "declined", "labelled", "figures"]
     assert printed["models"][1]["figures"]["rig"] is None
     assert set(printed["models"][0]["figures"]["auc"]) == {"value", "low", "high", "bound"}
 

@@ -46,7 +46,7 @@ def cells(scored, labelled, positive, correct):
     }
 
 
-def packed(*models):
+def packed(*models, declined=0):
     """Return the statistics of models in the JVM's packed form, from events by label and prediction."""
     data, codes = b"", 102
     for position, counts in enumerate(models):
@@ -55,7 +55,7 @@ def packed(*models):
             for (label, prediction), events in counts.items()
             if events
         ]
-        data += struct.pack(">qiq9dii", 0, position, 0, *[0.0] * 9, codes, len(rows)) + b"".join(rows)
+        data += struct.pack(">qiqq9dii", 0, position, 0, declined, *[0.0] * 9, codes, len(rows)) + b"".join(rows)
     return base64.b64encode(zlib.compress(data)).decode()
 
 
@@ -126,6 +126,7 @@ def test_batches_add_up(totals):
     assert summary["models"]["lr"] == {
         "version": "3",
         "scored": 18,
+        "declined": 0,
         "correct": 12,
         "accuracy": 12 / 18,
         "figures": found,
@@ -137,6 +138,21 @@ def test_batches_add_up(totals):
     assert found["rig"] is None  # the sums of probabilities are empty here
     json.dumps(summary)
     assert summary["models"]["svm"]["correct"] == 10
+
+
+def test_declined_events_are_shown_once_there_are_any(totals):
+    """The table, the log and the summary say how many events a model declined; the others count on."""
+    assert "declined" not in str(drawn(totals, 100))
+    report = progress(2)
+    counts = [cells(7, 5, 3, 4), cells(10, 10, 3, 6)]
+    report["observedMetrics"]["quality"]["sums"] = packed(*counts, declined=3)
+    hear(totals, report)
+    models = totals.summary()["models"]
+
+    assert (models["lr"]["scored"], models["lr"]["declined"]) == (25, 3)
+    assert totals.labelled == 28  # those of the model that has scored more
+    assert totals.lines()[1].endswith(", declined 3")
+    assert "declined" in str(drawn(totals, 100))
 
 
 def test_versions_of_a_model_are_counted_apart(totals):

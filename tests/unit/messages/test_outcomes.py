@@ -32,6 +32,7 @@ from streamscore.sinks import delta, elasticsearch, kafka
 LR = ServedModel("lr", "3", None, 2)
 SVM = ServedModel("svm", "12", None, 2)
 
+DECLINED = StructType([StructField("reason", StringType()), StructField("name", StringType())])
 JUDGED = StructType(
     [
         StructField("event_id", StringType()),
@@ -50,11 +51,14 @@ JUDGED = StructType(
         ),
         StructField("features", VectorUDT()),
         *(StructField(f"{kind}_{name}", DoubleType()) for name in ("lr", "svm") for kind in ("prediction", "score")),
+        *(StructField(f"declined_{name}", DECLINED) for name in ("lr", "svm")),
     ]
 )
 
 
-def event(offset=7, key=b"k", label=1.0, reason=None, value=None, headers=None, predictions=(1.0, 0.8, 0.0, -0.4)):
+def event(
+    offset=7, key=b"k", label=1.0, reason=None, value=None, headers=None, predictions=(1.0, 0.8, 0.0, -0.4), **how
+):
     """Return a scored row."""
     detail = "why" if reason else None
     place = ("ml", 0, offset)
@@ -70,6 +74,7 @@ def event(offset=7, key=b"k", label=1.0, reason=None, value=None, headers=None, 
         headers,
         Vectors.dense(1),
         *predictions,
+        *how.get("declined", (None, None)),
     )
 
 
@@ -113,9 +118,31 @@ def test_one_record_per_model_with_the_fields_of_the_contract_in_order(judged):
         "score": 0.8,
         "label": 1.0,
         "correct": 1,
+        "declined": None,
+        "declined_column": None,
         "event_time": 1007,
     }
     assert (svm["model"], svm["model_version"], svm["prediction"], svm["correct"]) == ("svm", "12", 0.0, 0)
+
+
+def test_declined_outcome_has_a_reason_and_a_column_and_nothing_else(judged):
+    """A declined event has an outcome in every sink; the other model's is as usual."""
+    frame = judged(event(predictions=(None, None, 0.0, -0.4), declined=(("null_value", 'a "b"'), None)))
+    (_, lr), (_, svm) = records(frame)
+    row = delta.table_rows(outcomes(frame, [LR, SVM])).first()
+    document = elasticsearch.documents(outcomes(frame, [LR, SVM]), "ml").first()
+
+    assert {name: lr[name] for name in ("prediction", "score", "label", "correct", "declined", "declined_column")} == {
+        "prediction": None,
+        "score": None,
+        "label": 1.0,
+        "correct": None,
+        "declined": "null_value",
+        "declined_column": 'a "b"',
+    }
+    assert (svm["correct"], svm["declined"]) == (0, None)
+    for found in (row, document):
+        assert (found["prediction"], found["declined"], found["declined_column"]) == (None, "null_value", 'a "b"')
 
 
 def test_without_a_label_correct_is_null_and_is_there(judged):

@@ -52,7 +52,7 @@ def made(seed, count):
                 label,
                 float(chance.random() < 0.5),
                 chance.choice(PROBABILITIES) if chance.random() < 0.3 else chance.random(),
-                float(chance.random() < 0.5),
+                None if chance.random() < 0.1 else float(chance.random() < 0.5),  # declined
                 chance.choice(MARGINS) if chance.random() < 0.3 else chance.gauss(0, 3),
                 float(chance.randrange(4)),
                 chance.random(),
@@ -98,7 +98,7 @@ def assert_same(found, expected):
     assert found.keys() == expected.keys()
     for key, statistic in found.items():
         wanted = expected[key]
-        for name in ("score_kind", "scored", "predictions", "confusion", "labels", "loss_events"):
+        for name in ("score_kind", "scored", "declined", "predictions", "confusion", "labels", "loss_events"):
             assert getattr(statistic, name) == getattr(wanted, name), (key, name)
         for name in SUMS:
             assert getattr(statistic, name) == pytest.approx(getattr(wanted, name), rel=1e-12, abs=1e-12), (key, name)

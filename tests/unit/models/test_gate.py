@@ -16,6 +16,7 @@ from folders import (
     refusal,
     replaced,
     rewritten,
+    write_metadata,
     write_model,
     write_one_vs_rest,
     write_pipeline,
@@ -57,6 +58,49 @@ def test_folder_of_mlflow_passes(folder, tmp_path):
     (outer / "anything.py").symlink_to("/etc/passwd")
 
     assert gate.inspect(LocalFiles(outer), "unsigned").inner == "sparkml/"
+
+
+def tuner(folder, class_name):
+    """Make a folder with a pipeline the best model of a tuner; return it."""
+    best = folder.parent / "best"
+    shutil.move(folder, best)
+    write_metadata(folder, class_name, "cv_1")
+    shutil.move(best, folder / "bestModel")
+    write_metadata(folder / "estimator", "evil.Estimator", "lr_1")
+    write_metadata(folder / "evaluator", "evil.Evaluator", "auc_1")
+    return folder
+
+
+@pytest.mark.parametrize("class_name", [f"{ML}.tuning.CrossValidatorModel", "pyspark.ml.tuning.CrossValidatorModel"])
+def test_best_model_of_a_tuner_passes(folder, class_name):
+    """Of a tuner nothing but the best model is loaded, and nothing else counts; all files are in the manifest."""
+    found = gate.inspect(LocalFiles(tuner(folder, class_name)), "unsigned")
+
+    assert [stage.folder for stage in found.needed] == [f"bestModel/{SCALER}/", f"bestModel/{OVR}/"]
+    assert "estimator/metadata/part-00000" in found.hashes
+    (folder / "bestModel" / "estimator").mkdir()
+    (folder / "bestModel" / "estimator" / "evil").touch()
+    assert "bestModel/estimator/evil: an extra file" in refusal(folder)
+
+
+def test_stages_that_the_prediction_does_not_need_are_not_among_the_needed(tmp_path):
+    """What makes the classifier's input is needed: not a stage on the label, nor what follows."""
+    folder = tmp_path / "model"
+    write_pipeline(folder, "label_1", "scaler_1", "lr_1", "text_1")
+    indexer = {"inputCol": "income", "outputCol": "target"}
+    write_stage(folder / "stages" / "0_label_1", f"{ML}.feature.StringIndexerModel", "label_1", indexer)
+    scaler = {"inputCol": "raw", "outputCol": "features"}
+    write_stage(folder / "stages" / "1_scaler_1", f"{ML}.feature.MaxAbsScalerModel", "scaler_1", scaler)
+    learner = {"featuresCol": "features", "labelCol": "target", "predictionCol": "prediction"}
+    write_stage(folder / "stages" / "2_lr_1", f"{ML}.classification.LogisticRegressionModel", "lr_1", learner)
+    write_stage(folder / "stages" / "3_text_1", f"{ML}.feature.IndexToString", "text_1", {"inputCol": "prediction"})
+    found = gate.inspect(LocalFiles(folder), "unsigned")
+
+    assert [stage.name for stage in found.needed] == ["MaxAbsScalerModel", "LogisticRegressionModel"]
+    assert [stage.name for stage in found.left_out] == ["StringIndexerModel", "IndexToString"]
+    assert found.inputs == ("raw",)
+    assert found.label_indexer is not None
+    assert found.label_indexer[0].folder == "stages/0_label_1/"
 
 
 def test_notes_of_a_databricks_runtime_pass(folder):
@@ -156,9 +200,21 @@ LAYOUTS = {
         lambda f: shutil.copy(f / "metadata" / "part-00000", f / "metadata" / "part-00001"),
         "metadata: expected one file part-00000 in there, found 2",
     ),
-    "compressed metadata": (
+    "metadata that are not compressed as their name says": (
         lambda f: (f / "metadata" / "part-00000").rename(f / "metadata" / "part-00000.gz"),
+        "metadata/part-00000.gz: it cannot be unpacked",
+    ),
+    "metadata compressed in a way that Spark does not know": (
+        lambda f: (f / "metadata" / "part-00000").rename(f / "metadata" / "part-00000.xz"),
         "metadata: expected one file part-00000 in there, found 0",
+    ),
+    "mark of a folder with something in it": (
+        lambda f: (f / "stages_$folder$").write_text("x"),
+        r"stages_\$folder\$: an extra file",
+    ),
+    "mark of a folder that is not there": (
+        lambda f: (f / SCALER / "data" / "other_$folder$").touch(),
+        rf"{SCALER}/data/other_\$folder\$: an extra file",
     ),
     "metadata folder in other letters": (
         lambda f: (f / "metadata").rename(f / "Metadata"),
@@ -248,21 +304,21 @@ METADATA = {
         lambda f: changed(f, SCALER, **{"class": f"{ML}.classification.LogisticRegression"}),
         f"{SCALER}/metadata/part-00000: the class .* is not on the list",
     ),
-    "other model than a pipeline": (
+    "tuned model without its best model": (
         lambda f: changed(f, "", **{"class": f"{ML}.tuning.CrossValidatorModel"}),
-        f"metadata/part-00000: the class '{ML}.tuning.CrossValidatorModel' is no PipelineModel: save its bestModel",
+        "bestModel/metadata: expected one file part-00000 in there, found 0",
     ),
-    "tuned model of PySpark's": (
+    "tuned model of PySpark's without its best model": (
         lambda f: changed(f, "", **{"class": "pyspark.ml.tuning.TrainValidationSplitModel"}),
-        "metadata/part-00000: the class .* is no PipelineModel: save its bestModel",
+        "bestModel/metadata: expected one file part-00000 in there, found 0",
     ),
-    "classifier alone": (
-        lambda f: changed(f, "", **{"class": f"{ML}.classification.GBTClassificationModel"}),
-        r"metadata/part-00000: the class .* is no PipelineModel: save PipelineModel\(\[model\]\)",
+    "classifier alone with the stages of a pipeline": (
+        lambda f: changed(f, "", **{"class": f"{ML}.classification.LogisticRegressionModel"}),
+        "stages/.*: an extra file: it belongs to no stage",
     ),
     "something else alone": (
         lambda f: changed(f, "", **{"class": f"{ML}.clustering.KMeansModel"}),
-        "metadata/part-00000: the class .* is no PipelineModel$",
+        "metadata/part-00000: the class .* is neither a PipelineModel nor a classifier$",
     ),
     "SQLTransformer in a OneVsRest": (
         lambda f: changed(f, f"{OVR}/model_1", **{"class": f"{ML}.feature.SQLTransformer"}),

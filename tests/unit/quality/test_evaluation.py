@@ -31,7 +31,7 @@ def test_json(clicks):
     """The JSON has the stable names of all figures."""
     found = json.loads(json.dumps(evaluate(clicks.statistic).to_json("lr", "3"), allow_nan=False))
 
-    assert set(found) == {"name", "version", "score_kind", "scored", "labelled", "figures"}
+    assert set(found) == {"name", "version", "score_kind", "scored", "declined", "labelled", "figures"}
     assert (found["name"], found["version"], found["score_kind"]) == ("lr", "3", "probability")
     assert (found["scored"], found["labelled"]) == (100_000, len(clicks.labels))
     assert {name: set(figure) for name, figure in found["figures"].items()} == FIELDS

@@ -110,7 +110,7 @@ def rows():
 
 def assert_close(one, other):
     """Check that counts are equal, and sums up to rounding."""
-    for name in ("score_kind", "scored", "predictions", "confusion", "labels", "loss_events"):
+    for name in ("score_kind", "scored", "declined", "predictions", "confusion", "labels", "loss_events"):
         assert getattr(one, name) == getattr(other, name)
     for name in statistic.SUMS:
         assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-12, abs=1e-12)
@@ -158,15 +158,22 @@ def test_several_kinds_of_scores_leave_the_counts_that_no_score_is_needed_for(ro
     assert combined([one, one]) == one + one
 
 
-def test_predictions_that_are_no_number_are_one_class():
-    """NaN predictions are counted together after additions and a round trip through JSON."""
-    one = of_rows([1, 0, 1], [math.nan, math.nan, 1], [0.5, 0.5, 0.5], "probability")
+def test_declined_events_are_counted_apart():
+    """An event without a prediction was declined: it is not scored, and its label counts nowhere."""
+    one = of_rows([1, 0, 1], [math.nan, math.nan, 1], [math.nan, math.nan, 0.5], "probability")
     document = json.loads(json.dumps((one + one).to_document(), allow_nan=False))
     again = Statistic.from_document(document)
 
+    assert (one.scored, one.declined, one.labelled) == (1, 2, 1)
     assert again == one + one
-    assert (again + one).confusion == {(0.0, math.nan): 3, (1.0, math.nan): 3, (1.0, 1.0): 3}
-    assert (again + one).to_document()["counts"]["predictions"] == {"nan": {"256": 6}, "1": {"256": 3}}
+    assert (again - one).declined == 2
+    assert combined([one, of_rows([1], [math.nan], [math.nan], "margin")]).declined == 3
+    del document["declined"]  # as an earlier version wrote it
+    assert Statistic.from_document(document).declined == 0
+
+
+def test_predictions_that_are_no_number_are_one_class():
+    """NaN keys are counted together."""
     several = {(0, float(text)): events for text, events in (("nan", 2), ("NaN", 3))}
     assert Statistic(predictions=several).to_document()["counts"]["predictions"] == {"nan": {"0": 5}}
 

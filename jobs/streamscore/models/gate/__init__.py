@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from streamscore.errors import ModelError
@@ -32,6 +33,8 @@ SPARK_FOLDER: Final = "sparkml"
 """Folder of Spark's files inside MLflow's."""
 
 _CHECKSUM = re.compile(r"(?P<folder>.*/)?\.(?P<of>[^/]+)\.crc")
+_OF_A_MAC = re.compile(r"(.*/)?(\.DS_Store|\._[^/]*)")
+_FOLDER_MARK: Final = "_$folder$"
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,7 @@ class Inspected:
     inner: str
     """Folder of Spark's files inside the model's folder: ``sparkml/``, or empty."""
     stages: tuple[Stage, ...]
-    in_python: bool
-    """Whether only PySpark's own reader can load the pipeline."""
+    """All stages in the folder, in order."""
     hashes: dict[str, str]
     """The sha256 of each of Spark's files, by its name inside their folder."""
     size: int
@@ -56,12 +58,32 @@ class Inspected:
         listed = "\n".join(f"{name} {digest}" for name, digest in sorted(self.hashes.items()))
         return hashlib.sha256(listed.encode()).hexdigest()[:12]
 
+    @cached_property
+    def needed(self) -> tuple[Stage, ...]:
+        """The stages that the prediction depends on."""
+        return stages.needed(self.stages)
+
+    @property
+    def left_out(self) -> tuple[Stage, ...]:
+        """The stages that the prediction does not depend on, which are never loaded to score."""
+        folders = {stage.folder for stage in self.needed}
+        return tuple(stage for stage in self.stages if stage.folder not in folders)
+
+    @property
+    def label_indexer(self) -> tuple[Stage, int] | None:
+        """The StringIndexer that turned the label's classes into numbers, and the place of the label's column in it."""
+        label = self.needed[-1].label if self.needed else ""
+        for stage in self.stages:
+            if stage.is_string_indexer and label in stage.outputs:
+                return stage, stage.outputs.index(label)
+        return None
+
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The columns that the pipeline reads but does not make itself, in the order of their use."""
+        """The columns that the needed stages read but do not make themselves, in the order of their use."""
         made: set[str] = set()
         read: dict[str, None] = {}
-        for stage in self.stages:
+        for stage in self.needed:
             read |= dict.fromkeys(name for name in stage.inputs if name not in made)
             made |= set(stage.outputs)
         return tuple(read)
@@ -104,7 +126,6 @@ def inspect(
     inspected = Inspected(
         inner,
         pipeline.stages,
-        pipeline.in_python,
         hashes,
         sum(found[name] for name in names),
         manifest,
@@ -141,15 +162,22 @@ def _names(found: dict[str, int], inner: str) -> list[str]:
 
 
 def _without_marks(sizes: dict[str, int]) -> list[str]:
-    """Omit the files that file systems may add or drop: Hadoop's checksums and its empty success marker."""
-    kept = []
-    for name, size in sizes.items():
-        checksum = _CHECKSUM.fullmatch(name)
-        is_checksum = checksum is not None and f"{checksum['folder'] or ''}{checksum['of']}" in sizes
-        is_mark = name.rpartition("/")[2] == "_SUCCESS" and size == 0
-        if not is_checksum and not is_mark:
-            kept.append(name)
-    return kept
+    """Omit the files that file systems may add or drop, and that Spark never reads as data.
+
+    These are Hadoop's checksums, its empty mark of success, object stores' empty marks of folders, and the files with
+    which a Mac accompanies its own.
+    """
+    folders = {name[:place] for name in sizes for place, sign in enumerate(name) if sign == "/"}
+    return [name for name, size in sizes.items() if not _is_mark(name, size, sizes, folders)]
+
+
+def _is_mark(name: str, size: int, sizes: dict[str, int], folders: set[str]) -> bool:
+    checksum = _CHECKSUM.fullmatch(name)
+    if checksum is not None and f"{checksum['folder'] or ''}{checksum['of']}" in sizes:
+        return True
+    if size == 0 and (name.rpartition("/")[2] == "_SUCCESS" or name.removesuffix(_FOLDER_MARK) in folders):
+        return True
+    return _OF_A_MAC.fullmatch(name) is not None
 
 
 def _compare(place: str, names: list[str], manifest: Manifest) -> None:

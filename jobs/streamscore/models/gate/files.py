@@ -15,7 +15,7 @@ from streamscore.system.files import sha256
 
 MAX_FILES: Final = 10_000
 _MAX_DEPTH: Final = 32
-_NAME = re.compile(r"[A-Za-z0-9._=+-]+")
+_NAME = re.compile(r"[A-Za-z0-9._=+-]+(_\$folder\$)?")
 
 
 def require_plain(location: str, name: str) -> None:

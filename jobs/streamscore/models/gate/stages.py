@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import re
-from collections.abc import Collection
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from streamscore.models.gate.files import refused
@@ -53,23 +55,30 @@ TRANSFORMERS: Final = frozenset(
 """Deterministic stages that run inside the JVM, read no data and run no other code. Excluded are SQLTransformer, which
 runs any SQL, and RFormulaModel, whose inner stages are private classes."""
 
-_WAYS_OUT: Final = {
-    **dict.fromkeys(("CrossValidatorModel", "TrainValidationSplitModel"), "save its bestModel"),
-    **dict.fromkeys((*_LEARNERS.values(), "OneVsRestModel"), "save PipelineModel([model])"),
-}
-"""The remedy for a model that is not a pipeline, by the last part of its class name."""
+_TUNERS: Final = frozenset(
+    f"{package}.tuning.{name}"
+    for package in (_ML, "pyspark.ml")
+    for name in ("CrossValidatorModel", "TrainValidationSplitModel")
+)
+_BEST: Final = "bestModel/"
+"""Folder of a tuner's best model, the only one in the tuner's folder that is loaded."""
+_OTHERS_OF_TUNER = re.compile(r"(estimator|evaluator|subModels|epm_[\w-]+)/.*", re.ASCII | re.DOTALL)
+"""Further files of a tuner, which nothing reads."""
 
 _UID = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)
-_METADATA = re.compile(r"part-\d{5}(-[0-9A-Za-z-]+(\.c\d+)?(\.txt)?)?", re.ASCII)
+_METADATA = re.compile(r"part-\d{5}(-[0-9A-Za-z-]+(\.c\d+)?(\.txt)?)?(\.(?P<codec>gz|deflate|bz2))?", re.ASCII)
 _DATA = re.compile(r"part-[0-9A-Za-z.-]+\.parquet")
 _COMMIT_NOTE = re.compile(r"_(committed|started)_\w+", re.ASCII)
 """Files that a Databricks runtime adds beside Spark's files."""
 
 _INPUTS: Final = ("featuresCol", "inputCol", "inputCols")
 _OUTPUTS: Final = ("outputCol", "outputCols", "rawPredictionCol", "probabilityCol", "predictionCol", "leafCol")
-_STOPPED_BY_A_VALUE: Final = frozenset(
-    f"{_ML}.feature.{name}" for name in ("Bucketizer", "StringIndexerModel", "VectorIndexerModel")
+_INDEXER: Final = f"{_ML}.feature.StringIndexerModel"
+_MAY_SKIP: Final = frozenset(
+    f"{_ML}.feature.{name}"
+    for name in ("Bucketizer", "StringIndexerModel", "VectorAssembler", "VectorIndexerModel", "VectorSizeHint")
 )
+"""Stages whose rows with invalid values are declined before the stage could drop them."""
 
 
 @dataclass(frozen=True)
@@ -79,19 +88,53 @@ class Stage:
     class_name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    folder: str = ""
+    """Its folder inside Spark's folder, with ``/`` at the end; empty for Spark's folder itself."""
+    label: str = ""
+    """The column of the label, for a classifier."""
 
     @property
     def is_classifier(self) -> bool:
         """Whether the stage's class is a classifier."""
         return self.class_name in CLASSIFIERS | {_ONE_VS_REST}
 
+    @property
+    def is_string_indexer(self) -> bool:
+        """Whether the stage turns texts into numbers, each column by itself."""
+        return self.class_name == _INDEXER
+
+    @property
+    def name(self) -> str:
+        """The last part of the class's name."""
+        return self.class_name.rpartition(".")[2]
+
+
+def needed(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Return the stages that the prediction depends on: the last classifier, and the stages that make its input.
+
+    A stage on the label and what follows the classifier are not among them. Of a StringIndexer of several columns, the
+    inputs are those that the prediction depends on: at the others it does nothing if they are absent.
+    """
+    end = max((place for place, stage in enumerate(stages) if stage.is_classifier), default=len(stages) - 1)
+    if not stages or not stages[end].is_classifier:
+        return tuple(stages)
+    found = [stages[end]]
+    wanted = set(stages[end].inputs)
+    for stage in reversed(stages[:end]):
+        if wanted.isdisjoint(stage.outputs):
+            continue
+        if stage.is_string_indexer:
+            pairs = zip(stage.inputs, stage.outputs, strict=True)
+            stage = replace(stage, inputs=tuple(one for one, made in pairs if made in wanted))  # noqa: PLW2901
+        wanted = wanted.difference(stage.outputs).union(stage.inputs)
+        found.append(stage)
+    return tuple(reversed(found))
+
 
 class Pipeline(NamedTuple):
     """A saved pipeline as described by its metadata; inner pipelines are replaced by their own stages."""
 
     stages: tuple[Stage, ...]
-    in_python: bool
-    """Whether only PySpark's own reader can load it."""
     trees: dict[str, TreeModel]
     """The tree models, also those inside OneVsRest, by their folder, which ends with ``/``."""
 
@@ -112,11 +155,11 @@ def read(files: Files, inner: str, names: Collection[str]) -> Pipeline:
     for name in names:
         folder, _, short = name.rpartition("/")
         reader.listed.setdefault(f"{folder}/", []).append(short)
-    found = reader.pipeline()
+    found = reader.model()
     extra = sorted(set(names) - reader.used)
     if extra:
         raise refused(files.location, inner + extra[0], "an extra file: it belongs to no stage of the pipeline")
-    return Pipeline(tuple(found), reader.in_python, reader.trees)
+    return Pipeline(tuple(found), reader.trees)
 
 
 @dataclass
@@ -131,20 +174,37 @@ class _Reader:
     """The files that belong to a stage."""
     trees: dict[str, TreeModel] = field(default_factory=dict)
     metadata_bytes: int = 0
-    in_python: bool = False
-    """Whether PySpark itself, and not the JVM, wrote the pipeline."""
 
-    def pipeline(self) -> list[Stage]:
-        """Return the stages of the whole pipeline."""
+    def model(self) -> list[Stage]:
+        """Return all stages: those of a pipeline, of a tuner's best model, or a classifier alone."""
         name, told = self._metadata("")
-        way_out = _WAYS_OUT.get(told["class"].rpartition(".")[2])
         self._require(
-            told["class"] in {_PIPELINE, _PYTHON_PIPELINE},
+            told["class"] in {_PIPELINE, _PYTHON_PIPELINE, _ONE_VS_REST} | _TUNERS | CLASSIFIERS,
             name,
-            f"the class {told['class']!a} is no PipelineModel{f': {way_out}' if way_out else ''}",
+            f"the class {told['class']!a} is neither a PipelineModel nor a classifier",
         )
-        self.in_python = told["class"] == _PYTHON_PIPELINE
-        return self._stages("", 0, name, told)
+        return self._of_folder("", 0, name, told)
+
+    def _of_folder(self, folder: str, depth: int, name: str, told: dict[str, Any]) -> list[Stage]:
+        """Return the stages of a folder whose metadata have been read."""
+        class_name = told["class"]
+        if class_name in {_PIPELINE, _PYTHON_PIPELINE}:
+            return self._stages(folder, depth, name, told)
+        if class_name in _TUNERS:
+            self._require(depth < _MAX_NESTING, name, f"more than {_MAX_NESTING} models inside each other are refused")
+            self.used.update(file for file in self.names(folder) if _OTHERS_OF_TUNER.fullmatch(file, len(folder)))
+            best, inner = self._metadata(f"{folder}{_BEST}")
+            return self._of_folder(f"{folder}{_BEST}", depth + 1, best, inner)
+        return [self._leaf(folder, name, told)]
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the files in a folder and below."""
+        return [
+            f"{place.lstrip('/')}{short}"
+            for place, shorts in self.listed.items()
+            for short in shorts
+            if place.lstrip("/").startswith(folder)
+        ]
 
     def _stages(self, folder: str, depth: int, name: str, told: dict[str, Any]) -> list[Stage]:
         self._require(depth < _MAX_NESTING, name, f"more than {_MAX_NESTING} pipelines inside each other are refused")
@@ -168,17 +228,25 @@ class _Reader:
 
     def _stage(self, folder: str, depth: int, uid: str) -> list[Stage]:
         name, told = self._metadata(folder)
-        class_name = told["class"]
         self._require(uid == told["uid"], name, f"its uid is {told['uid']!a}, but the pipeline calls it {uid!a}")
-        if class_name in {_PIPELINE, _PYTHON_PIPELINE}:
-            return self._stages(folder, depth + 1, name, told)
+        return self._of_folder(folder, depth + 1, name, told)
+
+    def _leaf(self, folder: str, name: str, told: dict[str, Any]) -> Stage:
+        class_name = told["class"]
         self._require_listed(class_name, CLASSIFIERS | TRANSFORMERS | {_ONE_VS_REST}, name)
         if class_name == _ONE_VS_REST:
             self._one_vs_rest(folder, name, told)
         params = told["defaultParamMap"] | told["paramMap"]
         self._require_steadfast(class_name, params, name)
         self._note_trees(folder, name, told)
-        return [Stage(class_name, self._columns(params, _INPUTS, name), self._columns(params, _OUTPUTS, name))]
+        inputs, outputs = self._columns(params, _INPUTS, name), self._columns(params, _OUTPUTS, name)
+        if class_name == _INDEXER:  # its default of outputCol is there beside outputCols
+            several = "inputCols" in params
+            inputs = self._columns(params, ("inputCols",) if several else ("inputCol",), name)
+            outputs = self._columns(params, ("outputCols",) if several else ("outputCol",), name)
+            self._require(len(inputs) == len(outputs), name, "it has another number of output columns than of input")
+        (label,) = self._columns(params, ("labelCol",), name) or ("",)
+        return Stage(class_name, inputs, outputs, folder, label)
 
     def _one_vs_rest(self, folder: str, name: str, told: dict[str, Any]) -> None:
         """Check the models inside OneVsRest, one per class, and the learner that fitted them."""
@@ -206,18 +274,23 @@ class _Reader:
             for short in self.listed.get(f"{folder}{kind}", []):
                 if pattern.fullmatch(short) or _COMMIT_NOTE.fullmatch(short):
                     self.used.add(f"{folder}{kind}{short}")
-        parts = [short for short in self.listed.get(f"{folder}metadata/", []) if _METADATA.fullmatch(short)]
+        parts = [match for short in self.listed.get(f"{folder}metadata/", []) if (match := _METADATA.fullmatch(short))]
         self._require(
             len(parts) == 1,
             f"{folder}metadata",
             f"expected one file part-00000 in there, found {len(parts)}: not a PipelineModel as Spark saves it",
         )
-        name = f"{folder}metadata/{parts[0]}"
-        return name, self._parsed(name)
+        name = f"{folder}metadata/{parts[0][0]}"
+        return name, self._parsed(name, parts[0]["codec"])
 
-    def _parsed(self, name: str) -> dict[str, Any]:
+    def _parsed(self, name: str, codec: str | None) -> dict[str, Any]:
         """Parse metadata strictly, so that Spark's parser reads the same value."""
         content = self.files.read(self.inner + name, _MAX_METADATA_BYTES)
+        if codec is not None:
+            try:
+                content = _unpacked(content, codec)
+            except (ValueError, OSError, zlib.error) as error:
+                raise refused(self.files.location, self.inner + name, f"it cannot be unpacked ({error})") from None
         self.metadata_bytes += len(content)
         self._require(
             self.metadata_bytes <= _MAX_ALL_METADATA_BYTES,
@@ -248,16 +321,12 @@ class _Reader:
         )
 
     def _require_steadfast(self, class_name: str, params: dict[str, Any], name: str) -> None:
-        """Refuse a stage that drops rows, or that fails on some value and so could stop the stream."""
+        """Refuse a stage that drops rows or fails on some value, unless such values are declined before it."""
         kind = class_name.rpartition(".")[2]
-        invalid = params.get("handleInvalid")
         self._require(
-            invalid != "skip", name, f"{kind} would drop rows without a word: its handleInvalid is 'skip', set 'keep'"
-        )
-        self._require(
-            class_name not in _STOPPED_BY_A_VALUE or invalid == "keep",
+            params.get("handleInvalid") != "skip" or class_name in _MAY_SKIP,
             name,
-            f"{kind} would stop the stream at a value it does not know: its handleInvalid is {invalid!a}, set 'keep'",
+            f"{kind} would drop rows without a word: its handleInvalid is 'skip', set 'keep'",
         )
         self._require(
             params.get("modelType") != "bernoulli",
@@ -277,3 +346,19 @@ class _Reader:
     def _require(self, holds: bool, name: str, reason: str) -> None:
         if not holds:
             raise refused(self.files.location, self.inner + name, reason)
+
+
+def _unpacked(content: bytes, codec: str) -> bytes:
+    """Return compressed metadata as Hadoop's codecs read them.
+
+    Raises:
+        ValueError: more than one stream follows the other, the content is too long or incomplete.
+        OSError: the content is not of this codec; ``zlib.error`` for the codecs of zlib.
+    """
+    decompressor: Any = bz2.BZ2Decompressor() if codec == "bz2" else zlib.decompressobj(31 if codec == "gz" else 15)
+    text: bytes = decompressor.decompress(content, _MAX_METADATA_BYTES + 1)
+    if len(text) > _MAX_METADATA_BYTES:
+        raise ValueError(f"it is longer than {_MAX_METADATA_BYTES:,} bytes")
+    if not decompressor.eof or decompressor.unused_data:
+        raise ValueError("it is not one complete stream")
+    return text

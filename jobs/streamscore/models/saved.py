@@ -1,0 +1,103 @@
+"""Load the stages of a saved model that its prediction depends on, and the classes that its label indexer knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyspark.ml import PipelineModel
+from pyspark.ml.util import JavaMLReader
+
+from streamscore.errors import ModelError
+
+if TYPE_CHECKING:
+    from streamscore.models.gate import Inspected
+    from streamscore.models.gate.stages import Stage
+
+
+class Classes(NamedTuple):
+    """What the numbers that a classifier predicts stand for, by its label indexer; both are empty without one."""
+
+    order: tuple[int, ...] = ()
+    """The class in the messages of each predicted number, if the labels are the numbers 0, 1 and so on."""
+    label_values: Mapping[str, float] = {}
+    """The number of each class that is a text."""
+
+
+def load(path: str, inspected: Inspected) -> PipelineModel:
+    """Load the needed stages, each by itself: a stage that is left out is never loaded.
+
+    Args:
+        path: address of Spark's folder.
+        inspected: the gate's findings about the folder.
+    """
+    return PipelineModel([_stage(path, stage) for stage in inspected.needed])
+
+
+def classes(path: str, inspected: Inspected) -> Classes:
+    """Return what the predicted numbers stand for.
+
+    Args:
+        path: address of Spark's folder.
+        inspected: the gate's findings about the folder.
+
+    Raises:
+        ModelError: the labels are numbers, but not 0, 1 and so on.
+    """
+    if inspected.label_indexer is None:
+        return Classes()
+    stage, place = inspected.label_indexer
+    labels = tuple(map(str, _stage(path, stage).labelsArray[place]))
+    numbers = [_number(label) for label in labels]
+    if any(number is None for number in numbers):
+        return Classes((), {label: float(position) for position, label in enumerate(labels)})
+    if sorted(numbers) != list(range(len(labels))):  # type: ignore[type-var]
+        listed = ", ".join(labels[:10])
+        raise ModelError(
+            f"its label indexer knows the labels {listed}: numbers are served if they are 0, 1 and so on. Train with "
+            "these, or with the labels as texts"
+        )
+    order = tuple(int(number) for number in numbers if number is not None)
+    return Classes(() if order == tuple(range(len(order))) else order)
+
+
+def shared_label_values(models: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return the label values that the label indexers of several models supply together.
+
+    Args:
+        models: the label values of each model, by the model's name; empty without a label indexer on texts.
+
+    Raises:
+        ModelError: two models give a label different numbers.
+    """
+    found: dict[str, float] = {}
+    supplier: dict[str, str] = {}
+    for name, values in models.items():
+        for label, value in values.items():
+            if found.setdefault(label, value) != value:
+                raise ModelError(
+                    f"the label {label!r} is class {found[label]:g} of the model {supplier[label]!r}, but class "
+                    f"{value:g} of the model {name!r}: train both with one label indexer, or score them in two jobs"
+                )
+            supplier.setdefault(label, name)
+    return found
+
+
+def described(stages: Sequence[Stage]) -> str:
+    """Return stages that are left out as a text, each with the columns that it makes."""
+    return ", ".join(f"{stage.name} ({', '.join(stage.inputs)})" for stage in stages)
+
+
+def _stage(path: str, stage: Stage) -> Any:
+    # By the JVM's reader: PySpark's own starts a Python worker for some classes, which takes seconds.
+    module, _, name = stage.class_name.rpartition(".")
+    python_class = getattr(import_module(module.replace("org.apache.spark", "pyspark")), name)
+    return JavaMLReader(python_class).load(f"{path}/{stage.folder}".rstrip("/"))
+
+
+def _number(label: str) -> float | None:
+    try:
+        return float(label)
+    except ValueError:
+        return None
