@@ -7,26 +7,21 @@ goes to the rejected topic with its reason and never stops the job.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from streamscore import listeners, models, sinks
+from streamscore import listeners, models, scored, sinks
 from streamscore.clients import kafka
 from streamscore.config import Config
 from streamscore.launch.arguments import Option
 from streamscore.launch.job import Job
 from streamscore.launch.runner import run_job
 from streamscore.listeners.base import BatchListener
-from streamscore.listeners.totals import SUMS, Totals
-from streamscore.messages import decoder
-from streamscore.messages.decode import DECODER, JSON_TEXT, decode
+from streamscore.listeners.terminal import print_summary
+from streamscore.listeners.totals import Totals
 from streamscore.models import registry
 from streamscore.models.watch import ModelWatch
-from streamscore.scoring.apply import apply_models
-from streamscore.scoring.evaluate import counts, with_correct
 from streamscore.sinks.base import OutcomeSink
-from streamscore.sinks.kafka import MAX_HEADERS_BYTES
 from streamscore.spark import sources
 from streamscore.spark.settings import log_file, streaming
 from streamscore.stream import notes, ownership, recovery
@@ -34,7 +29,7 @@ from streamscore.stream.ownership import TopicWatch
 from streamscore.stream.query import QueryRunner
 from streamscore.stream.recovery import HeldCheckpoint
 from streamscore.stream.stop import StopRequest
-from streamscore.system.console import log, step, terminal
+from streamscore.system.console import log, step
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -109,7 +104,7 @@ def run(
             scoring.finish_batch_of_other_models(aliases.served)
             log.info("scoring the topic %s, checkpoint %s", config.kafka.topics.input, config.stream.checkpoint)
             scoring.run_until_stopped(aliases)
-    _print(totals)
+    print_summary(totals)
     return totals.summary()
 
 
@@ -121,12 +116,10 @@ def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedMo
         config: the configuration, which names the topic and describes a message.
         served: the models, all with the same number of features.
     """
-    decoder.register(spark, DECODER, config.message, served[0].size)
-    decoder.register_text(spark, JSON_TEXT)
+    scored.register(spark, config, served)
     events = sources.events(spark, config.kafka, config.kafka.topics.input, config.stream)
-    room = kafka.max_message_bytes(config.kafka, config.kafka.topics.predictions) - MAX_HEADERS_BYTES
-    evaluated = with_correct(apply_models(decode(events, room), served), served)
-    return evaluated.observe("quality", *counts(), decoder.quality_sums(spark, served).alias(SUMS))
+    rows = scored.evaluated(events, served, scored.key_room(config))
+    return rows.observe("quality", *scored.observations(spark, served))
 
 
 class _Scoring:
@@ -197,15 +190,6 @@ def _load_models(spark: SparkSession, config: Config, held: HeldCheckpoint) -> M
     for model in aliases.served:
         log.info("model %s: version %s, %s features", model.name, model.version, f"{model.size:,}")
     return aliases
-
-
-def _print(totals: Totals) -> None:
-    console = terminal()
-    if console is not None:
-        with suppress(OSError):  # the terminal may have closed
-            console.print(totals.table())
-    for line in totals.lines():
-        log.info("summary: %s", line)
 
 
 JOB = Job(NAME, __doc__.splitlines()[0], OPTIONS, check, run, settings=streaming, ahead=registry.import_ahead)

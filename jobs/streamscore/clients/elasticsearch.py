@@ -159,6 +159,18 @@ def delete(settings: Elasticsearch) -> None:
             server.indices.delete(index=name, ignore_unavailable=True)
 
 
+def runs(settings: Elasticsearch) -> list[str]:
+    """Return the names of the replays that have an index of statistics beside the stream's.
+
+    Raises:
+        ServerError: the server cannot be reached.
+    """
+    prefix = settings.of_run("").quality_index
+    with reporting(settings), client(settings) as server:
+        found = server.indices.get(index=f"{prefix}*", features="aliases", ignore_unavailable=True)
+    return sorted(name.removeprefix(prefix) for name in found)
+
+
 def checkpoint_of(settings: Elasticsearch, topic: str) -> str | None:
     """Return the id of the stream that has written the outcomes of a topic to the index; None if there was none.
 
