@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamscore import listeners, models, scored, sinks
 from streamscore.clients import elasticsearch, kafka, quality, topic_records
+from streamscore.clients.topic_records import Stretch
 from streamscore.config import Config
 from streamscore.config.types import iso_time
 from streamscore.errors import CheckpointError, ConfigError, InputError
@@ -55,7 +56,8 @@ def check(config: Config) -> None:
     """
     own = _own(config)
     elasticsearch.compare(own.elasticsearch)
-    _planned(own)
+    if _begun(own) is None:
+        _planned(own)
 
 
 def run(
@@ -88,7 +90,10 @@ def run(
     stop = StopRequest() if stop is None else stop
     topic = own.kafka.topics.input
     with recovery.held(spark, own.stream, topic, stop) as held:
-        run = _planned(own)
+        run = _begun(own)
+        if run is None:
+            run, stretch = _planned(own)
+            _tell_what_is_missing(run, stretch, own)
         _require_whole(own, run, held)
         served = _load_models(spark, own, run, held)
         totals = Totals(served, own.stream.synthetic, min_labelled=own.dashboard.min_labelled)
@@ -142,29 +147,58 @@ def _own(config: Config) -> Config:
     return runs.of_config(config)
 
 
-def _planned(config: Config) -> Run:
-    """Return the run: the one that was begun under the name, or a new one; say what retention has dropped."""
-    asked, topic = runs.asked_for(config), config.kafka.topics.input
+def _begun(config: Config) -> Run | None:
+    """Return the run that was begun under the name; None if none was.
+
+    Raises:
+        ConfigError: it was begun with other arguments.
+        CheckpointError: its topic was created again, or its file is damaged.
+    """
+    asked = runs.asked_for(config)
     begun = runs.read(runs.folder(config, asked.name))
     if begun is not None:
         runs.require_same(begun, asked)
         _require_same_topic(config, begun)
-        return begun
+    return begun
+
+
+def _planned(config: Config) -> tuple[Run, Stretch]:
+    """Return a new run, and its stretch.
+
+    Raises:
+        InputError: the stretch has no record.
+        ServerError: no broker answers, or the topic does not exist.
+    """
+    asked, topic = runs.asked_for(config), config.kafka.topics.input
     stretch = topic_records.stretch(config.kafka, topic, asked.begin, asked.end)
-    lost = "; ".join(
-        f"partition {partition} no longer holds its first {dropped.records:,} records"
-        + ("" if dropped.until is None else f", and begins at {iso_time(dropped.until)}")
-        for partition, dropped in sorted(stretch.dropped.items())
-    )
     if not stretch.records:
-        why = f" ({lost})" if lost else ""
+        why = f" ({_lost(stretch)})" if stretch.dropped else ""
         raise InputError(
             f"the topic {topic!r} has no record from {iso_time(asked.begin)} to {iso_time(asked.end)}{why}: the times "
             "are those of Kafka's records, in UTC unless you write an offset"
         )
-    if lost:
-        log.warning("retention may have dropped the beginning of the stretch: %s", lost)
-    return runs.with_stretch(asked, stretch, kafka.topic_id(config.kafka, topic))
+    return runs.with_stretch(asked, stretch, kafka.topic_id(config.kafka, topic)), stretch
+
+
+def _tell_what_is_missing(run: Run, stretch: Stretch, config: Config) -> None:
+    """Log what retention has dropped, and that records of the stretch's time follow its end."""
+    if stretch.dropped:
+        log.warning("retention may have dropped the beginning of the stretch: %s", _lost(stretch))
+    late = topic_records.earlier_than(config.kafka, run.topic, run.last, run.end)
+    if late:
+        log.warning(
+            "the record times are not in order: of the first records behind the end of the stretch, %s are earlier "
+            "than %s. They are left out, for each partition ends at its first record of that time or later",
+            *(f"{late:,}", iso_time(run.end)),
+        )
+
+
+def _lost(stretch: Stretch) -> str:
+    return "; ".join(
+        f"partition {partition} no longer holds its first {dropped.records:,} records"
+        + ("" if dropped.until is None else f", and begins at {iso_time(dropped.until)}")
+        for partition, dropped in sorted(stretch.dropped.items())
+    )
 
 
 def _require_same_topic(config: Config, run: Run) -> None:

@@ -15,6 +15,7 @@ from streamscore.schema import (
     QUALITY_PROPERTIES,
     REJECTED_PROPERTIES,
     STATUS_PROPERTIES,
+    TIME,
 )
 
 if TYPE_CHECKING:
@@ -167,7 +168,8 @@ def runs(settings: Elasticsearch) -> list[str]:
     """
     prefix = settings.of_run("").quality_index
     with reporting(settings), client(settings) as server:
-        found = server.indices.get(index=f"{prefix}*", features="aliases", ignore_unavailable=True)
+        # Reading the capabilities of fields takes the privilege `read` only; it names empty indices too.
+        found = server.field_caps(index=f"{prefix}*", fields=TIME, ignore_unavailable=True)["indices"]
     return sorted(name.removeprefix(prefix) for name in found)
 
 

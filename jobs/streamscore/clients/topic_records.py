@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from streamscore.clients import kafka as clients
 from streamscore.config import Kafka
@@ -20,6 +20,10 @@ _SETTLING_SECONDS = 10.0
 
 _PROBE_SECONDS = 4.0
 """Seconds to wait for a broker's refusal of an offset, which follows the connection at once."""
+
+
+LOOKED_AT: Final = 100
+"""Records of a partition at which ``earlier_than`` looks."""
 
 
 class Extent(NamedTuple):
@@ -98,6 +102,22 @@ def stretch(kafka: Kafka, topic: str, since: int, until: int) -> Stretch:
         if held.begin[partition] and (is_empty or begins[partition].offset == first[partition].offset):
             dropped[partition] = Dropped(held.begin[partition], None if is_empty else first[partition].timestamp)
     return Stretch(begin, end, dropped)
+
+
+def earlier_than(kafka: Kafka, topic: str, begin: Mapping[int, int], time: int) -> int:
+    """Return how many of the next records of each partition have an earlier time: the record times are not in order.
+
+    Args:
+        kafka: the brokers.
+        topic: the topic.
+        begin: the first offset to look at, by partition; at most ``LOOKED_AT`` records are.
+        time: the time, in epoch milliseconds.
+
+    Raises:
+        ServerError: no broker answers, or the topic does not exist.
+    """
+    places = ((partition, at + more) for partition, at in begin.items() for more in range(LOOKED_AT))
+    return sum(message.timestamp()[1] < time for message in fetch(kafka, topic, places))
 
 
 def extent(kafka: Kafka, topic: str) -> Extent:

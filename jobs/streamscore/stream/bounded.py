@@ -127,7 +127,7 @@ class BoundedQuery:
             facts = observation.get
         except BatchTurnedAway:
             return None
-        except Exception as error:  # whatever it is, as in a stream
+        except Exception as error:  # noqa: BLE001 (whatever it is, as in a stream)
             reason = str(error) if isinstance(error, StreamscoreError) else root_cause(error)
             raise StreamError(
                 f"the replay stopped{place_of(error, writer.progress.sink)}: {reason}\n"
