@@ -14,9 +14,12 @@ from jobs import written
 from typer.testing import CliRunner
 
 from streamscore import cli, replay_topic, score_stream
+from streamscore import config as configuration
+from streamscore.cli.options import of_run
 from streamscore.clients import elasticsearch, kafka, topic_records
 from streamscore.config.types import iso_time
 from streamscore.errors import CheckpointError, ConfigError, InputError, ModelError, StreamError
+from streamscore.launch.runner import run_job
 from streamscore.stream import runs
 from streamscore.stream.stop import StopRequest
 from streamscore.system import failpoints
@@ -99,7 +102,7 @@ def replayed(spark, config):
     return replay_topic.run(spark, config)
 
 
-def of_run(config):
+def statistics_of_run(config):
     """Return the statistics of the run that a configuration asks for."""
     return oracle.statistics(runs.of_config(config))
 
@@ -137,7 +140,7 @@ def test_stretch_gives_the_live_statistics_and_leaves_everything_else_alone(spar
         for key, statistic in oracle.statistics(world).items()
         if key[2] < 86_400 and START + 10 * MINUTE <= key[3] < START + 40 * MINUTE
     }
-    found = {key: statistic for key, statistic in of_run(config).items() if key[2] < 86_400}
+    found = {key: statistic for key, statistic in statistics_of_run(config).items() if key[2] < 86_400}
     require_equal({key: statistic for key, statistic in found.items() if key[0] != "lr2"}, live)
     require_equal(
         {("lr", *key[1:]): statistic for key, statistic in found.items() if key[0] == "lr2"},
@@ -165,7 +168,7 @@ def test_interrupted_run_goes_on_and_counts_each_event_once(spark, world, break_
     assert half.state.endswith("%, stopped" if point == "stop" else f"%, process {half.process}")  # the JVM goes on
     replayed(spark, config)
 
-    require_equal(of_run(config), oracle.statistics(world))
+    require_equal(statistics_of_run(config), oracle.statistics(world))
     assert replayed(spark, config)["events"] == 0  # complete: nothing is left to do
 
 
@@ -177,7 +180,7 @@ def test_documents_and_rejected_messages_of_a_run(spark, world, documents):
 
     assert documents(config, own.index) == documents(world, world.elasticsearch.index)
     assert documents(config, own.rejected_index) == documents(world, world.elasticsearch.rejected_index)
-    require_equal(of_run(config), oracle.statistics(world))
+    require_equal(statistics_of_run(config), oracle.statistics(world))
     with elasticsearch.client(own) as client:
         client.indices.refresh(index=own.status_index)
         hits = client.search(index=own.status_index, size=100)["hits"]["hits"]
@@ -277,24 +280,34 @@ def test_run_belongs_to_its_arguments_its_topic_and_its_folder(spark, make, smal
 
 
 @pytest.fixture
-def command(world, tmp_path):
-    """Return a function that runs a command with the world's configuration."""
+def as_file(world, tmp_path):
+    """The world's configuration as a file."""
     file = tmp_path / "world.yml"
     file.write_text(written(world))
-    return lambda *words: CliRunner().invoke(cli.app, [*words, "--config", str(file)])
+    return str(file)
 
 
-def test_commands_show_list_and_delete_a_run(spark, world, command, tmp_path):
+@pytest.fixture
+def command(as_file):
+    """Return a function that runs a command with the world's configuration."""
+    return lambda *words: CliRunner().invoke(cli.app, [*words, "--config", as_file])
+
+
+@pytest.mark.usefixtures("spark")
+def test_commands_show_list_and_delete_a_run(world, command, as_file, small_models, tmp_path):
     """The commands quality and report show the run; list names it; delete removes its indices and its folder alone."""
-    config = asked(world, 10, 40)
-    name = config.replay.name
-    replayed(spark, config)
-    other = asked(world, 0, 10, name=f"{name}-other")
-    replayed(spark, other)
+    config = asked(world, 10, 40, models=[{"name": "lr2", "uri": small_models["lr"]}])
+    name, summary = config.replay.name, tmp_path / "summary.json"
+    stretch = ["--from", iso_time(config.replay.begin), "--to", str(config.replay.end)]
+    candidate = ["--model", f"lr2={small_models['lr']}", "--json", str(summary)]
+    run_job(replay_topic.JOB, ["--config", as_file, *stretch, "--name", name, *candidate])
+    other = asked(world, 10, 40, name=f"{name}-other")
+    run_job(replay_topic.JOB, ["--config", as_file, *stretch, "--name", other.replay.name])
+    assert json.loads(summary.read_text())["models"].keys() == {"lr", "svm", "lr2"}
     live = json.loads(command("quality", "--range", "all", "--json").stdout)
     shown = json.loads(command("quality", "--run", name, "--json").stdout)
     scored = {model["name"]: model["scored"] for model in shown["models"]}
-    statistic = [value for key, value in of_run(config).items() if key[0] == "lr" and key[2] == 10]
+    statistic = [value for key, value in statistics_of_run(config).items() if key[0] == "lr" and key[2] == 10]
 
     assert shown["range"] == "all"
     assert scored["lr"] == sum(part.scored for part in statistic) < live["models"][0]["scored"]
@@ -305,8 +318,13 @@ def test_commands_show_list_and_delete_a_run(spark, world, command, tmp_path):
     (entry,) = [each for each in listed if each["name"] == name]
     assert entry["records"] == entry["scored"] == 450
     assert entry["complete"]
+    assert [model["name"] for model in entry["models"]] == ["lr", "svm", "lr2"]
     assert entry["from"] == iso_time(START + 10 * MINUTE)
     assert f"{name} " in command("replay", "list").stdout
+
+    page = configuration.load(as_file, of_run(configuration.load(as_file), name))
+    assert page.elasticsearch.indices == runs.of_config(config).elasticsearch.indices
+    assert page.dashboard.time_range == "all"
 
     before = everything(world)
     done = command("replay", "delete", name)
@@ -319,7 +337,7 @@ def test_commands_show_list_and_delete_a_run(spark, world, command, tmp_path):
     assert elasticsearch.compare(own) == list(own.indices)
     assert everything(world) == before
     assert name not in elasticsearch.runs(world.elasticsearch)
-    assert of_run(other)
+    assert statistics_of_run(other)
     for words in (["replay", "delete", name], ["quality", "--run", name], ["report", "--out", "x", "--run", name]):
         failed = command(*words)
         assert failed.exception.exit_code == 2
