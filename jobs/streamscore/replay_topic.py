@@ -112,6 +112,7 @@ def run(
                 stop,
                 hearing,
                 log_file(own, NAME),
+                own.stream.drain_seconds,
             )
             complete = _score(spark, own, served, query)
         _require_same_topic(own, run)

@@ -7,9 +7,11 @@ stream at given offsets.
 from __future__ import annotations
 
 import base64
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streamscore.errors import StreamError, StreamscoreError
 from streamscore.listeners.base import BatchListener
 from streamscore.sinks.base import Sink
+from streamscore.spark import jvm
 from streamscore.spark.errors import root_cause
 from streamscore.stream import checkpoint
 from streamscore.stream.batch import BatchTurnedAway, BatchWriter
@@ -68,6 +71,9 @@ class BoundedQuery:
     listeners: Sequence[BatchListener]
     spark_log: Path
     """File of Spark's own log, for the message about a fault."""
+    drain_seconds: float
+    """Seconds that the batch in flight may take after a request to stop."""
+    _is_over: bool = field(default=False, init=False)
 
     @property
     def at(self) -> dict[int, int]:
@@ -123,11 +129,14 @@ class BoundedQuery:
         observation = Observation(OBSERVED)
         writer = BatchWriter(sinks, self.stop, self.held.query_id, self.held.replay)
         try:
-            writer(writer.shape(rows.observe(observation, *observed)), number)
-            facts = observation.get
+            with jvm.cancellable(rows.sparkSession) as cancel, self._drained(cancel):
+                writer(writer.shape(rows.observe(observation, *observed)), number)
+                facts = observation.get
         except BatchTurnedAway:
             return None
         except Exception as error:  # noqa: BLE001 (whatever it is, as in a stream)
+            if self._is_over:
+                raise StreamError("stopped in the middle of a batch; the same command goes on with it") from None
             reason = str(error) if isinstance(error, StreamscoreError) else root_cause(error)
             raise StreamError(
                 f"the replay stopped{place_of(error, writer.progress.sink)}: {reason}\n"
@@ -139,6 +148,29 @@ class BoundedQuery:
             name: base64.b64encode(value).decode() if isinstance(value, bytes | bytearray) else value
             for name, value in facts.items()
         }
+
+    @contextmanager
+    def _drained(self, cancel: Callable[[], None]) -> Iterator[None]:
+        """Cancel the batch if the stop becomes urgent, or it takes longer than ``drain_seconds`` after the request."""
+        is_written = threading.Event()
+
+        def watch() -> None:
+            asked = None
+            while not is_written.wait(0.2):
+                if self.stop and asked is None:
+                    asked = time.monotonic()
+                late = asked is not None and time.monotonic() > asked + self.drain_seconds
+                if self.stop.urgent or late:
+                    self._is_over = True
+                    cancel()  # again and again: a batch consists of several jobs
+
+        watching = threading.Thread(target=watch, name="drain", daemon=True)
+        watching.start()
+        try:
+            yield
+        finally:
+            is_written.set()
+            watching.join()
 
     def _tell(self, number: int, began: float, facts: dict[str, Any], records: int, ends: Mapping[int, int]) -> None:
         """Tell the listeners of a committed batch.
