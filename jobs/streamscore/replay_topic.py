@@ -18,6 +18,7 @@ from streamscore.errors import CheckpointError, ConfigError, InputError
 from streamscore.launch.arguments import Option
 from streamscore.launch.job import Job
 from streamscore.launch.runner import run_job
+from streamscore.listeners.comparisons import Comparisons
 from streamscore.listeners.terminal import print_summary
 from streamscore.listeners.totals import Totals
 from streamscore.models import registry
@@ -96,7 +97,12 @@ def run(
             _tell_what_is_missing(run, stretch, own)
         _require_whole(own, run, held)
         served = _load_models(spark, own, run, held)
-        totals = Totals(served, own.stream.synthetic, min_labelled=own.dashboard.min_labelled)
+        totals = Totals(
+            served,
+            own.stream.synthetic,
+            min_labelled=own.dashboard.min_labelled,
+            comparisons=Comparisons(own.compare),
+        )
         left = run.records - runs.done(run, held.files, held.past.committed)
         log.info(
             "replaying %s records of the topic %s from %s to %s as run %s",
@@ -136,7 +142,7 @@ def _score(spark: SparkSession, config: Config, served: Sequence[ServedModel], q
     outputs = sinks.of_replay(config)
     for sink in outputs:
         sink.prepare(spark)
-    return query.run(rows, scored.observations(spark, served), [sink.with_models(served) for sink in outputs])
+    return query.run(rows, scored.observations(spark, config, served), [sink.with_models(served) for sink in outputs])
 
 
 def _own(config: Config) -> Config:

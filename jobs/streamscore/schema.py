@@ -74,8 +74,6 @@ STATUS_PROPERTIES: Final[dict[str, Any]] = {
 ``models`` holds ``name:version``, ``score_kinds`` holds ``name:version:kind``, ``refused`` holds refused versions with
 the reason."""
 
-ADDED_FIELDS: Final = frozenset({"topic", "score_kinds"})
-"""Fields that are added to the indices of earlier versions; an index that lacks any other field is refused."""
 
 ScoreKind = Literal["probability", "margin", "class_probability", "class_margin"]
 """What a model's score is: the probability of class 1, a raw margin without bounds, or, with more than two classes, the
@@ -92,6 +90,21 @@ STATISTIC_PROPERTIES: Final[dict[str, Any]] = {
 """Mapping of a statistic of quality (``quality.statistic``): additive numbers, and ``counts`` by bin, label and
 prediction, which are not indexed."""
 
+PAIR_PROPERTIES: Final[dict[str, Any]] = {
+    **{name: {"type": "keyword"} for name in ("pair", "champion", "champion_version", "champion_uri", "model_uri")},
+    **{name: {"type": "long"} for name in ("events", "both_right", "only_challenger", "only_champion")},
+    "probability_events": {"type": "long"},
+    **{name: {"type": "double"} for name in ("loss_difference", "loss_difference_squared")},
+    **{name: {"type": "double"} for name in ("brier_difference", "brier_difference_squared")},
+    "labels": {"type": "object", "enabled": False},
+    **{name: {"type": "double"} for name in ("alpha", "log_evidence")},
+    "verdict": {"type": "keyword"},
+    "verdict_events": {"type": "long"},
+}
+"""Mapping of a paired statistic (``quality.pairs``), and of the comparison that follows from all of a pair
+(``quality.comparison``): ``pair`` identifies both versions, of which ``model`` and ``model_version`` are the
+challenger's; the addresses are those of the compared versions."""
+
 QUALITY_PROPERTIES: Final[dict[str, Any]] = {
     TIME: {"type": "date"},
     "seconds": {"type": "integer"},
@@ -101,11 +114,16 @@ QUALITY_PROPERTIES: Final[dict[str, Any]] = {
     "model_version": {"type": "keyword"},
     "batch": {"type": "long"},
     **STATISTIC_PROPERTIES,
+    **PAIR_PROPERTIES,
     "before": {"type": "object", "enabled": False},
 }
 """Mapping of the index with a statistic of quality per window, model and version: ``@timestamp`` is the window's start
 in event time and ``seconds`` its length; ``topic`` is the input topic, ``stream`` the identity of the query; ``batch``
-is the last batch that added to the statistic, and ``before`` the statistic before that batch."""
+is the last batch that added to the statistic, and ``before`` the statistic before that batch. A document with ``pair``
+has a paired statistic instead, and one of them, of 0 ``seconds``, that of the pair's whole life."""
+
+ADDED_FIELDS: Final = frozenset({"topic", "score_kinds", *PAIR_PROPERTIES})
+"""Fields that are added to the indices of earlier versions; an index that lacks any other field is refused."""
 
 REASONS: Final = (
     "tombstone",

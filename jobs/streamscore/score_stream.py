@@ -17,6 +17,7 @@ from streamscore.launch.arguments import Option
 from streamscore.launch.job import Job
 from streamscore.launch.runner import run_job
 from streamscore.listeners.base import BatchListener
+from streamscore.listeners.comparisons import Comparisons
 from streamscore.listeners.terminal import print_summary
 from streamscore.listeners.totals import Totals
 from streamscore.models import registry
@@ -98,7 +99,13 @@ def run(
             sink.prepare(spark)
         if held.past.is_new:
             notes.note_outputs(held.files, {name: end for sink in outputs for name, end in sink.ends().items()})
-        totals = Totals(aliases.served, config.stream.synthetic, aliases.refused, config.dashboard.min_labelled)
+        totals = Totals(
+            aliases.served,
+            config.stream.synthetic,
+            aliases.refused,
+            config.dashboard.min_labelled,
+            Comparisons(config.compare),
+        )
         with listeners.opened(listeners.configured(config, totals, watch)) as hearing:
             scoring = _Scoring(spark, config, held, topic, outputs, totals, hearing, stop)
             scoring.finish_batch_of_other_models(aliases.served)
@@ -119,7 +126,7 @@ def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedMo
     scored.register(spark, config, served)
     events = sources.events(spark, config.kafka, config.kafka.topics.input, config.stream)
     rows = scored.evaluated(events, served, scored.key_room(config))
-    return rows.observe("quality", *scored.observations(spark, served))
+    return rows.observe("quality", *scored.observations(spark, config, served))
 
 
 class _Scoring:

@@ -10,6 +10,7 @@ from streamscore.config import Config
 from streamscore.listeners.totals import SUMS
 from streamscore.messages import decoder
 from streamscore.messages.decode import DECODER, JSON_TEXT, decode
+from streamscore.scoring import champion
 from streamscore.scoring.apply import apply_models
 from streamscore.scoring.evaluate import counts, with_correct
 from streamscore.sinks.kafka import MAX_HEADERS_BYTES
@@ -48,11 +49,13 @@ def evaluated(events: DataFrame, served: Sequence[ServedModel], room: int) -> Da
     return with_correct(apply_models(decode(events, room), served), served)
 
 
-def observations(spark: SparkSession, served: Sequence[ServedModel]) -> list[Column]:
+def observations(spark: SparkSession, config: Config, served: Sequence[ServedModel]) -> list[Column]:
     """Return the aggregates of evaluated rows to observe: the counts, and the packed statistics of quality.
 
     Args:
         spark: the session.
+        config: says which model is the champion.
         served: the models.
     """
-    return [*counts(), decoder.quality_sums(spark, served).alias(SUMS)]
+    sums = decoder.quality_sums(spark, served, champion.position(config.compare.champion, served))
+    return [*counts(), sums.alias(SUMS)]

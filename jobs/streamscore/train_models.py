@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamscore import __version__, models
-from streamscore.config import Config
+from streamscore.config import Config, Train
 from streamscore.data import classifiers, criteo, features, provenance, synthetic
 from streamscore.errors import InputError
 from streamscore.launch.arguments import Option
@@ -133,11 +133,8 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     # A manifest is passed on with its model, which Criteo's licence forbids for its rows.
     made_up = synthetic.examples(GOLDEN_ROWS, settings.seed)
     trained = {"features": Trained(pipeline, raw, FEATURES)}
-    names = config.mlflow.registered_names.model_dump()
-    learners: dict[str, Callable[[], PipelineModel]] = {
-        "lr": lambda: classifiers.logistic_regression(vectors, settings.lr),
-        "svm": lambda: classifiers.svm(vectors, settings.svm),
-    }
+    learners = _learners(settings, vectors)
+    names = {name: getattr(config.mlflow.registered_names, name) for name in learners}
     for name, fit in learners.items():
         with step(f"Training {name} on {figures['train_rows']:,} rows"):
             fitted = fit()
@@ -178,7 +175,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     if settings.raw_models:
         figures["raw_test_set"] = str(raw_test_set)
     (Path(settings.output) / METRICS).write_text(json.dumps(figures, indent=2))
-    _report(figures)
+    _report(figures, list(learners))
     return figures
 
 
@@ -228,6 +225,18 @@ def read(spark: SparkSession, config: Config, path: str) -> DataFrame:
         with translate_spark_errors(InputError, f"train.path: {path} cannot be read"):
             return criteo.read(spark, as_spark_takes(path))
     return criteo.from_table(sources.data_set(spark, path), path, str(config.train.order_column))
+
+
+def _learners(settings: Train, vectors: DataFrame) -> dict[str, Callable[[], PipelineModel]]:
+    """Return the functions that fit the models on the rows, by name."""
+    learners: dict[str, Callable[[], PipelineModel]] = {
+        "lr": lambda: classifiers.logistic_regression(vectors, settings.lr),
+        "svm": lambda: classifiers.svm(vectors, settings.svm),
+    }
+    candidate = settings.candidate
+    if candidate is not None:
+        learners["candidate"] = lambda: classifiers.logistic_regression(vectors, candidate)
+    return learners
 
 
 def _joined(pipeline: PipelineModel, classifier: PipelineModel) -> PipelineModel:
@@ -313,11 +322,11 @@ def _flat(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
     return flat
 
 
-def _report(figures: dict[str, Any]) -> None:
+def _report(figures: dict[str, Any], names: Sequence[str]) -> None:
     baseline = figures["majority_rate"]
     for name, version in figures["registered"].items():
         log.info("registered %s, version %s", name, version)
-    for name in ("lr", "svm"):
+    for name in names:
         model = figures[name]
         parts = [f"AUC {model['auc']:.4f}"]
         if "auc_of_best" in model:

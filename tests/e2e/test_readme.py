@@ -87,7 +87,9 @@ def test_every_command_runs(root, clone, shell):
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
             outputs[command] = done.stdout + done.stderr
 
-    assert "4,000 events × 2 models = 8,000; in Kafka 8,000, in Elasticsearch 8,000: they agree" in outputs["make demo"]
+    assert (
+        "4,000 events × 3 models = 12,000; in Kafka 12,000, in Elasticsearch 12,000: they agree" in outputs["make demo"]
+    )
     assert re.search(r"watch it live: http://127.0.0.1:\d+$|no live page", outputs["make demo"], re.MULTILINE)
     assert re.search(r"stopped (page and )?elasticsearch and kafka", outputs["make demo"])
     assert "summary: events" in outputs[STREAMS_FOR_EVER]

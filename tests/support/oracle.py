@@ -11,7 +11,7 @@ import json
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,9 @@ from streamscore import models
 from streamscore.clients import elasticsearch
 from streamscore.clients.producer import Outbox
 from streamscore.config import Config
+from streamscore.quality import pairs
+from streamscore.quality.paired import log_evidence
+from streamscore.quality.pairs import PairStatistic
 from streamscore.quality.statistic import SUMS, Statistic, of_rows
 from streamscore.spark import sources
 
@@ -223,14 +226,19 @@ def _judge_indices(
 
 
 def _judge_statistics(config: Config, outcomes: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Compare the statistics of quality with those of the distinct outcomes in the topic."""
+    """Compare the statistics of quality, and of pairs, with those of the distinct outcomes in the topic."""
+    outcomes = list(outcomes)
     expected = statistics_of(outcomes, config.quality.windows)
-    kept = statistics(config)
+    expected_pairs = pairs_of(outcomes, config.quality.windows, config.models[0].name)
+    kept, kept_pairs = statistics(config), paired_statistics(config)
     return {
-        "lost statistics": len(expected.keys() - kept.keys()),
-        "phantom statistics": len(kept.keys() - expected.keys()),
+        "lost statistics": len(expected.keys() - kept.keys()) + len(expected_pairs.keys() - kept_pairs.keys()),
+        "phantom statistics": len(kept.keys() - expected.keys()) + len(kept_pairs.keys() - expected_pairs.keys()),
         "divergent statistics": sum(
             not same_statistics(kept[key], statistic) for key, statistic in expected.items() if key in kept
+        )
+        + sum(
+            not same_pairs(kept_pairs[key], statistic) for key, statistic in expected_pairs.items() if key in kept_pairs
         ),
     }
 
@@ -258,11 +266,66 @@ def statistics_of(outcomes: Iterable[Mapping[str, Any]], windows: Iterable[int])
     }
 
 
+PairWindow = tuple[str, int, int]
+"""Pair of versions, length in seconds, and start in epoch milliseconds; both 0 for the pair's whole life."""
+
+
+def pairs_of(
+    outcomes: Iterable[Mapping[str, Any]], windows: Iterable[int], champion: str
+) -> dict[PairWindow, PairStatistic]:
+    """Return the paired statistics of the distinct outcomes, by the reference implementation."""
+    by_event: defaultdict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    for outcome in outcomes:
+        by_event[outcome["event_id"]][outcome["model"]] = outcome
+    inside: defaultdict[PairWindow, list[tuple[Mapping[str, Any], Mapping[str, Any]]]] = defaultdict(list)
+    for of_models in by_event.values():
+        first = of_models.get(champion)
+        for name, second in of_models.items():
+            if first is not None and name != champion:
+                pair = f"{champion}:{first['model_version']}:{name}:{second['model_version']}"
+                inside[pair, 0, 0].append((first, second))
+                for seconds in windows:
+                    begin = first["event_time"] // (1_000 * seconds) * 1_000 * seconds
+                    inside[pair, seconds, begin].append((first, second))
+    return {window: _pair(found) for window, found in inside.items()}
+
+
+def _pair(found: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> PairStatistic:
+    labels = [math.nan if first["label"] is None else first["label"] for first, _ in found]
+    predictions = [[outcomes[at]["prediction"] for outcomes in found] for at in (0, 1)]
+    probabilities = [
+        None if found[0][at]["model"] == "svm" else [float(outcomes[at]["score"]) for outcomes in found]
+        for at in (0, 1)
+    ]
+    return pairs.of_rows(labels, *predictions, *probabilities)
+
+
+def paired_statistics(config: Config) -> dict[PairWindow, PairStatistic]:
+    """Return the stored paired statistics of the configuration's topic, and check what was concluded from them."""
+    found = {}
+    for source in documents(config, config.elasticsearch.quality_index, ["@timestamp", "seconds", "model"]):
+        if source["topic"] == config.kafka.topics.input and "pair" in source:
+            whole = source["seconds"] == 0
+            window = (source["pair"], source["seconds"], 0 if whole else source["@timestamp"])
+            assert window not in found, window
+            found[window] = PairStatistic.from_document(source)
+            if whole and len(found[window].labels) > 1:
+                assert source["log_evidence"] >= log_evidence(found[window])
+    return found
+
+
+def same_pairs(one: PairStatistic, other: PairStatistic) -> bool:
+    """Return whether counts are equal, and sums up to rounding."""
+    close = (math.isclose(getattr(one, name), getattr(other, name), rel_tol=1e-9, abs_tol=1e-9) for name in pairs.SUMS)
+    counts = ("labels", *pairs.COUNTS)
+    return all(close) and all(getattr(one, name) == getattr(other, name) for name in counts)
+
+
 def statistics(config: Config) -> dict[Window, Statistic]:
     """Return the stored statistics of the configuration's topic."""
     found = {}
     for source in documents(config, config.elasticsearch.quality_index, ["@timestamp", "seconds", "model"]):
-        if source["topic"] == config.kafka.topics.input:
+        if source["topic"] == config.kafka.topics.input and "pair" not in source:
             window = (source["model"], source["model_version"], source["seconds"], source["@timestamp"])
             assert window not in found, window
             found[window] = Statistic.from_document(source)

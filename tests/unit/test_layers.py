@@ -30,7 +30,8 @@ ROOMS = [
 PURE = {"config.fields", "config.types", "errors", "schema", "system.files"}
 """Modules that pure rooms may import besides each other: names, column types, errors, atomic files."""
 
-SHARED = {"sinks.base", "sinks.patience", "sinks.topics", "listeners.base", "listeners.totals"}
+SHARED = {"sinks.base", "sinks.patience", "sinks.topics", "sinks.contributions", "listeners.base"}
+SHARED |= {"listeners.totals", "listeners.comparisons"}
 """Shared modules of sinks and listeners; the listeners of the scoring job show its totals."""
 
 WALLS = {

@@ -161,6 +161,39 @@ def quality(
 
 
 @app.command()
+def compare(
+    *,
+    config: ConfigOption = "local",
+    overrides: SetOption,
+    challenger: Annotated[str | None, typer.Option(help="only this challenger", metavar="NAME")] = None,
+    every: Annotated[bool, typer.Option("--all", help="also the versions that were replaced")] = False,
+    run: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which model is better on the same events: each challenger against the champion.
+
+    The verdict and the intervals hold however often they are looked at. Positive differences mean that the challenger
+    is better. docs/compare.md explains the test.
+
+    With --json, one object per challenger on a line of its own: champion, champion_version, challenger,
+    challenger_version, n (events with a label that both scored), n10 and n01 (only the challenger, only the champion
+    right), difference (of accuracy: value, low, high), log_loss_difference, brier_difference, e_value, p_value, alpha,
+    verdict (better, worse, equal or null), verdict_events (with how many events it fell), topic.
+
+    Exit code 3: nothing was compared; 2: no such run, or elasticsearch.enabled is false; 5: no answer.
+    """
+    from streamscore.cli import comparisons
+
+    settings = load(config, overrides, run)
+    found = comparisons.read(settings, challenger, every=every)
+    if as_json:
+        for each in found:
+            print_json(comparisons.as_json(each, settings.compare.margin), indent=None)
+    else:
+        print_tables(lambda _width: [comparisons.table(found, settings.compare.margin)], comparisons.LEGEND)
+
+
+@app.command()
 def jars(
     *,
     config: ConfigOption = "local",
@@ -249,6 +282,9 @@ def run_demo(
     overrides: SetOption,
     rate: Annotated[float, typer.Option(help="events per second", min=1)] = 500,
     events: Annotated[int, typer.Option(help="number of events, from the start of the test set", min=1)] = 20_000,
+    candidate: Annotated[
+        bool, typer.Option("--candidate/--no-candidate", help="train a third model too, and compare it")
+    ] = True,
     stop: Annotated[bool, typer.Option("--stop/--keep", help="stop the servers at the end")] = not sys.stdout.isatty(),
 ) -> None:
     """Run the whole flow on this machine: servers, training, a paced stream, live scores and a check of the counts."""
@@ -258,6 +294,8 @@ def run_demo(
     # The demo's models stay local: MLFLOW_TRACKING_URI may name a registry that others score from.
     registry = "mlflow.tracking_uri=sqlite:///{state_dir}/mlflow/mlflow.db"
     overrides += [registry, "stream.synthetic=true", f"seed.rate={rate}", f"seed.limit={events}"]
+    if candidate:
+        overrides += demo.with_candidate(configuration.load(config, overrides))
     for override in overrides:
         argv += ["--set", override]
     demo.run(configuration.load(config, overrides), argv, keep=not stop)

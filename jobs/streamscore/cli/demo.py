@@ -25,8 +25,25 @@ from streamscore.stream import checkpoint, folders, lease
 from streamscore.system.console import log, terminal
 from streamscore.system.paths import local_path
 
+CANDIDATE = "candidate"
+"""Name of the demo's third model."""
+
 PATIENCE = 180.0
 """Longest time in seconds from the last event sent to the last outcome, and from a request to stop to the end."""
+
+
+def with_candidate(config: Config) -> list[str]:
+    """Return the overrides that train a third model, and serve it beside the configured ones.
+
+    It is a logistic regression with ten times the regularisation, unless ``train.candidate`` has other settings.
+    """
+    names, settings = config.mlflow.registered_names, config.train.candidate
+    if settings is None:
+        settings = config.train.lr.model_copy(update={"reg_param": 10 * config.train.lr.reg_param})
+    served = [model.model_dump(mode="json") for model in config.models]
+    if CANDIDATE not in {model.name for model in config.models}:
+        served.append({"name": CANDIDATE, "uri": f"models:/{names.candidate}@{config.mlflow.alias}"})
+    return [f"train.candidate={settings.model_dump_json()}", f"models={json.dumps(served)}"]
 
 
 def run(config: Config, argv: Sequence[str], keep: bool) -> None:

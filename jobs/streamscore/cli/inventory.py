@@ -132,7 +132,7 @@ def promote(config: Config, name: str, version: str) -> str:
         ModelError: the version is refused or absent, or the model's address has no alias.
         ServerError: the registry does not answer.
     """
-    model = _configured(config, name)
+    model = configured(config, name)
     candidate = registry.version_of(model.uri, version)
     models.inspect(config, model.model_copy(update={"uri": candidate}))
     before, after = registry.promote(config, model.uri, version)
@@ -147,12 +147,17 @@ def rollback(config: Config, name: str) -> str:
         ModelError: there is no previous version, or the model's address has no alias.
         ServerError: the registry does not answer.
     """
-    model = _configured(config, name)
+    model = configured(config, name)
     before, after = registry.rollback(config, model.uri)
     return f"{model.uri}: version {before} -> {after}"
 
 
-def _configured(config: Config, name: str) -> Model:
+def configured(config: Config, name: str) -> Model:
+    """Return the configured model of a name.
+
+    Raises:
+        ConfigError: no configured model has this name.
+    """
     for model in config.models:
         if model.name == name:
             return model

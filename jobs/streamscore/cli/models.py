@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -73,11 +74,26 @@ def models_promote(
     *,
     config: ConfigOption = "local",
     overrides: SetOption,
+    if_better: Annotated[
+        bool, typer.Option("--if-better", help="refuse (code 4) unless it was better on the same events")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask on a terminal")] = False,
 ) -> None:
-    """Move a model's alias to a version, once its files have passed the gate."""
-    from streamscore.cli import inventory
+    """Move a model's alias to a version, once its files have passed the gate.
 
-    print_line(inventory.promote(configuration.load(config, overrides), name, version))
+    First it says how the version compares with the present one on the events that both scored, if both were served
+    side by side, live or in a replay. On a terminal it asks before it moves the alias.
+    """
+    from streamscore.cli import inventory, promotion
+
+    settings = configuration.load(config, overrides)
+    compared = promotion.compared(settings, name, version, required=if_better)
+    print_line(promotion.described(settings, compared, name, version))
+    if if_better:
+        promotion.require_better(settings, compared, name, version)
+    elif sys.stdin.isatty() and not yes:
+        typer.confirm(f"move {name} to version {version}?", abort=True)
+    print_line(inventory.promote(settings, name, version))
 
 
 @app.command(name="rollback")

@@ -17,7 +17,7 @@ MOST_AT_ONCE: Final = 100
 """Documents per request; halved when a gateway refuses a request as too large. A document has some 10 kB."""
 
 _PAGE: Final = 1_000
-_IDENTITY: Final = ("@timestamp", "seconds", "stream", "model", "model_version", "score_kind")
+_IDENTITY: Final = ("@timestamp", "seconds", "stream", "model", "model_version", "score_kind", "pair")
 """Fields that identify a document, as sort keys: without ties no document is skipped between two pages."""
 _CONFLICT: Final = 409
 

@@ -93,7 +93,9 @@ def statistics(
     body: dict[str, Any] = {
         "size": _PAGE,
         "track_total_hits": False,
-        "query": {"bool": {"filter": [{"term": {"seconds": seconds}}, in_time]}},
+        "query": {
+            "bool": {"filter": [{"term": {"seconds": seconds}}, in_time], "must_not": {"exists": {"field": "pair"}}}
+        },
         "sort": list(_ORDER),
         "_source": {"excludes": _UNREAD},
     }

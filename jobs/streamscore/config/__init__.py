@@ -5,6 +5,7 @@ environment or from files and never appear in a repr, a log line or a command li
 """
 
 from streamscore.config.keys import (
+    Compare,
     Config,
     Dashboard,
     Delta,
@@ -24,6 +25,7 @@ from streamscore.config.types import TimeRange
 
 __all__ = [
     "CONF_DIR",
+    "Compare",
     "Config",
     "Dashboard",
     "Delta",

@@ -285,6 +285,14 @@ class Quality(_Section):
         return value
 
 
+class Compare(_Section):
+    """The comparison of the models on the same events."""
+
+    champion: str | None
+    alpha: Annotated[float, Field(ge=1e-6, le=0.5)]
+    margin: Annotated[float, Field(ge=0, lt=1)]
+
+
 class Alert(_Section):
     """When Kibana's alert rule reports a model as worse than the baseline."""
 
@@ -398,6 +406,7 @@ class Train(_Section):
     min_category_count: Positive
     lr: Classifier
     svm: Svm
+    candidate: Classifier | None
     output: LocalFolder
 
     @field_validator("hash_size")
@@ -423,6 +432,11 @@ class RegisteredNames(_Section):
 
     lr: str
     svm: str
+
+    @property
+    def candidate(self) -> str:
+        """The candidate's name."""
+        return f"{self.lr}-candidate"
 
 
 class Mlflow(_Section):
@@ -515,6 +529,7 @@ class Config(_Section):
     signatures: Signatures
     elasticsearch: Elasticsearch
     quality: Quality
+    compare: Compare
     delta: Delta
     kibana: Kibana
     stream: Stream
@@ -544,6 +559,13 @@ class Config(_Section):
                 f"replay.models: the name {duplicate!r} is used more than once; a replay scores with the configured "
                 "models too, so give the candidate (--model name=uri) another name"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _champion_known(self) -> Config:
+        names, champion = [model.name for model in self.models], self.compare.champion
+        if champion is not None and champion not in names:
+            raise ValueError(f"compare.champion: no model {champion!r} is configured; there are {', '.join(names)}")
         return self
 
     @model_validator(mode="after")

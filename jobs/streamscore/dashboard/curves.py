@@ -1,11 +1,13 @@
-"""The ROC curves and the reliability diagram of some models, from their statistics, for the page and the report."""
+"""The ROC curves, the reliability diagram and the differences of models, for the page and the report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Final
 
 from streamscore.dashboard import svg
+from streamscore.dashboard.comparisons import Card, DifferencePoint
 from streamscore.dashboard.figures import ModelFigures
 from streamscore.quality import ranking, reliability
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 SIZE: Final = (520, 370)
+_LOW: Final = (520, 230)
 
 _NO_PROBABILITIES: Final = {
     "margin": "margins",
@@ -70,6 +73,39 @@ def calibration(models: Sequence[ModelFigures], dots: Mapping[str, str]) -> Mark
     ideal = svg.Line("predicted = observed", [(0.0, 0.0), (end, end)], "var(--baseline)", dashed=True)
     across = svg.linear(0.0, end, form, "mean probability that the model gives")
     return svg.plot([ideal, *lines], across, svg.linear(0.0, end, form), label="reliability diagram", size=SIZE)
+
+
+def difference_over_time(card: Card, colour: str, zone: tzinfo) -> Markup | None:
+    """Draw the difference with its band, which shrinks as events come in; None with fewer than two points.
+
+    Args:
+        card: the comparison.
+        colour: CSS colour of the challenger.
+        zone: the time zone of the axis.
+    """
+    points = card.course
+    if len(points) <= 1:
+        return None
+    # The band begins as wide as can be: the axis shows what is known in the second half, and the rest is cut off.
+    known = points[len(points) // 2 :]
+    low, high = min(0.0, *(point.low for point in known)), max(0.0, *(point.high for point in known))
+    first, last = points[0].at, points[-1].at
+    nothing = svg.Line("no difference", [(first, 0.0), (last, 0.0)], "var(--baseline)", dashed=True)
+    line = svg.Line(
+        "difference in accuracy, in points, up to each time",
+        [(point.at, point.value if low <= point.value <= high else None) for point in points],
+        colour,
+        band=[_cut(point, low, high) for point in points],
+    )
+    across, up = svg.clock(first, last, zone, 5), svg.linear(low, high, "+.2g")
+    return svg.plot([nothing, line], across, up, label="difference in accuracy over time", size=_LOW)
+
+
+def _cut(point: DifferencePoint, low: float, high: float) -> tuple[float, float | None, float | None]:
+    """Return the part of a point's band that lies on the axis, if any."""
+    if point.high < low or point.low > high:
+        return point.at, None, None
+    return point.at, max(low, point.low), min(high, point.high)
 
 
 def uncalibrated(models: Sequence[ModelFigures]) -> list[str]:

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Final
 
 from streamscore.dashboard.batches import QUIET_MS, StreamReport, Throughput, Version
+from streamscore.dashboard.comparisons import Card
 from streamscore.quality import confusion, figures
 from streamscore.quality.confusion import OTHER, Confusion
 from streamscore.quality.estimates import Estimate, Figure
@@ -165,6 +166,8 @@ class Snapshot:
     """Elasticsearch's time for the requests, in milliseconds."""
     min_labelled: int = field(default=1, kw_only=True)
     """Fewest labelled events for which figures are shown."""
+    comparisons: tuple[Card, ...] = field(default=(), kw_only=True)
+    """The comparisons of the models on the same events."""
 
     @cached_property
     def by_version(self) -> tuple[ModelFigures, ...]:

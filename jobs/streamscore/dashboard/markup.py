@@ -13,13 +13,14 @@ from typing import Any, Final, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from streamscore.clients.comparison_reader import Compared
 from streamscore.config import Elasticsearch
 from streamscore.dashboard.figures import SHOWN, ModelFigures, Snapshot
 from streamscore.dashboard.palette import MODELS
 from streamscore.dashboard.queries import moment
 from streamscore.dashboard.reader import View
+from streamscore.quality import comparison_text, figures, text
 from streamscore.quality import confusion as counts
-from streamscore.quality import figures, text
 from streamscore.quality.estimates import BinnedEstimate
 from streamscore.quality.evaluation import FIGURES, Evaluation
 
@@ -300,6 +301,19 @@ def _interval(evaluation: Evaluation, key: str) -> str:
     figure, ends = evaluation.figures[key], text.interval(evaluation, key)
     interval = "" if ends is None else f"{ends[0]} – {ends[1]}"
     return f"{interval}, bins ± {figure.bound:.4f}" if isinstance(figure, BinnedEstimate) else interval
+
+
+def comparison(each: Compared, margin: float, min_labelled: int) -> Markup:
+    """Return the counts, the difference and the verdict of a comparison.
+
+    Args:
+        each: the comparison.
+        margin: largest difference in accuracy that does not matter.
+        min_labelled: fewest events with a label for which figures are shown.
+    """
+    result = each.comparison.result(margin)
+    tone = {"better": "above", "worse": "below"}.get(result or "", "")
+    return _part("comparison", each, tone, comparison_text, margin, each.comparison.sums.events < min_labelled)
 
 
 def reasons(rejected: Mapping[str, int]) -> Markup:

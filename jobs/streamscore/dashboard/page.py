@@ -101,6 +101,7 @@ def _figures(
                 _card(model, snapshot, dots[model.name], theme)
     with st.container(border=True, key="card_over_time"):
         _over_time(snapshot, {model.name: colours[model.name] for model in models}, theme)
+    _comparisons(config, snapshot, dots, theme, zone)
     _curves(models, dots, theme)
     left, right = st.columns(2)
     with left.container(border=True, key="card_rejected"):
@@ -132,6 +133,20 @@ def _over_time(snapshot: Snapshot, shown: dict[str, Colour], theme: Theme) -> No
         st.altair_chart(chart, key="over_time")
     else:
         st.html(markup.no_line(FIGURES[figure].name, snapshot.min_labelled))
+
+
+def _comparisons(config: Config, snapshot: Snapshot, dots: dict[str, str], theme: Theme, zone: tzinfo) -> None:
+    """Draw a card for each challenger that is compared with the champion, two to a row."""
+    for first in range(0, len(snapshot.comparisons), 2):
+        row = snapshot.comparisons[first : first + 2]
+        for card, column in zip(row, st.columns(len(snapshot.comparisons[:2])), strict=False):
+            pair = card.compared.pair
+            with column.container(border=True, key=f"comparison_{pair.champion}_{pair.challenger}"):
+                st.html(markup.title("Compared on the same events"))
+                st.html(markup.comparison(card.compared, config.compare.margin, snapshot.min_labelled))
+                chart = curves.difference_over_time(card, dots.get(pair.challenger, "var(--ink)"), zone)
+                if chart is not None:
+                    st.html(svg.as_images(chart, theme))
 
 
 def _curves(models: Sequence[ModelFigures], dots: dict[str, str], theme: Theme) -> None:

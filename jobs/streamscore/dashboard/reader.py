@@ -13,9 +13,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from streamscore.clients import elasticsearch, quality_reader
+from streamscore.clients import comparison_reader, elasticsearch, quality_reader
 from streamscore.config import Config
-from streamscore.dashboard import queries
+from streamscore.dashboard import comparisons, queries
 from streamscore.dashboard.figures import Bucket, Snapshot, Tally
 from streamscore.dashboard.queries import Mark, Search
 from streamscore.errors import RefusedError, ServerError
@@ -115,10 +115,12 @@ class Reader:
         period = _joined(scored, queries.read_period(rejected_answer))
         shown = window(time_range, scored or period or Period(now, now), now, self._lengths)
         worked = of_batches(shown, queries.read_period(stream_answer) or Period(now, now))
-        (marks_answer, rejected_answer, batches_answer), more = self._search(
+        (marks_answer, rejected_answer, batches_answer, compared_answer, courses_answer), more = self._search(
             queries.marks(settings, shown),
             queries.rejected(settings, window(time_range, period or Period(now, now), now, self._lengths)),
             queries.batches(settings, worked),
+            comparison_reader.request(settings),
+            comparison_reader.courses(settings, shown.seconds, shown.start, shown.interval),
         )
         took += more
         buckets, more = self._buckets(time_range, shown, queries.read_marks(marks_answer))
@@ -134,6 +136,11 @@ class Reader:
             throughput=queries.read_throughput(batches_answer),
             took=took + more,
             min_labelled=self._min_labelled,
+            comparisons=comparisons.cards(
+                comparison_reader.current(comparison_reader.read(compared_answer)),
+                comparison_reader.read_courses(courses_answer),
+                shown,
+            ),
         )
 
     def _buckets(self, time_range: str, shown: Window, marks: dict[int, Mark]) -> tuple[tuple[Bucket, ...], int]:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from streamscore import __version__
 from streamscore.config import Config, TimeRange
 from streamscore.dashboard import curves, markup, svg
+from streamscore.dashboard.comparisons import Card
 from streamscore.dashboard.figures import REFERENCES, SHOWN, ModelFigures, Snapshot, in_order, span
 from streamscore.dashboard.palette import stylesheet
 from streamscore.dashboard.queries import moment
@@ -97,6 +98,7 @@ def compose(config: Config, snapshot: Snapshot) -> str:
         kpis=_kpis(snapshot, models, dots),
         models=[_model(model, snapshot, dots[model.name]) for model in models],
         charts=[(FIGURES[figure].name, _over_time(figure, snapshot, dots)) for figure in SHOWN],
+        comparisons=[_comparison(config, snapshot, card, dots) for card in snapshot.comparisons],
         roc=curves.roc(models, dots),
         calibration=drawn,
         uncalibrated=curves.uncalibrated(models) if drawn else [],
@@ -133,6 +135,13 @@ def _model(model: ModelFigures, snapshot: Snapshot, dot: str) -> dict[str, Marku
         "figures": markup.table(model.name, snapshot),
         "confusion": markup.confusion(model),
     }
+
+
+def _comparison(config: Config, snapshot: Snapshot, card: Card, dots: dict[str, str]) -> tuple[Markup, Markup | None]:
+    """Return a comparison's table, and the chart of its difference over time, if there is one."""
+    table = markup.comparison(card.compared, config.compare.margin, snapshot.min_labelled)
+    colour = dots.get(card.compared.pair.challenger, "var(--ink)")
+    return table, curves.difference_over_time(card, colour, _ZONE)
 
 
 def _over_time(figure: str, snapshot: Snapshot, dots: dict[str, str]) -> Markup:

@@ -1,4 +1,4 @@
-"""The two classifiers of a training, fitted on the vectors of ``features.fit``, which need no scaling.
+"""The classifiers of a training, fitted on the vectors of ``features.fit``, which need no scaling.
 
 A linear SVM has margins but no probabilities. Platt's calibration adds them: a logistic regression on the margin alone,
 fitted on rows outside the SVM's training rows (J. Platt, "Probabilistic outputs for support vector machines", 1999).

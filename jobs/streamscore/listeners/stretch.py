@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rich.live import Live
+from rich.text import Text
 
 from streamscore.listeners.base import BatchListener
 from streamscore.system.console import log, terminal
@@ -67,7 +68,8 @@ class StretchProgress(BatchListener):
 
     def _table(self) -> Table:
         table = self._totals.table()
-        table.caption, table.caption_justify = self.text(time.monotonic() - self._started), "left"
+        progress, comparisons = self.text(time.monotonic() - self._started), str(table.caption or "")
+        table.caption, table.caption_justify = Text("\n".join(filter(None, [progress, comparisons]))), "left"
         return table
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamscore.listeners.base import BatchListener
+from streamscore.listeners.comparisons import Comparisons
 from streamscore.quality import figures, text
 from streamscore.quality.confusion import Confusion, class_counts, labelled, total
 from streamscore.quality.evaluation import FIGURES, Evaluation, evaluate
@@ -41,6 +42,7 @@ class Totals(BatchListener):
     """Returns the refused model versions, whose predecessors still serve, with the reasons."""
     min_labelled: int = 1
     """With fewer labelled events every figure is undefined."""
+    comparisons: Comparisons = field(default_factory=Comparisons)
     events: int = 0
     rejected: int = 0
     batches: int = 0
@@ -59,9 +61,11 @@ class Totals(BatchListener):
         self.events += observed["events"]
         self.rejected += observed["rejected"]
         kinds = [model.score_kind for model in self.models]
-        for _, position, statistic in unpack(base64.b64decode(observed[SUMS]), kinds):
-            key = (self.models[position].name, self.models[position].version)
-            self.of_version[key] = combined([self.of_version.get(key, EMPTY), statistic])
+        of_models, of_pairs = unpack(base64.b64decode(observed[SUMS]), kinds)
+        for part in of_models:
+            key = (self.models[part.model].name, self.models[part.model].version)
+            self.of_version[key] = combined([self.of_version.get(key, EMPTY), part.statistic])
+        self.comparisons.add(of_pairs, self.models)
         self.batches += 1
         self.batch_ms = batch.milliseconds
         self._recent = [*self._recent[-20:], (time.monotonic(), self.events)]
@@ -148,6 +152,7 @@ class Totals(BatchListener):
                 }
                 for model in self.models
             },
+            "comparisons": self.comparisons.summary(),
         }
 
     def lines(self) -> list[str]:
@@ -156,7 +161,8 @@ class Totals(BatchListener):
             f"events {self.events:,} ({self.rate:,.0f}/s), rejected {self.rejected:,}, lag {self.lag:,}, "
             f"batch {self.batch_ms:,} ms; {figures.BASELINE} {_percent(self.baseline)}"
         )
-        return [stream, *(self._line(model.name, model.version) for model in self.models)]
+        figures_of_models = (self._line(model.name, model.version) for model in self.models)
+        return [stream, *figures_of_models, *self.comparisons.lines(self.models)]
 
     def _line(self, name: str, version: str) -> str:
         evaluation = self.evaluation(name, version)
@@ -173,7 +179,7 @@ class Totals(BatchListener):
         )
         first, *others = SHOWN
         look: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}  # two models fit into 80 columns
-        table = Table(title=title, title_justify="left", title_style="bold", **look)
+        table = Table(title=title, title_justify="left", title_style="bold", caption_justify="left", **look)
         table.add_column("model", overflow="fold")
         table.add_column("scored", justify="right", no_wrap=True)
         table.add_column(FIGURES[first].name, min_width=len("[12.34, 56.78]"))
@@ -188,6 +194,7 @@ class Totals(BatchListener):
                 *(_cell(evaluation, key, text.value(evaluation, key)) for key in others),
                 text.value(evaluation, "baseline"),
             )
+        table.caption = Text("\n".join(self.comparisons.lines(self.models)))
         return table
 
 

@@ -32,6 +32,8 @@ final class ModelSums {
     private int used;
     private long lossEvents;
     private final double[] sums = new double[SUMS];
+    private double lastLoss;
+    private double lastSquaredError;
 
     /**
      * @param kind kind of the scores: "probability" of class 1, "margin", or "class_probability" of the labelled class
@@ -49,7 +51,7 @@ final class ModelSums {
     }
 
     /** Returns empty sums of the same kind. */
-    ModelSums anew() {
+    ModelSums blank() {
         return new ModelSums(kind, classes, scale);
     }
 
@@ -61,6 +63,7 @@ final class ModelSums {
     /** Adds an event; NaN means no label. */
     void add(double label, double prediction, double score) {
         int bin = UNBINNED;
+        lastLoss = Double.NaN;
         if (isOfSeveral()) {
             if (isOfLabelledClass && label == label && score >= 0 && score <= 1) {
                 addLoss(-Math.log(clipped(score)));
@@ -71,7 +74,18 @@ final class ModelSums {
             bin = bin(Math.log(score / (1 - score)));
             addProbability(label, score);
         }
-        count(((code(label) + 1) * (known + 2L) + code(prediction) + 1) * (BINS + 1) + bin, 1);
+        long codes = (codeOrNone(label) + 1) * (known + 2L) + codeOrNone(prediction) + 1;
+        count(codes * (BINS + 1) + bin, 1);
+    }
+
+    /** Returns the last event's log loss; NaN unless its label is 0 or 1 and its score a probability. */
+    double lastLoss() {
+        return lastLoss;
+    }
+
+    /** Returns the last event's squared error, if its log loss is known. */
+    double lastSquaredError() {
+        return lastSquaredError;
     }
 
     private void addProbability(double label, double p) {
@@ -87,6 +101,8 @@ final class ModelSums {
             sums[5] += p * label;
             sums[8] += loss * label;
             addLoss(loss);
+            lastLoss = loss;
+            lastSquaredError = (p - label) * (p - label);
         }
     }
 
@@ -104,13 +120,14 @@ final class ModelSums {
         return (int) Math.max(0, Math.min(BINS - 1, Math.floor(logit * PER_LOGIT) + BINS / 2));
     }
 
-    /** Returns -1 for no value, the number of a class, or, for all other numbers, the number after the last class. */
-    private int code(double number) {
-        if (number != number) {
-            return -1;
-        }
+    private int codeOrNone(double number) {
+        return number != number ? -1 : code(number, known);
+    }
+
+    /** Returns the number of a class, or, for all other numbers, the number after the last class. */
+    static int code(double number, int classes) {
         int whole = (int) number;
-        return whole == number && whole >= 0 && whole < known ? whole : known;
+        return whole == number && whole >= 0 && whole < classes ? whole : classes;
     }
 
     private void count(long key, long events) {

@@ -27,11 +27,12 @@ import scala.collection.JavaConverters;
 import scala.collection.Seq;
 
 /**
- * An aggregate function that sums up the statistic of quality of each model and window of event time, in one pass.
+ * An aggregate function that sums up, by window of event time and in one pass, the statistic of quality of each model and
+ * the paired statistic of the champion with each other model.
  *
  * Its inputs are the time of an event in epoch milliseconds (bigint), whether the event was scored (boolean), the label
  * (double, null without one), and then for each model the prediction, the score and the score of the labelled class
- * (doubles). It returns bytes (zlib), in the format of ModelSums.write, which quality/packed.py reads.
+ * (doubles). It returns bytes (zlib), in the format of WindowSums.write, which quality/packed.py reads.
  *
  * A Catalyst function, because an Aggregator would create objects for every row. Compiled by Janino, hence raw types.
  */
@@ -43,6 +44,7 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
     private final List inputs;
     private final long windowMs;
     private final String models;
+    private final int champion;
     private final int bufferOffset;
     private final int inputOffset;
 
@@ -50,11 +52,16 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
     private transient Expression[] expressions;
     /** Position of each input in a row; -1: the input is an expression to evaluate. */
     private transient int[] places;
+    private transient double[] predictions;
+    private transient double[] scores;
 
-    private QualitySums(List inputs, long windowMs, String models, int bufferOffset, int inputOffset) {
+    private QualitySums(
+        List inputs, long windowMs, String models, int champion, int bufferOffset, int inputOffset
+    ) {
         this.inputs = inputs;
         this.windowMs = windowMs;
         this.models = models;
+        this.champion = champion;
         this.bufferOffset = bufferOffset;
         this.inputOffset = inputOffset;
     }
@@ -64,13 +71,14 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
      * @param windowMs length of a window in milliseconds; 0: all events are in one window, which starts at 0
      * @param models kind of score, number of classes and scale of margins of each model, as in
      *     "probability 2 1.0;margin 2 1.7"
+     * @param champion position of the model with which the others are compared; -1: none are compared
      */
-    public static Column column(List columns, long windowMs, String models) {
+    public static Column column(List columns, long windowMs, String models, int champion) {
         List inputs = new ArrayList();
         for (int i = 0; i < columns.size(); i++) {
             inputs.add(functions.expr((String) columns.get(i)).expr());
         }
-        QualitySums sums = new QualitySums(inputs, windowMs, models, 0, 0);
+        QualitySums sums = new QualitySums(inputs, windowMs, models, champion, 0, 0);
         if (inputs.size() != OF_EVENT + OF_MODEL * sums.blanks().length) {
             throw new IllegalArgumentException(inputs.size() + " columns do not fit the models " + models);
         }
@@ -89,12 +97,13 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
             return buffer;
         }
         long window = windowMs == 0 ? 0 : Math.floorDiv(((Long) value(row, 0)).longValue(), windowMs) * windowMs;
-        ModelSums[] sums = of((Map) buffer, window);
-        double label = number(row, 2);
-        for (int i = 0; i < sums.length; i++) {
+        WindowSums sums = of((Map) buffer, window);
+        for (int i = 0; i < predictions.length; i++) {
             int at = OF_EVENT + OF_MODEL * i;
-            sums[i].add(label, number(row, at), number(row, sums[i].isOfSeveral() ? at + 2 : at + 1));
+            predictions[i] = number(row, at);
+            scores[i] = number(row, sums.isOfSeveral(i) ? at + 2 : at + 1);
         }
+        sums.add(number(row, 2), predictions, scores);
         return buffer;
     }
 
@@ -102,11 +111,7 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
         Iterator windows = ((Map) other).entrySet().iterator();
         while (windows.hasNext()) {
             Map.Entry window = (Map.Entry) windows.next();
-            ModelSums[] sums = of((Map) buffer, ((Long) window.getKey()).longValue());
-            ModelSums[] added = (ModelSums[]) window.getValue();
-            for (int i = 0; i < sums.length; i++) {
-                sums[i].merge(added[i]);
-            }
+            of((Map) buffer, ((Long) window.getKey()).longValue()).merge((WindowSums) window.getValue());
         }
         return buffer;
     }
@@ -131,12 +136,7 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
             Iterator windows = ((Map) buffer).entrySet().iterator();
             while (windows.hasNext()) {
                 Map.Entry window = (Map.Entry) windows.next();
-                ModelSums[] sums = (ModelSums[]) window.getValue();
-                for (int i = 0; i < sums.length; i++) {
-                    out.writeLong(((Long) window.getKey()).longValue());
-                    out.writeInt(i);
-                    sums[i].write(out);
-                }
+                ((WindowSums) window.getValue()).write(((Long) window.getKey()).longValue(), out);
             }
         } catch (IOException error) {
             throw new IllegalStateException(error);
@@ -149,8 +149,8 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
         DataInputStream in = new DataInputStream(new ByteArrayInputStream(bytes));
         try {
             while (in.available() > 0) {
-                ModelSums[] sums = of(buffer, in.readLong());
-                sums[in.readInt()].read(in);
+                WindowSums sums = of(buffer, in.readLong());
+                sums.read(in.readInt(), in);
             }
         } catch (IOException error) {
             throw new IllegalStateException(error);
@@ -158,15 +158,11 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
         return buffer;
     }
 
-    private ModelSums[] of(Map buffer, long window) {
+    private WindowSums of(Map buffer, long window) {
         Long key = Long.valueOf(window);
-        ModelSums[] sums = (ModelSums[]) buffer.get(key);
+        WindowSums sums = (WindowSums) buffer.get(key);
         if (sums == null) {
-            ModelSums[] blanks = blanks();
-            sums = new ModelSums[blanks.length];
-            for (int i = 0; i < sums.length; i++) {
-                sums[i] = blanks[i].anew();
-            }
+            sums = new WindowSums(blanks(), champion);
             buffer.put(key, sums);
         }
         return sums;
@@ -192,6 +188,8 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
             found[i] = (Expression) inputs.get(i);
             at[i] = found[i] instanceof BoundReference ? ((BoundReference) found[i]).ordinal() : -1;
         }
+        predictions = new double[blanks().length];
+        scores = new double[predictions.length];
         expressions = found;
         places = at;
     }
@@ -220,15 +218,15 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
 
     public TreeNode withNewChildrenInternal(IndexedSeq newChildren) {
         List list = new ArrayList(JavaConverters.seqAsJavaList(newChildren));
-        return new QualitySums(list, windowMs, models, bufferOffset, inputOffset);
+        return new QualitySums(list, windowMs, models, champion, bufferOffset, inputOffset);
     }
 
     public ImperativeAggregate withNewMutableAggBufferOffset(int offset) {
-        return new QualitySums(inputs, windowMs, models, offset, inputOffset);
+        return new QualitySums(inputs, windowMs, models, champion, offset, inputOffset);
     }
 
     public ImperativeAggregate withNewInputAggBufferOffset(int offset) {
-        return new QualitySums(inputs, windowMs, models, bufferOffset, offset);
+        return new QualitySums(inputs, windowMs, models, champion, bufferOffset, offset);
     }
 
     public int mutableAggBufferOffset() {
@@ -252,7 +250,7 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
     }
 
     public int productArity() {
-        return 5;
+        return 6;
     }
 
     public Object productElement(int at) {
@@ -264,6 +262,8 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
             case 2:
                 return models;
             case 3:
+                return Integer.valueOf(champion);
+            case 4:
                 return Integer.valueOf(bufferOffset);
             default:
                 return Integer.valueOf(inputOffset);
@@ -278,6 +278,7 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
         return inputs.equals(that.inputs)
             && windowMs == that.windowMs
             && models.equals(that.models)
+            && champion == that.champion
             && bufferOffset == that.bufferOffset
             && inputOffset == that.inputOffset;
     }

@@ -34,6 +34,8 @@ SOURCES = (
     "MessageDecoder.java",
     "JsonText.java",
     "ModelSums.java",
+    "PairSums.java",
+    "WindowSums.java",
     "QualitySums.java",
 )
 """The files in the order of their compilation, each after those that it uses. The vector formats come last."""
@@ -124,12 +126,15 @@ def register_text(spark: SparkSession, name: str) -> None:
     _register(spark, name, BinaryType(), "JsonText")
 
 
-def quality_sums(spark: SparkSession, models: Sequence[ServedModel], seconds: int | None = None) -> Column:
-    """Return an aggregate of evaluated rows: the statistic of quality by model and window, for ``quality.packed``.
+def quality_sums(
+    spark: SparkSession, models: Sequence[ServedModel], champion: int | None, seconds: int | None = None
+) -> Column:
+    """Return an aggregate of evaluated rows: the statistics by window, of models and pairs, for ``quality.packed``.
 
     Args:
         spark: a classic session (not Spark Connect) that was started with the decoder's jar.
         models: the models that were applied to the rows.
+        champion: position of the model with which the others are compared; None: none are compared.
         seconds: length of a window of event time; None: all events are in one window.
 
     Returns:
@@ -144,8 +149,8 @@ def quality_sums(spark: SparkSession, models: Sequence[ServedModel], seconds: in
     for model in models:
         inputs += [model.prediction, model.score, model.label_score or "double(null)"]
     kinds = ";".join(f"{model.score_kind} {model.classes} {model.margin_scale!r}" for model in models)
-    sums = _java(spark, "QualitySums")
-    return Column(sums.column(inputs, 1_000 * (seconds or 0), kinds))
+    column = _java(spark, "QualitySums").column
+    return Column(column(inputs, 1_000 * (seconds or 0), kinds, -1 if champion is None else champion))
 
 
 def _register(spark: SparkSession, name: str, result: DataType, java_class: str, *arguments: Any) -> None:

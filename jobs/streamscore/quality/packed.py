@@ -6,18 +6,28 @@ import math
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from streamscore.quality import bins
+from streamscore.quality import bins, pairs
 from streamscore.quality.confusion import OTHER
+from streamscore.quality.pairs import PairStatistic
 from streamscore.quality.statistic import SUMS, Statistic
 from streamscore.schema import ScoreKind
 
-_HEAD: Final = struct.Struct(f">qiq{len(SUMS)}dii")
-"""Window, model, events with a log loss, sums, number of codes of labels and predictions, number of counts."""
+_PLACE: Final = struct.Struct(">qi")
+"""Window and position: of a model, or, from the number of models on, of a pair's challenger."""
+
+_MODEL: Final = struct.Struct(f">q{len(SUMS)}dii")
+"""Events with a log loss, sums, number of codes of labels and predictions, number of counts."""
+
+_PAIR: Final = struct.Struct(f">{len(pairs.COUNTS)}q{len(pairs.SUMS)}di")
+"""Counts, sums, number of labels."""
+
+_LABEL: Final = struct.Struct(">iq")
+"""Code of a label and its events."""
 
 _COUNT: Final = np.dtype([("key", ">i8"), ("events", ">i8")])
 
@@ -25,8 +35,28 @@ _BINS: Final = bins.BINS + 1
 """Those of scores, and one for the scores that have none."""
 
 
-def unpack(data: bytes, kinds: Sequence[ScoreKind]) -> Iterator[tuple[int, int, Statistic]]:
-    """Yield what ``messages/QualitySums.java`` has added up, by window and model.
+class ModelPart(NamedTuple):
+    """The statistic of one model over the events of a window."""
+
+    window: int
+    """The window's start in epoch milliseconds."""
+    model: int
+    """The model's position."""
+    statistic: Statistic
+
+
+class PairPart(NamedTuple):
+    """The paired statistic of the champion and one challenger over the events of a window."""
+
+    window: int
+    """The window's start in epoch milliseconds."""
+    challenger: int
+    """The challenger's position."""
+    statistic: PairStatistic
+
+
+def unpack(data: bytes, kinds: Sequence[ScoreKind]) -> tuple[list[ModelPart], list[PairPart]]:
+    """Return what ``messages/QualitySums.java`` has added up, by window and model, and by window and challenger.
 
     Labels and predictions that are no classes, or are classes beyond the first hundred or those that the model has, are
     counted together as ``confusion.OTHER``.
@@ -34,18 +64,42 @@ def unpack(data: bytes, kinds: Sequence[ScoreKind]) -> Iterator[tuple[int, int, 
     Args:
         data: its result.
         kinds: of each model what its scores are.
-
-    Yields:
-        The window's begin in epoch milliseconds, the model's position, and the statistic of its events.
     """
     data, at = zlib.decompress(data), 0
+    of_models: list[ModelPart] = []
+    of_pairs: list[PairPart] = []
     while at < len(data):
-        window, model, loss_events, *rest = _HEAD.unpack_from(data, at)
-        at += _HEAD.size
-        sums, codes, length = rest[:-2], rest[-2], rest[-1]
-        cells = np.frombuffer(data, _COUNT, length, at)
-        at += length * _COUNT.itemsize
-        yield window, model, _statistic(cells, codes, kinds[model], loss_events, dict(zip(SUMS, sums, strict=True)))
+        window, position = _PLACE.unpack_from(data, at)
+        at += _PLACE.size
+        if position < len(kinds):
+            statistic, at = _model(data, at, kinds[position])
+            of_models.append(ModelPart(window, position, statistic))
+        else:
+            pair, at = _pair(data, at)
+            of_pairs.append(PairPart(window, position - len(kinds), pair))
+    return of_models, of_pairs
+
+
+def _pair(data: bytes, at: int) -> tuple[PairStatistic, int]:
+    """Return the paired statistic at a place, and the place after it."""
+    *numbers, length = _PAIR.unpack_from(data, at)
+    at += _PAIR.size
+    labels = {}
+    for _ in range(length):
+        code, events = _LABEL.unpack_from(data, at)
+        at += _LABEL.size
+        labels[_number(code + 1, pairs.CLASSES + 2)] = events
+    return PairStatistic(labels=labels, **dict(zip((*pairs.COUNTS, *pairs.SUMS), numbers, strict=True))), at
+
+
+def _model(data: bytes, at: int, kind: ScoreKind) -> tuple[Statistic, int]:
+    """Return the statistic at a place, and the place after it."""
+    loss_events, *rest = _MODEL.unpack_from(data, at)
+    at += _MODEL.size
+    sums, codes, length = rest[:-2], rest[-2], rest[-1]
+    cells = np.frombuffer(data, _COUNT, length, at)
+    statistic = _statistic(cells, codes, kind, loss_events, dict(zip(SUMS, sums, strict=True)))
+    return statistic, at + length * _COUNT.itemsize
 
 
 def _statistic(cells: np.ndarray, codes: int, kind: ScoreKind, loss_events: int, sums: dict[str, float]) -> Statistic:

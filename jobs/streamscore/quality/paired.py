@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from streamscore.quality.estimates import Estimate
@@ -57,29 +58,30 @@ class Evidence:
     """The largest ln E so far, 0 or more."""
     verdict: Verdict | None = None
     """The verdict; once given, it is kept."""
+    verdict_events: int | None = None
+    """Number of events with which the verdict was given; None without a verdict."""
 
     @property
     def p_value(self) -> float:
         """The p-value that holds at every look: min(1, 1 / max E)."""
         return math.exp(-self.log_maximum)
 
-    def after(self, pair: PairStatistic, challengers: int = 1, alpha: float = ALPHA) -> Evidence:
+    def after(self, pair: PairStatistic, alpha: float = ALPHA) -> Evidence:
         """Return the evidence after one more look.
 
         There is a verdict once E reaches 1 / α, never while all labels are of one class.
 
         Args:
             pair: the sums over all events of the pair so far.
-            challengers: how many are compared with the champion: each is allowed its part of α.
-            alpha: share of streams without a difference in which there may ever be a verdict for any challenger.
+            alpha: share of streams without a difference in which there may ever be a verdict.
         """
         if sum(events > 0 for events in pair.labels.values()) <= 1:
             return self
         found = log_evidence(pair)
-        verdict = self.verdict
-        if verdict is None and found >= math.log(challengers / alpha):
-            verdict = "better" if pair.only_challenger > pair.only_champion else "worse"
-        return Evidence(max(self.log_maximum, found), verdict)
+        log_maximum = max(self.log_maximum, found)
+        if self.verdict is not None or found < -math.log(alpha):
+            return Evidence(log_maximum, self.verdict, self.verdict_events)
+        return Evidence(log_maximum, "better" if pair.only_challenger > pair.only_champion else "worse", pair.events)
 
 
 def accuracy_difference(pair: PairStatistic, alpha: float = ALPHA) -> Estimate | None:
@@ -179,6 +181,7 @@ def _exact(total: float, squares: float, events: int, alpha: float) -> Estimate 
     return Estimate(total / events, max(-1.0, (total - half) / events), min(1.0, (total + half) / events))
 
 
+@lru_cache(maxsize=4_096)  # the page draws the same points again and again
 def _half_width(squares: float, alpha: float) -> float:
     """Return u with ln e(u, V) = ln(2 / α): the sum of n differences is within ± u of its mean, at every n.
 

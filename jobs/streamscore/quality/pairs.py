@@ -19,8 +19,11 @@ from streamscore.quality.statistic import log_losses
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-_COUNTS: Final = ("events", "only_challenger", "only_champion", "probability_events")
-_SUMS: Final = ("loss_difference", "loss_difference_squared", "brier_difference", "brier_difference_squared")
+COUNTS: Final = ("events", "both_right", "only_challenger", "only_champion", "probability_events")
+SUMS: Final = ("loss_difference", "loss_difference_squared", "brier_difference", "brier_difference_squared")
+
+CLASSES: Final = 100
+"""Labels from this number on, and fractions, are counted together."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class PairStatistic:
     """Those that only the champion predicted right."""
     labels: Mapping[float, int] = field(default_factory=dict)
     """Events by label."""
+    both_right: int = 0
+    """Events that both predicted right."""
     probability_events: int = 0
     """Events of label 0 or 1 to which both gave a probability; the sums below are over these."""
     loss_difference: float = 0.0
@@ -56,14 +61,14 @@ class PairStatistic:
 
     def to_document(self) -> dict[str, Any]:
         """Return the statistic as a JSON object: numbers, and ``labels`` with the events of each label."""
-        numbers = {name: getattr(self, name) for name in (*_COUNTS, *_SUMS)}
+        numbers = {name: getattr(self, name) for name in (*COUNTS, *SUMS)}
         return {**numbers, "labels": {repr(label): events for label, events in sorted(self.labels.items())}}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> PairStatistic:
         """Return the statistic of a document of ``to_document``, in which other fields may stand besides."""
-        numbers: dict[str, Any] = {name: document[name] for name in _COUNTS}
-        numbers |= {name: float(document[name]) for name in _SUMS}
+        numbers: dict[str, Any] = {name: document[name] for name in COUNTS}
+        numbers |= {name: float(document[name]) for name in SUMS}
         return cls(labels={float(label): events for label, events in document["labels"].items()}, **numbers)
 
 
@@ -73,8 +78,8 @@ def total(parts: Iterable[PairStatistic]) -> PairStatistic:
     labels: Counter[float] = Counter()
     for part in parts:
         labels.update(part.labels)
-    numbers: dict[str, Any] = {name: sum(getattr(part, name) for part in parts) for name in _COUNTS}
-    numbers |= {name: math.fsum(getattr(part, name) for part in parts) for name in _SUMS}
+    numbers: dict[str, Any] = {name: sum(getattr(part, name) for part in parts) for name in COUNTS}
+    numbers |= {name: math.fsum(getattr(part, name) for part in parts) for name in SUMS}
     return PairStatistic(labels=dict(labels), **numbers)
 
 
@@ -117,6 +122,7 @@ def of_rows(
         }
     return PairStatistic(
         events=int(has_label.sum()),
+        both_right=int((challenger_right & champion_right).sum()),
         only_challenger=int((challenger_right & ~champion_right).sum()),
         only_champion=int((champion_right & ~challenger_right).sum()),
         labels=dict(zip(values.tolist(), events.tolist(), strict=True)),

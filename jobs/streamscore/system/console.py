@@ -181,9 +181,14 @@ def print_tables(draw: Callable[[int], Iterable[Table]], note: str) -> None:
     console.print(Text(note, style="dim"))
 
 
-def print_json(value: Any) -> None:
-    """Print a value as one JSON document, with credentials masked and control characters escaped."""
-    text = json.dumps(_masked(value), indent=2, ensure_ascii=False)
+def print_json(value: Any, indent: int | None = 2) -> None:
+    """Print a value as one JSON document, with credentials masked and control characters escaped.
+
+    Args:
+        value: the value.
+        indent: spaces per level; None: the document is one line.
+    """
+    text = json.dumps(_masked(value), indent=indent, ensure_ascii=False)
     print("".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text))  # noqa: T201 (output)
 
 

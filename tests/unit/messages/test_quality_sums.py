@@ -8,13 +8,15 @@ from types import SimpleNamespace
 import pytest
 
 from streamscore.messages import decoder
+from streamscore.quality import pairs
 from streamscore.quality.confusion import OTHER
 from streamscore.quality.packed import unpack
 from streamscore.quality.statistic import SUMS, of_rows, total
 
 SCHEMA = (
     "event_time bigint, reason string, label double, prediction_lr double, score_lr double, prediction_svm double, "
-    "score_svm double, prediction_nb double, score_nb double, label_score_nb double"
+    "score_svm double, prediction_nb double, score_nb double, label_score_nb double, prediction_gbt double, "
+    "score_gbt double"
 )
 INFINITE = float("inf")
 PROBABILITIES = (0.0, 1.0, 0.5, 2.0**-60, 1 - 2.0**-53, 0.25, math.nan, None)
@@ -55,6 +57,8 @@ def made(seed, count):
                 float(chance.randrange(4)),
                 chance.random(),
                 None if label is None else chance.choice([0.0, 1.0, chance.random()]),
+                float(chance.random() < 0.5),
+                chance.choice(PROBABILITIES) if chance.random() < 0.3 else chance.random(),
             )
         )
     return rows
@@ -83,8 +87,10 @@ def reference(rows, seconds):
 def summed(spark, rows, models=MODELS, seconds=None, parts=3):
     """Return the JVM's statistics of rows."""
     frame = spark.createDataFrame(rows, SCHEMA).repartition(parts)
-    data = frame.agg(decoder.quality_sums(spark, models, seconds)).collect()[0][0]
-    return {(at, model): statistic for at, model, statistic in unpack(data, [one.score_kind for one in models])}
+    data = frame.agg(decoder.quality_sums(spark, models, None, seconds)).collect()[0][0]
+    of_models, of_pairs = unpack(data, kinds(models))
+    assert of_pairs == []
+    return {(at, model): statistic for at, model, statistic in of_models}
 
 
 def assert_same(found, expected):
@@ -118,12 +124,12 @@ def test_sums_of_windows_are_those_of_all(spark):
 def test_no_rows_have_no_sums(spark):
     """No rows, or only bad messages, give no sums."""
     assert summed(spark, []) == {}
-    assert summed(spark, [(0, "not_json", *[None] * 8)]) == {}
+    assert summed(spark, [(0, "not_json", *[None] * 10)]) == {}
 
 
 def test_labels_that_are_no_classes_are_counted_together(spark):
     """Labels that are not classes share one code, so that the statistic stays bounded."""
-    rows = [(0, None, label, 1.0, 0.5, *[None] * 5) for label in (0.5, -1.0, 100.0, 1e300, 99.0)]
+    rows = [(0, None, label, 1.0, 0.5, *[None] * 7) for label in (0.5, -1.0, 100.0, 1e300, 99.0)]
     ((_, statistic),) = summed(spark, rows, MODELS[:1]).items()
 
     assert statistic.confusion == {(OTHER, 1.0): 4, (99.0, 1.0): 1}
@@ -138,14 +144,68 @@ def test_sums_can_be_observed_on_a_stream_and_beside_other_counts(spark, tmp_pat
     observed = (
         spark.readStream.schema(SCHEMA)
         .parquet(folder)
-        .observe("quality", decoder.quality_sums(spark, MODELS, 10).alias("sums"))
+        .observe("quality", decoder.quality_sums(spark, MODELS, None, 10).alias("sums"))
     )
     query = observed.writeStream.foreachBatch(lambda frame, _: frame.foreach(lambda _: None))
     query = query.option("checkpointLocation", str(tmp_path / "checkpoint")).trigger(availableNow=True).start()
     query.awaitTermination(60)
     import base64
 
-    told = query.recentProgress[0]["observedMetrics"]["quality"]["sums"]
-    found = unpack(base64.b64decode(told), [one.score_kind for one in MODELS])
+    observation = query.recentProgress[0]["observedMetrics"]["quality"]["sums"]
+    found, _ = unpack(base64.b64decode(observation), kinds(MODELS))
 
     assert_same({(at, model): statistic for at, model, statistic in found}, reference(rows, 10))
+
+
+@pytest.mark.parametrize("champion", [0, 3])
+@pytest.mark.parametrize("seconds", [None, 10])
+def test_pairs_equal_the_reference(spark, champion, seconds):
+    """The paired sums of the champion with each other model equal the reference; a pair with margins has no losses."""
+    models = [*MODELS, served("gbt", "probability")]
+    rows = made(4, 2000)
+    frame = spark.createDataFrame(rows, SCHEMA).repartition(3)
+    data = frame.agg(decoder.quality_sums(spark, models, champion, seconds)).collect()[0][0]
+    found = {(part.window, part.challenger): part.statistic for part in unpack(data, kinds(models))[1]}
+    windows = defaultdict(list)
+    for row in rows:
+        if row[1] is None:
+            windows[row[0] // (1000 * seconds) * 1000 * seconds if seconds else 0].append(row)
+    columns = [(3, 4), (5, None), (7, None), (10, 11)]
+
+    assert found.keys() == {(window, other) for window in windows for other in range(4) if other != champion}
+    for (window, other), pair in found.items():
+        wanted = expected_pair(windows[window], columns[champion], columns[other])
+        assert (pair.labels, *(getattr(pair, name) for name in pairs.COUNTS)) == (
+            wanted.labels,
+            *(getattr(wanted, name) for name in pairs.COUNTS),
+        )
+        for name in pairs.SUMS:
+            assert getattr(pair, name) == pytest.approx(getattr(wanted, name), rel=1e-12, abs=1e-12), name
+    rated = {other for (_, other), pair in found.items() if pair.probability_events}
+    assert rated == {0, 3} - {champion}
+
+
+def test_pair_leaves_out_events_that_only_one_model_scored(spark):
+    """An event without a prediction of one of the two is not compared."""
+    models = [MODELS[0], served("gbt", "probability")]
+    rows = [
+        (0, None, 1.0, *first, *[None] * 5, *second)
+        for first in ((1.0, 0.9), (None, None))
+        for second in ((0.0, 0.4), (None, None))
+    ]
+    data = spark.createDataFrame(rows, SCHEMA).agg(decoder.quality_sums(spark, models, 0)).collect()[0][0]
+    (part,) = unpack(data, kinds(models))[1]
+
+    assert (part.statistic.events, part.statistic.only_champion, part.statistic.only_challenger) == (1, 1, 0)
+
+
+def kinds(models):
+    """Return what the scores of models are."""
+    return [model.score_kind for model in models]
+
+
+def expected_pair(rows, champion, challenger):
+    """Return the reference's paired statistic; a model's columns are its prediction and its probability, or None."""
+    labels, first, second = ([number(row[at]) for row in rows] for at in (2, champion[0], challenger[0]))
+    probabilities = [None if at is None else [number(row[at]) for row in rows] for at in (champion[1], challenger[1])]
+    return pairs.of_rows(labels, first, second, *probabilities)

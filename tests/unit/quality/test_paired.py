@@ -126,7 +126,7 @@ def test_several_challengers_share_the_alarms():
     pair = PairStatistic(5_000, 300, 220, {0.0: 1, 1.0: 4_999})
 
     assert Evidence().after(pair).verdict == "better"
-    assert Evidence().after(pair, challengers=1_000).verdict is None
+    assert Evidence().after(pair, alpha=0.05 / 1_000).verdict is None
 
 
 def test_no_verdict_from_one_class_or_without_discordant_events():

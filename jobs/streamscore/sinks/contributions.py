@@ -1,0 +1,146 @@
+"""What a batch adds to the documents of the quality index: statistics, paired statistics, and looks at comparisons."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from streamscore.config import Config
+from streamscore.quality import pairs
+from streamscore.quality.comparison import NONE, Comparison, Pair, share_of_alpha
+from streamscore.quality.packed import ModelPart, PairPart, unpack
+from streamscore.quality.pairs import PairStatistic
+from streamscore.quality.statistic import EMPTY, Statistic, total
+from streamscore.schema import TIME
+from streamscore.scoring import champion
+
+if TYPE_CHECKING:
+    from streamscore.scoring.served import ServedModel
+
+
+@dataclass(frozen=True)
+class Contribution(ABC):
+    """What a batch adds to one document."""
+
+    header: Mapping[str, Any]
+    """The fields that identify the document's events."""
+
+    @abstractmethod
+    def after(self, before: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the document's additive fields with the batch.
+
+        Args:
+            before: the document's fields without the batch; None if there was no document.
+        """
+
+
+@dataclass(frozen=True)
+class ModelEvents(Contribution):
+    """A batch's events of a version of a model in a window."""
+
+    parts: list[Statistic] = field(default_factory=list)
+    """The statistics of the shortest windows inside, to be added up."""
+
+    def after(self, before: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the fields of the statistic."""
+        return total([EMPTY if before is None else Statistic.from_document(before), *self.parts]).to_document()
+
+
+@dataclass(frozen=True)
+class PairEvents(Contribution):
+    """A batch's events of a pair of versions in a window."""
+
+    parts: list[PairStatistic] = field(default_factory=list)
+    """The statistics of the shortest windows inside, to be added up."""
+
+    def after(self, before: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the fields of the paired statistic."""
+        known = [] if before is None else [PairStatistic.from_document(before)]
+        return pairs.total([*known, *self.parts]).to_document()
+
+
+@dataclass(frozen=True)
+class Look(Contribution):
+    """A batch's events of a pair of versions in all windows: one more look at their comparison."""
+
+    alpha: float
+    """The pair's part of α."""
+    parts: list[PairPart] = field(default_factory=list)
+    """The statistics of the shortest windows, to be added up."""
+
+    def after(self, before: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the fields of the comparison, and the start of the pair's last window."""
+        known, latest = (NONE, []) if before is None else (Comparison.from_document(before), [before[TIME]])
+        compared = known.after(pairs.total(part.statistic for part in self.parts), self.alpha)
+        return {TIME: max([*latest, *(part.window for part in self.parts)]), **compared.to_document()}
+
+
+def of_batch(config: Config, models: Sequence[ServedModel], sums: bytes, stream: str) -> dict[str, Contribution]:
+    """Return a batch's contributions by document id.
+
+    Args:
+        config: the configuration.
+        models: the models that scored the batch.
+        sums: the packed statistics of the batch.
+        stream: identity of the query.
+    """
+    of_models, of_pairs = unpack(sums, [served.score_kind for served in models])
+    return {**_of_models(config, models, of_models, stream), **_of_pairs(config, models, of_pairs, stream)}
+
+
+def _of_models(
+    config: Config, models: Sequence[ServedModel], parts: Iterable[ModelPart], stream: str
+) -> dict[str, ModelEvents]:
+    """Return the contributions to statistics; those of longer windows are sums of the shortest windows."""
+    contributions: dict[str, ModelEvents] = {}
+    for part in parts:
+        model = models[part.model]
+        for seconds in config.quality.windows:
+            header = _header(config, stream, model) | {TIME: _start(part.window, seconds), "seconds": seconds}
+            # A version may come back with another kind of score, and statistics of two kinds do not add up.
+            document = f"{stream}-{model.name}-{model.version}-{model.score_kind}-{seconds}-{header[TIME]}"
+            contributions.setdefault(document, ModelEvents(header)).parts.append(part.statistic)
+    return contributions
+
+
+def _of_pairs(
+    config: Config, models: Sequence[ServedModel], parts: Sequence[PairPart], stream: str
+) -> dict[str, Contribution]:
+    """Return the contributions to paired statistics and to comparisons."""
+    windows: dict[str, PairEvents] = {}
+    looks: dict[str, Look] = {}
+    first = models[champion.position(config.compare.champion, models) or 0]
+    alpha = share_of_alpha(config.compare.alpha, len(models))
+    for part in parts:
+        model = models[part.challenger]
+        versions = Pair.of(first, model)
+        identity = _header(config, stream, model) | {
+            "pair": versions.id,
+            "champion": first.name,
+            "champion_version": first.version,
+            "champion_uri": first.origin,
+            "model_uri": model.origin,
+        }
+        for seconds in config.quality.windows:
+            header = identity | {TIME: _start(part.window, seconds), "seconds": seconds}
+            document = f"{stream}-{versions.id}-{seconds}-{header[TIME]}"
+            windows.setdefault(document, PairEvents(header)).parts.append(part.statistic)
+        look = looks.setdefault(f"{stream}-{versions.id}", Look(identity | {"seconds": 0}, alpha))
+        look.parts.append(part)
+    return {**windows, **looks}
+
+
+def _header(config: Config, stream: str, model: ServedModel) -> dict[str, Any]:
+    return {
+        "topic": config.kafka.topics.input,
+        "stream": stream,
+        "model": model.name,
+        "model_version": model.version,
+    }
+
+
+def _start(window: int, seconds: int) -> int:
+    """Return the start of the window of a length that contains a shorter one, in epoch milliseconds."""
+    return window // (1_000 * seconds) * 1_000 * seconds
