@@ -120,8 +120,9 @@ setup(
             "streamscore-train-models = streamscore.train_models:main",
             "streamscore-seed-topic = streamscore.seed_topic:main",
             "streamscore-score-stream = streamscore.score_stream:main",
+            "streamscore-replay-topic = streamscore.replay_topic:main",
         ]
     },
     # spark-submit needs a file: the launchers are installed beside it.
-    scripts=["jobs/train_models.py", "jobs/seed_topic.py", "jobs/score_stream.py"],
+    scripts=["jobs/train_models.py", "jobs/seed_topic.py", "jobs/score_stream.py", "jobs/replay_topic.py"],
 )

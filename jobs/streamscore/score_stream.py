@@ -7,11 +7,10 @@ goes to the rejected topic with its reason and never stops the job.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from streamscore import listeners, models, sinks
+from streamscore import listeners, models, scored, sinks
 from streamscore.clients import kafka
 from streamscore.config import Config
 from streamscore.launch.arguments import Option
@@ -19,16 +18,11 @@ from streamscore.launch.job import Job
 from streamscore.launch.runner import run_job
 from streamscore.listeners.base import BatchListener
 from streamscore.listeners.comparisons import Comparisons
-from streamscore.listeners.totals import SUMS, Totals
-from streamscore.messages import decoder
-from streamscore.messages.decode import DECODER, JSON_TEXT, decode
-from streamscore.models import registry, saved
+from streamscore.listeners.terminal import print_summary
+from streamscore.listeners.totals import Totals
+from streamscore.models import registry
 from streamscore.models.watch import ModelWatch
-from streamscore.scoring import champion
-from streamscore.scoring.apply import apply_models
-from streamscore.scoring.evaluate import counts, with_correct
 from streamscore.sinks.base import OutcomeSink
-from streamscore.sinks.kafka import MAX_HEADERS_BYTES
 from streamscore.spark import sources
 from streamscore.spark.settings import log_file, streaming
 from streamscore.stream import notes, ownership, recovery
@@ -36,7 +30,7 @@ from streamscore.stream.ownership import TopicWatch
 from streamscore.stream.query import QueryRunner
 from streamscore.stream.recovery import HeldCheckpoint
 from streamscore.stream.stop import StopRequest
-from streamscore.system.console import log, step, terminal
+from streamscore.system.console import log, step
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -118,7 +112,7 @@ def run(
             scoring.finish_batch_of_other_models(aliases.served)
             log.info("scoring the topic %s, checkpoint %s", config.kafka.topics.input, config.stream.checkpoint)
             scoring.run_until_stopped(aliases)
-    _print(totals)
+    print_summary(totals)
     return totals.summary()
 
 
@@ -130,17 +124,10 @@ def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedMo
         config: the configuration, which names the topic and describes a message.
         served: the models, all with the same number of features.
     """
-    message = config.message
-    if not message.label_values:
-        named = saved.shared_label_values({model.name: model.label_values for model in served})
-        message = message.model_copy(update={"label_values": named})
-    decoder.register(spark, DECODER, message, served[0].size)
-    decoder.register_text(spark, JSON_TEXT)
+    scored.register(spark, config, served)
     events = sources.events(spark, config.kafka, config.kafka.topics.input, config.stream)
-    room = kafka.max_message_bytes(config.kafka, config.kafka.topics.predictions) - MAX_HEADERS_BYTES
-    evaluated = with_correct(apply_models(decode(events, room), served), served)
-    sums = decoder.quality_sums(spark, served, champion.position(config.compare.champion, served))
-    return evaluated.observe("quality", *counts(), sums.alias(SUMS))
+    rows = scored.evaluated(events, served, scored.key_room(config))
+    return rows.observe("quality", *scored.observations(spark, config, served))
 
 
 class _Scoring:
@@ -211,15 +198,6 @@ def _load_models(spark: SparkSession, config: Config, held: HeldCheckpoint) -> M
     for model in aliases.served:
         log.info("model %s: version %s, %s features", model.name, model.version, f"{model.size:,}")
     return aliases
-
-
-def _print(totals: Totals) -> None:
-    console = terminal()
-    if console is not None:
-        with suppress(OSError):  # the terminal may have closed
-            console.print(totals.table())
-    for line in totals.lines():
-        log.info("summary: %s", line)
 
 
 JOB = Job(NAME, __doc__.splitlines()[0], OPTIONS, check, run, settings=streaming, ahead=registry.import_ahead)

@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
-JOBS = {"train_models", "seed_topic", "score_stream"}
+JOBS = {"train_models", "seed_topic", "score_stream", "replay_topic"}
 ROOMS = [
     {"errors", "schema"},
     {"system"},
@@ -18,7 +18,7 @@ ROOMS = [
     {"clients", "kibana"},
     {"data", "models"},
     {"sinks", "listeners"},
-    {"stream"},
+    {"stream", "scored"},
     {"local"},
     {"launch"},
     JOBS,

@@ -12,8 +12,9 @@ import typer
 
 from streamscore import __version__
 from streamscore import config as configuration
-from streamscore.cli import kibana, models, rejected
-from streamscore.cli.options import ConfigOption, JsonOption, SetOption
+from streamscore.cli import kibana, models, rejected, replay
+from streamscore.cli.launch import submit_job
+from streamscore.cli.options import ConfigOption, JsonOption, RunOption, SetOption, load, of_run
 from streamscore.config import TimeRange
 from streamscore.errors import RefusedError, ServerError
 from streamscore.launch.job import Job
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (rejected, models, kibana):
+for group in (rejected, models, kibana, replay):
     app.add_typer(group.app)
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -128,9 +129,13 @@ def quality(
     config: ConfigOption = "local",
     overrides: SetOption,
     time_range: Annotated[
-        TimeRange, typer.Option("--range", help="how far back to go: the last minutes, hours, days, or all")
-    ] = "1h",
+        TimeRange | None,
+        typer.Option(
+            "--range", help="how far back to go: the last minutes, hours, days, or all; default: 1h, with --run all"
+        ),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="only the versions of this model", metavar="NAME")] = None,
+    run: RunOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show how good each version of each model is, from what the job has added up in Elasticsearch.
@@ -142,13 +147,15 @@ def quality(
     class_margin), scored, declined, labelled and figures, an object by name: each has value, and low and high (its
     interval), bound, lower or upper where it has them; an undefined figure is null. docs/quality.md explains them.
 
-    Exit code 3: nothing was scored in that time; 2: no such model, or elasticsearch.enabled is false; 5: no answer.
+    Exit code 3: nothing was scored in that time; 2: no such model or run, or elasticsearch.enabled is false; 5: no
+    answer.
     """
     from streamscore.cli import figures
 
-    versions = figures.read(configuration.load(config, overrides), time_range, model)
+    shown = time_range or ("1h" if run is None else "all")
+    versions = figures.read(load(config, overrides, run), shown, model)
     if as_json:
-        print_json(figures.as_json(versions, time_range))
+        print_json(figures.as_json(versions, shown))
     else:
         print_tables(lambda width: figures.tables(versions, width), figures.LEGEND)
 
@@ -160,6 +167,7 @@ def compare(
     overrides: SetOption,
     challenger: Annotated[str | None, typer.Option(help="only this challenger", metavar="NAME")] = None,
     every: Annotated[bool, typer.Option("--all", help="also the versions that were replaced")] = False,
+    run: RunOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show which model is better on the same events: each challenger against the champion.
@@ -172,11 +180,11 @@ def compare(
     right), difference (of accuracy: value, low, high), log_loss_difference, brier_difference, e_value, p_value, alpha,
     verdict (better, worse, equal or null), verdict_events (with how many events it fell), topic.
 
-    Exit code 3: nothing was compared; 2: elasticsearch.enabled is false; 5: no answer.
+    Exit code 3: nothing was compared; 2: no such run, or elasticsearch.enabled is false; 5: no answer.
     """
     from streamscore.cli import comparisons
 
-    settings = configuration.load(config, overrides)
+    settings = load(config, overrides, run)
     found = comparisons.read(settings, challenger, every=every)
     if as_json:
         for each in found:
@@ -211,13 +219,14 @@ def show_config(*, config: ConfigOption = "local", overrides: SetOption) -> None
 
 
 @app.command()
-def dashboard(*, config: ConfigOption = "local", overrides: SetOption) -> None:
+def dashboard(*, config: ConfigOption = "local", overrides: SetOption, run: RunOption = None) -> None:
     """Serve the live page until Ctrl-C; needs the packages of the extra "dashboard"."""
     from streamscore.dashboard import server
 
     settings = configuration.load(config, overrides)
+    pairs = [*overrides, *of_run(settings, run)]
     log.info("the live page: %s", server.address(settings))
-    server.become(settings, ["--config", config, *(word for pair in overrides for word in ("--set", pair))])
+    server.become(settings, ["--config", config, *(word for pair in pairs for word in ("--set", pair))])
 
 
 @app.command()
@@ -229,11 +238,12 @@ def report(
     time_range: Annotated[
         TimeRange, typer.Option("--range", help="how far back to go: the last minutes, hours, days, or all")
     ] = "all",
+    run: RunOption = None,
 ) -> None:
     """Write a report of a run to a single file that needs no network: it can be mailed and opened from disk."""
     from streamscore.dashboard import report as writer
 
-    size = writer.write(configuration.load(config, overrides), time_range, out)
+    size = writer.write(load(config, overrides, run), time_range, out)
     print_line(f"{out} ({size / 1024:,.0f} kB)")
 
 
@@ -242,7 +252,7 @@ def train(context: typer.Context) -> None:
     """Train the models, register them and export the test set. Options: streamscore train --help."""
     from streamscore import train_models
 
-    _submit(train_models.JOB, context.args)
+    submit_job(train_models.JOB, context.args)
 
 
 @app.command(context_settings=_PASS_ON, add_help_option=False)
@@ -250,7 +260,7 @@ def seed(context: typer.Context) -> None:
     """Send a data set to the input topic. Options: streamscore seed --help."""
     from streamscore import seed_topic
 
-    _submit(seed_topic.JOB, context.args)
+    submit_job(seed_topic.JOB, context.args)
 
 
 @app.command(context_settings=_PASS_ON, add_help_option=False)
@@ -262,7 +272,7 @@ def score(context: typer.Context) -> None:
     argv = [word for word in context.args if word != "--restart"]
     if restart and "--dry-run" not in argv:
         raise typer.Exit(_supervise(score_stream.JOB, argv))
-    _submit(score_stream.JOB, argv)
+    submit_job(score_stream.JOB, argv)
 
 
 @app.command(name="demo")
@@ -314,20 +324,6 @@ def check_all(*, config: ConfigOption = "local", overrides: SetOption, as_json: 
     if as_json:
         print_json({"ok": ok, "findings": [finding._asdict() for finding in findings]})
     raise typer.Exit(0 if ok else 1)
-
-
-def _submit(job: Job, argv: list[str]) -> None:
-    """Check a job's arguments and data, then become its spark-submit; with --dry-run, only print that line."""
-    from streamscore.launch import submit
-
-    dry = "--dry-run" in argv
-    argv = [word for word in argv if word != "--dry-run"]
-    arguments = job.parse(argv)
-    if dry:
-        typer.echo(submit.shown(submit.command(job, arguments.config, argv)))
-        return
-    job.check(arguments.config)
-    submit.become(job, arguments.config, argv)
 
 
 def _supervise(job: Job, argv: list[str]) -> int:

@@ -15,6 +15,7 @@ from streamscore.schema import (
     QUALITY_PROPERTIES,
     REJECTED_PROPERTIES,
     STATUS_PROPERTIES,
+    TIME,
 )
 
 if TYPE_CHECKING:
@@ -211,6 +212,19 @@ def delete(settings: Elasticsearch) -> None:
     with reporting(settings), client(settings) as server:
         for name in _mappings(settings):
             server.indices.delete(index=name, ignore_unavailable=True)
+
+
+def runs(settings: Elasticsearch) -> list[str]:
+    """Return the names of the replays that have an index of statistics beside the stream's.
+
+    Raises:
+        ServerError: the server cannot be reached.
+    """
+    prefix = settings.of_run("").quality_index
+    with reporting(settings), client(settings) as server:
+        # Reading the capabilities of fields takes the privilege `read` only; it names empty indices too.
+        found = server.field_caps(index=f"{prefix}*", fields=TIME, ignore_unavailable=True)["indices"]
+    return sorted(name.removeprefix(prefix) for name in found)
 
 
 def checkpoint_of(settings: Elasticsearch, topic: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from streamscore.clients import kafka as clients
 from streamscore.config import Kafka
@@ -13,12 +13,17 @@ from streamscore.errors import ServerError
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message
+    from confluent_kafka.admin import ListOffsetsResultInfo, OffsetSpec  # type: ignore[attr-defined]
 
 _SETTLING_SECONDS = 10.0
 """Seconds for which a topic may be unusable after its creation or a change of leader."""
 
 _PROBE_SECONDS = 4.0
 """Seconds to wait for a broker's refusal of an offset, which follows the connection at once."""
+
+
+LOOKED_AT: Final = 100
+"""Records of a partition at which ``earlier_than`` looks."""
 
 
 class Extent(NamedTuple):
@@ -35,6 +40,84 @@ class Extent(NamedTuple):
     def holds(self, partition: int, offset: int) -> bool:
         """Return whether an offset lies between the first and the last one of its partition."""
         return self.begin.get(partition, 0) <= offset < self.end.get(partition, 0)
+
+
+class Dropped(NamedTuple):
+    """The beginning of a partition that the topic no longer holds, of which a stretch may have lost records."""
+
+    records: int
+    """Number of offsets before the first one that the topic holds."""
+    until: int | None
+    """Time of the first record that it holds, in epoch milliseconds; None if it holds none."""
+
+
+class Stretch(NamedTuple):
+    """The part of a topic between two times: the offsets from ``begin`` up to, not including, ``end``, by partition."""
+
+    begin: dict[int, int]
+    end: dict[int, int]
+    dropped: dict[int, Dropped]
+    """The partitions of which the topic no longer holds what may belong to the stretch."""
+
+    @property
+    def records(self) -> int:
+        """Number of offsets."""
+        return sum(self.end.values()) - sum(self.begin.values())
+
+
+def stretch(kafka: Kafka, topic: str, since: int, until: int) -> Stretch:
+    """Return the offsets of a topic between two record times, without records of open transactions.
+
+    Args:
+        kafka: the brokers.
+        topic: the topic.
+        since: epoch milliseconds; each partition begins with its first record at or after this time.
+        until: epoch milliseconds; each partition ends before its first record at or after this time.
+
+    Raises:
+        ServerError: no broker answers, or the topic does not exist.
+    """
+    from confluent_kafka import IsolationLevel
+    from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+
+    held = extent(kafka, topic)
+    partitions = list(held.end)
+    decided = _listed(
+        kafka,
+        topic,
+        partitions,
+        OffsetSpec.latest(),  # type: ignore[no-untyped-call]
+        isolation_level=IsolationLevel.READ_COMMITTED,
+    )
+    first, begins, ends = (_listed(kafka, topic, partitions, OffsetSpec.for_timestamp(at)) for at in (0, since, until))
+    begin, end, dropped = {}, {}, {}
+    for partition in partitions:
+        last = decided[partition].offset
+        # A negative offset means that there is no such record.
+        end[partition] = last if ends[partition].offset < 0 else min(ends[partition].offset, last)
+        begin[partition] = (
+            end[partition] if begins[partition].offset < 0 else min(begins[partition].offset, end[partition])
+        )
+        is_empty = first[partition].offset < 0
+        if held.begin[partition] and (is_empty or begins[partition].offset == first[partition].offset):
+            dropped[partition] = Dropped(held.begin[partition], None if is_empty else first[partition].timestamp)
+    return Stretch(begin, end, dropped)
+
+
+def earlier_than(kafka: Kafka, topic: str, begin: Mapping[int, int], time: int) -> int:
+    """Return how many of the next records of each partition have an earlier time: the record times are not in order.
+
+    Args:
+        kafka: the brokers.
+        topic: the topic.
+        begin: the first offset to look at, by partition; at most ``LOOKED_AT`` records are.
+        time: the time, in epoch milliseconds.
+
+    Raises:
+        ServerError: no broker answers, or the topic does not exist.
+    """
+    places = ((partition, at + more) for partition, at in begin.items() for more in range(LOOKED_AT))
+    return sum(message.timestamp()[1] < time for message in fetch(kafka, topic, places))
 
 
 def extent(kafka: Kafka, topic: str) -> Extent:
@@ -194,18 +277,25 @@ def _past_the_end(kafka: Kafka, offsets: Mapping[tuple[str, int], int]) -> set[t
 
 def _offsets_since(kafka: Kafka, topic: str, held: Extent, since: int) -> dict[int, int]:
     """Return each partition's offset of the first message with a timestamp at or after a time."""
-    from confluent_kafka import KafkaException, TopicPartition
     from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
+    found = _listed(kafka, topic, list(held.end), OffsetSpec.for_timestamp(since))
+    # A negative offset means that there is no such message.
+    return {partition: held.end[partition] if at.offset < 0 else at.offset for partition, at in found.items()}
+
+
+def _listed(
+    kafka: Kafka, topic: str, partitions: Sequence[int], spec: OffsetSpec, **how: Any
+) -> dict[int, ListOffsetsResultInfo]:
+    """Return what the brokers answer to the same request for each partition's offset."""
+    from confluent_kafka import KafkaException, TopicPartition
+
     client = clients.admin(kafka)  # must live until the answers have arrived
-    spec = OffsetSpec.for_timestamp(since)
-    wanted = {TopicPartition(topic, partition): spec for partition in held.end}
+    wanted = {TopicPartition(topic, partition): spec for partition in partitions}
     try:
-        offsets = {key.partition: future.result().offset for key, future in client.list_offsets(wanted).items()}
+        return {key.partition: future.result() for key, future in client.list_offsets(wanted, **how).items()}
     except KafkaException as error:
         raise ServerError(f"the offsets of the topic {topic!r} cannot be read: {error.args[0].str()}") from None
-    # A negative offset means that there is no such message.
-    return {partition: held.end[partition] if offset < 0 else offset for partition, offset in offsets.items()}
 
 
 def _until(client: Consumer, end: int, topic: str) -> Iterator[Message]:

@@ -27,15 +27,21 @@ from streamscore.config.types import (
     LocalFolder,
     Location,
     MemorySize,
+    Moment,
     Positive,
+    RunName,
     StateFolder,
     TableName,
     TimeRange,
     as_text,
+    iso_time,
 )
 
 SECRET_KEY = re.compile(r"(?i)password|secret|jaas|api_key|token|\.key$|keystore\.key|account\.key|basic\.auth")
 """Pattern of the keys of secrets, whose values must be references."""
+
+RUN_INFIX = "-run-"
+"""What stands between the name of an index and that of a run in the name of the run's index."""
 
 _PLAIN_OPTIONS = frozenset(
     {
@@ -229,6 +235,11 @@ class Elasticsearch(_Section):
         """Names of all indices that the scoring job writes to."""
         return (self.index, self.rejected_index, self.status_index, self.quality_index)
 
+    def of_run(self, name: str) -> Elasticsearch:
+        """Return these settings with the indices of a replay in the place of the stream's."""
+        keys = ("index", "rejected_index", "status_index", "quality_index")
+        return self.model_copy(update={key: f"{getattr(self, key)}{RUN_INFIX}{name}" for key in keys})
+
     @property
     def host(self) -> str:
         """Host name or address of the server."""
@@ -324,6 +335,34 @@ class Stream(_Section):
     starting_offsets: Literal["earliest", "latest"]
     report_seconds: Annotated[float, Field(gt=0)]
     drain_seconds: Annotated[float, Field(gt=0)]
+
+
+def _candidate(value: object) -> object:
+    """Return the entry of a model that is written as ``name=uri``."""
+    if not isinstance(value, str):
+        return value
+    name, separator, uri = value.partition("=")
+    if not (separator and name and uri):
+        raise ValueError(f"{value!r} is not name=uri, for instance lr2=models:/streamscore-lr/7")
+    return {"name": name, "uri": uri}
+
+
+class Replay(_Section):
+    """Settings of replay_topic."""
+
+    name: RunName | None
+    begin: Moment | None
+    end: Moment | None
+    models: tuple[Annotated[Model, BeforeValidator(_candidate)], ...]
+    documents: bool
+
+    @model_validator(mode="after")
+    def _begins_before_it_ends(self) -> Replay:
+        if self.begin is not None and self.end is not None and self.begin >= self.end:
+            raise ValueError(
+                f"the begin (--from), {iso_time(self.begin)}, is not before the end (--to), {iso_time(self.end)}"
+            )
+        return self
 
 
 class Seed(_Section):
@@ -494,6 +533,7 @@ class Config(_Section):
     delta: Delta
     kibana: Kibana
     stream: Stream
+    replay: Replay
     seed: Seed
     train: Train
     mlflow: Mlflow
@@ -511,6 +551,17 @@ class Config(_Section):
         return value
 
     @model_validator(mode="after")
+    def _candidates_differ(self) -> Config:
+        names = [model.name for model in (*self.models, *self.replay.models)]
+        duplicate = next((name for name in names if names.count(name) > 1), None)
+        if duplicate is not None:
+            raise ValueError(
+                f"replay.models: the name {duplicate!r} is used more than once; a replay scores with the configured "
+                "models too, so give the candidate (--model name=uri) another name"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _champion_known(self) -> Config:
         names, champion = [model.name for model in self.models], self.compare.champion
         if champion is not None and champion not in names:
@@ -519,7 +570,7 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _signers_known(self) -> Config:
-        signed = [model.name for model in self.models if model.trust == "signed"]
+        signed = [model.name for model in (*self.models, *self.replay.models) if model.trust == "signed"]
         if signed and not self.signatures.public_keys:
             raise ValueError(f"the model {signed[0]!r} has trust: signed, but signatures.public_keys names no key")
         return self

@@ -64,8 +64,11 @@ def shown(config: Config) -> str:
     return yaml.safe_dump(_masked(tree), sort_keys=False, allow_unicode=True)
 
 
-def as_override(key: str, value: str) -> str:
-    """Return an override for :func:`load` that sets a key to exactly this text; ``null`` unsets the key."""
+def as_override(key: str, value: str | list[str]) -> str:
+    """Return an override for :func:`load` that sets a key to exactly this text, or to a list of texts.
+
+    The text ``null`` unsets the key.
+    """
     return f"{key}={value if value == 'null' else json.dumps(value, ensure_ascii=False)}"
 
 

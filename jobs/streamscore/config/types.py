@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from streamscore.system.paths import is_local, local_path
 
@@ -67,6 +68,41 @@ def _absolute_if_folder(table: str) -> str:
     return _absolute_if_local(table) if "/" in table else table
 
 
+def _epoch_milliseconds(value: object) -> object:
+    """Return a time in ISO 8601, or as YAML reads one, in epoch milliseconds; without an offset it is UTC."""
+    if isinstance(value, str) and not value.isdigit():
+        try:
+            value = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", value.strip()))
+        except ValueError:
+            raise ValueError(
+                f"{value!r} is not a time: expected ISO 8601, such as 2026-11-30T14:00:00Z, or epoch milliseconds"
+            ) from None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day, tzinfo=timezone.utc)
+    if isinstance(value, datetime):
+        aware = value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
+        return round(aware.timestamp() * 1_000)
+    return value
+
+
+def iso_time(at: int) -> str:
+    """Return epoch milliseconds as ISO 8601 text in UTC; a time beyond Python's last year as the number."""
+    try:
+        moment = datetime.fromtimestamp(at / 1_000, timezone.utc)
+    except (OverflowError, ValueError, OSError):
+        return str(at)
+    return moment.isoformat(timespec="milliseconds" if at % 1_000 else "seconds").replace("+00:00", "Z")
+
+
+def _run_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name):
+        raise ValueError(
+            f"{name!r} is no name of a run: it becomes a part of the names of indices, so it has lower-case letters, "
+            "digits, dots, underscores and hyphens, begins with a letter or digit, and is at most 64 long"
+        )
+    return name
+
+
 Location = Annotated[str, AfterValidator(_absolute_if_local)]
 """A path on this machine, made absolute, or an address on another file system."""
 
@@ -81,3 +117,9 @@ TableName = Annotated[str, AfterValidator(_absolute_if_folder)]
 """The name of a table in a catalog, or, with a slash, the location of the table's folder."""
 
 IndexName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+
+Moment = Annotated[int, Field(ge=0), BeforeValidator(_epoch_milliseconds)]
+"""A time in epoch milliseconds, written as such or in ISO 8601."""
+
+RunName = Annotated[str, AfterValidator(_run_name)]
+"""The name of a replay."""

@@ -1,4 +1,4 @@
-"""The command line of the three jobs: each option is a configuration key under a shorter name."""
+"""The command line of the jobs: each option is a configuration key under a shorter name."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class Option(NamedTuple):
     key: str
     help: str
     metavar: str | None = None
+    is_list: bool = False
+    """Whether the option may be given several times, for a key that holds a list."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def parse(job: str, description: str, options: Sequence[Option], argv: Sequence[
     )
     for option in options:
         kind: dict[str, Any] = {"action": "store_true"} if option.metavar is None else {"metavar": option.metavar}
+        if option.is_list:
+            kind["action"] = "append"
         parser.add_argument(option.flag, dest=option.key, default=None, help=f"{option.help} ({option.key})", **kind)
     parser.add_argument("--json", metavar="FILE", help="write the summary to a file, as JSON")
     arguments = parser.parse_args(argv)

@@ -10,6 +10,7 @@ from streamscore.listeners.base import BatchListener
 from streamscore.listeners.label_field import LabelField
 from streamscore.listeners.rejected_share import RejectedShare
 from streamscore.listeners.status import StatusDocuments
+from streamscore.listeners.stretch import StretchProgress
 from streamscore.listeners.terminal import LogLines, Terminal, Watcher
 from streamscore.listeners.totals import Totals
 from streamscore.system.console import terminal
@@ -34,6 +35,21 @@ def configured(config: Config, totals: Totals, watch: Callable[[Totals], None] |
     status = [StatusDocuments(config, totals)] if config.elasticsearch.enabled else []
     share = RejectedShare(config.stream, config.kafka.topics.rejected)
     return [totals, *status, share, LabelField(config.message, config.kafka, totals), eyes]
+
+
+def of_replay(
+    config: Config, totals: Totals, records: int, watch: Callable[[Totals], None] | None
+) -> list[BatchListener]:
+    """Return the listeners of a replay; the totals come first, because the others show them.
+
+    Args:
+        config: the configuration of the replay, with indices of its own.
+        totals: the running totals of the job.
+        records: number of records that are still to be scored.
+        watch: a caller's function that receives the totals, instead of the terminal and the log.
+    """
+    eyes = Watcher(totals, watch) if watch else StretchProgress(totals, records, config.stream.report_seconds)
+    return [totals, StatusDocuments(config, totals), eyes]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from rich.live import Live
 
 from streamscore.listeners.base import BatchListener
 from streamscore.listeners.totals import Totals
-from streamscore.system.console import log
+from streamscore.system.console import log, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,3 +67,13 @@ class Watcher(BatchListener):
     def refresh(self) -> None:
         """Call the function with the totals."""
         self.watch(self.totals)
+
+
+def print_summary(totals: Totals) -> None:
+    """Print the totals at the end of a job: a table on a terminal, and lines in the log."""
+    console = terminal()
+    if console is not None:
+        with suppress(OSError):  # the terminal may have closed
+            console.print(totals.table())
+    for line in totals.lines():
+        log.info("summary: %s", line)

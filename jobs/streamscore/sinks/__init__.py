@@ -22,3 +22,16 @@ def configured(config: Config) -> list[OutcomeSink]:
         search = [RejectedDocuments(config), OutcomeDocuments(config), QualityStatistics(config)]
     table = [TableRows(config)] if config.delta.table is not None else []
     return [*search, Records(config), *table]
+
+
+def of_replay(config: Config) -> list[OutcomeSink]:
+    """Return the sinks of a replay: Elasticsearch alone, because consumers of Kafka took its outcomes for new ones.
+
+    Args:
+        config: the configuration of the replay, with indices of its own.
+    """
+    from streamscore.sinks.elasticsearch import OutcomeDocuments, RejectedDocuments
+    from streamscore.sinks.quality import QualityStatistics
+
+    documents = [OutcomeDocuments(config)] if config.elasticsearch.documents else []
+    return [RejectedDocuments(config), *documents, QualityStatistics(config)]

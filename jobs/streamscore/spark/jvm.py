@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,18 @@ def trust_store(spark: SparkSession, config: Config) -> Path | None:
     store.store(target, characters.toCharArray())
     target.close()
     return path
+
+
+@contextmanager
+def cancellable(spark: SparkSession) -> Iterator[Callable[[], None]]:
+    """Yield a function that cancels, from any thread, the Spark jobs that this thread runs inside the context."""
+    context, group = spark.sparkContext, f"streamscore-{uuid.uuid4()}"
+    context.setJobGroup(group, "a batch of streamscore")
+    try:
+        yield lambda: context.cancelJobGroup(group)
+    finally:
+        for name in ("spark.jobGroup.id", "spark.job.description"):
+            context.setLocalProperty(name, None)  # type: ignore[arg-type]
 
 
 @contextmanager

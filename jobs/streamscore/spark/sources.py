@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from streamscore.config import Delta, Kafka, Stream
@@ -64,6 +65,34 @@ def topic(spark: SparkSession, kafka: Kafka, name: str) -> DataFrame:
         name: name of the topic.
     """
     options = {**_READING, **kafka_options(kafka), "subscribe": name, "includeHeaders": "true"}
+    return spark.read.format("kafka").options(**options).load()
+
+
+def records(
+    spark: SparkSession, kafka: Kafka, topic: str, begin: Mapping[int, int], end: Mapping[int, int]
+) -> DataFrame:
+    """Return the committed records between offsets of a topic as a table, in the columns of ``events``.
+
+    Reading fails if Kafka no longer has one of the first offsets.
+
+    Args:
+        spark: the session.
+        kafka: the connection.
+        topic: name of the topic.
+        begin: the first offset, by partition.
+        end: the offset after the last one, by partition; partitions with nothing between are not read.
+    """
+    read = sorted(partition for partition in begin if begin[partition] < end[partition])
+    options = {
+        **_READING,
+        **_COMMITTED,
+        **kafka_options(kafka),
+        "assign": json.dumps({topic: read}),
+        "startingOffsets": json.dumps({topic: {partition: begin[partition] for partition in read}}),
+        "endingOffsets": json.dumps({topic: {partition: end[partition] for partition in read}}),
+        "failOnDataLoss": "true",
+        "includeHeaders": "true",
+    }
     return spark.read.format("kafka").options(**options).load()
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -172,6 +173,29 @@ def planned_offsets(files: Folder, past: State) -> dict[tuple[str, int], tuple[i
         for partition, end in sorted(ends.items())
         if begins.get(topic, {}).get(partition, end) < end
     }
+
+
+def begin(files: Folder) -> None:
+    """Give a new checkpoint the identity of a query, for a query that Spark does not run as a stream."""
+    files.write("metadata", json.dumps({"id": str(uuid.uuid4())}))
+
+
+def plan(files: Folder, batch: int, topic: str, ends: Mapping[int, int]) -> None:
+    """Write the log entry of a batch before it runs, in Spark's format.
+
+    Args:
+        files: the checkpoint.
+        batch: number of the batch.
+        topic: the topic.
+        ends: the offsets at which the batch ends, by partition.
+    """
+    times = {"batchWatermarkMs": 0, "batchTimestampMs": round(time.time() * 1_000), "conf": {}}
+    files.write(f"offsets/{batch}", "\n".join(["v1", json.dumps(times), json.dumps({topic: ends})]))
+
+
+def commit(files: Folder, batch: int) -> None:
+    """Write the log entry of a batch after it has run, in Spark's format."""
+    files.write(f"commits/{batch}", "\n".join(["v1", json.dumps({"nextBatchWatermarkMs": 0})]))
 
 
 def require_topic(files: Folder, location: str, topic: str) -> None:
