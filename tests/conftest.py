@@ -341,12 +341,12 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items) -> None:
-    """Mark the tests that need servers; run the quick tests first, and then the slowest files first."""
+    """Mark the tests that need servers; run the slowest files first, so that no worker is left with one at the end."""
     limit: dict[Path, int] = {}
     for item in items:
         if "servers" in item.fixturenames:
             item.add_marker(pytest.mark.servers)
         own = item.get_closest_marker("timeout")
         limit[item.path] = max(limit.get(item.path, 0), own.args[0] if own else 0)
-    order = ["unit", "integration", "e2e"]
-    items.sort(key=lambda item: (order.index(item.path.relative_to(ROOT / "tests").parts[0]), -limit[item.path]))
+    order = ["e2e", "integration", "unit"]
+    items.sort(key=lambda item: (-limit[item.path], order.index(item.path.relative_to(ROOT / "tests").parts[0])))

@@ -94,22 +94,20 @@ def of_rows(
 
     Args:
         labels: label of each event, NaN without one; shape (events,), as all below.
-        champion: the champion's predictions.
-        challenger: the challenger's predictions.
+        champion: the champion's predictions, NaN for an event that it declined.
+        challenger: the challenger's predictions, as above.
         champion_probabilities: its probabilities of class 1; None if it has none.
         challenger_probabilities: those of the challenger.
     """
-    every = np.asarray(labels, dtype=float)
-    has_label = ~np.isnan(every)
-    y = every[has_label]
-    champion_right, challenger_right = (
-        np.asarray(column, dtype=float)[has_label] == y for column in (champion, challenger)
-    )
+    every, first, second = (np.asarray(column, dtype=float) for column in (labels, champion, challenger))
+    is_compared = ~(np.isnan(every) | np.isnan(first) | np.isnan(second))
+    y = every[is_compared]
+    champion_right, challenger_right = (column[is_compared] == y for column in (first, second))
     values, events = np.unique(y, return_counts=True)
     sums: dict[str, Any] = {}
     if champion_probabilities is not None and challenger_probabilities is not None:
         pair = (champion_probabilities, challenger_probabilities)
-        p, r = (np.asarray(column, dtype=float)[has_label] for column in pair)
+        p, r = (np.asarray(column, dtype=float)[is_compared] for column in pair)
         valid = bins.is_probability(p) & bins.is_probability(r) & np.isin(y, (0, 1))
         p, r, y = p[valid], r[valid], y[valid]
         loss, brier = log_losses(p, y) - log_losses(r, y), (p - y) ** 2 - (r - y) ** 2
@@ -121,7 +119,7 @@ def of_rows(
             "brier_difference_squared": math.fsum(brier**2),
         }
     return PairStatistic(
-        events=int(has_label.sum()),
+        events=int(is_compared.sum()),
         both_right=int((challenger_right & champion_right).sum()),
         only_challenger=int((challenger_right & ~champion_right).sum()),
         only_champion=int((champion_right & ~challenger_right).sum()),
