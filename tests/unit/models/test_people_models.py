@@ -323,6 +323,7 @@ def test_vector_beside_raw_columns_of_any_name_is_served(spark, make_config, tmp
     rows = apply_models(arrays.select("label", features.alias("features")), [served]).collect()
 
     assert served.lengths == {"v": 2}
+    assert any(isinstance(stage, VectorSizeHint) for stage in served.stages) == hinted
     assert [(row["prediction_mixed"], row["score_mixed"]) for row in rows] == alone(model, data)
     strange = [F.lit(None).cast("array<double>"), F.array(F.lit(1.0))]
     for value, reason in zip(strange, ("null_value", "out_of_range"), strict=True):

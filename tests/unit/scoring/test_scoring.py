@@ -186,7 +186,10 @@ def test_side_by_side_each_predicts_as_alone(data, served, together, python_work
 def test_no_other_column_is_added(together, data, served):
     """The stages' own columns, such as vectors per class, are dropped."""
     added = [
-        column for model in served.values() for column in (model.prediction, model.score, model.label_score) if column
+        column
+        for model in served.values()
+        for column in (model.prediction, model.score, model.label_score, model.declined)
+        if column
     ]
 
     assert together[0].__fields__ == [*data.columns, *added]

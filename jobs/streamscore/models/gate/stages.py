@@ -121,12 +121,13 @@ def needed(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     found = [stages[end]]
     wanted = set(stages[end].inputs)
     for stage in reversed(stages[:end]):
-        if wanted.isdisjoint(stage.outputs):
+        made = stage.outputs or stage.inputs  # a VectorSizeHint changes its input
+        if wanted.isdisjoint(made):
             continue
         if stage.is_string_indexer:
             pairs = zip(stage.inputs, stage.outputs, strict=True)
-            stage = replace(stage, inputs=tuple(one for one, made in pairs if made in wanted))  # noqa: PLW2901
-        wanted = wanted.difference(stage.outputs).union(stage.inputs)
+            stage = replace(stage, inputs=tuple(one for one, other in pairs if other in wanted))  # noqa: PLW2901
+        wanted = wanted.difference(made).union(stage.inputs)
         found.append(stage)
     return tuple(reversed(found))
 
