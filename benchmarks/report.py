@@ -160,8 +160,8 @@ def _processor() -> str:
     """Return the name of the processor; Linux has it in a file, others tell."""
     names = Path("/proc/cpuinfo")
     lines = names.read_text(encoding="utf-8").splitlines() if names.exists() else []
-    told = (text.partition(":")[2].strip() for text in lines if text.startswith("model name"))
-    return next(told, platform.processor() or platform.machine())
+    models = (text.partition(":")[2].strip() for text in lines if text.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
 
 
 def _git(root: Path, *words: str) -> str:

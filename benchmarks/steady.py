@@ -87,8 +87,8 @@ def main() -> None:
     for row in [HEADINGS, *rows]:
         print("".join(f"{value:>14}" for value in row))
     if arguments.json:
-        told = {"minutes": arguments.minutes, "rate": arguments.rate, "columns": HEADINGS, "rows": rows}
-        Path(arguments.json).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        result = {"minutes": arguments.minutes, "rate": arguments.rate, "columns": HEADINGS, "rows": rows}
+        Path(arguments.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def periods(samples: list[Sample], batches: list[Batch], began: float) -> list[tuple[Any, ...]]:

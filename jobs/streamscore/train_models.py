@@ -84,13 +84,13 @@ def fingerprint(config: Config) -> str:
     does not reflect a change of the rows.
     """
     path = None if config.train.path is None else local_path(config.train.path)
-    told = {
+    inputs = {
         "version": __version__,
         "manifest": MANIFEST_FORMAT,
         "train": config.train.model_dump(mode="json", exclude={"output"}),
         "file": [path.stat().st_size, path.stat().st_mtime_ns] if path is not None and path.is_file() else None,
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def run(spark: SparkSession, config: Config) -> dict[str, Any]:
@@ -201,8 +201,8 @@ def rows(config: Config) -> str:
     settings = config.train
     if settings.path is not None:
         return settings.path
-    told = f"{settings.rows}-{settings.seed}-{settings.bayes_auc}-{__version__}"
-    path = config.state_dir / "data" / f"synthetic-{told}.tsv"
+    parameters = f"{settings.rows}-{settings.seed}-{settings.bayes_auc}-{__version__}"
+    path = config.state_dir / "data" / f"synthetic-{parameters}.tsv"
     if not path.is_file():
         with step(f"Generating {settings.rows:,} synthetic rows") as show:
             for done in synthetic.write(path, settings.rows, settings.seed, settings.bayes_auc):

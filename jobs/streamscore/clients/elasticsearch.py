@@ -384,8 +384,8 @@ def _unknown_version(settings: Elasticsearch, version: str) -> RefusedError:
 def _told_reason(body: Any) -> str:
     """Return the reason in the body of a refusal as one line, for instance the missing privilege."""
     fault = body.get("error") if isinstance(body, dict) else None
-    told = fault.get("reason") if isinstance(fault, dict) else fault
-    return " ".join(str(told).split())[:500] if told else "it does not say which"
+    reason = fault.get("reason") if isinstance(fault, dict) else fault
+    return " ".join(str(reason).split())[:500] if reason else "it does not say which"
 
 
 def _forbidden(settings: Elasticsearch, error: ApiError) -> RefusedError:
@@ -437,8 +437,8 @@ def reporting(settings: Elasticsearch) -> Iterator[None]:
         raise RefusedError(f"Elasticsearch at {settings.url} refused a request: {error}") from None
     except SSLError as error:
         fault = tls.fault(settings.host, settings.port, tls.Trust(settings.ca_file))
-        told = f"{fault.value}: {_OF_TLS[fault]}" if fault in _OF_TLS else error.message
-        raise ServerError(f"no safe connection to Elasticsearch at {settings.url}: {told}") from None
+        reason = f"{fault.value}: {_OF_TLS[fault]}" if fault in _OF_TLS else error.message
+        raise ServerError(f"no safe connection to Elasticsearch at {settings.url}: {reason}") from None
     except TransportError as error:
         if settings.url.startswith("http://") and tls.speaks_tls(settings.host, settings.port):
             raise RefusedError(

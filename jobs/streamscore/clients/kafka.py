@@ -113,13 +113,13 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    told: list[KafkaError] = []
-    client = _made(AdminClient, {**client_settings(kafka), "error_cb": told.append})
+    errors: list[KafkaError] = []
+    client = _made(AdminClient, {**client_settings(kafka), "error_cb": errors.append})
     try:
-        metadata = _metadata(client, told, timeout)
+        metadata = _metadata(client, errors, timeout)
     except KafkaException as error:
         client.poll(0)  # errors that arrived meanwhile, of a handshake or of credentials
-        refused = (one for one in told if one.name() == _NO_AUTHENTICATION and not _BROKEN_OFF.search(one.str()))
+        refused = (one for one in errors if one.name() == _NO_AUTHENTICATION and not _BROKEN_OFF.search(one.str()))
         refusal = next(refused, None)
         if refusal is not None:
             raise RefusedError(
@@ -127,7 +127,7 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
                 "sasl.mechanism and sasl.jaas.config of kafka.options"
             ) from None
         _require_same_protocol(kafka)
-        reason = next((one for one in told if one.name() != _ALL_DOWN), error.args[0]).str()
+        reason = next((one for one in errors if one.name() != _ALL_DOWN), error.args[0]).str()
         is_near = all(is_loopback(host) for host, _ in kafka.addresses())
         raise ServerError(
             f"no Kafka broker answers at {kafka.bootstrap_servers} ({reason}): is it running?"
@@ -166,17 +166,17 @@ def _require_same_protocol(kafka: Kafka) -> None:
     """
     is_tls = kafka.client_options().get("security.protocol", "PLAINTEXT").upper().endswith("SSL")
     for host, port in kafka.addresses():
-        told = None
+        fault_text = None
         if not is_tls:
             if tls.speaks_tls(host, port):
-                told = "speaks TLS: set kafka.options.security.protocol to SSL or SASL_SSL"
+                fault_text = "speaks TLS: set kafka.options.security.protocol to SSL or SASL_SSL"
         elif _speaks_plaintext(host, port):
-            told = _OF_TLS[tls.Fault.NO_TLS]
+            fault_text = _OF_TLS[tls.Fault.NO_TLS]
         else:
             fault = tls.fault(host, port, trust(kafka))
-            told = None if fault is None else _OF_TLS[fault]
-        if told is not None:
-            raise RefusedError(f"Kafka at {host}:{port} {told}")
+            fault_text = None if fault is None else _OF_TLS[fault]
+        if fault_text is not None:
+            raise RefusedError(f"Kafka at {host}:{port} {fault_text}")
 
 
 def _speaks_plaintext(host: str, port: int) -> bool:
@@ -191,7 +191,7 @@ def _speaks_plaintext(host: str, port: int) -> bool:
     return answer[4:] == request[8:12]  # the number of the request, behind the length
 
 
-def _metadata(client: AdminClient, told: Sequence[KafkaError], timeout: float) -> ClusterMetadata:
+def _metadata(client: AdminClient, errors: Sequence[KafkaError], timeout: float) -> ClusterMetadata:
     """Return a cluster's metadata; give up before the timeout once all brokers are known to be down."""
     from confluent_kafka import KafkaException
 
@@ -199,7 +199,7 @@ def _metadata(client: AdminClient, told: Sequence[KafkaError], timeout: float) -
         return client.list_topics(timeout=min(timeout, _DOWN_SECONDS))
     except KafkaException:
         client.poll(0)
-        if timeout <= _DOWN_SECONDS or any(error.name() == _ALL_DOWN for error in told):
+        if timeout <= _DOWN_SECONDS or any(error.name() == _ALL_DOWN for error in errors):
             raise
     return client.list_topics(timeout=timeout - _DOWN_SECONDS)
 
@@ -244,7 +244,10 @@ def ensure(kafka: Kafka, *wanted: str) -> list[str]:
     if kafka.topics.rejected in missing:
         room = max_message_bytes(kafka, kafka.topics.input) + _ROOM
         settings[kafka.topics.rejected] = {"max.message.bytes": str(room)}
-    new = [NewTopic(topic, kafka.partitions, kafka.replication_factor, config=told) for topic, told in settings.items()]
+    new = [
+        NewTopic(topic, kafka.partitions, kafka.replication_factor, config=options)
+        for topic, options in settings.items()
+    ]
     client = admin(kafka)
     for topic, future in (client.create_topics(new) if new else {}).items():
         try:

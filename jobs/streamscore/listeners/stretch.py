@@ -61,10 +61,10 @@ class StretchProgress(BatchListener):
     def text(self, seconds: float) -> str:
         """Return how many records are scored, and the time left at the mean rate of the seconds since the start."""
         done = self._records - self._totals.lag
-        told = f"{done:,} of {self._records:,} records ({done / max(1, self._records):.0%})"
+        progress = f"{done:,} of {self._records:,} records ({done / max(1, self._records):.0%})"
         if not done or not self._totals.lag:
-            return told
-        return f"{told}, {duration(seconds * self._totals.lag / done)} left"
+            return progress
+        return f"{progress}, {duration(seconds * self._totals.lag / done)} left"
 
     def _table(self) -> Table:
         table = self._totals.table()

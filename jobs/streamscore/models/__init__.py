@@ -78,8 +78,8 @@ def load(spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]]
         pairs = zip(config.models, before, strict=True)
         with suppress(ModelError):  # the first error is more specific
             kept = _loaded(spark, config, [earlier or model for model, earlier in pairs])
-            told = ", ".join(f"{model.name} {model.version}" for model in kept)
-            log.warning("%s\nThe versions that were in use before go on: %s", error, told)
+            in_use = ", ".join(f"{model.name} {model.version}" for model in kept)
+            log.warning("%s\nThe versions that were in use before go on: %s", error, in_use)
             return kept
         raise
 
@@ -166,9 +166,9 @@ def load_noted(
     for entry in noted:
         begun = f"a batch was begun with version {entry['version']} of the model {entry['name']!r}"
         way_out = f"put it back, or delete {record} to finish the batch with the present models"
-        told = {key: entry[key] for key in ("name", "uri", "trust")}
+        settings = {key: entry[key] for key in ("name", "uri", "trust")}
         try:
-            model = load_one(spark, config, Model.model_validate(told))
+            model = load_one(spark, config, Model.model_validate(settings))
         except ModelError as error:
             raise ModelError(f"{begun}, which is no longer available: {way_out}\n{error}") from None
         if model.version != entry["version"]:

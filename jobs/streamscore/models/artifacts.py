@@ -59,13 +59,13 @@ def fetching(uri: str, place: Callable[[], str]) -> Iterator[None]:
                 f"{extra} of streamscore brings)"
             ) from None
         is_absent = getattr(error, "error_code", None) in ABSENT
-        told = f"{beginning} cannot be fetched from here: {one_line(error)}"
+        reason = f"{beginning} cannot be fetched from here: {one_line(error)}"
         if is_absent or isinstance(error, (ImportError, FileNotFoundError)) or _OUT_OF_REACH.match(source):
             raise ModelError(
-                f"{told}. Register the model from a place that this machine reaches, or give the path of a copy in "
+                f"{reason}. Register the model from a place that this machine reaches, or give the path of a copy in "
                 "models.N.uri"
             ) from None
-        raise ServerError(told) from None
+        raise ServerError(reason) from None
 
 
 def require_files(folder: Path) -> None:

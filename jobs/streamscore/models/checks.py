@@ -300,8 +300,8 @@ def _data(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) 
     The JVM reads them from JSON, because ``createDataFrame`` would start a Python worker, which takes seconds.
     """
     schema = StructType([StructField("number", IntegerType()), StructField(FEATURES, features_type(model.fields))])
-    told = json.dumps([{"number": number, FEATURES: _cell(one, model)} for number, one in enumerate(examples)])
-    rows = spark.range(1).select(F.explode(F.from_json(F.lit(told), ArrayType(schema))).alias("row"))
+    text = json.dumps([{"number": number, FEATURES: _cell(one, model)} for number, one in enumerate(examples)])
+    rows = spark.range(1).select(F.explode(F.from_json(F.lit(text), ArrayType(schema))).alias("row"))
     return rows.select("row.*")
 
 

@@ -30,10 +30,10 @@ def read(origin: str, inspected: Inspected, fields: Sequence[Field]) -> tuple[Fi
     Raises:
         ModelError: messages lack a column, or it has another type than in the training.
     """
-    told = None if inspected.manifest is None else inspected.manifest.fields
+    trained = None if inspected.manifest is None else inspected.manifest.fields
     listed = ", ".join(inspected.inputs)
     if not fields:
-        if len(inspected.inputs) != 1 or told is not None:
+        if len(inspected.inputs) != 1 or trained is not None:
             raise ModelError(
                 f"{origin} reads the columns {listed}, but a message has one vector, {FEATURES!r}. For messages with "
                 f"raw columns set message.fields{_UNLESS_THE_LABEL}"
@@ -47,9 +47,9 @@ def read(origin: str, inspected: Inspected, fields: Sequence[Field]) -> tuple[Fi
             f"{', '.join(by_name)}{_UNLESS_THE_LABEL}"
         )
     reads = tuple(by_name[name] for name in inspected.inputs)
-    if inspected.manifest is not None and told != ddl(reads):
+    if inspected.manifest is not None and trained != ddl(reads):
         raise ModelError(
-            f"{origin} was trained with the columns {told or 'of one vector'}, but message.fields says {ddl(reads)}"
+            f"{origin} was trained with the columns {trained or 'of one vector'}, but message.fields says {ddl(reads)}"
         )
     return reads
 

@@ -121,8 +121,8 @@ class ModelWatch:
             return _Judgement(pointed, before, refused | dict.fromkeys(new, _warn(error)), final)
         log.info("new versions: %s", ", ".join(sorted(new)))
         if after[0].size != before[0].size and not self._config.message.fields:
-            told = "the models take %d features, those before took %d: messages of another size are rejected"
-            log.warning(told, after[0].size, before[0].size)
+            message = "the models take %d features, those before took %d: messages of another size are rejected"
+            log.warning(message, after[0].size, before[0].size)
         return _Judgement(pointed, after, refused, final)
 
 

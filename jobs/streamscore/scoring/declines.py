@@ -101,8 +101,8 @@ class Guard:
         data = self._declined(data, checks)
         columns = []
         for name in data.columns:
-            told = {"ml_attr": {"num_attrs": lengths.get(name)}}
-            vector = array_to_vector(quoted(name)).alias(name, metadata=told) if name in lengths else quoted(name)
+            metadata = {"ml_attr": {"num_attrs": lengths.get(name)}}
+            vector = array_to_vector(quoted(name)).alias(name, metadata=metadata) if name in lengths else quoted(name)
             columns.append(vector)
         return data.select(*columns) if lengths else data
 
@@ -120,8 +120,8 @@ class Guard:
         replaced: dict[str, Column] = {}
         reasons = [quoted(DECLINED)] if DECLINED in data.columns else []
         for check in checks:
-            told = F.struct(F.lit(check.reason).alias("reason"), F.lit(self._named(check.column)).alias("name"))
-            reasons.append(F.when(check.condition, told))
+            reason = F.struct(F.lit(check.reason).alias("reason"), F.lit(self._named(check.column)).alias("name"))
+            reasons.append(F.when(check.condition, reason))
             value = replaced.get(check.column, quoted(check.column))
             replaced[check.column] = F.when(check.condition, check.replacement).otherwise(value)
         columns = []

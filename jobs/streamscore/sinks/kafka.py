@@ -197,8 +197,8 @@ def records_without(records: DataFrame, written: DataFrame, rejected: str) -> Da
         rejected: topic of the bad messages, whose records name their event in a header.
     """
     there = written.select("topic", _identity(rejected).alias("identity")).distinct()
-    told = records.withColumn("identity", _identity(rejected))
-    return told.join(there, ["topic", "identity"], "left_anti").select(*records.columns)
+    identified = records.withColumn("identity", _identity(rejected))
+    return identified.join(there, ["topic", "identity"], "left_anti").select(*records.columns)
 
 
 def _identity(rejected: str) -> Column:

@@ -200,11 +200,11 @@ def _compare_hashes(place: str, hashes: dict[str, str], manifest: Manifest) -> N
 
 def _compare_contents(location: str, inspected: Inspected, manifest: Manifest) -> None:
     classes = tuple(stage.class_name for stage in inspected.stages)
-    for what, found, told in (
+    for what, found, of_manifest in (
         ("stages", classes, manifest.stages),
         ("inputs", inspected.inputs, manifest.inputs),
     ):
-        if found != told:
+        if found != of_manifest:
             raise ModelError(
-                f"{location}/{MANIFEST}: {what} says {', '.join(told)}, but the metadata say {', '.join(found)}"
+                f"{location}/{MANIFEST}: {what} says {', '.join(of_manifest)}, but the metadata say {', '.join(found)}"
             )

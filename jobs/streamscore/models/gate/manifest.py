@@ -121,5 +121,5 @@ def parse(content: bytes, place: str) -> Manifest:
 
 def text(manifest: Manifest) -> str:
     """Return the text of a manifest's file."""
-    told: dict[str, Any] = manifest.model_dump(mode="json", exclude_none=True)
-    return json.dumps(told, indent=1) + "\n"
+    content: dict[str, Any] = manifest.model_dump(mode="json", exclude_none=True)
+    return json.dumps(content, indent=1) + "\n"

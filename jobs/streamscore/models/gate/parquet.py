@@ -273,16 +273,16 @@ def _chunk(leaf: tuple[str, int, int], column: Struct, end: int) -> _Chunk:
     name, kind, width = leaf
     _require(1 not in column, f"the column {name} is in another file, which is refused")
     _require(8 not in column and 9 not in column, f"the column {name} is encrypted, which is refused")  # noqa: PLR2004
-    told = column[3]
-    _require(told[1] == kind, f"the column {name} has another type than the schema says")
-    _require(told[5] >= 0, f"the column {name} has a negative number of values")
-    first, dictionary = told[9], told.get(11) or 0
+    metadata = column[3]
+    _require(metadata[1] == kind, f"the column {name} has another type than the schema says")
+    _require(metadata[5] >= 0, f"the column {name} has a negative number of values")
+    first, dictionary = metadata[9], metadata.get(11) or 0
     start = dictionary if 0 < dictionary < first else first
     _require(
-        len(_MAGIC) <= start <= start + told[7] <= end,
+        len(_MAGIC) <= start <= start + metadata[7] <= end,
         f"the column {name} is not between the file's begin and footer",
     )
-    return _Chunk(name, kind, width, told[4], told[5], start, start + told[7])
+    return _Chunk(name, kind, width, metadata[4], metadata[5], start, start + metadata[7])
 
 
 def _longest(packed: bytes, size: int, codec: int) -> int:

@@ -178,25 +178,25 @@ class _Reader:
 
     def model(self) -> list[Stage]:
         """Return all stages: those of a pipeline, of a tuner's best model, or a classifier alone."""
-        name, told = self._metadata("")
+        name, metadata = self._metadata("")
         self._require(
-            told["class"] in {_PIPELINE, _PYTHON_PIPELINE, _ONE_VS_REST} | _TUNERS | CLASSIFIERS,
+            metadata["class"] in {_PIPELINE, _PYTHON_PIPELINE, _ONE_VS_REST} | _TUNERS | CLASSIFIERS,
             name,
-            f"the class {told['class']!a} is neither a PipelineModel nor a classifier",
+            f"the class {metadata['class']!a} is neither a PipelineModel nor a classifier",
         )
-        return self._of_folder("", 0, name, told)
+        return self._of_folder("", 0, name, metadata)
 
-    def _of_folder(self, folder: str, depth: int, name: str, told: dict[str, Any]) -> list[Stage]:
+    def _of_folder(self, folder: str, depth: int, name: str, metadata: dict[str, Any]) -> list[Stage]:
         """Return the stages of a folder whose metadata have been read."""
-        class_name = told["class"]
+        class_name = metadata["class"]
         if class_name in {_PIPELINE, _PYTHON_PIPELINE}:
-            return self._stages(folder, depth, name, told)
+            return self._stages(folder, depth, name, metadata)
         if class_name in _TUNERS:
             self._require(depth < _MAX_NESTING, name, f"more than {_MAX_NESTING} models inside each other are refused")
             self.used.update(file for file in self.names(folder) if _OTHERS_OF_TUNER.fullmatch(file, len(folder)))
             best, inner = self._metadata(f"{folder}{_BEST}")
             return self._of_folder(f"{folder}{_BEST}", depth + 1, best, inner)
-        return [self._leaf(folder, name, told)]
+        return [self._leaf(folder, name, metadata)]
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the files in a folder and below."""
@@ -207,10 +207,10 @@ class _Reader:
             if place.lstrip("/").startswith(folder)
         ]
 
-    def _stages(self, folder: str, depth: int, name: str, told: dict[str, Any]) -> list[Stage]:
+    def _stages(self, folder: str, depth: int, name: str, metadata: dict[str, Any]) -> list[Stage]:
         self._require(depth < _MAX_NESTING, name, f"more than {_MAX_NESTING} pipelines inside each other are refused")
-        params = told["paramMap"]
-        language = {"language": "Python"} if told["class"] == _PYTHON_PIPELINE else {}
+        params = metadata["paramMap"]
+        language = {"language": "Python"} if metadata["class"] == _PYTHON_PIPELINE else {}
         uids = params.get("stageUids")
         self._require(
             params == {"stageUids": uids} | language, name, "a pipeline's paramMap holds stageUids and nothing else"
@@ -228,18 +228,20 @@ class _Reader:
         return found
 
     def _stage(self, folder: str, depth: int, uid: str) -> list[Stage]:
-        name, told = self._metadata(folder)
-        self._require(uid == told["uid"], name, f"its uid is {told['uid']!a}, but the pipeline calls it {uid!a}")
-        return self._of_folder(folder, depth + 1, name, told)
+        name, metadata = self._metadata(folder)
+        self._require(
+            uid == metadata["uid"], name, f"its uid is {metadata['uid']!a}, but the pipeline calls it {uid!a}"
+        )
+        return self._of_folder(folder, depth + 1, name, metadata)
 
-    def _leaf(self, folder: str, name: str, told: dict[str, Any]) -> Stage:
-        class_name = told["class"]
+    def _leaf(self, folder: str, name: str, metadata: dict[str, Any]) -> Stage:
+        class_name = metadata["class"]
         self._require_listed(class_name, CLASSIFIERS | TRANSFORMERS | {_ONE_VS_REST}, name)
         if class_name == _ONE_VS_REST:
-            self._one_vs_rest(folder, name, told)
-        params = told["defaultParamMap"] | told["paramMap"]
+            self._one_vs_rest(folder, name, metadata)
+        params = metadata["defaultParamMap"] | metadata["paramMap"]
         self._require_steadfast(class_name, params, name)
-        self._note_trees(folder, name, told)
+        self._note_trees(folder, name, metadata)
         inputs, outputs = self._columns(params, _INPUTS, name), self._columns(params, _OUTPUTS, name)
         if class_name == _INDEXER:  # its default of outputCol is there beside outputCols
             several = "inputCols" in params
@@ -249,9 +251,9 @@ class _Reader:
         (label,) = self._columns(params, ("labelCol",), name) or ("",)
         return Stage(class_name, inputs, outputs, folder, label)
 
-    def _one_vs_rest(self, folder: str, name: str, told: dict[str, Any]) -> None:
+    def _one_vs_rest(self, folder: str, name: str, metadata: dict[str, Any]) -> None:
         """Check the models inside OneVsRest, one per class, and the learner that fitted them."""
-        count: Any = told.get("numClasses")
+        count: Any = metadata.get("numClasses")
         self._require(type(count) is int and 0 < count <= _MAX_CLASSES, name, f"numClasses is {count!a}")
         learner, made_by = self._metadata(f"{folder}classifier/")
         self._require_listed(made_by["class"], _ESTIMATORS, learner)
@@ -261,9 +263,9 @@ class _Reader:
             self._require_steadfast(inner["class"], inner["defaultParamMap"] | inner["paramMap"], model)
             self._note_trees(f"{folder}model_{number}/", model, inner)
 
-    def _note_trees(self, folder: str, name: str, told: dict[str, Any]) -> None:
+    def _note_trees(self, folder: str, name: str, metadata: dict[str, Any]) -> None:
         try:
-            trees = TreeModel.of(told)
+            trees = TreeModel.of(metadata)
         except ValueError as error:
             raise refused(self.files.location, self.inner + name, str(error)) from None
         if trees is not None:
@@ -302,16 +304,16 @@ class _Reader:
             text = content.decode()
             one_line = not set("\r\n") & set(text.removesuffix("\n"))
             self._require(one_line, name, "it is not one line, and Spark reads only the first")
-            told: dict[str, Any] = parse_json(text)
+            metadata: dict[str, Any] = parse_json(text)
         except ValueError as error:
             raise refused(self.files.location, self.inner + name, f"it is not plain JSON ({error})") from None
-        self._require(isinstance(told, dict), name, "it is not a JSON object")
-        told.setdefault("defaultParamMap", {})
+        self._require(isinstance(metadata, dict), name, "it is not a JSON object")
+        metadata.setdefault("defaultParamMap", {})
         for key, kind in (("class", str), ("uid", str), ("paramMap", dict), ("defaultParamMap", dict)):
             self._require(
-                isinstance(told.get(key), kind), name, f"{key} is absent or of another type than Spark writes"
+                isinstance(metadata.get(key), kind), name, f"{key} is absent or of another type than Spark writes"
             )
-        return told
+        return metadata
 
     def _require_listed(self, class_name: str, listed: frozenset[str], name: str) -> None:
         self._require(

@@ -255,10 +255,10 @@ def _read(files: Sequence[IO[bytes]], columns: dict[str, str]) -> dict[str, pa.A
             raise ValueError(f"it cannot be read ({str(error).splitlines()[0][:200]})") from None
         # Spark converts values to its own row schema's types: these must be equal, or Spark reads other numbers.
         own = (table.schema.metadata or {}).get(schema.ROW_METADATA.encode())
-        told = None if own is None else schema.types(own.decode())
+        row_types = None if own is None else schema.types(own.decode())
         for name, kind in columns.items():
-            if told is not None and told.get(name) != kind:
-                raise ValueError(f"its row schema has {name} as {told.get(name)}, not as {kind}")
+            if row_types is not None and row_types.get(name) != kind:
+                raise ValueError(f"its row schema has {name} as {row_types.get(name)}, not as {kind}")
             found[name].append(_column(table, name, kind))
     if not files:
         raise ValueError("there is no file of nodes or trees")
