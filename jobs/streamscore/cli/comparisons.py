@@ -13,7 +13,7 @@ from streamscore.clients import comparison_reader, elasticsearch
 from streamscore.clients.comparison_reader import Compared
 from streamscore.config import Config
 from streamscore.errors import ConfigError, InputError
-from streamscore.quality import comparison_text, paired
+from streamscore.quality import comparison_text, figures, paired
 from streamscore.quality.estimates import Estimate
 from streamscore.quality.text import UNDEFINED
 
@@ -69,10 +69,12 @@ def table(found: Sequence[Compared], margin: float) -> Table:
     compared = [each.comparison for each in found]
     rows = {
         "events with a label": [f"{each.sums.events:,}" for each in compared],
+        "challenger right": [_percent(each.sums.challenger_right, each.sums.events) for each in compared],
+        "champion right": [_percent(each.sums.champion_right, each.sums.events) for each in compared],
         "both right": [f"{each.sums.both_right:,}" for each in compared],
         "only the challenger right": [f"{each.sums.only_challenger:,}" for each in compared],
         "only the champion right": [f"{each.sums.only_champion:,}" for each in compared],
-        "accuracy, points": [comparison_text.difference(each) for each in compared],
+        "difference, points": [comparison_text.difference(each) for each in compared],
         "log loss, lower by": [_difference(paired.log_loss_difference(each.sums, each.alpha)) for each in compared],
         "Brier score, lower by": [_difference(paired.brier_difference(each.sums, each.alpha)) for each in compared],
         "p at every look": [f"{each.evidence.p_value:.2g}" for each in compared],
@@ -82,6 +84,11 @@ def table(found: Sequence[Compared], margin: float) -> Table:
     for name, cells in rows.items():
         shown.add_row(name, *cells)
     return shown
+
+
+def _percent(part: int, whole: int) -> str:
+    share = figures.share(part, whole)
+    return UNDEFINED if share is None else f"{share:.2%}"
 
 
 def _difference(found: Estimate | None) -> str:

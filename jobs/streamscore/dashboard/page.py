@@ -99,9 +99,9 @@ def _figures(
         for model, column in zip(row, st.columns(len(rows[0])), strict=False):
             with column.container(border=True, key=f"model_{model.name}"):
                 _card(model, snapshot, dots[model.name], theme)
+    _comparisons(config, snapshot, dots, theme, zone)
     with st.container(border=True, key="card_over_time"):
         _over_time(snapshot, {model.name: colours[model.name] for model in models}, theme)
-    _comparisons(config, snapshot, dots, theme, zone)
     _curves(models, dots, theme)
     left, right = st.columns(2)
     with left.container(border=True, key="card_rejected"):

@@ -56,6 +56,16 @@ class PairStatistic:
         """Events that one of them predicted right and the other wrong."""
         return self.only_challenger + self.only_champion
 
+    @property
+    def champion_right(self) -> int:
+        """Events that the champion predicted right."""
+        return self.both_right + self.only_champion
+
+    @property
+    def challenger_right(self) -> int:
+        """Events that the challenger predicted right."""
+        return self.both_right + self.only_challenger
+
     def __add__(self, other: PairStatistic) -> PairStatistic:
         return total([self, other])
 
