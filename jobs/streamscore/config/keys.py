@@ -486,6 +486,23 @@ class Dashboard(_Section):
     timeout_seconds: Annotated[float, Field(gt=0)]
 
 
+class Metrics(_Section):
+    """The endpoint with the metrics and the health of score_stream."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] | None
+    address: str
+    insecure: bool
+
+    @model_validator(mode="after")
+    def _on_loopback_unless_asked_for(self) -> Metrics:
+        if self.port is not None and not is_loopback(self.address) and not self.insecure:
+            raise ValueError(
+                f"other machines could read {self.address}:{self.port} without a password and without encryption: set "
+                "metrics.address to a loopback address, or metrics.insecure to true"
+            )
+        return self
+
+
 class Local(_Section):
     """The servers of ``streamscore up``."""
 
@@ -533,6 +550,7 @@ class Config(_Section):
     delta: Delta
     kibana: Kibana
     stream: Stream
+    metrics: Metrics
     replay: Replay
     seed: Seed
     train: Train
