@@ -98,6 +98,7 @@ class Kafka(_Section):
     topics: Topics
     partitions: Positive
     replication_factor: Positive
+    lag_group: Annotated[str, Field(min_length=1)] | None
 
     @field_validator("bootstrap_servers")
     @classmethod
@@ -116,6 +117,11 @@ class Kafka(_Section):
                 "kafka.options.security.protocol to SSL or SASL_SSL, or kafka.insecure to true"
             )
         return self
+
+    @property
+    def lag_group_name(self) -> str | None:
+        """Name of the consumer group whose offsets follow the job; None if there is none."""
+        return None if self.lag_group is None else self.lag_group.replace("{topic}", self.topics.input)
 
     def addresses(self) -> list[tuple[str, int]]:
         """Return the brokers as (host, port)."""

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from streamscore.config import Config
 from streamscore.listeners.base import BatchListener
 from streamscore.listeners.label_field import LabelField
+from streamscore.listeners.lag_group import LagGroup
 from streamscore.listeners.metrics import MetricsEndpoint
 from streamscore.listeners.rejected_share import RejectedShare
 from streamscore.listeners.status import StatusDocuments
@@ -37,7 +38,9 @@ def configured(config: Config, totals: Totals, watch: Callable[[Totals], None] |
     share = RejectedShare(config.stream, config.kafka.topics.rejected)
     label = LabelField(config.message, config.kafka, totals)
     metrics = [MetricsEndpoint(config, totals)] if config.metrics.port is not None else []
-    return [totals, *metrics, *status, share, label, eyes]
+    group = config.kafka.lag_group_name
+    lag = [LagGroup(config.kafka, group)] if group is not None else []
+    return [totals, *metrics, *status, *lag, share, label, eyes]
 
 
 def of_replay(
