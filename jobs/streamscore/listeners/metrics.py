@@ -5,6 +5,7 @@ No label is ever taken from an event: labels are names and versions of models, t
 
 from __future__ import annotations
 
+import errno
 import math
 import time
 from bisect import bisect_left
@@ -39,6 +40,9 @@ DURATIONS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.
 SILENT_SECONDS: Final = 300.0
 """Shortest time without an answer of the query, in seconds, after which the job counts as hung."""
 
+RELEASE_SECONDS: Final = 5.0
+"""How long the check waits for the port: after a crash the process before may take a moment to end."""
+
 _TRIGGERS: Final = 10
 """Shortest time without an answer, in trigger intervals."""
 
@@ -54,13 +58,19 @@ def check(settings: Metrics) -> None:
     """
     if settings.port is None:
         return
-    try:
-        endpoint.require_free(settings.address, settings.port)
-    except OSError as error:
-        raise SetupError(
-            f"the metrics' port {settings.port} of {settings.address} cannot be listened on ({error.strerror}): stop "
-            "the program that uses it, or set metrics.port and metrics.address to others"
-        ) from None
+    until = time.monotonic() + RELEASE_SECONDS
+    while True:
+        try:
+            endpoint.require_free(settings.address, settings.port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and time.monotonic() < until:
+                time.sleep(0.2)
+                continue
+            raise SetupError(
+                f"the metrics' port {settings.port} of {settings.address} cannot be listened on ({error.strerror}): "
+                "stop the program that uses it, or set metrics.port and metrics.address to others"
+            ) from None
+        return
 
 
 @dataclass

@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
+import threading
 import urllib.error
 import urllib.request
 import zlib
@@ -213,14 +214,25 @@ def test_there_is_no_endpoint_by_default(make_config):
     metrics.check(config.metrics)
 
 
-def test_port_in_use_is_told_before_anything_starts(make_config):
+def test_port_in_use_is_told_before_anything_starts(make_config, monkeypatch):
     """The check names the port and the way out, before it asks any server; a free port passes."""
+    monkeypatch.setattr(metrics, "RELEASE_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         config = make_config(f"metrics.port={port}", "kafka.bootstrap_servers=127.0.0.1:1")
         with pytest.raises(SetupError, match=rf"port {port} of 127\.0\.0\.1 .*in use.*metrics\.port"):
             score_stream.check(config)
     metrics.check(config.metrics)
+
+
+def test_check_waits_for_the_process_before(make_config):
+    """A port that a crashed run gives back a moment later is no fault."""
+    taken = socket.create_server(("127.0.0.1", 0))
+    config = make_config(f"metrics.port={taken.getsockname()[1]}")
+    release = threading.Timer(0.5, taken.close)
+    release.start()
+    metrics.check(config.metrics)
+    release.join()
 
 
 def test_port_that_was_taken_since_stops_nothing(make_config, caplog):
