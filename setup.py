@@ -69,6 +69,7 @@ setup(
         "markdown-it-py>=3,<5",
         "markupsafe>=2.1,<4",
         "mlflow-skinny==3.17.2",
+        "prometheus-client>=0.20,<1",
         "psutil>=7",
         "pydantic>=2.14,<3",
         "pyyaml>=6",

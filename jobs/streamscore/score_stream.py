@@ -16,6 +16,7 @@ from streamscore.config import Config
 from streamscore.launch.arguments import Option
 from streamscore.launch.job import Job
 from streamscore.launch.runner import run_job
+from streamscore.listeners import metrics
 from streamscore.listeners.base import BatchListener
 from streamscore.listeners.comparisons import Comparisons
 from streamscore.listeners.terminal import print_summary
@@ -61,8 +62,10 @@ def check(config: Config) -> None:
     """Check servers, topics and indices before any JVM starts, and create our missing outputs.
 
     Raises:
+        SetupError: the port of the metrics is in use.
         ServerError: a server does not answer, the input topic does not exist, or an output cannot hold the outcomes.
     """
+    metrics.check(config.metrics)
     kafka.require(config.kafka, config.kafka.topics.input)
     for sink in sinks.configured(config):
         created = sink.check()

@@ -98,6 +98,7 @@ class Kafka(_Section):
     topics: Topics
     partitions: Positive
     replication_factor: Positive
+    lag_group: Annotated[str, Field(min_length=1)] | None
 
     @field_validator("bootstrap_servers")
     @classmethod
@@ -116,6 +117,11 @@ class Kafka(_Section):
                 "kafka.options.security.protocol to SSL or SASL_SSL, or kafka.insecure to true"
             )
         return self
+
+    @property
+    def lag_group_name(self) -> str | None:
+        """Name of the consumer group whose offsets follow the job; None if there is none."""
+        return None if self.lag_group is None else self.lag_group.replace("{topic}", self.topics.input)
 
     def addresses(self) -> list[tuple[str, int]]:
         """Return the brokers as (host, port)."""
@@ -487,6 +493,23 @@ class Dashboard(_Section):
     timeout_seconds: Annotated[float, Field(gt=0)]
 
 
+class Metrics(_Section):
+    """The endpoint with the metrics and the health of score_stream."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] | None
+    address: str
+    insecure: bool
+
+    @model_validator(mode="after")
+    def _on_loopback_unless_asked_for(self) -> Metrics:
+        if self.port is not None and not is_loopback(self.address) and not self.insecure:
+            raise ValueError(
+                f"other machines could read {self.address}:{self.port} without a password and without encryption: set "
+                "metrics.address to a loopback address, or metrics.insecure to true"
+            )
+        return self
+
+
 class Local(_Section):
     """The servers of ``streamscore up``."""
 
@@ -534,6 +557,7 @@ class Config(_Section):
     delta: Delta
     kibana: Kibana
     stream: Stream
+    metrics: Metrics
     replay: Replay
     seed: Seed
     train: Train

@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from streamscore.config import Config
 from streamscore.listeners.base import BatchListener
 from streamscore.listeners.label_field import LabelField
+from streamscore.listeners.lag_group import LagGroup
+from streamscore.listeners.metrics import MetricsEndpoint
 from streamscore.listeners.rejected_share import RejectedShare
 from streamscore.listeners.status import StatusDocuments
 from streamscore.listeners.stretch import StretchProgress
@@ -34,7 +36,11 @@ def configured(config: Config, totals: Totals, watch: Callable[[Totals], None] |
         eyes = LogLines(totals, config.stream.report_seconds)
     status = [StatusDocuments(config, totals)] if config.elasticsearch.enabled else []
     share = RejectedShare(config.stream, config.kafka.topics.rejected)
-    return [totals, *status, share, LabelField(config.message, config.kafka, totals), eyes]
+    label = LabelField(config.message, config.kafka, totals)
+    metrics = [MetricsEndpoint(config, totals)] if config.metrics.port is not None else []
+    group = config.kafka.lag_group_name
+    lag = [LagGroup(config.kafka, group)] if group is not None else []
+    return [totals, *metrics, *status, *lag, share, label, eyes]
 
 
 def of_replay(

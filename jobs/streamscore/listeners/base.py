@@ -25,6 +25,13 @@ class BatchListener:
     def refresh(self) -> None:
         """Update the display; called twice a second, and after the last batch."""
 
+    def polled(self, has_triggered: bool) -> None:
+        """Note that the running query answers; called at least twice a second, also while it drains.
+
+        Args:
+            has_triggered: whether a trigger of this run has ended, with a batch or without one.
+        """
+
     def fault(self) -> StreamscoreError | None:
         """Return the error with which the stream must end after the batch in flight; None if it may continue."""
         return None

@@ -32,17 +32,23 @@ class CommittedBatch:
     rows_per_second: float
     ends: Offsets
     """Where it ended."""
+    lags: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """The records beyond its end, by topic and partition; empty where ``lag`` is None."""
 
 
 @dataclass
 class ProgressReader:
     """Reads the batches of a query's reports, each once; the reports of two looks overlap."""
 
+    has_reported: bool = field(default=False, init=False)
+    """Whether a trigger has ended, with a batch or, where there are no records, without one."""
     _last: int = field(default=-1, init=False)
 
     def take(self, query: StreamingQuery) -> list[CommittedBatch]:
         """Return the batches that were committed since the last call, oldest first."""
-        new = [report for report in query.recentProgress if report["batchId"] > self._last and _has_run(report)]
+        reports = query.recentProgress
+        self.has_reported = self.has_reported or bool(reports)
+        new = [report for report in reports if report["batchId"] > self._last and _has_run(report)]
         if new:
             self._last = new[-1]["batchId"]
         return [committed(report) for report in new]
@@ -51,15 +57,17 @@ class ProgressReader:
 def committed(report: Mapping[str, Any]) -> CommittedBatch:
     """Return the facts of one batch from Spark's ``StreamingQueryProgress``."""
     source = report["sources"][0]
+    lags = _lags(source)
     return CommittedBatch(
         report["id"],
         report["batchId"],
         report["timestamp"],
         report.get("observedMetrics", {}),
-        _lag(source),
+        None if lags is None else sum(lags.values()),
         report["durationMs"]["triggerExecution"],
         report.get("processedRowsPerSecond", 0.0),
         _offsets(source.get("endOffset")),
+        lags or {},
     )
 
 
@@ -68,11 +76,11 @@ def _has_run(report: Mapping[str, Any]) -> bool:
     return bool("addBatch" in report["durationMs"] or report.get("observedMetrics"))
 
 
-def _lag(source: Mapping[str, Any]) -> int | None:
+def _lags(source: Mapping[str, Any]) -> Mapping[tuple[str, int], int] | None:
     if source.get("latestOffset") is None:
         return None
     latest, end = (_offsets(source.get(name)) for name in ("latestOffset", "endOffset"))
-    return sum(max(0, latest.get(partition, offset) - offset) for partition, offset in end.items())
+    return {partition: max(0, latest.get(partition, offset) - offset) for partition, offset in end.items()}
 
 
 def _offsets(offsets: Any) -> Offsets:

@@ -125,6 +125,7 @@ class QueryRunner:
     def _tell(self, query: StreamingQuery) -> None:
         """Tell the listeners of the batches that were committed since the last time."""
         batches = self._progress.take(query)
+        self._note_answer()
         for batch in batches:
             for listener in self.listeners:
                 listener.committed(batch)
@@ -132,6 +133,10 @@ class QueryRunner:
             listener.refresh()
         for _ in batches:
             failpoints.reach("committed")
+
+    def _note_answer(self) -> None:
+        for listener in self.listeners:
+            listener.polled(self._progress.has_reported)
 
     def _drain(self, query: StreamingQuery, writer: BatchWriter) -> None:
         """Let the batch in flight be committed, then stop; ``stop()`` alone would break off between two sinks.
@@ -142,6 +147,7 @@ class QueryRunner:
         asked: float | None = None
         writer.close()
         while query.isActive and query.status["isTriggerActive"] and writer.progress.phase is not Phase.TURNED_AWAY:
+            self._note_answer()
             if asked is None and self.stop:  # for another model or a fault upstream nobody is in a hurry
                 asked = time.monotonic()
             late = asked is not None and time.monotonic() > asked + self.settings.drain_seconds

@@ -325,6 +325,21 @@ def test_unencrypted_elasticsearch_off_loopback_is_refused_unless_asked_for():
     assert config.load("local", ["elasticsearch.url=https://search:9200"])
 
 
+def test_group_of_the_lag_may_name_the_topic():
+    """The group's name may contain the topic's; by default there is no group."""
+    assert config.load("local").kafka.lag_group_name is None
+    named = config.load("local", ["kafka.topics.input=clicks", "kafka.lag_group=streamscore-{topic}"])
+    assert named.kafka.lag_group_name == "streamscore-clicks"
+
+
+def test_metrics_that_others_could_read_are_refused_unless_asked_for():
+    """An endpoint off loopback needs an explicit setting; without a port there is none."""
+    assert "without a password" in refused("metrics.port=9464", "metrics.address=0.0.0.0")
+    assert config.load("local", ["metrics.port=9464", "metrics.address=0.0.0.0", "metrics.insecure=true"])
+    assert config.load("local", ["metrics.port=9464"]).metrics.address == "127.0.0.1"
+    assert config.load("local", ["metrics.address=0.0.0.0"]).metrics.port is None
+
+
 def test_two_models_of_one_name_are_refused():
     """Model names must be unique."""
     assert refused("models.1.name=lr") == "models: the name 'lr' is used more than once"

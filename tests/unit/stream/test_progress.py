@@ -51,4 +51,5 @@ def test_batch_tells_where_it_ended_and_what_is_left():
 
     assert batch.ends == {("ml", 0): 20, ("ml", 1): 4}
     assert batch.lag == 5
+    assert batch.lags == {("ml", 0): 5, ("ml", 1): 0}
     assert batch.observed == {}

@@ -6,6 +6,7 @@ from pyspark.ml.functions import array_to_vector
 from pyspark.ml.linalg import Vectors
 
 from streamscore.errors import RefusedError, StreamError
+from streamscore.listeners.base import BatchListener
 from streamscore.sinks.base import Sink
 from streamscore.stream.query import QueryRunner, place_of
 from streamscore.stream.stop import StopRequest
@@ -109,3 +110,33 @@ def test_fault_of_a_write_to_kafka_is_one_of_the_sink():
     fault = Exception("\tat org.apache.spark.sql.kafka010.KafkaRowWriter.checkForErrors(KafkaWriteTask.scala:92)")
 
     assert place_of(fault, Writing(print)) == " while writing to the sink"
+
+
+class Polled(BatchListener):
+    """A listener that keeps what it hears of the query's answers."""
+
+    def __init__(self) -> None:
+        self.heard = []
+
+    def polled(self, has_triggered) -> None:
+        """Keep one."""
+        self.heard.append(has_triggered)
+
+
+def test_listeners_hear_that_the_query_answers(spark, make_config, tmp_path):
+    """They hear it from the start on, also while the query drains, and in the end that a trigger has ended."""
+
+    class Committed(Held):
+        def committed(self) -> int:
+            """Return the last committed batch."""
+            return 0
+
+    source, listener = str(tmp_path / "source"), Polled()
+    spark.createDataFrame([(1.0,)], "n double").write.parquet(source)
+    settings = make_config(f"stream.checkpoint={tmp_path / 'checkpoint'}", "stream.available_now=true").stream
+    runner = QueryRunner("q", settings, Committed(), StopRequest(), [listener], tmp_path / "log")
+    runner.run(spark.readStream.schema("n double").parquet(source), [Writing(lambda rows: rows.count())])
+
+    assert listener.heard[0] is False
+    assert listener.heard[-1] is True
+    assert listener.heard == sorted(listener.heard)
