@@ -60,7 +60,7 @@ def clone(root, addresses, tmp_path_factory):
     return folder
 
 
-@pytest.mark.timeout(2700)
+@pytest.mark.timeout(3600)
 def test_every_command_runs(root, clone, shell):
     """The commands run in order in one clone; only `make test`, which runs this test, is omitted."""
     (clone / "my.yml").write_text(blocks(root, "yaml")[0])
