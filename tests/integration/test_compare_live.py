@@ -12,7 +12,7 @@ from pyspark.ml.linalg import Vectors
 
 from streamscore import models, score_stream
 from streamscore.cli import comparisons
-from streamscore.clients import kafka
+from streamscore.clients import elasticsearch, kafka
 from streamscore.dashboard import report
 from streamscore.quality import comparison_text, paired, pairs
 
@@ -86,6 +86,8 @@ def test_verdict_of_a_live_run_is_the_same_everywhere(spark, own, produce, folde
     )
     score_stream.check(config)
     summary = score_stream.run(spark, config)
+    with elasticsearch.client(config.elasticsearch) as client:
+        client.indices.refresh(index=config.elasticsearch.quality_index)
     (of_terminal,) = summary["comparisons"]
     (stored,) = comparisons.read(config)
     of_command = comparisons.as_json(stored, config.compare.margin)
