@@ -114,7 +114,7 @@ def test_time_that_spark_cannot_hold_is_told_with_the_way_out(spark, world):
 def test_batch_of_a_query_is_written_once(spark, world):
     """A batch of another query with the same number is another batch."""
     config, _ = world(count=1)
-    frame = spark.createDataFrame([("ml-0-1", None, "lr", "1", 1.0, 0.5, None, None, None)], TABLE_ROW)
+    frame = spark.createDataFrame([("ml-0-1", None, "lr", "1", 1.0, 0.5, *[None] * 5)], TABLE_ROW)
     for query in ("a", "a", "b"):
         delta.write_table(frame, config.delta, query, 0)
 

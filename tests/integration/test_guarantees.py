@@ -12,7 +12,7 @@ from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression
 from pyspark.sql import functions as F
 
-from streamscore import models, score_stream, sinks
+from streamscore import models, score_stream, scored, sinks
 from streamscore.clients import kafka, topic_records
 from streamscore.errors import CheckpointError, ModelError, RejectedShareError, StreamError
 from streamscore.models.watch import ModelWatch
@@ -144,24 +144,24 @@ def decoder_without_checks(monkeypatch):
         decoded = original(events, *room)
         return decoded.withColumn("reason", F.when(~readable, F.col("reason")))
 
-    original = score_stream.decode
-    monkeypatch.setattr(score_stream, "decode", decode)
+    original = scored.decode
+    monkeypatch.setattr(scored, "decode", decode)
 
 
 def wrong_reason(monkeypatch):
     """Give every rejected message the same reason."""
-    with_correct = score_stream.with_correct
+    with_correct = scored.with_correct
     same = F.when(F.col("reason").isNotNull(), "not_json").alias("reason")
-    monkeypatch.setattr(score_stream, "with_correct", lambda *given: with_correct(*given).withColumn("reason", same))
+    monkeypatch.setattr(scored, "with_correct", lambda *given: with_correct(*given).withColumn("reason", same))
 
 
 def label_compared_the_wrong_way(monkeypatch):
     """Invert the comparison with the label."""
-    with_correct = score_stream.with_correct
+    with_correct = scored.with_correct
     monkeypatch.setattr(
-        score_stream,
+        scored,
         "with_correct",
-        lambda scored, served: with_correct(scored, served).withColumn(
+        lambda rows, served: with_correct(rows, served).withColumn(
             "correct_lr", (1 - F.col("correct_lr")).cast("byte")
         ),
     )
@@ -169,11 +169,11 @@ def label_compared_the_wrong_way(monkeypatch):
 
 def score_of_the_other_class(monkeypatch):
     """Report the probability of class 0."""
-    with_correct = score_stream.with_correct
+    with_correct = scored.with_correct
     monkeypatch.setattr(
-        score_stream,
+        scored,
         "with_correct",
-        lambda scored, served: with_correct(scored.withColumn("score_lr", 1 - F.col("score_lr")), served),
+        lambda rows, served: with_correct(rows.withColumn("score_lr", 1 - F.col("score_lr")), served),
     )
 
 
