@@ -11,7 +11,7 @@ from streamscore.listeners.totals import SUMS
 from streamscore.messages import decoder
 from streamscore.messages.decode import DECODER, JSON_TEXT, decode
 from streamscore.models import saved
-from streamscore.scoring import champion
+from streamscore.quality.comparison import champion_of
 from streamscore.scoring.apply import apply_models
 from streamscore.scoring.evaluate import counts, with_correct
 from streamscore.sinks.kafka import MAX_HEADERS_BYTES
@@ -62,5 +62,5 @@ def observations(spark: SparkSession, config: Config, served: Sequence[ServedMod
         config: names the champion.
         served: the models.
     """
-    sums = decoder.quality_sums(spark, served, champion.position(config.compare.champion, served))
+    sums = decoder.quality_sums(spark, served, champion_of(config.compare.champion, served))
     return [*counts(), sums.alias(SUMS)]

@@ -12,7 +12,7 @@ from streamscore import models
 from streamscore.clients import elasticsearch, topic_records
 from streamscore.clients import kafka as kafka_client
 from streamscore.config import Config
-from streamscore.errors import StreamscoreError
+from streamscore.errors import ServerError, StreamscoreError
 from streamscore.local import artifacts, java
 from streamscore.spark import maven
 from streamscore.stream import checkpoint, folders, lease, ownership
@@ -149,7 +149,10 @@ def _checkpoint(config: Config) -> Findings:
 
 def _largest(config: Config, ranges: Mapping[int, tuple[int, int]]) -> Findings:
     """Name the largest message of a batch, which may be larger than the JVM's memory."""
-    found = topic_records.largest(config.kafka, config.kafka.topics.input, ranges)
+    try:
+        found = topic_records.largest(config.kafka, config.kafka.topics.input, ranges)
+    except ServerError:  # the check of Kafka reports it
+        return
     if found is not None and found[2] > config.message.max_bytes:
         partition, offset, size = found
         text = f"the batch's message at offset {offset} of partition {partition} has {size:,} bytes"

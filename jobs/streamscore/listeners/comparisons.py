@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamscore.config import Compare
 from streamscore.quality import comparison_text
-from streamscore.quality.comparison import MARGIN, NONE, Comparison, Pair, share_of_alpha
+from streamscore.quality.comparison import MARGIN, NONE, Comparison, Pair, champion_of, share_of_alpha
 from streamscore.quality.packed import PairPart
 from streamscore.quality.paired import ALPHA
-from streamscore.scoring import champion
 from streamscore.system.console import log
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class Comparisons:
             parts: its paired statistics, by challenger.
             models: the models that scored it.
         """
-        first = models[champion.position(self.settings.champion, models) or 0]
+        first = models[champion_of(self.settings.champion, models) or 0]
         alpha = share_of_alpha(self.settings.alpha, len(models))
         for part in parts:
             pair = Pair.of(first, models[part.challenger])
@@ -45,7 +44,7 @@ class Comparisons:
 
     def current(self, models: Sequence[ServedModel]) -> dict[Pair, Comparison]:
         """Return the comparisons of the models in use."""
-        position = champion.position(self.settings.champion, models)
+        position = champion_of(self.settings.champion, models)
         pairs = [Pair.of(models[position or 0], model) for model in models]
         return {pair: self.of_pair[pair] for pair in pairs if pair in self.of_pair}
 

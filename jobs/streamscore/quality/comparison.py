@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
@@ -141,6 +141,21 @@ class Comparison:
 
 NONE: Final = Comparison()
 """The comparison without events."""
+
+
+def champion_of(name: str | None, models: Sequence[_Version]) -> int | None:
+    """Return the champion's position among models; None for a single model, which is compared with none.
+
+    It is the first model unless another one is named and there: models of an earlier run may lack it.
+
+    Args:
+        name: name of the champion; None: the first model.
+        models: the models, at least one.
+    """
+    if len(models) == 1:
+        return None
+    names = [model.name for model in models]
+    return names.index(name) if name in names else 0
 
 
 def share_of_alpha(alpha: float, models: int) -> float:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from streamscore.config import Config
 from streamscore.quality import pairs
-from streamscore.quality.comparison import NONE, Comparison, Pair, share_of_alpha
+from streamscore.quality.comparison import NONE, Comparison, Pair, champion_of, share_of_alpha
 from streamscore.quality.packed import ModelPart, PairPart, unpack
 from streamscore.quality.pairs import PairStatistic
 from streamscore.quality.statistic import EMPTY, Statistic, total
 from streamscore.schema import TIME
-from streamscore.scoring import champion
 
 if TYPE_CHECKING:
     from streamscore.scoring.served import ServedModel
@@ -111,7 +110,7 @@ def _of_pairs(
     """Return the contributions to paired statistics and to comparisons."""
     windows: dict[str, PairEvents] = {}
     looks: dict[str, Look] = {}
-    first = models[champion.position(config.compare.champion, models) or 0]
+    first = models[champion_of(config.compare.champion, models) or 0]
     alpha = share_of_alpha(config.compare.alpha, len(models))
     for part in parts:
         model = models[part.challenger]

@@ -13,7 +13,7 @@ from streamscore.clients.quality import Change, Kept
 from streamscore.clients.written_index import WrittenIndex
 from streamscore.errors import RefusedError
 from streamscore.messages.decoder import quality_sums
-from streamscore.scoring import champion
+from streamscore.quality.comparison import champion_of
 from streamscore.sinks import contributions
 from streamscore.sinks.base import Batch, OutcomeSink, Replay
 from streamscore.sinks.contributions import Contribution
@@ -66,7 +66,7 @@ class QualityStatistics(OutcomeSink):
     def shape(self, rows: DataFrame) -> DataFrame:
         """Return one row of bytes: the packed statistics by model and window of the shortest length."""
         shortest = self.config.quality.windows[0]
-        compared = champion.position(self.config.compare.champion, self.models)
+        compared = champion_of(self.config.compare.champion, self.models)
         return rows.agg(quality_sums(rows.sparkSession, self.models, compared, shortest).alias("sums"))
 
     def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
