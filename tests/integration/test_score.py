@@ -9,8 +9,9 @@ from pyspark.ml import PipelineModel
 
 from streamscore import score_stream, seed_topic
 from streamscore.clients import elasticsearch, kafka, kafka_settings
-from streamscore.errors import ModelError, ServerError, StreamError
+from streamscore.errors import ModelError, RefusedError, ServerError, StreamError
 from streamscore.models import registry
+from streamscore.sinks.elasticsearch import OutcomeDocuments
 from streamscore.sinks.topics import write_topic
 
 
@@ -326,19 +327,25 @@ def test_model_of_another_size_is_refused_before_the_stream_starts(spark, own, a
         score_stream.run(spark, config)
 
 
-def test_failed_sink_fails_the_batch_and_names_the_sink(spark, own, article_model, produce, outcomes):
+def test_failed_sink_fails_the_batch_and_names_the_sink(spark, own, article_model, produce, outcomes, monkeypatch):
     """While the index is closed nothing is committed; after the repair nothing is missing."""
+    write = OutcomeDocuments.write
     config = own("stream.available_now=true", f"models=[{{name: lr, uri: {article_model}, trust: unsigned}}]")
     kafka.ensure(config.kafka, config.kafka.topics.input)
     produce(
         config.kafka, config.kafka.topics.input, ['{"features":{"type":0,"size":110,"indices":[],"values":[]}}'] * 10
     )
     score_stream.check(config)
-    with elasticsearch.client(config.elasticsearch) as client:
-        client.indices.close(index=config.elasticsearch.index)
-        with pytest.raises(
-            StreamError, match="(?s)stopped while writing to Elasticsearch at .*index_closed.*will be replayed"
-        ):
+    with elasticsearch.client(config.elasticsearch) as client, monkeypatch.context() as closing:
+
+        def close_and_write(*given):
+            client.indices.close(index=config.elasticsearch.index)
+            write(*given)
+
+        closing.setattr(OutcomeDocuments, "write", close_and_write)
+        with pytest.raises(StreamError, match="(?s)stopped while writing to Elasticsearch at .*will be replayed"):
+            score_stream.run(spark, config)
+        with pytest.raises(RefusedError, match=f"the index '{config.elasticsearch.index}' at .* is closed: open it"):
             score_stream.run(spark, config)
         client.indices.open(index=config.elasticsearch.index)
 

@@ -40,7 +40,7 @@ class WrittenIndex:
             ServerError: the server cannot be reached.
             RefusedError: the index does not exist, or the name stands for another one than at the first look.
         """
-        from elasticsearch import NotFoundError
+        from elasticsearch import BadRequestError, NotFoundError
 
         with reporting(self.settings), client(self.settings) as server:
             try:
@@ -51,6 +51,13 @@ class WrittenIndex:
                 raise RefusedError(
                     f"the index {self.name!r} at {self.settings.url} was deleted: start the job again, which creates "
                     "it; what it held can only be written again from the topic"
+                ) from None
+            except BadRequestError as error:
+                if error.error != "index_closed_exception":
+                    raise
+                raise RefusedError(
+                    f"the index {self.name!r} at {self.settings.url} is closed: open it (POST /{self.name}/_open) and "
+                    "start the job again"
                 ) from None
         self._require_same({str(entry["uuid"]): index for index, entry in found.items()})
         return {
