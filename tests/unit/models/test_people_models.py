@@ -118,9 +118,11 @@ def test_bare_one_vs_rest_is_served(spark, make_config, data, tmp_path):
     model = OneVsRest(classifier=LogisticRegression(maxIter=3)).fit(data)
     served = load(spark, make_config, saved(model, tmp_path / "ovr"))
 
-    assert [found for found, _ in outcomes(served, data)] == [
-        row["prediction"] for row in model.transform(data).collect()
-    ]
+    margins = [[row["rawPrediction"][1] for row in one.transform(data).collect()] for one in model.models]
+    expected = [float(first < second) for first, second in zip(*margins, strict=True)]
+
+    assert [found for found, _ in outcomes(served, data)] == expected
+    assert set(expected) == {0.0, 1.0}
 
 
 def test_log_says_which_stages_are_left_out(spark, make_config, data, tmp_path, caplog):
