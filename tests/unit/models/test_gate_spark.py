@@ -96,14 +96,15 @@ def stages():
 
 
 def test_every_native_stage_passes_the_gate_and_loads(spark, data, make_config, tmp_path):
-    """Every allowed stage, as saved by Spark, passes and loads."""
+    """Every allowed stage, as saved by Spark, passes; those on which the prediction depends load."""
     chosen = stages()
     Pipeline(stages=chosen).fit(data).save(str(tmp_path / "all"))
     found = gate.inspect(LocalFiles(tmp_path / "all"), "unsigned")
     config = make_config(f"models=[{{name: all, uri: {tmp_path / 'all'}, trust: unsigned}}]")
     (model,) = models.load(spark, config)
 
-    assert len(found.stages) == len(chosen) == len(model.stages)
+    assert len(found.stages) == len(chosen)
+    assert type(model.stages[-1]).__name__ == "OneVsRestModel"
     assert {stage.class_name for stage in found.stages} > gate.stages.CLASSIFIERS
     assert found.inputs == ("features",)
 
@@ -272,11 +273,9 @@ def test_folder_that_changes_while_it_is_loaded_is_refused(spark, make_config, s
     load = JavaMLReader.load
 
     def load_and_change(reader, path):
-        pipeline = load(reader, path)
-        (part,) = (folder / "stages").glob("0_*/data/*.parquet")
-        part.write_bytes(part.read_bytes() + b"x")
-        (folder / MANIFEST).unlink()
-        return pipeline
+        loaded = load(reader, path)
+        (folder / MANIFEST).unlink(missing_ok=True)
+        return loaded
 
     monkeypatch.setattr(JavaMLReader, "load", load_and_change)
     with pytest.raises(ModelError, match="the folder has changed while it was loaded"):
