@@ -274,7 +274,10 @@ def test_folder_that_changes_while_it_is_loaded_is_refused(spark, make_config, s
 
     def load_and_change(reader, path):
         loaded = load(reader, path)
-        (folder / MANIFEST).unlink(missing_ok=True)
+        if (folder / MANIFEST).exists():
+            (folder / MANIFEST).unlink()
+            (part,) = (folder / "stages").glob("0_*/data/*.parquet")
+            part.write_bytes(part.read_bytes() + b"x")
         return loaded
 
     monkeypatch.setattr(JavaMLReader, "load", load_and_change)
