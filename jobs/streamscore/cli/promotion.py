@@ -28,9 +28,12 @@ def compared(config: Config, name: str, version: str, *, required: bool) -> Comp
     """
     uri = inventory.configured(config, name).uri
     candidate = registry.version_of(uri, version)
-    if not config.elasticsearch.enabled or not registry.exists(config, uri):
+    if not config.elasticsearch.enabled:
         return None
-    addresses = (registry.resolve(config, uri).uri, candidate)
+    try:
+        addresses = (registry.resolve(config, uri).uri, candidate)
+    except ModelError:  # the alias points nowhere yet
+        return None
     try:
         with elasticsearch.client(config.elasticsearch) as server:
             found = comparison_reader.all_of(server, config.elasticsearch)

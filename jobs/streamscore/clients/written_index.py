@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from streamscore.clients.elasticsearch import client, reporting
 from streamscore.config import Elasticsearch
 from streamscore.errors import RefusedError
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch as Client
 
 _PATHS: Final = (
     "indices.*.uuid",
@@ -40,9 +43,25 @@ class WrittenIndex:
             ServerError: the server cannot be reached.
             RefusedError: the index does not exist, or the name stands for another one than at the first look.
         """
+        with client(self.settings) as server:
+            return self._look(server)
+
+    def require_same(self, server: Client) -> None:
+        """Take a look at the index.
+
+        Args:
+            server: the client.
+
+        Raises:
+            ServerError: the server cannot be reached.
+            RefusedError: the index does not exist, or the name stands for another one than at the first look.
+        """
+        self._look(server)
+
+    def _look(self, server: Client) -> dict[str, int]:
         from elasticsearch import BadRequestError, NotFoundError
 
-        with reporting(self.settings), client(self.settings) as server:
+        with reporting(self.settings):
             try:
                 found = server.indices.stats(
                     index=self.name, metric="indexing", level="shards", filter_path=list(_PATHS)
@@ -67,15 +86,6 @@ class WrittenIndex:
             for copy in copies
             if copy["routing"]["primary"] and "seq_no" in copy
         }
-
-    def require_same(self) -> None:
-        """Take a look at the index.
-
-        Raises:
-            ServerError: the server cannot be reached.
-            RefusedError: the index does not exist, or the name stands for another one than at the first look.
-        """
-        self.operations()
 
     def _require_same(self, found: dict[str, str]) -> None:
         """Compare the indices that the name stands for, by UUID, with the index of the first look."""

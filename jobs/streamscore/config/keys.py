@@ -40,6 +40,9 @@ from streamscore.config.types import (
 SECRET_KEY = re.compile(r"(?i)password|secret|jaas|api_key|token|\.key$|keystore\.key|account\.key|basic\.auth")
 """Pattern of the keys of secrets, whose values must be references."""
 
+INDEX_KEYS = ("index", "rejected_index", "status_index", "quality_index")
+"""Keys of the indices that a scoring job writes to."""
+
 RUN_INFIX = "-run-"
 """What stands between the name of an index and that of a run in the name of the run's index."""
 
@@ -239,12 +242,11 @@ class Elasticsearch(_Section):
     @property
     def indices(self) -> tuple[str, ...]:
         """Names of all indices that the scoring job writes to."""
-        return (self.index, self.rejected_index, self.status_index, self.quality_index)
+        return tuple(getattr(self, key) for key in INDEX_KEYS)
 
     def of_run(self, name: str) -> Elasticsearch:
         """Return these settings with the indices of a replay in the place of the stream's."""
-        keys = ("index", "rejected_index", "status_index", "quality_index")
-        return self.model_copy(update={key: f"{getattr(self, key)}{RUN_INFIX}{name}" for key in keys})
+        return self.model_copy(update={key: f"{getattr(self, key)}{RUN_INFIX}{name}" for key in INDEX_KEYS})
 
     @property
     def host(self) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import NamedTuple
 
 from streamscore.clients.comparison_reader import Compared
 from streamscore.quality import paired
-from streamscore.quality.pairs import PairStatistic
+from streamscore.quality.pairs import PairStatistic, total
 from streamscore.quality.windows import Window
 
 
@@ -53,22 +52,16 @@ def cards(
 
 def _course(each: Compared, buckets: Sequence[tuple[int, PairStatistic]]) -> tuple[DifferencePoint, ...]:
     """Return the difference up to the end of each bucket: of all events before the range, and of the buckets so far."""
-    inside = [_counts(statistic) for _, statistic in buckets]
-    whole = _counts(each.comparison.sums)
-    before = tuple(max(0, total - sum(column)) for total, column in zip(whole, zip(*inside, strict=True), strict=False))
-    sums = accumulate(inside, _added, initial=before)
-    next(sums)
-    points = []
-    for (at, _), (events, challenger, champion) in zip(buckets, sums, strict=True):
-        found = paired.accuracy_difference(PairStatistic(events, challenger, champion), each.comparison.alpha)
+    whole, inside = each.comparison.sums, total(statistic for _, statistic in buckets)
+    before = PairStatistic(
+        max(0, whole.events - inside.events),
+        max(0, whole.only_challenger - inside.only_challenger),
+        max(0, whole.only_champion - inside.only_champion),
+    )
+    points, so_far = [], before
+    for at, statistic in buckets:
+        so_far += statistic
+        found = paired.accuracy_difference(so_far, each.comparison.alpha)
         if found is not None and found.low is not None and found.high is not None:
             points.append(DifferencePoint(at, 100 * found.value, 100 * found.low, 100 * found.high))
     return tuple(points)
-
-
-def _counts(statistic: PairStatistic) -> tuple[int, int, int]:
-    return statistic.events, statistic.only_challenger, statistic.only_champion
-
-
-def _added(one: tuple[int, int, int], other: tuple[int, int, int]) -> tuple[int, int, int]:
-    return one[0] + other[0], one[1] + other[1], one[2] + other[2]

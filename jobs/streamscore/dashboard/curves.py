@@ -75,12 +75,12 @@ def calibration(models: Sequence[ModelFigures], dots: Mapping[str, str]) -> Mark
     return svg.plot([ideal, *lines], across, svg.linear(0.0, end, form), label="reliability diagram", size=SIZE)
 
 
-def difference_over_time(card: Card, colour: str, zone: tzinfo) -> Markup | None:
+def difference_over_time(card: Card, dots: Mapping[str, str], zone: tzinfo) -> Markup | None:
     """Draw the difference with its band, which shrinks as events come in; None with fewer than two points.
 
     Args:
         card: the comparison.
-        colour: CSS colour of the challenger.
+        dots: the CSS colour of each model.
         zone: the time zone of the axis.
     """
     points = card.course
@@ -94,7 +94,7 @@ def difference_over_time(card: Card, colour: str, zone: tzinfo) -> Markup | None
     line = svg.Line(
         "difference in accuracy, in points, up to each time",
         [(point.at, point.value if low <= point.value <= high else None) for point in points],
-        colour,
+        dots.get(card.compared.pair.challenger, "var(--ink)"),
         band=[_cut(point, low, high) for point in points],
     )
     across, up = svg.clock(first, last, zone, 5), svg.linear(low, high, "+.2g")

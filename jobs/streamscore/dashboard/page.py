@@ -144,7 +144,7 @@ def _comparisons(config: Config, snapshot: Snapshot, dots: dict[str, str], theme
             with column.container(border=True, key=f"comparison_{pair.champion}_{pair.challenger}"):
                 st.html(markup.title("Compared on the same events"))
                 st.html(markup.comparison(card.compared, config.compare.margin, snapshot.min_labelled))
-                chart = curves.difference_over_time(card, dots.get(pair.challenger, "var(--ink)"), zone)
+                chart = curves.difference_over_time(card, dots, zone)
                 if chart is not None:
                     st.html(svg.as_images(chart, theme))
 

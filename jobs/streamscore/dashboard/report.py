@@ -140,8 +140,7 @@ def _model(model: ModelFigures, snapshot: Snapshot, dot: str) -> dict[str, Marku
 def _comparison(config: Config, snapshot: Snapshot, card: Card, dots: dict[str, str]) -> tuple[Markup, Markup | None]:
     """Return a comparison's table, and the chart of its difference over time, if there is one."""
     table = markup.comparison(card.compared, config.compare.margin, snapshot.min_labelled)
-    colour = dots.get(card.compared.pair.challenger, "var(--ink)")
-    return table, curves.difference_over_time(card, colour, _ZONE)
+    return table, curves.difference_over_time(card, dots, _ZONE)
 
 
 def _over_time(figure: str, snapshot: Snapshot, dots: dict[str, str]) -> Markup:

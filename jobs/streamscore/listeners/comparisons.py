@@ -33,7 +33,7 @@ class Comparisons:
             parts: its paired statistics, by challenger.
             models: the models that scored it.
         """
-        first = models[champion_of(self.settings.champion, models) or 0]
+        first = models[champion_of(self.settings.champion, models)]
         alpha = share_of_alpha(self.settings.alpha, len(models))
         for part in parts:
             pair = Pair.of(first, models[part.challenger])
@@ -44,8 +44,8 @@ class Comparisons:
 
     def current(self, models: Sequence[ServedModel]) -> dict[Pair, Comparison]:
         """Return the comparisons of the models in use."""
-        position = champion_of(self.settings.champion, models)
-        pairs = [Pair.of(models[position or 0], model) for model in models]
+        first = models[champion_of(self.settings.champion, models)]
+        pairs = [Pair.of(first, model) for model in models]
         return {pair: self.of_pair[pair] for pair in pairs if pair in self.of_pair}
 
     def lines(self, models: Sequence[ServedModel]) -> list[str]:

@@ -71,7 +71,7 @@ public final class QualitySums extends TypedImperativeAggregate implements Seria
      * @param windowMs length of a window in milliseconds; 0: all events are in one window, which starts at 0
      * @param models kind of score, number of classes and scale of margins of each model, as in
      *     "probability 2 1.0;margin 2 1.7"
-     * @param champion position of the model with which the others are compared; -1: none are compared
+     * @param champion position of the model with which the others are compared
      */
     public static Column column(List columns, long windowMs, String models, int champion) {
         List inputs = new ArrayList();

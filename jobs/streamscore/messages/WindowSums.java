@@ -6,8 +6,6 @@ import java.io.IOException;
 
 /** The sums over the events of one window: of each model, and of the champion with each other model. */
 final class WindowSums {
-    private static final int NONE = -1;
-
     private final ModelSums[] models;
     /** Sums of the champion and the model of that position; null at the champion's own. */
     private final PairSums[] pairs;
@@ -15,7 +13,7 @@ final class WindowSums {
 
     /**
      * @param blank sums of each model, which are copied without their events
-     * @param champion position of the model with which the others are compared; -1: none are compared
+     * @param champion position of the model with which the others are compared
      */
     WindowSums(ModelSums[] blank, int champion) {
         this.champion = champion;
@@ -23,7 +21,7 @@ final class WindowSums {
         this.pairs = new PairSums[blank.length];
         for (int i = 0; i < blank.length; i++) {
             models[i] = blank[i].blank();
-            pairs[i] = champion == NONE || champion == i ? null : new PairSums();
+            pairs[i] = champion == i ? null : new PairSums();
         }
     }
 

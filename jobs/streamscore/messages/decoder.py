@@ -127,14 +127,14 @@ def register_text(spark: SparkSession, name: str) -> None:
 
 
 def quality_sums(
-    spark: SparkSession, models: Sequence[ServedModel], champion: int | None, seconds: int | None = None
+    spark: SparkSession, models: Sequence[ServedModel], champion: int, seconds: int | None = None
 ) -> Column:
     """Return an aggregate of evaluated rows: the statistics by window, of models and pairs, for ``quality.packed``.
 
     Args:
         spark: a classic session (not Spark Connect) that was started with the decoder's jar.
         models: the models that were applied to the rows.
-        champion: position of the model with which the others are compared; None: none are compared.
+        champion: position of the model with which the others are compared.
         seconds: length of a window of event time; None: all events are in one window.
 
     Returns:
@@ -149,8 +149,7 @@ def quality_sums(
     for model in models:
         inputs += [model.prediction, model.score, model.label_score or "double(null)"]
     kinds = ";".join(f"{model.score_kind} {model.classes} {model.margin_scale!r}" for model in models)
-    column = _java(spark, "QualitySums").column
-    return Column(column(inputs, 1_000 * (seconds or 0), kinds, -1 if champion is None else champion))
+    return Column(_java(spark, "QualitySums").column(inputs, 1_000 * (seconds or 0), kinds, champion))
 
 
 def _register(spark: SparkSession, name: str, result: DataType, java_class: str, *arguments: Any) -> None:

@@ -143,8 +143,8 @@ NONE: Final = Comparison()
 """The comparison without events."""
 
 
-def champion_of(name: str | None, models: Sequence[_Version]) -> int | None:
-    """Return the champion's position among models; None for a single model, which is compared with none.
+def champion_of(name: str | None, models: Sequence[_Version]) -> int:
+    """Return the champion's position among models.
 
     It is the first model unless another one is named and there: models of an earlier run may lack it.
 
@@ -152,8 +152,6 @@ def champion_of(name: str | None, models: Sequence[_Version]) -> int | None:
         name: name of the champion; None: the first model.
         models: the models, at least one.
     """
-    if len(models) == 1:
-        return None
     names = [model.name for model in models]
     return names.index(name) if name in names else 0
 

@@ -110,7 +110,7 @@ def _of_pairs(
     """Return the contributions to paired statistics and to comparisons."""
     windows: dict[str, PairEvents] = {}
     looks: dict[str, Look] = {}
-    first = models[champion_of(config.compare.champion, models) or 0]
+    first = models[champion_of(config.compare.champion, models)]
     alpha = share_of_alpha(config.compare.alpha, len(models))
     for part in parts:
         model = models[part.challenger]

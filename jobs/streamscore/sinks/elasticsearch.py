@@ -63,7 +63,7 @@ class _IndexSink(OutcomeSink):
             ServerError: the server cannot be reached, or the index was deleted since the check.
         """
         self.store = trust_store(spark, self.config)
-        self._known_index().require_same()
+        self._known_index().operations()
 
     def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:  # noqa: ARG002 (a replay has the same ids)
         """Write the documents; retry all of them while Elasticsearch is unreachable or overloaded."""

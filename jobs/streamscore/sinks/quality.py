@@ -56,12 +56,13 @@ class QualityStatistics(OutcomeSink):
         Raises:
             ServerError: the server cannot be reached, or the index was deleted since the check.
         """
-        self._require_same_index()
+        with elasticsearch.client(self.config.elasticsearch, _TIMEOUT) as server:
+            self._require_same_index(server)
 
-    def _require_same_index(self) -> None:
+    def _require_same_index(self, server: Client) -> None:
         if self.written is None:
             self.written = WrittenIndex(self.config.elasticsearch, self.config.elasticsearch.quality_index)
-        self.written.require_same()
+        self.written.require_same(server)
 
     def shape(self, rows: DataFrame) -> DataFrame:
         """Return one row of bytes: the packed statistics by model and window of the shortest length."""
@@ -79,10 +80,10 @@ class QualityStatistics(OutcomeSink):
             RefusedError: a document names a later batch, or the name of the index stands for another one by now.
         """
         settings, stream = self.config.elasticsearch, batch.query()
-        patiently(self._require_same_index, settings, batch)
-        (row,) = shaped.collect()
-        added = contributions.of_batch(self.config, self.models, bytes(row["sums"]), stream)
         with elasticsearch.client(settings, _TIMEOUT) as server:
+            patiently(partial(self._require_same_index, server), settings, batch)
+            (row,) = shaped.collect()
+            added = contributions.of_batch(self.config, self.models, bytes(row["sums"]), stream)
             if self._counts_again and not self.is_alone:
                 patiently(lambda: self._drop_earlier_streams(server, stream), settings, batch)
                 self.is_alone = True
@@ -94,7 +95,7 @@ class QualityStatistics(OutcomeSink):
                 lambda part: self._add_in_pieces(server, part, batch),
                 lambda whole: dict(list(whole.items())[::2]),
             )
-        patiently(self._require_same_index, settings, batch)
+            patiently(partial(self._require_same_index, server), settings, batch)
 
     @property
     def _counts_again(self) -> bool:

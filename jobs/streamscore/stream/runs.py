@@ -12,6 +12,7 @@ from typing import Any, Final
 from streamscore.clients import elasticsearch
 from streamscore.clients.topic_records import Stretch
 from streamscore.config import Config, as_override
+from streamscore.config.keys import INDEX_KEYS
 from streamscore.config.types import iso_time
 from streamscore.errors import CheckpointError, ConfigError
 from streamscore.stream import checkpoint, lease
@@ -22,7 +23,6 @@ from streamscore.system.files import write_atomically
 FILE: Final = "run.json"
 """The file in a run's folder that says what was asked for."""
 
-_INDICES: Final = ("index", "rejected_index", "status_index", "quality_index")
 _ARGUMENTS: Final = {
     "topic": "kafka.topics.input",
     "begin": "--from",
@@ -149,7 +149,7 @@ def overrides(config: Config, name: str) -> list[str]:
     own = config.elasticsearch.of_run(name)
     title = f"{config.dashboard.title}\n\nReplay: {name}"
     return [
-        *(as_override(f"elasticsearch.{key}", getattr(own, key)) for key in _INDICES),
+        *(as_override(f"elasticsearch.{key}", getattr(own, key)) for key in INDEX_KEYS),
         as_override("dashboard.title", title),
         "dashboard.time_range=all",
     ]
@@ -170,7 +170,7 @@ def asked_for(config: Config) -> Run:
         models=[model.model_dump(mode="json") for model in config.models],
         documents=search.documents,
         windows=list(config.quality.windows),
-        indices={key: getattr(search, key) for key in _INDICES},
+        indices={key: getattr(search, key) for key in INDEX_KEYS},
     )
 
 

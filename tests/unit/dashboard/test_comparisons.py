@@ -93,9 +93,9 @@ def test_chart_needs_two_points_and_cuts_off_the_wide_beginning():
     buckets = [(START + 60_000 * number, PairStatistic(2_000, 88, 124)) for number in range(10)]
     (card,) = cards([each], {("ml", each.pair.id): buckets}, SHOWN)
     (single,) = cards([each], {("ml", each.pair.id): buckets[:1]}, SHOWN)
-    chart = curves.difference_over_time(card, "red", timezone.utc)
+    chart = curves.difference_over_time(card, {"svm": "red"}, timezone.utc)
 
-    assert curves.difference_over_time(single, "red", timezone.utc) is None
+    assert curves.difference_over_time(single, {}, timezone.utc) is None
     assert "no difference" in chart
     assert 'opacity=".16"' in chart
     assert "nan" not in chart
