@@ -23,6 +23,7 @@ def config(own, tmp_path):
     config = own(
         f"mlflow.tracking_uri=sqlite:///{tmp_path}/mlflow.db", f"models=[{{name: lr, uri: 'models:/{name}@champion'}}]"
     )
+    assert not registry.exists(config, config.models[0].uri)  # imports MLflow with its warnings silenced
     client = mlflow.MlflowClient(registry.tracking_uri(config))
     client.create_registered_model(name)
     for _ in range(3):
