@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import tarfile
 import time
 
 import oracle
@@ -22,25 +21,16 @@ SUBMIT = [
     *("--master", "local-cluster[2,1,1024]"),
     *("--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.driver.bindAddress=127.0.0.1"),
 ]
-
-
-@pytest.fixture
-def environment(tmp_path):
-    """A packed environment with Python alone; each run of its Python creates the file `ran`."""
-    packed = tmp_path / "packed"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(packed)], check=True)
-    (site_packages,) = packed.glob("lib/python*/site-packages")
-    # Not as sitecustomize.py, which some systems' Python already has.
-    (site_packages / "ran.pth").write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()\n")
-    with tarfile.open(tmp_path / "environment.tar.gz", "w:gz") as archive:
-        archive.add(packed, arcname=".")
-    shutil.rmtree(packed)
-    return tmp_path / "environment.tar.gz"
+NO_PYTHON = [
+    *("--conf", "spark.pyspark.python=/no/python/here"),
+    *("--conf", f"spark.pyspark.driver.python={sys.executable}"),
+]
+"""Settings with which an executor that needs a Python worker fails."""
 
 
 @pytest.fixture
 def one_vs_rest(spark, trained, tmp_path):
-    """A saved model whose folder PySpark reads with a Python worker on an executor."""
+    """A saved model whose folder PySpark's own reader would read with a Python worker on an executor."""
     _, figures = trained
     rows = spark.read.parquet(str(figures["test_set"])).limit(500)
     folder = tmp_path / "ovr"
@@ -48,10 +38,10 @@ def one_vs_rest(spark, trained, tmp_path):
     return folder
 
 
-def test_zipped_wheel_and_packed_python_score_on_local_cluster(
-    spark, own, trained, one_vs_rest, jars, environment, as_file, root, tmp_path
+def test_zipped_wheel_scores_on_a_local_cluster_without_python(
+    spark, own, trained, one_vs_rest, jars, as_file, root, tmp_path
 ):
-    """A launcher copied alone with --py-files, --archives and two executors gives the usual outcomes."""
+    """A launcher copied alone with --py-files, and two executors without Python, give the usual outcomes."""
     _, figures = trained
     config = own(f"seed.source={figures['test_set']}", "seed.limit=2000", "spark.master=null")
     config = config.model_copy(
@@ -66,9 +56,7 @@ def test_zipped_wheel_and_packed_python_score_on_local_cluster(
         [
             *SUBMIT,
             *("--jars", ",".join(map(str, jars)), "--py-files", str(tmp_path / "streamscore.zip")),
-            *("--archives", f"{environment}#environment"),
-            *("--conf", "spark.pyspark.python=./environment/bin/python"),
-            *("--conf", f"spark.pyspark.driver.python={sys.executable}"),
+            *NO_PYTHON,
             *(str(tmp_path / "launcher.py"), "--config", as_file(config), "--available-now"),
         ],
         cwd=tmp_path,
@@ -82,7 +70,6 @@ def test_zipped_wheel_and_packed_python_score_on_local_cluster(
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert elasticsearch.count(config.elasticsearch) == 6000
     assert topic_records.extent(config.kafka, config.kafka.topics.predictions).records == 6000
-    assert (tmp_path / "ran").exists()
 
 
 def executors(running):
@@ -106,8 +93,7 @@ def test_killed_executors_lose_and_double_nothing(spark, own, small_models, jars
     score_stream.check(config)
     command = [
         *(*SUBMIT, "--jars", ",".join(map(str, jars))),
-        # With Spark's own models alone, no executor needs Python.
-        *("--conf", "spark.pyspark.python=/no/python/here", "--conf", f"spark.pyspark.driver.python={sys.executable}"),
+        *NO_PYTHON,
         *(str(root / "jobs" / "score_stream.py"), "--config", as_file(config), "--available-now"),
     ]
     # The second batch waits after half of its documents are written; both executors cache its rows.

@@ -233,7 +233,12 @@ def test_servers_inherit_no_secret(make_config, monkeypatch, tmp_path, jars):
     monkeypatch.setenv("KAFKA_PASSWORD", "hidden")
     monkeypatch.setenv("ES_JAVA_OPTS", "hidden")
     monkeypatch.setenv("LC_TIME", "C")
-    config, found = make_config(f"state_dir={tmp_path}"), java.find()
+    config = make_config(
+        f"state_dir={tmp_path}",
+        f"kafka.bootstrap_servers=127.0.0.1:{ports.free_port()}",
+        f"elasticsearch.url=http://127.0.0.1:{ports.free_port()}",
+    )
+    found = java.find()
     monkeypatch.setattr(elasticsearch, "_as_unprivileged", lambda *_: [])
     started = {module.NAME: module.server(config, found).environment for module in (kafka, elasticsearch)}
 

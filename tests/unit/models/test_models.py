@@ -369,6 +369,8 @@ def test_recipes_of_the_models_document_make_models_that_are_served(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("MLFLOW_DFS_TMP", str(tmp_path / "mlflow"))
+    with registry._mlflow(make_config()) as mlflow:
+        mlflow.set_experiment("recipes")  # another test's training may have selected one that this store lacks
     recipe = "\n".join(blocks).replace("/models/forest", f"{tmp_path}/forest")
     (tmp_path / "recipe.py").write_text(recipe)
     given = {"spark": spark, "test": data, "model": fitted}
