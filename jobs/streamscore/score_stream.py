@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamscore import listeners, models, scored, sinks
-from streamscore.clients import kafka
+from streamscore.clients import kafka, skipped
 from streamscore.config import Config
 from streamscore.launch.arguments import Option
 from streamscore.launch.job import Job
@@ -26,7 +26,7 @@ from streamscore.models.watch import ModelWatch
 from streamscore.sinks.base import OutcomeSink
 from streamscore.spark import sources
 from streamscore.spark.settings import log_file, streaming
-from streamscore.stream import notes, ownership, recovery
+from streamscore.stream import notes, ownership, recovery, skipping
 from streamscore.stream.ownership import TopicWatch
 from streamscore.stream.query import QueryRunner
 from streamscore.stream.recovery import HeldCheckpoint
@@ -47,6 +47,13 @@ OPTIONS = (
         "--new-checkpoint",
         "stream.new_checkpoint",
         "allow a start from another checkpoint than before",
+    ),
+    Option(
+        "--skip",
+        "stream.skip",
+        "pass over a message that ends the job; may be given several times",
+        "PARTITION:OFFSET",
+        is_list=True,
     ),
 )
 
@@ -112,6 +119,7 @@ def run(
         )
         with listeners.opened(listeners.configured(config, totals, watch)) as hearing:
             scoring = _Scoring(spark, config, held, topic, outputs, totals, hearing, stop)
+            scoring.skip_messages(aliases.served)
             scoring.finish_batch_of_other_models(aliases.served)
             log.info("scoring the topic %s, checkpoint %s", config.kafka.topics.input, config.stream.checkpoint)
             scoring.run_until_stopped(aliases)
@@ -155,6 +163,26 @@ class _Scoring:
         self._totals = totals
         self._stop = stop
         self._runner = QueryRunner(NAME, config.stream, held, stop, hearing, log_file(config, NAME))
+
+    def skip_messages(self, served: Sequence[ServedModel]) -> None:
+        """Pass over the messages of ``stream.skip`` that are still to be read, after scoring what is before them."""
+        files, location, topic = self._held.files, self._held.location, self._config.kafka.topics.input
+        for place in skipping.places(self._config.stream.skip):
+            if not skipping.is_ahead(files, location, topic, place):
+                log.info("stream.skip: partition %s is beyond offset %s already", *place)
+                continue
+            batch = skipping.plan_up_to(files, location, topic, place)
+            self.finish_batch_of_other_models(served)
+            if self._held.committed() < batch:
+                notes.note_models(files, batch, [model.identity() for model in served])
+                self._run(served, last_batch=batch)
+            if self._held.committed() < batch:  # asked to stop
+                return
+            skipped.keep(self._config, *place)
+            skipping.pass_over(files, location, topic, place)
+            log.warning(
+                "passed over the message at offset %s of partition %s of %s", place.offset, place.partition, topic
+            )
 
     def finish_batch_of_other_models(self, served: Sequence[ServedModel]) -> None:
         """Finish an earlier run's batch with the models of that run, so that no batch mixes versions."""

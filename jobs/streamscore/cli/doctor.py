@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Literal, NamedTuple
 
 from streamscore import models
 from streamscore.clients import elasticsearch, topic_records
 from streamscore.clients import kafka as kafka_client
 from streamscore.config import Config
-from streamscore.errors import StreamscoreError
+from streamscore.errors import ServerError, StreamscoreError
 from streamscore.local import artifacts, java
 from streamscore.spark import maven
 from streamscore.stream import checkpoint, folders, lease, ownership
@@ -137,12 +137,27 @@ def _checkpoint(config: Config) -> Findings:
         return
     yield "ok", f"{location}: batch {past.committed} is committed"
     if past.planned > past.committed and holder is None:
+        planned = checkpoint.planned_offsets(files, past)
         reads = "; ".join(
             f"partition {partition} of {topic} from offset {begin} to {end - 1}"
-            for (topic, partition), (begin, end) in checkpoint.planned_offsets(files, past).items()
+            for (topic, partition), (begin, end) in planned.items()
         )
         text = f"batch {past.planned} was planned and not committed: the next start replays it without duplicates"
         yield "note", f"{text}. It reads {reads}" if reads else text
+        yield from _largest(config, {partition: between for (_, partition), between in planned.items()})
+
+
+def _largest(config: Config, ranges: Mapping[int, tuple[int, int]]) -> Findings:
+    """Name the largest message of a batch, which may be larger than the JVM's memory."""
+    try:
+        found = topic_records.largest(config.kafka, config.kafka.topics.input, ranges)
+    except ServerError:  # the check of Kafka reports it
+        return
+    if found is not None and found[2] > config.message.max_bytes:
+        partition, offset, size = found
+        text = f"the batch's message at offset {offset} of partition {partition} has {size:,} bytes"
+        remedy = f"`streamscore score --skip {partition}:{offset}` passes over it"
+        yield "note", f"{text}. If the job ends with code 50 or 52 at every start, {remedy}"
 
 
 def _past(config: Config) -> Findings:

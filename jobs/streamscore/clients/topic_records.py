@@ -209,6 +209,26 @@ def fetch(kafka: Kafka, topic: str, positions: Iterable[tuple[int, int]]) -> Ite
         client.close()
 
 
+def largest(kafka: Kafka, topic: str, ranges: Mapping[int, tuple[int, int]]) -> tuple[int, int, int] | None:
+    """Return partition, offset and bytes of the message with the largest value; None if none is left.
+
+    Args:
+        kafka: the brokers.
+        topic: the topic.
+        ranges: first offset to look at and the one after the last, by partition.
+
+    Raises:
+        ServerError: no broker answers, or the topic does not exist.
+    """
+    positions = ((partition, offset) for partition, (begin, end) in ranges.items() for offset in range(begin, end))
+    sizes = (
+        (len(message.value() or b""), message.partition() or 0, message.offset() or 0)
+        for message in fetch(kafka, topic, positions)
+    )
+    size, partition, offset = max(sizes, default=(0, 0, -1))
+    return None if offset < 0 else (partition, offset, size)
+
+
 def await_visible(
     kafka: Kafka, topics: Sequence[str], seconds: float, is_stopping: Callable[[], bool] = lambda: False
 ) -> dict[str, dict[int, int]]:

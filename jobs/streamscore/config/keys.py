@@ -343,6 +343,7 @@ class Stream(_Section):
     starting_offsets: Literal["earliest", "latest"]
     report_seconds: Annotated[float, Field(gt=0)]
     drain_seconds: Annotated[float, Field(gt=0)]
+    skip: tuple[Annotated[str, Field(pattern=r"^[0-9]{1,10}:[0-9]{1,19}$")], ...]
 
 
 def _candidate(value: object) -> object:

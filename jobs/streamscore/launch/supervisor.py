@@ -66,8 +66,8 @@ def supervise(start: Callable[[], subprocess.Popen[bytes]], most: int, first_del
             if code in OUT_OF_MEMORY:
                 log.error(
                     "Spark's JVM ended with code %s: it is out of memory. Give it more (spark.driver_memory), or "
-                    "one message or model is larger unpacked than all of it: `streamscore doctor` names the offsets of "
-                    "the batch that was being read, and docs/guarantees.md, exit codes, what to do",
+                    "one message or model is larger unpacked than all of it: `streamscore doctor` names the largest "
+                    "message of the batch that was being read, and how to pass over it",
                     code,
                 )
             if stopping.is_set() or not (killed or code in PASSING):

@@ -21,6 +21,10 @@ _READING = {"kafka.fetch.max.wait.ms": "10"}
 # By default Spark also reads records of aborted and open transactions, which are no events.
 _COMMITTED = {"kafka.isolation.level": "read_committed"}
 
+# A poll unpacks what it returns: with more records than one, a message that is larger than the memory would end the JVM
+# while the batch before it is read.
+_ONE_BY_ONE = {"kafka.max.poll.records": "1"}
+
 _NANOSECONDS = "spark.sql.legacy.parquet.nanosAsLong"
 
 
@@ -46,6 +50,7 @@ def events(spark: SparkSession, kafka: Kafka, topic: str, settings: Stream) -> D
     options = {
         **_READING,
         **_COMMITTED,
+        **(_ONE_BY_ONE if settings.skip else {}),
         **kafka_options(kafka),
         "subscribe": topic,
         "startingOffsets": settings.starting_offsets,

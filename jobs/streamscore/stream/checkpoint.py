@@ -193,6 +193,19 @@ def plan(files: Folder, batch: int, topic: str, ends: Mapping[int, int]) -> None
     files.write(f"offsets/{batch}", "\n".join(["v1", json.dumps(times), json.dumps({topic: ends})]))
 
 
+def cut(files: Folder, batch: int, topic: str, ends: Mapping[int, int]) -> None:
+    """Let a planned batch end at other offsets; when it was planned stays.
+
+    Args:
+        files: the checkpoint.
+        batch: number of the batch.
+        topic: the topic.
+        ends: the offsets at which the batch ends, by partition.
+    """
+    version, metadata, *_ = (files.read(f"offsets/{batch}") or "").splitlines()
+    files.write(f"offsets/{batch}", "\n".join([version, metadata, json.dumps({topic: ends})]))
+
+
 def commit(files: Folder, batch: int) -> None:
     """Write the log entry of a batch after it has run, in Spark's format."""
     files.write(f"commits/{batch}", "\n".join(["v1", json.dumps({"nextBatchWatermarkMs": 0})]))

@@ -67,6 +67,8 @@ class LocalFolder:
         path = self._root / name
         with self._disk():
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Spark's checksum of the file before would make the new one look damaged.
+            path.with_name(f".{path.name}.crc").unlink(missing_ok=True)
             write_atomically(path, text.encode())
 
     @contextmanager
