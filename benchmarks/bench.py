@@ -103,7 +103,7 @@ def measured(
 def kept(
     cases: Mapping[str, report.Case], only: Sequence[str], origin: report.Case, file: Path, *, merge: bool
 ) -> dict[str, report.Case]:
-    """Return the cases that are not measured anew; unless they may be merged, all must be of one commit and machine."""
+    """Return the cases that are kept; unless they may be merged, all must be of one commit and machine."""
     others = {name: case for name, case in cases.items() if name not in only}
     same = report.origin(origin)
     # A case of an earlier form of the file does not say what it was measured with.

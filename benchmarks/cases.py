@@ -309,7 +309,7 @@ class Bench:
         for count in (1, 2, 4, 8):
             self._grown("models", str(count), "article", count)
         for count in (1, 2, 4, 8, 16):
-            # A topic of its own: Spark's producer outlives one that is made anew, and would wait for lost partitions.
+            # A topic of its own: Spark's producer outlives one that is recreated, and would wait for lost partitions.
             written = f"kafka.topics.predictions=predictions-{count}"
             self._grown("partitions", str(count), "article", 2, f"kafka.partitions={count}", written)
         self._grown_index(5)

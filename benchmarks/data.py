@@ -88,7 +88,7 @@ def _message(kind: Shape, indices: list[int], values: list[float], label: float)
 
 
 def fill(kafka: Kafka, topic: str, values: Sequence[bytes], count: int) -> None:
-    """Make a topic anew with so many events, spread evenly over its partitions."""
+    """Recreate a topic with so many events, spread evenly over its partitions."""
     kafka_client.delete(kafka, topic)
     kafka_client.ensure(kafka, topic)
     producer = kafka_client.producer(kafka)

@@ -1,4 +1,4 @@
-"""The benchmark's own place: a state folder, a Kafka broker, an Elasticsearch, and topics and indices made anew."""
+"""The benchmark's own place: a state folder, a Kafka broker, an Elasticsearch, and recreated topics and indices."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class Bed:
         return data.model_keys(self.models, data.shape(shape), count)
 
     def fill(self, shape: str, events: int, *keys: str) -> None:
-        """Fill the input topic anew."""
+        """Refill the input topic."""
         config = self.config(*keys)
         data.fill(config.kafka, config.kafka.topics.input, data.messages(data.shape(shape)), events)
 
     def fresh(self, config: Config) -> None:
-        """Make the topics and indices of the outcomes anew, so that every run finds the same."""
+        """Recreate the topics and indices of the outcomes, so that every run finds the same."""
         names = config.kafka.topics
         kafka.delete(config.kafka, names.predictions, names.rejected)
         kafka.ensure(config.kafka, names.predictions, names.rejected)

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import oracle
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from streamscore import config as configuration
 from streamscore import score_stream, train_models
@@ -31,6 +32,8 @@ ROOT = Path(__file__).parents[1]
 ARTIFACTS = ROOT / ".streamscore" / "artifacts"  # shared with the demo, so that nothing is fetched twice
 IN_CI = os.environ.get("CI") == "true"
 QUICK_JVM = "-XX:TieredStopAtLevel=1"
+hypothesis_settings.register_profile("steady", hypothesis_settings.default, deadline=None)  # machines may be busy
+hypothesis_settings.load_profile("steady")
 STEADY_JVM = "-XX:Tier4InvocationThreshold=80000 -XX:Tier4MinInvocationThreshold=40000 -XX:Tier4CompileThreshold=160000"
 
 

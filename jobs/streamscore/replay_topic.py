@@ -249,17 +249,17 @@ def _require_whole(config: Config, run: Run, held: HeldCheckpoint) -> None:
 
 def _load_models(spark: SparkSession, config: Config, run: Run, held: HeldCheckpoint) -> list[ServedModel]:
     """Load the models and write down what the run is; a run that has begun goes on with its versions."""
-    noted = notes.noted_models(held.files, 0) if runs.has_begun(config, run.name) else None
+    recorded = notes.recorded_models(held.files, 0) if runs.has_begun(config, run.name) else None
     with step("Loading the models"):
-        if noted is None:
+        if recorded is None:
             served = models.load(spark, config)
         else:
-            served = models.load_noted(spark, config, noted, f"{held.location}/{notes.MODELS}")
+            served = models.load_recorded(spark, config, recorded, f"{held.location}/{notes.MODELS}")
     for model in served:
         log.info("model %s: version %s, %s features", model.name, model.version, f"{model.size:,}")
     elasticsearch.ensure(config.elasticsearch)
     runs.write(runs.folder(config, run.name), run)
-    notes.note_models(held.files, 0, [model.identity() for model in served])
+    notes.record_models(held.files, 0, [model.identity() for model in served])
     return served
 
 

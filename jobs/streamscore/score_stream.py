@@ -109,7 +109,7 @@ def run(
         for sink in outputs:
             sink.prepare(spark)
         if held.past.is_new:
-            notes.note_outputs(held.files, {name: end for sink in outputs for name, end in sink.ends().items()})
+            notes.record_outputs(held.files, {name: end for sink in outputs for name, end in sink.ends().items()})
         totals = Totals(
             aliases.served,
             config.stream.synthetic,
@@ -174,7 +174,7 @@ class _Scoring:
             batch = skipping.plan_up_to(files, location, topic, place)
             self.finish_batch_of_other_models(served)
             if self._held.committed() < batch:
-                notes.note_models(files, batch, [model.identity() for model in served])
+                notes.record_models(files, batch, [model.identity() for model in served])
                 self._run(served, last_batch=batch)
             if self._held.committed() < batch:  # asked to stop
                 return
@@ -189,12 +189,12 @@ class _Scoring:
         held = self._held
         if not held.past.is_unfinished:  # after a clean shutdown a batch without a commit was only planned
             return
-        noted = notes.noted_models(held.files, held.past.planned)
-        if noted is None or noted == [model.identity() for model in served]:
+        recorded = notes.recorded_models(held.files, held.past.planned)
+        if recorded is None or recorded == [model.identity() for model in served]:
             return
-        names = ", ".join(f"{model['name']} {model['version']}" for model in noted)
+        names = ", ".join(f"{model['name']} {model['version']}" for model in recorded)
         log.info("batch %s was begun with %s: finishing it with them", held.past.planned, names)
-        earlier = models.load_noted(self._spark, self._config, noted, f"{held.location}/{notes.MODELS}")
+        earlier = models.load_recorded(self._spark, self._config, recorded, f"{held.location}/{notes.MODELS}")
         self._run(earlier, last_batch=held.past.planned)
 
     def run_until_stopped(self, aliases: ModelWatch) -> None:
@@ -203,7 +203,7 @@ class _Scoring:
         served = None
         while served is not aliases.served and not self._stop:
             served = aliases.served
-            notes.note_models(self._held.files, next_batch, [model.identity() for model in served])
+            notes.record_models(self._held.files, next_batch, [model.identity() for model in served])
             next_batch = self._run(served, interrupted=partial(self._is_over, aliases, served)) + 1
 
     def _is_over(self, aliases: ModelWatch, served: Sequence[ServedModel]) -> bool:
@@ -224,8 +224,8 @@ class _Scoring:
 
 def _load_models(spark: SparkSession, config: Config, held: HeldCheckpoint) -> ModelWatch:
     with step("Loading the models"):
-        noted = notes.noted_models(held.files, held.past.planned + 1)
-        aliases = ModelWatch(spark, config, models.load(spark, config, noted))
+        recorded = notes.recorded_models(held.files, held.past.planned + 1)
+        aliases = ModelWatch(spark, config, models.load(spark, config, recorded))
     for model in aliases.served:
         log.info("model %s: version %s, %s features", model.name, model.version, f"{model.size:,}")
     return aliases

@@ -194,7 +194,7 @@ def other_checkpoint_and_no_status_index(config, tmp_path):
     return other_checkpoint(config.model_copy(update={"elasticsearch": search}), tmp_path)
 
 
-def topic_made_anew(config, _):
+def recreated_topic(config, _):
     """A recreated topic with fewer events than were scored."""
     kafka.delete(config.kafka, config.kafka.topics.input)
     kafka.ensure(config.kafka, config.kafka.topics.input)
@@ -254,7 +254,7 @@ FAULTS = [
     other_checkpoint_and_no_status_index,
     damaged_jar,
     expired_events,  # these two change the topic, so they come last
-    topic_made_anew,
+    recreated_topic,
 ]
 
 

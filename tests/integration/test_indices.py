@@ -65,10 +65,10 @@ def test_streams_of_many_topics_are_all_noted(settings):
     elasticsearch.ensure(settings)
     topics = [f"clicks{separator}{number}" for separator in "._-" for number in range(8)]
 
-    at_once(len(topics), lambda number: elasticsearch.note_checkpoint(settings, topics[number], f"stream {number}"))
+    at_once(len(topics), lambda number: elasticsearch.record_checkpoint(settings, topics[number], f"stream {number}"))
 
-    noted = [elasticsearch.checkpoint_of(settings, topic) for topic in topics]
-    assert noted == [f"stream {number}" for number in range(len(topics))]
+    recorded = [elasticsearch.checkpoint_of(settings, topic) for topic in topics]
+    assert recorded == [f"stream {number}" for number in range(len(topics))]
 
 
 def test_newer_stream_of_a_topic_replaces_the_older(settings):
@@ -76,7 +76,7 @@ def test_newer_stream_of_a_topic_replaces_the_older(settings):
     elasticsearch.ensure(settings)
     assert elasticsearch.checkpoint_of(settings, "clicks") is None
     for topic, stream in (("clicks", "a"), ("views", "b"), ("clicks", "c"), ("clicks", "c")):
-        elasticsearch.note_checkpoint(settings, topic, stream)
+        elasticsearch.record_checkpoint(settings, topic, stream)
 
     assert elasticsearch.checkpoint_of(settings, "clicks") == "c"
     assert elasticsearch.checkpoint_of(settings, "views") == "b"
@@ -88,7 +88,7 @@ def test_note_of_an_earlier_release_counts_until_the_topic_has_a_newer_one(setti
     with elasticsearch.client(settings) as client:
         client.indices.put_mapping(index=settings.index, meta={"streams": {"clicks": "old", "views": "older"}})
 
-    elasticsearch.note_checkpoint(settings, "clicks", "new")
+    elasticsearch.record_checkpoint(settings, "clicks", "new")
 
     assert elasticsearch.checkpoint_of(settings, "clicks") == "new"
     assert elasticsearch.checkpoint_of(settings, "views") == "older"
@@ -97,7 +97,7 @@ def test_note_of_an_earlier_release_counts_until_the_topic_has_a_newer_one(setti
 def test_deleted_index_remembers_no_stream(settings):
     """A recreated index names no stream."""
     elasticsearch.ensure(settings)
-    elasticsearch.note_checkpoint(settings, "clicks", "a")
+    elasticsearch.record_checkpoint(settings, "clicks", "a")
     elasticsearch.delete(settings)
     assert elasticsearch.checkpoint_of(settings, "clicks") is None
     elasticsearch.ensure(settings)

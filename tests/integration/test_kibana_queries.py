@@ -41,9 +41,10 @@ BATCHES = (
     (-100, 9, 9, 90.0, ["lr:0"]),
 )
 
-# correct, incorrect, unlabelled
-OUTCOMES_LR = {(4, 1, 1)}
-OUTCOMES_SVM = {(2, 3, 1)}
+# correct, incorrect, and one each unlabelled and declined
+OUTCOMES_LR = {(4, 1, 1, 1)}
+OUTCOMES_SVM = {(2, 3, 1, 1)}
+DECLINED = (0.0, math.nan, math.nan)
 # The last model has three classes, is never right, and has no documents per event.
 KINDS = {"lr": "probability", "svm": "margin", "forest": "class_probability"}
 EXPECTED = {
@@ -149,7 +150,7 @@ def statistics():
             for minute, label, *predictions in ((*event, 2.0) for event in EVENTS):
                 begin = (START + minute * MINUTE) // (1_000 * seconds) * 1_000 * seconds
                 row = (math.nan if label is None else label, predictions[position], 0.25 + predictions[position] / 2)
-                windows.setdefault(begin, []).append(row)
+                windows.setdefault(begin, [] if windows or model == "forest" else [DECLINED]).append(row)
             for begin, rows in windows.items():
                 of = {"@timestamp": begin, "seconds": seconds, "topic": "ml", "stream": "s", "batch": 0}
                 statistic = of_rows(*zip(*rows, strict=True), KINDS[model]).to_document()

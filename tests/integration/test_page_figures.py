@@ -178,12 +178,12 @@ def test_refresh_reads_only_what_was_written_to(filled, fill, monkeypatch):
     """A refresh reads the last one or two windows, or none without new events."""
     read, lengths = quality_reader.statistics, []
 
-    def noted(*arguments):
+    def recorded(*arguments):
         found, took = read(*arguments)
         lengths.append(len({part.begin for part, _ in found}))
         return found, took
 
-    monkeypatch.setattr(quality_reader, "statistics", noted)
+    monkeypatch.setattr(quality_reader, "statistics", recorded)
     with contextlib.closing(Reader(filled)) as reader:
         reader.read("all", now())
         reader.read("all", now())

@@ -142,11 +142,11 @@ def test_version_without_its_tag_or_its_signature_does_not_take_over(spark, watc
 def test_version_in_use_goes_on_over_a_restart(spark, watch, register, caplog):
     """A job that restarts after a bad version was promoted continues with its previous versions."""
     client = mlflow.MlflowClient(registry.tracking_uri(watch.config))
-    noted = [model.identity() for model in watch.watch.served]
+    recorded = [model.identity() for model in watch.watch.served]
     register(watch.config, seed=2)
     client.set_model_version_tag(watch.names["lr"], "2", "manifest_sha256", "of another one")
 
-    assert [model.version for model in models.load(spark, watch.config, noted)] == ["1", "1"]
+    assert [model.version for model in models.load(spark, watch.config, recorded)] == ["1", "1"]
     assert "not the manifest that was registered with version 2" in caplog.text
     assert "The versions that were in use before go on: lr 1, svm 1" in caplog.text
     with pytest.raises(ModelError, match="not the manifest that was registered with version 2"):
@@ -155,14 +155,14 @@ def test_version_in_use_goes_on_over_a_restart(spark, watch, register, caplog):
         model.model_copy(update={"uri": model.uri.replace("champion", "chamipon")}) for model in watch.config.models
     ]
     with pytest.raises(ModelError, match="chamipon"):
-        models.load(spark, watch.config.model_copy(update={"models": tuple(other)}), noted)
+        models.load(spark, watch.config.model_copy(update={"models": tuple(other)}), recorded)
     register(watch.config, seed=3, size=90)
-    assert [model.version for model in models.load(spark, watch.config, noted)] == ["1", "1"]
+    assert [model.version for model in models.load(spark, watch.config, recorded)] == ["1", "1"]
     assert "but the model 'lr' has 90" in caplog.text
     client.set_model_version_tag(watch.names["lr"], "3", "manifest_sha256", "of another one")
     client.set_model_version_tag(watch.names["lr"], "1", "manifest_sha256", "of another one")
     with pytest.raises(ModelError, match="not the manifest that was registered with version 3"):
-        models.load(spark, watch.config, noted)
+        models.load(spark, watch.config, recorded)
 
 
 def test_version_that_could_not_be_loaded_is_judged_again(watch, register, monkeypatch):

@@ -237,13 +237,13 @@ def checkpoint_of(settings: Elasticsearch, topic: str) -> str | None:
         if not server.indices.exists(index=settings.index):
             return None
         mapping = _mapping(server, settings.index, settings.url)
-    noted = mapping.get("properties", {}).get(_STREAMS, {}).get("properties", {}).get(_stream_field(topic), {})
+    recorded = mapping.get("properties", {}).get(_STREAMS, {}).get("properties", {}).get(_stream_field(topic), {})
     earlier_release = mapping.get("_meta", {}).get("streams", {})
-    stream = noted.get("meta", {}).get(_STREAM) or earlier_release.get(topic)
+    stream = recorded.get("meta", {}).get(_STREAM) or earlier_release.get(topic)
     return str(stream) if stream else None
 
 
-def note_checkpoint(settings: Elasticsearch, topic: str, stream: str) -> None:
+def record_checkpoint(settings: Elasticsearch, topic: str, stream: str) -> None:
     """Record in the index's mapping which stream writes the outcomes of a topic.
 
     The record is the metadata of a field that is named after the topic and that no document has. Elasticsearch merges

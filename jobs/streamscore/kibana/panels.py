@@ -23,7 +23,8 @@ TEXT: Final = f"""\
 
 Each message of the input topic is scored by every model and compared with the label that came with it.
 
-- **Correct** and **incorrect** count labelled messages; **unlabelled** ones cannot be judged.
+- **Correct** and **incorrect** count labelled messages; **unlabelled** ones cannot be judged, and **declined**
+  ones hold a value that the model cannot take.
 - **{BASELINE.capitalize()}**: the accuracy of always predicting the more frequent label, 0 or 1.
 - The **confusion table** counts only messages that have documents of their own (`elasticsearch.documents`).
 - **Models** says which version scored since when, and whether the messages are synthetic (made up) or real.
@@ -120,6 +121,7 @@ _OUTCOMES: Final = (
     Metric("correct", "correct", "sum", "correct"),
     Metric("incorrect", "incorrect", "sum", "incorrect"),
     Metric("unlabelled", "unlabelled", "formula", formula=Call("subtract", _SCORED, _LABELLED)),
+    Metric("declined", "declined", "sum", "declined"),
 )
 TWO_CLASSES: Final = Condition(
     'NOT score_kind: "class_probability" AND NOT score_kind: "class_margin"',

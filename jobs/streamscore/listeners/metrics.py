@@ -297,7 +297,7 @@ class MetricsEndpoint(BatchListener):
             ["version", "spark", "python"],
             [(versions, 1)],
         )
-        help_text = "When this process began: it begins anew after a fault, and so do all counters."
+        help_text = "When this process began: it starts again after a fault, and so do all counters."
         yield GaugeMetricFamily("process_start_time_seconds", help_text, value=self._process_started)
 
 

@@ -55,13 +55,13 @@ class _Found:
     """Whether the version is in a model registry, which must know the manifest's digest."""
 
 
-def load(spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]] | None = None) -> list[ServedModel]:
+def load(spark: SparkSession, config: Config, recorded: Sequence[Mapping[str, str]] | None = None) -> list[ServedModel]:
     """Find and load every configured model and check that they fit each other and the messages.
 
     Args:
         spark: the session.
         config: the configuration.
-        noted: the recorded models of the previous run, if any: a model whose alias points to a refused version keeps
+        recorded: the recorded models of the previous run, if any: a model whose alias points to a refused version keeps
             its recorded version, as without the restart.
 
     Raises:
@@ -72,7 +72,7 @@ def load(spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]]
     try:
         return _loaded(spark, config, config.models)
     except ModelError as error:
-        before = [_before(config, model, noted or ()) for model in config.models]
+        before = [_before(config, model, recorded or ()) for model in config.models]
         if not any(before):
             raise
         pairs = zip(config.models, before, strict=True)
@@ -90,7 +90,7 @@ def _loaded(spark: SparkSession, config: Config, models: Sequence[Model]) -> lis
     return loaded
 
 
-def _before(config: Config, model: Model, noted: Sequence[Mapping[str, str]]) -> Model | None:
+def _before(config: Config, model: Model, recorded: Sequence[Mapping[str, str]]) -> Model | None:
     """Return a model at its recorded version, if its address is an alias.
 
     Raises:
@@ -101,7 +101,7 @@ def _before(config: Config, model: Model, noted: Sequence[Mapping[str, str]]) ->
     registry.resolve(config, model.uri)
     uris = (
         entry["uri"]
-        for entry in noted
+        for entry in recorded
         if entry["name"] == model.name and registry.is_version_of(entry["uri"], model.uri)
     )
     return next((model.model_copy(update={"uri": uri}) for uri in uris), None)
@@ -147,15 +147,15 @@ def load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
     return served
 
 
-def load_noted(
-    spark: SparkSession, config: Config, noted: Sequence[Mapping[str, str]], record: str
+def load_recorded(
+    spark: SparkSession, config: Config, recorded: Sequence[Mapping[str, str]], record: str
 ) -> list[ServedModel]:
     """Load the models that an unfinished batch was started with.
 
     Args:
         spark: the session.
         config: the configuration.
-        noted: the identities of the models, as of ``ServedModel.identity``.
+        recorded: the identities of the models, as of ``ServedModel.identity``.
         record: the file with these identities, for the error message.
 
     Raises:
@@ -163,7 +163,7 @@ def load_noted(
         ServerError: the registry cannot be reached.
     """
     found = []
-    for entry in noted:
+    for entry in recorded:
         begun = f"a batch was begun with version {entry['version']} of the model {entry['name']!r}"
         way_out = f"put it back, or delete {record} to finish the batch with the present models"
         settings = {key: entry[key] for key in ("name", "uri", "trust")}

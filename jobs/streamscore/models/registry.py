@@ -282,10 +282,10 @@ def rollback(config: Config, uri: str) -> tuple[str, str]:
         present = client.get_model_version_by_alias(name, alias)
         others = {str(found.version) for found in client.search_model_versions(f"name = '{name}'")}
         lower = sorted(int(other) for other in others if int(other) < int(present.version))
-        noted = present.tags.get(_before(alias))
-        if noted not in others and not lower:
+        recorded = present.tags.get(_before(alias))
+        if recorded not in others and not lower:
             raise ModelError(f"{uri} is version {present.version}, and there is none before it")
-        target = noted if noted in others else str(lower[-1])
+        target = recorded if recorded in others else str(lower[-1])
         client.set_registered_model_alias(name, alias, target)
         return str(present.version), target
 

@@ -176,7 +176,7 @@ class OutcomeDocuments(_IndexSink):
         """Record the stream in the index's mapping, then write the sampled documents; retry transient failures."""
         if not self.is_owned:
             settings, topic = self.config.elasticsearch, self.config.kafka.topics.input
-            patiently(lambda: elasticsearch.note_checkpoint(settings, topic, batch.query()), settings, batch)
+            patiently(lambda: elasticsearch.record_checkpoint(settings, topic, batch.query()), settings, batch)
             self.is_owned = True
         if self.config.elasticsearch.documents:
             super().write(shaped, batch, replay)

@@ -80,9 +80,9 @@ def written_since(
     """
     topic_records.await_visible(kafka, names, _patience(kafka), is_stopping)
     written = topics_since(spark, kafka, names, max(0, replay.since - SKEW_MS))
-    for name, noted in replay.begins.items():
-        if name in names and noted["id"] == client.topic_id(kafka, name):
-            written = written.filter((F.col("topic") != name) | _is_behind(noted["ends"]))
+    for name, recorded in replay.begins.items():
+        if name in names and recorded["id"] == client.topic_id(kafka, name):
+            written = written.filter((F.col("topic") != name) | _is_behind(recorded["ends"]))
     return written
 
 

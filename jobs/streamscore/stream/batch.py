@@ -92,7 +92,7 @@ class BatchWriter:
             self.progress.phase = Phase.FINISHED
 
     def shape(self, rows: DataFrame) -> DataFrame:
-        """Return the stream to run: a single sink's shape is planned once with it, not anew for each batch."""
+        """Return the stream to run: a single sink's shape is planned once with it, not again for each batch."""
         return self.sinks[0].shape(rows) if self._shapes_stream else rows
 
     def close(self) -> None:

@@ -72,7 +72,7 @@ def inspect(files: Folder, location: str) -> State:
     if committed > planned:
         raise CheckpointError(
             f"{location}/commits/{committed} has no offsets: delete it and its checksum .{committed}.crc, and the "
-            "batch is planned anew; what it has written already will not be written again"
+            "batch is planned again; what it has written already will not be written again"
         )
     recorded = lease.read(files)
     # Without an entry in offsets, the job was killed before its first batch, or the entry was removed.
@@ -80,7 +80,7 @@ def inspect(files: Folder, location: str) -> State:
     since = _planned_at(files, location, planned) if planned >= 0 else begun
     is_clean = planned == committed if recorded is None else recorded == lease.of_clean_shutdown(planned, committed)
     until = int((recorded or {}).get("until", -1))
-    if recorded and committed < until:  # the entry of the first of these batches may have been removed and written anew
+    if recorded and committed < until:  # the first of these batches may have been removed and planned again
         return State(query, planned, committed, min(since or 0, int(recorded["since"])), is_clean, until)
     return State(query, planned, committed, since, is_clean)
 
@@ -91,7 +91,7 @@ def hold(files: Folder, location: str, jvm: int, runs: Callable[[str], bool] = l
 
     After a fault the lease stays. While a batch that an earlier run may have written is not committed, the lease says
     since when it may have been written, even after a clean shutdown: the entry in ``offsets`` that says so first may be
-    damaged, removed, and written anew with a later time. Before the first batch that time is the start of the first
+    damaged, removed, and written again with a later time. Before the first batch that time is the start of the first
     run: what is older belongs to another stream.
 
     Args:
@@ -145,13 +145,13 @@ def next_offsets(files: Folder, committed: int) -> dict[str, dict[int, int]]:
 
     Args:
         files: the checkpoint.
-        committed: number of the last committed batch; -1: none is, and Spark noted where the first one begins.
+        committed: number of the last committed batch; -1: none is, and Spark recorded where the first one begins.
     """
     if committed >= 0:
         return offsets(files, committed)
     # Spark's Kafka source writes a zero byte, its version and the offsets.
-    noted = (files.read("sources/0/0") or "").rpartition("\n")[2]
-    began = json.loads(noted) if noted.startswith("{") else {}
+    recorded = (files.read("sources/0/0") or "").rpartition("\n")[2]
+    began = json.loads(recorded) if recorded.startswith("{") else {}
     return {topic: {int(partition): offset for partition, offset in parts.items()} for topic, parts in began.items()}
 
 
@@ -266,5 +266,5 @@ def _planned_at(files: Folder, location: str, batch: int) -> int:
 def _damaged(location: str, batch: int) -> str:
     return (
         f"{location}/offsets/{batch} is damaged: delete it and its checksum .{batch}.crc, and those of commits, "
-        "and the batch is planned anew; what it has written already will not be written again"
+        "and the batch is planned again; what it has written already will not be written again"
     )

@@ -28,17 +28,17 @@ def require_same_topic(files: Folder, location: str, topic: str, topic_id: str |
     Raises:
         CheckpointError: the checkpoint has another id of this topic on record.
     """
-    noted = _noted_topic_id(files, topic)
-    if None not in {noted, topic_id} and noted != topic_id:
+    recorded = _recorded_topic_id(files, topic)
+    if None not in {recorded, topic_id} and recorded != topic_id:
         raise CheckpointError(
             f"the topic {topic!r} was deleted and created again since its events were scored from the checkpoint "
-            f"{location} (its id was {noted}, now it is {topic_id}): events at offsets that were scored before would "
-            "be left out. To score the new topic from its beginning, start with a new --checkpoint and "
+            f"{location} (its id was {recorded}, now it is {topic_id}): events at offsets that were scored before "
+            "would be left out. To score the new topic from its beginning, start with a new --checkpoint and "
             "--new-checkpoint"
         )
 
 
-def note_topic(files: Folder, topic: str, topic_id: str | None) -> None:
+def record_topic(files: Folder, topic: str, topic_id: str | None) -> None:
     """Record Kafka's id of the topic that is scored from a checkpoint, unless it is recorded already.
 
     Args:
@@ -46,17 +46,17 @@ def note_topic(files: Folder, topic: str, topic_id: str | None) -> None:
         topic: name of the topic.
         topic_id: Kafka's id of the topic; None: the brokers have no ids, and nothing is recorded.
     """
-    if topic_id is not None and topic_id != _noted_topic_id(files, topic):
+    if topic_id is not None and topic_id != _recorded_topic_id(files, topic):
         files.write(TOPIC, json.dumps({"name": topic, "id": topic_id}))
 
 
-def note_outputs(files: Folder, ends: Mapping[str, Mapping[str, Any]]) -> None:
+def record_outputs(files: Folder, ends: Mapping[str, Mapping[str, Any]]) -> None:
     """Record, by topic, where the output topics ended before anything was written from a checkpoint."""
     files.write(OUTPUTS, json.dumps(ends))
 
 
-def noted_outputs(files: Folder) -> dict[str, dict[str, Any]]:
-    """Return what ``note_outputs`` recorded; empty if the checkpoint is older than such records.
+def recorded_outputs(files: Folder) -> dict[str, dict[str, Any]]:
+    """Return what ``record_outputs`` recorded; empty if the checkpoint is older than such records.
 
     Raises:
         CheckpointError: the record is damaged.
@@ -70,7 +70,7 @@ def noted_outputs(files: Folder) -> dict[str, dict[str, Any]]:
         ) from None
 
 
-def note_models(files: Folder, first_batch: int, models: Sequence[dict[str, str]]) -> None:
+def record_models(files: Folder, first_batch: int, models: Sequence[dict[str, str]]) -> None:
     """Record which models are in force from a batch on; an entry for that or a later batch is replaced.
 
     Args:
@@ -83,7 +83,7 @@ def note_models(files: Folder, first_batch: int, models: Sequence[dict[str, str]
     files.write(MODELS, json.dumps(entries, indent=1))
 
 
-def noted_models(files: Folder, batch: int) -> list[dict[str, str]] | None:
+def recorded_models(files: Folder, batch: int) -> list[dict[str, str]] | None:
     """Return the models that were in force at a batch; None if there is no record."""
     entries = [entry for entry in _models(files) if entry["first_batch"] <= batch]
     return list(entries[-1]["models"]) if entries else None
@@ -100,10 +100,10 @@ def _models(files: Folder) -> list[dict[str, Any]]:
         ) from None
 
 
-def _noted_topic_id(files: Folder, topic: str) -> str | None:
+def _recorded_topic_id(files: Folder, topic: str) -> str | None:
     try:
-        noted = json.loads(files.read(TOPIC) or "{}")
-        return str(noted["id"]) if noted.get("name") == topic else None
+        recorded = json.loads(files.read(TOPIC) or "{}")
+        return str(recorded["id"]) if recorded.get("name") == topic else None
     except (ValueError, KeyError, AttributeError):
         raise CheckpointError(
             f"{TOPIC} in the checkpoint is damaged: delete it, if the topic {topic!r} was not created again since its "

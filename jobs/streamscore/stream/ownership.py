@@ -117,7 +117,7 @@ class TopicWatch:
         self._first = self._latest = self._ask()
         if not past.is_new:
             self._require_same()
-        notes.note_topic(files, config.kafka.topics.input, self._first)
+        notes.record_topic(files, config.kafka.topics.input, self._first)
         self._next_look = time.monotonic() + TOPIC_POLL_SECONDS
         self._looking = threading.Thread()
 

@@ -34,7 +34,7 @@ class HeldCheckpoint:
         """Which batches an earlier run may have written before; None: nothing was left half done."""
         if self.past.last_replayed < 0 or self.past.since is None:
             return None
-        return Replay(self.past.last_replayed, self.past.since, notes.noted_outputs(self.files))
+        return Replay(self.past.last_replayed, self.past.since, notes.recorded_outputs(self.files))
 
     @property
     def next_batch(self) -> int:

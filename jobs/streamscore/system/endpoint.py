@@ -25,7 +25,7 @@ class Page:
 
 
 class Endpoint:
-    """Serves pages, made anew for each request, until it is closed; each request has a thread of its own."""
+    """Serves pages, made for each request, until it is closed; each request has a thread of its own."""
 
     def __init__(self, address: str, port: int, pages: Mapping[str, Callable[[], Page]]) -> None:
         """Listen.

@@ -373,7 +373,8 @@ def test_queries_of_the_donuts_and_of_the_lines():
     assert dashboards_api.query(donut.layers[0], donut).splitlines() == [
         "FROM predictions-quality",
         f'| WHERE {in_range} AND model == "lr"',
-        "| STATS correct = SUM(correct), incorrect = SUM(incorrect), scored = SUM(scored), labelled = SUM(labelled)",
+        "| STATS correct = SUM(correct), incorrect = SUM(incorrect), scored = SUM(scored), labelled = SUM(labelled), "
+        "declined = SUM(declined)",
         "| EVAL unlabelled = scored - labelled",
         "| DROP scored, labelled",
     ]

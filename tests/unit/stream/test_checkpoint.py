@@ -502,13 +502,13 @@ def test_process_of_another_machine_or_a_recycled_pid_holds_nothing(files, conte
 def test_models_in_force_are_known_for_each_batch(files):
     """The models of each batch are recorded; the record of a batch that is planned again replaces later ones."""
     first, second, third = ([{"name": "lr", "uri": f"models:/lr/{n}", "version": str(n)}] for n in (1, 2, 3))
-    assert notes.noted_models(files, 0) is None
-    notes.note_models(files, 0, first)
-    notes.note_models(files, 5, second)
-    notes.note_models(files, 9, second)
-    notes.note_models(files, 7, third)
+    assert notes.recorded_models(files, 0) is None
+    notes.record_models(files, 0, first)
+    notes.record_models(files, 5, second)
+    notes.record_models(files, 9, second)
+    notes.record_models(files, 7, third)
 
-    assert [notes.noted_models(files, batch) for batch in (0, 4, 5, 6, 7, 9)] == [
+    assert [notes.recorded_models(files, batch) for batch in (0, 4, 5, 6, 7, 9)] == [
         first, first, second, second, third, third,
     ]  # fmt: skip
 
@@ -518,7 +518,7 @@ def test_damaged_record_of_the_models_is_named(files):
     files.write(notes.MODELS, "[{")
 
     with pytest.raises(CheckpointError, match="models.json in the checkpoint is damaged: delete it, and a batch"):
-        notes.noted_models(files, 0)
+        notes.recorded_models(files, 0)
 
 
 def test_status_tells_whether_a_job_holds_the_checkpoint(location):
@@ -542,14 +542,14 @@ def test_offsets_of_the_batch_in_flight_are_told(location, make_config, committe
     for name in ("offsets", "commits", "sources/0"):
         (folder / name).mkdir(parents=True)
     (folder / "metadata").write_text('{"id": "a-query"}')
-    noted = '{"batchTimestampMs": 1700000000000}'
+    recorded = '{"batchTimestampMs": 1700000000000}'
     first, planned = '{"clicks":{"0":10,"1":5}}', '{"clicks":{"0":40,"1":5,"2":7}}'
     if committed:
-        (folder / "offsets" / "0").write_text(f"v1\n{noted}\n{first}")
+        (folder / "offsets" / "0").write_text(f"v1\n{recorded}\n{first}")
         (folder / "commits" / "0").write_text("v1\n{}")
     else:  # the file as Spark's Kafka source writes it
         (folder / "sources" / "0" / "0").write_bytes(b"\0v1\n" + first.encode())
-    (folder / "offsets" / str(int(committed))).write_text(f"v1\n{noted}\n{planned}")
+    (folder / "offsets" / str(int(committed))).write_text(f"v1\n{recorded}\n{planned}")
     config = make_config(f"stream.checkpoint={location}")
 
     notes_of_doctor = [text for status, text in doctor._checkpoint(config) if status == "note"]

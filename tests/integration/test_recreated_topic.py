@@ -62,11 +62,11 @@ def test_outcomes_of_the_topic_before_do_not_count_for_the_new_one(
     """Recent outcomes and rejected messages of the old topic, with the same event ids, do not suppress new ones."""
     options = (oracle.listed(small_models), "stream.available_now=true", "elasticsearch.enabled=false")
     config = own(*options, "stream.max_rejected_share=null")
-    anew = own(
+    recreated = own(
         *options,
         "stream.max_rejected_share=null",
         "stream.new_checkpoint=true",
-        f"stream.checkpoint={tmp_path / 'anew'}",
+        f"stream.checkpoint={tmp_path / 'recreated'}",
     )
     fill(config, 100)
     produce(config.kafka, config.kafka.topics.input, [b"bad"] * 40)
@@ -78,9 +78,9 @@ def test_outcomes_of_the_topic_before_do_not_count_for_the_new_one(
         armed.setenv("STREAMSCORE_TEST_FAULTS", "1")
         armed.setenv("STREAMSCORE_FAULT", "records-half:raise:1")
         with pytest.raises(StreamError):
-            score_stream.run(spark, anew)
+            score_stream.run(spark, recreated)
     failpoints.arm(0)
-    score_stream.run(spark, anew)
+    score_stream.run(spark, recreated)
 
     assert len(outcomes(config)) == 2 * (100 + 200)
     assert len(consume(config.kafka, config.kafka.topics.rejected)) == 40 + 80
