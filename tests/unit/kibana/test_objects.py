@@ -369,12 +369,12 @@ def test_queries_of_the_donuts_and_of_the_lines():
     shown = {panel.name: panel for panel in panels.panels(config())}
     donut, lines = shown["outcomes-lr"], shown["accuracy-over-time"]
     in_range = "@timestamp >= ?_tstart AND @timestamp < ?_tend AND seconds == 10"
+    sums = ("correct", "incorrect", "scored", "labelled", "declined")
 
     assert dashboards_api.query(donut.layers[0], donut).splitlines() == [
         "FROM predictions-quality",
         f'| WHERE {in_range} AND model == "lr"',
-        "| STATS correct = SUM(correct), incorrect = SUM(incorrect), scored = SUM(scored), labelled = SUM(labelled), "
-        "declined = SUM(declined)",
+        f"| STATS {', '.join(f'{name} = SUM({name})' for name in sums)}",
         "| EVAL unlabelled = scored - labelled",
         "| DROP scored, labelled",
     ]
