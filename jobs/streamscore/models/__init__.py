@@ -142,6 +142,8 @@ def load_one(spark: SparkSession, config: Config, model: Model) -> ServedModel:
         if inspected.manifest is not None:
             checks.require_same(spark, served, inspected.manifest)
         checks.require_steady(spark, served)
+        # The manifest's rows have the label indexer's numbers.
+        served = saved.renumbered(served, config.message.label_values)
     if config.message.size not in {None, served.size}:
         raise _misfit(served, "message.size says", config.message.size)
     return served

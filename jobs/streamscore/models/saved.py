@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +15,7 @@ from streamscore.errors import ModelError
 if TYPE_CHECKING:
     from streamscore.models.gate import Inspected
     from streamscore.models.gate.stages import Stage
+    from streamscore.scoring.served import ServedModel
 
 
 class Classes(NamedTuple):
@@ -82,6 +84,36 @@ def shared_label_values(models: Mapping[str, Mapping[str, float]]) -> dict[str, 
                 )
             supplier.setdefault(label, name)
     return found
+
+
+def renumbered(model: ServedModel, chosen: Mapping[str, float]) -> ServedModel:
+    """Return a model that predicts the classes that the configuration gives to its label indexer's texts.
+
+    Args:
+        model: the model, with its label indexer's numbers.
+        chosen: the class of each text, ``message.label_values``; empty: the label indexer's numbers stay.
+
+    Raises:
+        ModelError: a text has no class, or the classes are not 0, 1 and so on, each once.
+    """
+    texts = sorted(model.label_values, key=model.label_values.__getitem__)
+    if not (chosen and texts):
+        return model
+    missing = [text for text in texts if text not in chosen]
+    if missing:
+        raise ModelError(
+            f"its label indexer knows the label {missing[0]!r}, which message.label_values lacks: add it, or leave "
+            "message.label_values out, and the label indexer's numbers are used"
+        )
+    order = [int(chosen[text]) for text in texts]
+    if sorted(chosen[text] for text in texts) != list(range(len(order))):
+        listed = ", ".join(f"{text!r}: {chosen[text]:g}" for text in texts[:10])
+        raise ModelError(
+            f"message.label_values gives the texts of its label indexer the classes {listed}: it must give them 0, 1 "
+            "and so on, each once"
+        )
+    is_same = order == list(range(len(order)))
+    return replace(model, class_order=() if is_same else (*order, *range(len(order), model.classes)))
 
 
 def described(stages: Sequence[Stage]) -> str:

@@ -160,6 +160,40 @@ def test_label_indexers_must_agree(spark, make_config, data, tmp_path):
         load(spark, make_config, one, other)
 
 
+def test_configuration_numbers_the_texts_of_all_label_indexers(spark, make_config, data, tmp_path):
+    """With message.label_values, models whose label indexers disagree predict the same classes."""
+    one = saved(named_classes(data, "income"), tmp_path / "one")
+    other = saved(named_classes(data, "income", stringOrderType="alphabetDesc"), tmp_path / "other")
+    served = load(spark, make_config, one, other, extra=['message.label_values={"poor": 1, "rich": 0}'])
+    predictions = [[prediction for prediction, _ in outcomes([model], data)] for model in served]
+
+    assert [model.label_values["poor"] for model in served] == [0.0, 1.0]
+    assert predictions[0] == predictions[1]
+    assert set(predictions[0]) == {0.0, 1.0}
+    agreeing = sum(
+        prediction == float(row["income"] == "poor")
+        for prediction, row in zip(predictions[0], data.collect(), strict=True)
+    )
+    assert agreeing > data.count() / 2
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ('{"poor": 1, "wealthy": 0}', "knows the label 'rich', which message.label_values lacks"),
+        ('{"poor": 1, "rich": 2}', "the classes 'poor': 1, 'rich': 2: it must give them 0, 1 and so on"),
+    ],
+)
+def test_label_values_that_do_not_fit_the_label_indexer_are_refused(
+    spark, make_config, data, tmp_path, values, message
+):
+    """The message names the label."""
+    model = saved(named_classes(data, "income"), tmp_path / "income")
+
+    with pytest.raises(ModelError, match=message):
+        load(spark, make_config, model, extra=[f"message.label_values={values}"])
+
+
 def test_numbers_that_the_label_indexer_exchanged_are_exchanged_back(spark, make_config, data, tmp_path):
     """The outcome has the label's own number, though the more frequent 1 is the indexer's class 0."""
     model = named_classes(data, "often")
