@@ -311,6 +311,11 @@ def test_commands_show_list_and_delete_a_run(world, command, as_file, small_mode
 
     assert shown["range"] == "all"
     assert scored["lr"] == sum(part.scored for part in statistic) < live["models"][0]["scored"]
+    compared = [json.loads(line) for line in command("compare", "--run", name, "--json").stdout.splitlines()]
+    same = next(each for each in compared if each["challenger"] == "lr2")
+    labelled = sum(part.labelled for part in statistic)
+    assert {each["champion"] for each in compared} == {"lr"}
+    assert (same["n"], same["n10"], same["n01"], same["difference"]["value"]) == (labelled, 0, 0, 0)
     report = tmp_path / "report.html"
     assert command("report", "--out", str(report), "--run", name).exit_code == 0
     assert f"Replay: {name}" in report.read_text()
