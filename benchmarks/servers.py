@@ -63,7 +63,7 @@ class Bed:
         names = config.kafka.topics
         wanted = {names.predictions: run.done * records, names.rejected: 0}
         found = {name: topic_records.extent(config.kafka, name).records for name in wanted}
-        if config.elasticsearch.enabled:
+        if config.elasticsearch.enabled and config.elasticsearch.documents == 1:
             wanted[config.elasticsearch.index] = run.done * len(config.models)
             found[config.elasticsearch.index] = elasticsearch.count(config.elasticsearch)
         _require(found, wanted)

@@ -18,7 +18,7 @@ import data
 from figures import Run
 from measure import Meter, events, steady
 from streamscore import config as configuration
-from streamscore import listeners, score_stream, seed_topic, sinks
+from streamscore import listeners, score_stream, scored, seed_topic, sinks
 from streamscore import models as served_models
 from streamscore.clients.kafka import MAX_MESSAGE_BYTES
 from streamscore.config import Config
@@ -30,7 +30,7 @@ from streamscore.messages.decode import DECODER, JSON_TEXT, decode, decoded_type
 from streamscore.scoring import apply
 from streamscore.scoring.apply import apply_models
 from streamscore.scoring.declines import DECLINED_TYPE
-from streamscore.scoring.evaluate import with_correct
+from streamscore.scoring.evaluate import counts, with_correct
 from streamscore.scoring.outcomes import outcomes
 from streamscore.scoring.served import ServedModel
 from streamscore.sinks import elasticsearch, kafka
@@ -140,6 +140,14 @@ def _ours(config: Config) -> Written:
     return _written(score_stream.scored_events(_spark(), config, served), config, served)
 
 
+def _uncounted(config: Config) -> Written:
+    """Return the job's own stream and writer without the statistics of quality."""
+    served = _models(config)
+    scored.register(_spark(), config, served)
+    rows = scored.evaluated(_events(config), served, scored.key_room(config))
+    return _written(rows.observe("quality", *counts()), config, served)
+
+
 def _written(rows: DataFrame, config: Config, served: list[ServedModel]) -> Written:
     """Return evaluated rows as the job's own writer takes them, and that writer."""
     writer = BatchWriter(_sinks(config, served), StopRequest(), query=lambda: "benchmark")
@@ -176,18 +184,18 @@ def _common(config: Config) -> Written:
     from pyspark.sql import functions as F
 
     served = _models(config)
-    scored = _unchecked(_events(config))
+    rows = _unchecked(_events(config))
     for model in served:
         stage = model.stages[-1].copy()
         outputs = {name: f"{name}_{model.name}" for name in ("predictionCol", "rawPredictionCol", "probabilityCol")}
         for name, column in outputs.items():
             if stage.hasParam(name):
                 stage.set(stage.getParam(name), column)
-        scored = stage.transform(scored)
-        scored = scored.withColumn(model.prediction, F.col(outputs["predictionCol"]))
-        scored = scored.withColumn(model.score, apply._score(stage, F.col(model.prediction), model))  # noqa: SLF001
-        scored = scored.withColumn(model.declined, F.lit(None).cast(DECLINED_TYPE))
-    judged = with_correct(scored, served)
+        rows = stage.transform(rows)
+        rows = rows.withColumn(model.prediction, F.col(outputs["predictionCol"]))
+        rows = rows.withColumn(model.score, apply._score(stage, F.col(model.prediction), model))  # noqa: SLF001
+        rows = rows.withColumn(model.declined, F.lit(None).cast(DECLINED_TYPE))
+    judged = with_correct(rows, served)
 
     def write(batch: DataFrame, _: int) -> None:
         if config.elasticsearch.enabled:
@@ -205,7 +213,7 @@ def _in_python(config: Config) -> Written:
     return _written(with_correct(apply_models(decoded, served), served), config, served)
 
 
-_STREAMS = {"scored": _ours, "copied": _copied, "common": _common, "python": _in_python}
+_STREAMS = {"scored": _ours, "uncounted": _uncounted, "copied": _copied, "common": _common, "python": _in_python}
 
 
 def _python_decoder() -> Any:
