@@ -22,8 +22,8 @@ def test_groups_of_the_benchmark_run(servers, addresses, tmp_path, monkeypatch):
 
     result = json.loads(file.read_text())
     assert {name: len(case["rows"]) for name, case in result["cases"].items()} == {"models": 2, "seed": 1}
-    told = report.as_text(result), report.as_markdown(result)
-    assert all("seed_topic ÷ the same rows" in text for text in told)
+    texts = report.as_text(result), report.as_markdown(result)
+    assert all("seed_topic ÷ the same rows" in text for text in texts)
 
 
 def test_the_steady_run_reads_all_batches(own, fill, monkeypatch):

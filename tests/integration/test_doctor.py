@@ -69,8 +69,8 @@ def absent_broker(config, _):
 def absent_topic(config, _):
     """A missing topic, which looks like a topic that an ACL hides."""
     names = config.kafka.topics.model_copy(update={"input": "absent"})
-    told = r"kafka: no topic 'absent', or this user may not see it \(ACL Describe\); there are .*`streamscore seed`"
-    return changed(config, "kafka", topics=names), told
+    message = r"kafka: no topic 'absent', or this user may not see it \(ACL Describe\); there are .*`streamscore seed`"
+    return changed(config, "kafka", topics=names), message
 
 
 def absent_elasticsearch(config, _):
@@ -115,10 +115,10 @@ def user_without_a_privilege(config, _):
     """Elasticsearch names the missing privilege; the message refers to the user's setting, not to the password's."""
     reason = "action [cluster:monitor/health] is unauthorized for user [u],\n  this is granted by [monitor]"
     answer = {"error": {"type": "security_exception", "reason": reason}}
-    told = (
+    message = (
         r"refuses this user an action \(403\): action .* for user \[u\], this is granted by \[monitor\]. The jobs need"
     )
-    return serving(config, 403, answer), f"elasticsearch: .* {told} .* `manage` on {config.elasticsearch.index}, "
+    return serving(config, 403, answer), f"elasticsearch: .* {message} .* `manage` on {config.elasticsearch.index}, "
 
 
 def user_of_a_gateway(config, _):
@@ -215,10 +215,10 @@ def expired_events(config, _):
     client = kafka.admin(config.kafka)
     for future in client.delete_records([TopicPartition(name, int(partition), end)]).values():
         future.result()
-    told = (
+    message = (
         f"past: {end} events of the topic '{name}' have expired .*partition {partition} begins at {end}, but 0 is next"
     )
-    return config, told
+    return config, message
 
 
 def damaged_jar(config, tmp_path):

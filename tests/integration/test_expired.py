@@ -41,12 +41,12 @@ def test_events_that_expired_while_the_job_was_away_are_counted_at_the_start(spa
     watch = TopicWatch(config, files, checkpoint.inspect(files, config.stream.checkpoint))
     expire(config)
 
-    told = r"^40 events of the topic 't\w+' have expired .*retention\.ms.*--new-checkpoint$"
-    with pytest.raises(CheckpointError, match=told) as refused:
+    message = r"^40 events of the topic 't\w+' have expired .*retention\.ms.*--new-checkpoint$"
+    with pytest.raises(CheckpointError, match=message) as refused:
         score_stream.run(spark, config)
     faults = [finding.text for finding in examine(config) if finding[:2] == ("past", "fault")]
     assert faults == [str(refused.value)]
-    with pytest.raises(CheckpointError, match=told), watch.required():
+    with pytest.raises(CheckpointError, match=message), watch.required():
         raise StreamError("the stream stopped while reading the input topic")
 
 

@@ -336,8 +336,8 @@ def esql_rows(client, query):
                 rows = {evaluated(row, names, name, python(expression)) for row in rows}
                 names = names if name in names else [*names, name]
         elif word in {"KEEP", "DROP"}:
-            told = rest.split(", ")
-            kept = told if word == "KEEP" else [name for name in names if name not in told]
+            chosen = rest.split(", ")
+            kept = chosen if word == "KEEP" else [name for name in names if name not in chosen]
             rows = {tuple(dict(zip(names, row, strict=True))[name] for name in kept) for row in rows}
             names = kept
     return rows

@@ -166,10 +166,10 @@ def test_figures_are_those_of_scikit_learn_on_the_single_outcomes(filled, read, 
         else:
             assert figures["log_loss"] is figures["rig"] is figures["calibration_ratio"] is None
     with elasticsearch.client(filled.elasticsearch) as server:
-        told = quality_reader.of_range(server, filled, "all", now())
+        statistics = quality_reader.of_range(server, filled, "all", now())
     by_version = {(model.name, model.version): model.evaluation.figures for model in read(filled).by_version}
 
-    assert {of: evaluate(statistic).figures["auc"] for of, statistic in told.items()} == {
+    assert {of: evaluate(statistic).figures["auc"] for of, statistic in statistics.items()} == {
         of: figures["auc"] for of, figures in by_version.items()
     }
 

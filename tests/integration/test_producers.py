@@ -46,9 +46,9 @@ def test_label_of_another_name_is_told(spark, own, small_models, produce, caplog
         summary = score(spark, config)
 
     assert (summary["scored"], summary["labelled"], summary["rejected"]) == (1_000, 0, 0)
-    (told,) = [text for text in caplog.messages if "message.label_field" in text]
-    assert "no message has the field 'label'" in told
-    assert "they have 'Label', 'features'." in told
+    (warning,) = [text for text in caplog.messages if "message.label_field" in text]
+    assert "no message has the field 'label'" in warning
+    assert "they have 'Label', 'features'." in warning
 
 
 def test_codec_that_is_missing_is_found_before_the_topic_is_made(own, tmp_path):

@@ -154,20 +154,20 @@ def test_bad_message_is_kept_however_large_it_is(large, outcomes):
 def test_bad_message_that_the_topic_does_not_take_is_replayed_from_the_input_topic(large, outcomes, consume):
     """A message too large for the rejected topic is recorded by its position, and replayed from there."""
     config, sent = large(rejected_limit=1_048_588)
-    told = {message.event_id: message for message in rejected.read(config.kafka) if not message.is_kept}
+    not_kept = {message.event_id: message for message in rejected.read(config.kafka) if not message.is_kept}
     kept = [message for message in rejected.read(config.kafka) if message.is_kept]
 
     assert [(message.key, message.value) for message in kept] == [sent[1][:2]]
-    assert sorted(message.reason for message in told.values()) == ["bad_features", "too_large"]
-    assert {(message.key, message.value, *message.own_headers()) for message in told.values()} == {(None, None)}
+    assert sorted(message.reason for message in not_kept.values()) == ["bad_features", "too_large"]
+    assert {(message.key, message.value, *message.own_headers()) for message in not_kept.values()} == {(None, None)}
     assert [outcome["key"] for outcome in outcomes(config)] == ["good"]
-    everything = rejected.select(config.kafka, told)
+    everything = rejected.select(config.kafka, not_kept)
     assert rejected.replay(config.kafka, everything) == 2
     again = [record for record in consume(config.kafka, config.kafka.topics.input) if "replay-of" in dict(record[2])]
     assert sorted((key, value, *headers[:-1]) for key, value, headers in again) == [
         (key, value, *headers) for key, value, headers in (sent[2], sent[0])
     ]
-    assert sorted(headers[-1][1].decode() for *_, headers in again) == sorted(told)
+    assert sorted(headers[-1][1].decode() for *_, headers in again) == sorted(not_kept)
 
 
 def test_bad_message_that_has_expired_is_replayed_with_a_repaired_value_only(large):
@@ -319,6 +319,6 @@ def test_key_that_the_outcomes_topic_has_no_room_for_stops_nothing(spark, own, s
     score_stream.check(config)
     score_stream.run(spark, config)
 
-    told = list(rejected.read(config.kafka))
-    assert [(message.reason, message.key) for message in told] == [("too_large", keys[0]), ("too_large", keys[2])]
+    messages = list(rejected.read(config.kafka))
+    assert [(message.reason, message.key) for message in messages] == [("too_large", keys[0]), ("too_large", keys[2])]
     assert {len(outcome["key"]) for outcome in outcomes(config)} == {30_000, 8_700}

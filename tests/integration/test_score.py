@@ -106,11 +106,11 @@ def test_replayed_batches_leave_no_double_document(spark, own, trained, document
 def proxy_of_the_jvm(spark):
     """A JVM proxy for the internet, as often in JAVA_TOOL_OPTIONS, at an address without a server."""
     java = spark._jvm.System
-    told = {"http.proxyHost": "127.0.0.1", "http.proxyPort": "1", "http.nonProxyHosts": "localhost|127.*"}
-    for name, value in told.items():
+    properties = {"http.proxyHost": "127.0.0.1", "http.proxyPort": "1", "http.nonProxyHosts": "localhost|127.*"}
+    for name, value in properties.items():
         java.setProperty(name, value)
     yield
-    for name in told:
+    for name in properties:
         java.clearProperty(name)
 
 

@@ -27,12 +27,12 @@ def entries(path):
 
 def test_messages_name_the_packages_of_the_extras(root):
     """What a message says to install is what the extra of that name has."""
-    told = {extra: set(packages.split()) for _, packages, extra in artifacts._CLIENTS.values()}
+    named = {extra: set(packages.split()) for _, packages, extra in artifacts._CLIENTS.values()}
     setup = (root / "setup.py").read_text()
-    extras = {extra: re.search(rf'^        "{extra}": \[(.*)\]', setup, re.MULTILINE)[1] for extra in told}
+    extras = {extra: re.search(rf'^        "{extra}": \[(.*)\]', setup, re.MULTILINE)[1] for extra in named}
 
-    assert {extra: set(re.findall(r'"([\w-]+)[><=]', listed)) for extra, listed in extras.items()} == told
-    assert set().union(*told.values()) <= entries(root / "requirements" / "stores.lock").keys()
+    assert {extra: set(re.findall(r'"([\w-]+)[><=]', listed)) for extra, listed in extras.items()} == named
+    assert set().union(*named.values()) <= entries(root / "requirements" / "stores.lock").keys()
 
 
 @pytest.mark.timeout(600)
@@ -50,11 +50,11 @@ def test_mlflow_opens_the_stores_with_the_locked_packages(root, tmp_path):
     environment = {**os.environ, "AWS_DEFAULT_REGION": "eu-west-1", "AZURE_STORAGE_CONNECTION_STRING": account}
 
     def opened(**more):
-        told = subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-c", OPENED], check=False, capture_output=True, text=True, env={**environment, **more}
         )
-        return told.returncode, told.stderr
+        return done.returncode, done.stderr
 
     assert "No module named 'boto3'" in opened()[1]
-    code, told = opened(PYTHONPATH=str(tmp_path / "packages"))
-    assert code == 0, told
+    code, errors = opened(PYTHONPATH=str(tmp_path / "packages"))
+    assert code == 0, errors

@@ -158,15 +158,15 @@ UNFIT = {
 @pytest.mark.parametrize("name", UNFIT)
 def test_template_that_makes_an_index_unfit_is_found_at_the_start(config, client, template, name):
     """The index is not kept, and the doctor, who creates nothing, tells the same."""
-    body, told = UNFIT[name]
+    body, reason = UNFIT[name]
     template(**body)
 
-    with pytest.raises(RefusedError, match=f"{told}.*index_patterns"):
+    with pytest.raises(RefusedError, match=f"{reason}.*index_patterns"):
         elasticsearch.ensure(config.elasticsearch)
     assert not client.indices.exists(index=config.elasticsearch.index)
     (fault,) = [finding.text for finding in doctor.examine(config) if finding[:2] == ("elasticsearch", "fault")]
     assert f"the template 'template-of-{config.elasticsearch.index}'" in fault
-    assert told in fault
+    assert reason in fault
 
 
 def test_pipeline_of_an_index_that_exists_is_found_at_the_start(config, client):
@@ -183,12 +183,12 @@ def test_write_block_is_refused_at_the_start_and_seen_by_the_doctor(config, clie
     elasticsearch.ensure(config.elasticsearch)
     name = config.elasticsearch.quality_index
     client.indices.put_settings(index=name, settings={"index.blocks.write": True})
-    told = rf"the index '{name}' is blocked: index write \(api\); take it away \(index\.blocks"
+    reason = rf"the index '{name}' is blocked: index write \(api\); take it away \(index\.blocks"
 
-    with pytest.raises(RefusedError, match=told):
+    with pytest.raises(RefusedError, match=reason):
         elasticsearch.ensure(config.elasticsearch)
     faults = [finding.text for finding in doctor.examine(config) if finding[:2] == ("elasticsearch", "fault")]
-    assert [told.replace("\\", "") in fault for fault in faults] == [True]
+    assert [reason.replace("\\", "") in fault for fault in faults] == [True]
 
 
 def test_wait_for_a_full_disk_tells_elasticsearch_s_reason(config, client, frame, caplog, monkeypatch):

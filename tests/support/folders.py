@@ -27,9 +27,9 @@ PARQUET = "part-00000-05cee0fd-583d-4b00-a6ea-161d894dda4b-c000.snappy.parquet"
 
 def write_metadata(folder: Path, class_name: Any, uid: str, params: Any = None, **further: Any) -> None:
     """Write a stage's metadata."""
-    told = {"class": class_name, "timestamp": 1, "sparkVersion": "3.5.7", "uid": uid, "paramMap": params or {}}
+    metadata = {"class": class_name, "timestamp": 1, "sparkVersion": "3.5.7", "uid": uid, "paramMap": params or {}}
     (folder / "metadata").mkdir(parents=True)
-    (folder / "metadata" / "part-00000").write_text(json.dumps(told | {"defaultParamMap": {}} | further) + "\n")
+    (folder / "metadata" / "part-00000").write_text(json.dumps(metadata | {"defaultParamMap": {}} | further) + "\n")
     (folder / "metadata" / "_SUCCESS").touch()
     (folder / "metadata" / ".part-00000.crc").write_bytes(b"crc\0")
 
@@ -88,9 +88,9 @@ def write_manifest(folder: Path, **changes: Any) -> dict[str, Any]:
         ),
         files=found.hashes,
     )
-    told: dict[str, Any] = json.loads(manifests.text(made)) | changes
-    (folder / MANIFEST).write_text(json.dumps(told))
-    return told
+    manifest: dict[str, Any] = json.loads(manifests.text(made)) | changes
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    return manifest
 
 
 def refusal(folder, trust="unsigned", public_keys=()):
@@ -107,8 +107,8 @@ def refusal(folder, trust="unsigned", public_keys=()):
 def changed(folder, name, **changes):
     """Change keys of a stage's metadata; None removes a key."""
     file = folder / name / "metadata" / "part-00000"
-    told = json.loads(file.read_text()) | changes
-    file.write_text(json.dumps({key: value for key, value in told.items() if value is not None}))
+    manifest = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({key: value for key, value in manifest.items() if value is not None}))
 
 
 def rewritten(folder, name, text):

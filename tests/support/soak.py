@@ -2,7 +2,7 @@
 
     make soak MINUTES=60
 
-Prints a table and writes it as JSON. Every run is told by its seed; the mishaps are drawn from it too.
+Prints a table and writes it as JSON. A seed determines the messages of a run; the mishaps are drawn from it too.
 """
 
 from __future__ import annotations

@@ -27,10 +27,10 @@ def locked(root, name, python):
 
 def test_package_says_which_pythons_it_is_for(root):
     """requires-python and the classifiers name the same versions."""
-    told = (root / "setup.py").read_text()
-    (needed,) = re.findall(r'python_requires="(.+?)"', told)
+    setup = (root / "setup.py").read_text()
+    (needed,) = re.findall(r'python_requires="(.+?)"', setup)
 
-    assert re.findall(r"Python :: (3\.\d+)", told) == PROMISED
+    assert re.findall(r"Python :: (3\.\d+)", setup) == PROMISED
     assert [minor for minor in range(8, 20) if f"3.{minor}" in SpecifierSet(needed)] == [10, 11, 12, 13]
 
 

@@ -31,8 +31,8 @@ def criteo_config(make_config, tmp_path):
     def make(labels, *overrides, name="train.txt"):
         path = tmp_path / name
         path.write_text("".join(line(number, label) for number, label in enumerate(labels)))
-        told = ("train.data=criteo", f"train.path={path}", "train.test_rows=10", f"train.output={tmp_path / 'out'}")
-        return make_config(*told, *overrides)
+        settings = ("train.data=criteo", f"train.path={path}", "train.test_rows=10", f"train.output={tmp_path / 'out'}")
+        return make_config(*settings, *overrides)
 
     return make
 
@@ -149,9 +149,9 @@ def test_no_row_of_the_data_is_in_a_manifest(spark, balanced):
 
         assert len(golden) == train_models.GOLDEN_ROWS
         assert all(sorted(row["row"]) == sorted(train_models.COLUMNS) for row in golden)
-        told = [json.dumps({name: row["row"][name] for name in train_models.COLUMNS}) for row in golden]
-        assert not own & set(told)
-        assert len(set(told)) == train_models.GOLDEN_ROWS
+        rows = [json.dumps({name: row["row"][name] for name in train_models.COLUMNS}) for row in golden]
+        assert not own & set(rows)
+        assert len(set(rows)) == train_models.GOLDEN_ROWS
 
 
 def test_calibrated_svm_is_served_with_probabilities(spark, addresses, balanced):

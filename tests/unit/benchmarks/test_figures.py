@@ -128,14 +128,14 @@ def test_the_heading_tells_all_that_was_measured_with():
 def test_cases_of_another_commit_or_machine_are_not_merged(tmp_path):
     """Results of another commit or machine are merged only on request, and unidentified ones never."""
     cases = {"kafka": case(), "seed": case()}
-    told = {"file": tmp_path, "merge": False}
+    options = {"file": tmp_path, "merge": False}
 
-    assert bench.kept(cases, ["seed"], case(), **told) == {"kafka": case()}
+    assert bench.kept(cases, ["seed"], case(), **options) == {"kafka": case()}
     for other in (case("def"), case(cores=4)):
         with pytest.raises(SystemExit, match="kafka of another commit or machine"):
-            bench.kept(cases, ["seed"], other, **told)
+            bench.kept(cases, ["seed"], other, **options)
         assert bench.kept(cases, ["seed"], other, file=tmp_path, merge=True) == {"kafka": case()}
-        assert bench.kept(cases, ["kafka", "seed"], other, **told) == {}
+        assert bench.kept(cases, ["kafka", "seed"], other, **options) == {}
     with pytest.raises(SystemExit, match="kafka of another"):
         bench.kept({"kafka": {"date": "2026-11-27", "rows": []}}, ["seed"], case(), file=tmp_path, merge=True)
 

@@ -138,11 +138,11 @@ def test_broken_yaml_is_told_by_its_place_alone(tmp_path, line, place):
     file = tmp_path / "broken.yml"
     file.write_text(f"elasticsearch:\n  {line}\n")
 
-    told = refused(environment=str(file))
+    message = refused(environment=str(file))
 
-    assert told.startswith(f"{file}: not valid YAML{place}")
-    assert "hunter2" not in told
-    assert "2026" not in told
+    assert message.startswith(f"{file}: not valid YAML{place}")
+    assert "hunter2" not in message
+    assert "2026" not in message
 
 
 def test_model_is_trusted_by_its_manifest_unless_its_entry_says_otherwise():
@@ -211,9 +211,9 @@ def test_settings_of_kafka_are_shown_if_they_are_known_to_be_no_secret(monkeypat
         "something": 12345678,
     }
     loaded = config.load("local", [f"kafka.options={json.dumps(shown | masked)}"])
-    told = yaml.safe_load(config.shown(loaded))["kafka"]["options"]
+    printed = yaml.safe_load(config.shown(loaded))["kafka"]["options"]
 
-    assert told == {name: str(value) for name, value in shown.items()} | dict.fromkeys(masked, "**********")
+    assert printed == {name: str(value) for name, value in shown.items()} | dict.fromkeys(masked, "**********")
     assert not any(value in repr(loaded) for value in ("12345678", "SASL_SSL"))
 
 
@@ -223,10 +223,10 @@ def test_every_secret_is_masked(monkeypatch, key):
     monkeypatch.setenv("SECRET", "hunter2")
     section, _, name = key.partition(".")
     user = [f"{section}.user=me"] if name == "password" else []
-    told = yaml.safe_load(config.shown(config.load("local", [*user, f"{key}=${{env:SECRET}}"])))[section]
+    printed = yaml.safe_load(config.shown(config.load("local", [*user, f"{key}=${{env:SECRET}}"])))[section]
 
-    assert (told["password"], told["api_key"]) in {("**********", None), (None, "**********")}
-    assert told[name] == "**********"
+    assert (printed["password"], printed["api_key"]) in {("**********", None), (None, "**********")}
+    assert printed[name] == "**********"
 
 
 def test_secret_in_an_address_is_not_shown(monkeypatch):
@@ -577,7 +577,7 @@ def test_option_is_taken_as_it_was_typed():
         assert score_stream.JOB.parse(["--checkpoint", text]).config.stream.checkpoint == text
     for text in ("2024-01-15", "2024-02-30", "0", "on", "'x'", '"x"'):
         assert seed_topic.JOB.parse(["--label-column", text]).config.seed.label_column == text
-    told = seed_topic.JOB.parse(["--limit", "5", "--rate", "2.5", "--label-column", "null", "--resume"]).config.seed
+    seed = seed_topic.JOB.parse(["--limit", "5", "--rate", "2.5", "--label-column", "null", "--resume"]).config.seed
 
-    assert (told.limit, told.rate, told.label_column, told.resume) == (5, 2.5, None, True)
+    assert (seed.limit, seed.rate, seed.label_column, seed.resume) == (5, 2.5, None, True)
     assert "seed.limit" in refused("seed.limit=2024-02-30")

@@ -183,8 +183,8 @@ def test_refused_version_is_shown_with_its_reason():
 
 def test_moment_beyond_python_s_time_is_told_in_every_zone():
     """Times beyond Python's latest date are shown as the last day, in every time zone."""
-    for zone, told in (("Pacific/Kiritimati", "31 Dec 9999 14:00:00"), ("Pacific/Pago_Pago", "30 Dec 9999 13:00:00")):
-        assert markup.clock(NOW * 1_000, ZoneInfo(zone), NOW) == told
+    for zone, shown in (("Pacific/Kiritimati", "31 Dec 9999 14:00:00"), ("Pacific/Pago_Pago", "30 Dec 9999 13:00:00")):
+        assert markup.clock(NOW * 1_000, ZoneInfo(zone), NOW) == shown
 
 
 def test_yesterday_has_its_date():
@@ -304,10 +304,10 @@ def test_next_steps_are_commands_that_exist():
     from streamscore.cli import app
 
     verbs = {command.name or command.callback.__name__ for command in app.registered_commands}
-    told = re.findall(r"<code>streamscore (\w+)", markup.next_steps(config.load().elasticsearch))
+    named = re.findall(r"<code>streamscore (\w+)", markup.next_steps(config.load().elasticsearch))
 
-    assert len(told) == 5
-    assert set(told) <= verbs
+    assert len(named) == 5
+    assert set(named) <= verbs
 
 
 def test_every_colour_of_the_rules_is_defined():

@@ -139,13 +139,13 @@ def test_overview_tells_what_is_missing_and_what_is_rare(spark, file):
     """The overview has the shares of missing and rare values, and the number of distinct values."""
     rows = [line(7, "1"), line(7), line(8), line(9, "1", ""), line(9, "0", ""), line(9, "0", "")]
     found = criteo.overview(criteo.read(spark, file(rows)), min_count=2).collect()
-    told = {row["column"]: tuple(row)[1:] for row in found}
+    by_column = {row["column"]: tuple(row)[1:] for row in found}
 
-    assert list(told) == [*criteo.INTEGERS, *criteo.CATEGORIES]
-    assert told["I1"] == (0.0, None, 3, pytest.approx(1 / 6))
-    assert told["I2"] == (1.0, pytest.approx(1 / 3), 0, 0.0)
-    assert told["C1"] == (0.5, pytest.approx(1 / 3), 1, 0.0)
-    assert told["C2"] == (0.0, None, 1, 0.0)
+    assert list(by_column) == [*criteo.INTEGERS, *criteo.CATEGORIES]
+    assert by_column["I1"] == (0.0, None, 3, pytest.approx(1 / 6))
+    assert by_column["I2"] == (1.0, pytest.approx(1 / 3), 0, 0.0)
+    assert by_column["C1"] == (0.5, pytest.approx(1 / 3), 1, 0.0)
+    assert by_column["C2"] == (0.0, None, 1, 0.0)
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_the_table_of_exit_codes_says_the_same(root):
     rows = re.findall(r"^\| (\d+) \| .* \| (yes|no)\b[^|]*\|$", text, re.MULTILINE)
 
     assert {int(code) for code, _ in rows} == codes()
-    assert {int(code) for code, told in rows if told == "yes"} == supervisor.PASSING
+    assert {int(code) for code, restarts in rows if restarts == "yes"} == supervisor.PASSING
 
 
 def test_unit_starts_the_job_and_lets_it_finish(unit, tmp_path):

@@ -1,4 +1,4 @@
-"""When the offsets of the lag's group are set, and what is told if they are not."""
+"""When the offsets of the lag's group are set, and what is logged if they are not."""
 
 from types import SimpleNamespace
 

@@ -219,12 +219,12 @@ def test_folder_with_any_name_is_kafka_s(spark, tmp_path):
 def test_java_gets_a_locale_in_which_a_path_may_have_any_characters(monkeypatch):
     """Java gets a locale that allows all characters in paths, unlike `LC_ALL=C`."""
     monkeypatch.setattr(java.sys, "platform", "linux")
-    told = {}
+    environments = {}
     for codeset in ("UTF-8", "ANSI_X3.4-1968"):
         monkeypatch.setattr(java.locale, "nl_langinfo", lambda _, codeset=codeset: codeset)
-        told[codeset] = java.for_any_path()
+        environments[codeset] = java.for_any_path()
 
-    assert told == {"UTF-8": {}, "ANSI_X3.4-1968": {"LC_ALL": "C.UTF-8"}}
+    assert environments == {"UTF-8": {}, "ANSI_X3.4-1968": {"LC_ALL": "C.UTF-8"}}
 
 
 def test_servers_inherit_no_secret(make_config, monkeypatch, tmp_path, jars):

@@ -258,9 +258,9 @@ def test_of_a_message_that_the_topic_does_not_take_there_are_headers_of_ours(jud
 
     assert (bytes(kept["key"]), bytes(kept["value"]), len(kept["headers"])) == (b"k", b"v", 9)
     assert (left_out["key"], left_out["value"], len(left_out["headers"])) == (None, None, 8)
-    told = {header["key"]: bytes(header["value"]).decode() for header in left_out["headers"]}
-    assert told["__connect.errors.exception.message"].endswith(NOT_KEPT)
-    assert told["event-id"] == "ml-0-7"
+    headers = {header["key"]: bytes(header["value"]).decode() for header in left_out["headers"]}
+    assert headers["__connect.errors.exception.message"].endswith(NOT_KEPT)
+    assert headers["event-id"] == "ml-0-7"
 
 
 def test_rejected_tombstone_stays_a_tombstone(judged):

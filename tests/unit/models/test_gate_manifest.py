@@ -158,8 +158,8 @@ def test_manifest_does_not_make_a_stage_safe(folder, name):
     changed(folder, stage, **{"class": class_name})
     hashes = {path: LocalFiles(folder).sha256(path) for path in names}
     sound = write_model(folder.parent / "sound")
-    told = write_manifest(sound, files=hashes)
-    (folder / MANIFEST).write_text(json.dumps(told))
+    manifest = write_manifest(sound, files=hashes)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
 
     assert refusal(folder, "manifest").startswith(
         f"{stage}/metadata/part-00000: the class '{class_name}' is not on the list"

@@ -177,15 +177,15 @@ def signed(spark, data, tmp_path):
 
 def test_signed_model_loads(spark, make_config, signed):
     """A signed model loads, with the properties of its manifest."""
-    folder, told = signed
+    folder, manifest = signed
     (model,) = models.load(spark, make_config(f"models=[{{name: lr, uri: {folder}}}]"))
 
     assert (model.size, model.classes, model.trust) == (4, 2, "manifest")
-    assert (told["num_features"], told["labels"], told["inputs"]) == (4, [0.0, 1.0], ["features"])
-    assert told["stages"] == [f"{ML}.feature.MaxAbsScalerModel", f"{ML}.classification.LogisticRegressionModel"]
-    assert (told["metrics"], told["origin"]) == ({"auc": 0.5}, {"git_commit": "abc"})
-    assert told["versions"]["spark"] == spark.version
-    assert len(told["golden"]) == 5
+    assert (manifest["num_features"], manifest["labels"], manifest["inputs"]) == (4, [0.0, 1.0], ["features"])
+    assert manifest["stages"] == [f"{ML}.feature.MaxAbsScalerModel", f"{ML}.classification.LogisticRegressionModel"]
+    assert (manifest["metrics"], manifest["origin"]) == ({"auc": 0.5}, {"git_commit": "abc"})
+    assert manifest["versions"]["spark"] == spark.version
+    assert len(manifest["golden"]) == 5
 
 
 def test_manifest_keeps_the_scale_of_the_margins(spark, make_config, data, tmp_path):
@@ -193,8 +193,8 @@ def test_manifest_keeps_the_scale_of_the_margins(spark, make_config, data, tmp_p
     folder = tmp_path / "svm"
     Pipeline(stages=[LinearSVC(maxIter=2)]).fit(data).save(str(folder))
     scales = []
-    for told in ({}, {"margin_scale": 0.25}):
-        path = models.sign(spark, folder, [Vectors.dense(1, 2, 3, 4)], {}, {}, **told)
+    for options in ({}, {"margin_scale": 0.25}):
+        path = models.sign(spark, folder, [Vectors.dense(1, 2, 3, 4)], {}, {}, **options)
         scales.append(models.load(spark, make_config(f"models=[{{name: svm, uri: {folder}}}]"))[0].margin_scale)
     unsigned = f"models=[{{name: svm, uri: {folder}, trust: unsigned}}]"
     path.unlink()
@@ -212,34 +212,37 @@ def test_model_is_signed_anew(spark, make_config, signed):
     assert models.load(spark, make_config(f"models=[{{name: lr, uri: {folder}}}]"))[0].size == 4
 
 
-def elsewhere(told):
+def elsewhere(manifest):
     """Change the manifest's Java version."""
-    told["versions"]["java"] = "1.8.0 s390x"
+    manifest["versions"]["java"] = "1.8.0 s390x"
 
 
-def off_by(told, factor):
+def off_by(manifest, factor):
     """Change the score of the last golden row."""
-    told["golden"][-1]["score"] *= factor
+    manifest["golden"][-1]["score"] *= factor
 
 
 WRONG = {
     "prediction": (
-        lambda told: told["golden"][1].update(prediction=2.0),
+        lambda manifest: manifest["golden"][1].update(prediction=2.0),
         "golden row 1 does not reproduce: .*class 2 ",
     ),
-    "score": (lambda told: off_by(told, 0.9), "golden row 4 does not reproduce"),
-    "last bit of a score": (lambda told: off_by(told, 1 + 2**-52), "golden row 4 does not reproduce"),
+    "score": (lambda manifest: off_by(manifest, 0.9), "golden row 4 does not reproduce"),
+    "last bit of a score": (lambda manifest: off_by(manifest, 1 + 2**-52), "golden row 4 does not reproduce"),
     "score, on another machine": (
-        lambda told: (elsewhere(told), off_by(told, 1 + 1e-9)),
+        lambda manifest: (elsewhere(manifest), off_by(manifest, 1 + 1e-9)),
         "golden row 4 does not repro",
     ),
     "golden row of another length": (
-        lambda told: told["golden"][0].update(features={"type": 1, "values": [1.0]}),
+        lambda manifest: manifest["golden"][0].update(features={"type": 1, "values": [1.0]}),
         "golden row 0 has 1 features, the model 4",
     ),
-    "number of features": (lambda told: told.update(num_features=5), "it says 5 features and 2 labels, but .* 4 and 2"),
+    "number of features": (
+        lambda manifest: manifest.update(num_features=5),
+        "it says 5 features and 2 labels, but .* 4 and 2",
+    ),
     "labels": (
-        lambda told: told.update(labels=[0.0, 1.0, 2.0]),
+        lambda manifest: manifest.update(labels=[0.0, 1.0, 2.0]),
         "it says 4 features and 3 labels, but the model has 4",
     ),
 }
@@ -248,10 +251,10 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_model_that_does_not_do_what_its_manifest_says_is_refused(spark, make_config, signed, name):
     """A model with the right files but other outputs is refused."""
-    folder, told = signed
+    folder, manifest = signed
     change, message = WRONG[name]
-    change(told)
-    (folder / MANIFEST).write_text(json.dumps(told))
+    change(manifest)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
 
     with pytest.raises(ModelError, match=f"the model 'lr' is refused: .*{message}"):
         models.load(spark, make_config(f"models=[{{name: lr, uri: {folder}}}]"))
@@ -259,10 +262,10 @@ def test_model_that_does_not_do_what_its_manifest_says_is_refused(spark, make_co
 
 def test_last_bit_does_not_count_on_another_machine(spark, make_config, signed):
     """On another Java or processor the last bit of a score may differ."""
-    folder, told = signed
-    elsewhere(told)
-    off_by(told, 1 + 2**-52)
-    (folder / MANIFEST).write_text(json.dumps(told))
+    folder, manifest = signed
+    elsewhere(manifest)
+    off_by(manifest, 1 + 2**-52)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
 
     assert models.load(spark, make_config(f"models=[{{name: lr, uri: {folder}}}]"))
 

@@ -267,11 +267,11 @@ def of_spark_2(folder):
         nodes = table.column("nodeData").combine_chunks()
         kept = [field.name for field in nodes.type if field.name != "rawCount"]
         columns = [pc.struct_field(nodes, name) for name in kept]
-        told = table.schema.metadata[b"org.apache.spark.sql.parquet.row.metadata"].decode()
-        told = told.replace('{"name":"rawCount","type":"long","nullable":false,"metadata":{}},', "")
-        assert "rawCount" not in told
+        schema = table.schema.metadata[b"org.apache.spark.sql.parquet.row.metadata"].decode()
+        schema = schema.replace('{"name":"rawCount","type":"long","nullable":false,"metadata":{}},', "")
+        assert "rawCount" not in schema
         table = pa.table({"treeID": table.column("treeID"), "nodeData": pa.StructArray.from_arrays(columns, kept)})
-        pq.write_table(table.replace_schema_metadata({"org.apache.spark.sql.parquet.row.metadata": told}), path)
+        pq.write_table(table.replace_schema_metadata({"org.apache.spark.sql.parquet.row.metadata": schema}), path)
 
 
 COPIES = {

@@ -107,7 +107,7 @@ def test_version_of_an_alias_is_known_by_the_model_s_name():
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         ("dbfs:/databricks/mlflow/1/model", r"its files \(dbfs:/databricks\S+\) cannot be fetched from here: .+"),
         (
@@ -134,12 +134,12 @@ def test_version_of_an_alias_is_known_by_the_model_s_name():
     ],
     ids=lambda text: text.partition(":")[0],
 )
-def test_files_out_of_reach_end_in_one_line(store, source, told):
+def test_files_out_of_reach_end_in_one_line(store, source, message):
     """The line has the place, MLflow's reason or the missing package; a version beside it is listed all the same."""
     config, client, name = store
     client.create_model_version(name, source)
 
-    with pytest.raises(ModelError, match=f"^models:/{name}/1: {told}") as refused:
+    with pytest.raises(ModelError, match=f"^models:/{name}/1: {message}") as refused:
         models.inspect(config, Model(name="clicks", uri=f"models:/{name}/latest"))
     assert "\n" not in str(refused.value)
     assert refused.value.exit_code == 4
@@ -154,8 +154,8 @@ def test_list_goes_on_with_the_models_after_one_out_of_reach(store, tmp_path):
 
     first, second = inventory.entries(config.model_copy(update={"models": both}))
     assert "cannot be fetched from here" in first.note
-    told = f"models:/{name}/2 is no Spark model: MLflow names the flavours sklearn, python_function"
-    assert second.note.startswith(told)
+    message = f"models:/{name}/2 is no Spark model: MLflow names the flavours sklearn, python_function"
+    assert second.note.startswith(message)
 
 
 @pytest.mark.parametrize("uri", ["models:/clicks/1", "models:/clicks@champion"])

@@ -60,10 +60,10 @@ def test_signed_manifest_passes(folder, make_key):
 def tampered_file(folder):
     """Change a file of the model and its manifest, as an attacker with write access can."""
     file = folder / SCALER / "data" / PARQUET
-    told = json.loads((folder / MANIFEST).read_text())
+    manifest = json.loads((folder / MANIFEST).read_text())
     pq.write_table(pa.table({"value": [2.0]}), file)
-    told["files"][f"{SCALER}/data/{PARQUET}"] = LocalFiles(folder).sha256(f"{SCALER}/data/{PARQUET}")
-    (folder / MANIFEST).write_text(json.dumps(told))
+    manifest["files"][f"{SCALER}/data/{PARQUET}"] = LocalFiles(folder).sha256(f"{SCALER}/data/{PARQUET}")
+    (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
 TAMPERED = {

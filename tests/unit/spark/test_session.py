@@ -84,12 +84,12 @@ def test_where_executors_have_their_own_options_no_method_is_too_long(make_confi
 def test_session_on_one_machine_listens_there_only(make_config, master):
     """A session on one machine listens on loopback unless the configuration overrides it."""
     local = spark_settings(make_config(f"spark.master={master}"), "score_stream")
-    told = spark_settings(make_config("spark.conf={spark.ui.enabled: 'true'}"), "score_stream")
+    settings = spark_settings(make_config("spark.conf={spark.ui.enabled: 'true'}"), "score_stream")
     cluster = spark_settings(make_config("spark.master=local-cluster[2,1,1024]"), "score_stream")
 
     assert local["spark.driver.bindAddress"] == local["spark.driver.host"] == "127.0.0.1"
     assert local["spark.ui.enabled"] == "false"
-    assert told["spark.ui.enabled"] == "true"
+    assert settings["spark.ui.enabled"] == "true"
     assert "spark.driver.host" not in cluster
 
 
@@ -122,12 +122,12 @@ def test_cluster_whose_tasks_may_repeat_is_told_before_it_sends(make_config, mon
     monkeypatch.setattr(SparkSession, "getActiveSession", lambda: cluster)
 
     assert job.JOB.create_session(make_config()) is cluster
-    told = [record.getMessage() for record in caplog.records if record.name == "streamscore"]
+    messages = [record.getMessage() for record in caplog.records if record.name == "streamscore"]
     if job is train_models:
-        assert told == []
+        assert messages == []
     else:
-        assert len(told) == 1
-        assert told[0].startswith("this session lacks spark.task.maxFailures=1: Spark may repeat a task")
+        assert len(messages) == 1
+        assert messages[0].startswith("this session lacks spark.task.maxFailures=1: Spark may repeat a task")
 
 
 def test_session_that_was_there_before_is_not_stopped(spark, make_config):
@@ -279,8 +279,8 @@ def log(spark, make_config, tmp_path):
     """Return a function that logs faults like a starting job, and the log file."""
     jvm, config = spark._jvm, make_config(f"state_dir={tmp_path}/100%d new")
     words = shlex.split(spark_settings(config, "seed_topic")["spark.driver.extraJavaOptions"])
-    told = dict(word.removeprefix("-D").split("=") for word in words if word.startswith("-Dstreamscore."))
-    before = {name: jvm.System.setProperty(name, value) for name, value in told.items()}
+    properties = dict(word.removeprefix("-D").split("=") for word in words if word.startswith("-Dstreamscore."))
+    before = {name: jvm.System.setProperty(name, value) for name, value in properties.items()}
 
     def start(*faults):
         context = jvm.org.apache.logging.log4j.core.LoggerContext("a start")

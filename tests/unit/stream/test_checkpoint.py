@@ -553,5 +553,5 @@ def test_offsets_of_the_batch_in_flight_are_told(location, make_config, committe
     config = make_config(f"stream.checkpoint={location}")
 
     notes_of_doctor = [text for status, text in doctor._checkpoint(config) if status == "note"]
-    (told,) = [text for text in notes_of_doctor if "was planned and not committed" in text]
-    assert told.endswith(". It reads partition 0 of clicks from offset 10 to 39")
+    (note,) = [text for text in notes_of_doctor if "was planned and not committed" in text]
+    assert note.endswith(". It reads partition 0 of clicks from offset 10 to 39")
