@@ -19,9 +19,9 @@ from streamscore.errors import InputError
 from streamscore.launch.arguments import Option
 from streamscore.launch.job import Job
 from streamscore.launch.runner import run_job
-from streamscore.models import registry
+from streamscore.models import training_log
 from streamscore.models.gate.manifest import FORMAT as MANIFEST_FORMAT
-from streamscore.models.registry import Trained
+from streamscore.models.training_log import Trained
 from streamscore.quality import confusion
 from streamscore.quality import figures as quality
 from streamscore.schema import FEATURES, LABEL
@@ -152,7 +152,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
     with step("Registering the models"):
         parameters = {"fingerprint": fingerprint(config), **settings.model_dump(mode="json")}
         origin = provenance.tags(path)
-        registered = registry.log_training(
+        registered = training_log.log_training(
             config,
             parameters,
             dict(_flat(figures)),

@@ -8,7 +8,7 @@ import pytest
 from streamscore.cli import promotion
 from streamscore.clients import elasticsearch
 from streamscore.errors import ModelError, ServerError
-from streamscore.models import registry
+from streamscore.models import mlflow_connection, registry
 from streamscore.quality.comparison import NONE
 from streamscore.quality.pairs import PairStatistic
 
@@ -24,7 +24,7 @@ def config(own, tmp_path):
         f"mlflow.tracking_uri=sqlite:///{tmp_path}/mlflow.db", f"models=[{{name: lr, uri: 'models:/{name}@champion'}}]"
     )
     assert not registry.exists(config, config.models[0].uri)  # imports MLflow with its warnings silenced
-    client = mlflow.MlflowClient(registry.tracking_uri(config))
+    client = mlflow.MlflowClient(mlflow_connection.tracking_uri(config))
     client.create_registered_model(name)
     for _ in range(3):
         client.create_model_version(name, str(tmp_path))
@@ -85,7 +85,7 @@ def test_elasticsearch_out_of_reach_matters_only_if_the_verdict_is_required(conf
 
 def test_first_version_has_nothing_to_be_compared_with(config):
     """An alias that points nowhere yet can move."""
-    client = mlflow.MlflowClient(registry.tracking_uri(config))
+    client = mlflow.MlflowClient(mlflow_connection.tracking_uri(config))
     client.delete_registered_model_alias(config.models[0].uri.split("/")[1].removesuffix("@champion"), "champion")
 
     assert promotion.compared(config, "lr", "2", required=True) is None

@@ -24,8 +24,8 @@ from pyspark.ml.linalg import Vectors
 from streamscore import models, score_stream
 from streamscore.clients import elasticsearch, kafka
 from streamscore.errors import ModelError
-from streamscore.models import checks, registry
-from streamscore.models.registry import Trained
+from streamscore.models import checks, mlflow_connection, registry, training_log
+from streamscore.models.training_log import Trained
 from streamscore.models.watch import ModelWatch
 
 
@@ -46,7 +46,7 @@ def register(spark, own):
         model = Pipeline(stages=[LogisticRegression(maxIter=3)]).fit(data)
         golden = [row["features"] for row in data.limit(3).collect()]
         names = config.mlflow.registered_names.model_dump()
-        return registry.log_training(
+        return training_log.log_training(
             config,
             {"seed": seed},
             {},
@@ -86,7 +86,7 @@ def watch(spark, own, register):
 
 def test_version_is_refused_alone_and_judged_again_when_another_alias_moves(watch, register, caplog):
     """Covers a bad version beside a good one, two of another size in succession, and a deleted alias."""
-    client = mlflow.MlflowClient(registry.tracking_uri(watch.config))
+    client = mlflow.MlflowClient(mlflow_connection.tracking_uri(watch.config))
     first = watch.watch.served
     client.delete_registered_model_alias(watch.names["svm"], "champion")
     watch.until(lambda: "keeping the current models" in caplog.text)
@@ -112,7 +112,7 @@ def test_version_is_refused_alone_and_judged_again_when_another_alias_moves(watc
 
 def test_version_without_its_tag_or_its_signature_does_not_take_over(spark, watch, register, tmp_path):
     """The current version stays in use until a valid version is promoted."""
-    client = mlflow.MlflowClient(registry.tracking_uri(watch.config))
+    client = mlflow.MlflowClient(mlflow_connection.tracking_uri(watch.config))
     register(watch.config, seed=2)
     client.delete_model_version_tag(watch.names["lr"], "2", registry.MANIFEST_TAG)
     watch.until(lambda: watch.refused() == {"lr:2"})
@@ -141,7 +141,7 @@ def test_version_without_its_tag_or_its_signature_does_not_take_over(spark, watc
 
 def test_version_in_use_goes_on_over_a_restart(spark, watch, register, caplog):
     """A job that restarts after a bad version was promoted continues with its previous versions."""
-    client = mlflow.MlflowClient(registry.tracking_uri(watch.config))
+    client = mlflow.MlflowClient(mlflow_connection.tracking_uri(watch.config))
     recorded = [model.identity() for model in watch.watch.served]
     register(watch.config, seed=2)
     client.set_model_version_tag(watch.names["lr"], "2", "manifest_sha256", "of another one")
@@ -197,7 +197,7 @@ def test_version_that_can_never_be_loaded_is_tried_less_and_less(watch, register
     register(watch.config, seed=2)
     watch.until(lambda: len(trials) == 5)
     waits = [after - before for before, after in itertools.pairwise(trials)]
-    client = mlflow.MlflowClient(registry.tracking_uri(watch.config))
+    client = mlflow.MlflowClient(mlflow_connection.tracking_uri(watch.config))
     client.set_registered_model_alias(watch.names["lr"], "champion", "1")
     watch.until(lambda: watch.refused() == set())
 
@@ -270,7 +270,7 @@ def test_alias_moves_while_events_flow(spark, own, register, outcomes):
         flow(lambda: "lr:2" in models_in_use(config))
         register(config, seed=3, size=90)
         flow(lambda: any("lr:3" in refused for refused in refusals(config)))
-        client = mlflow.MlflowClient(registry.tracking_uri(config))
+        client = mlflow.MlflowClient(mlflow_connection.tracking_uri(config))
         client.set_registered_model_alias(name, "champion", "1")
         flow(lambda: models_in_use(config)[-1] == "lr:1")
 

@@ -14,8 +14,8 @@ from pyspark.ml import PipelineModel
 from streamscore import models
 from streamscore.config import Model
 from streamscore.local.ports import free_port
-from streamscore.models import registry
-from streamscore.models.registry import Trained
+from streamscore.models import training_log
+from streamscore.models.training_log import Trained
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_model_goes_to_the_server_and_comes_back_through_the_gate(spark, own, sm
     generator = random.Random(5)
     vectors = [oracle.vector(generator) for _ in range(3)]
     example = spark.createDataFrame([(vector,) for vector in vectors], ["features"]).limit(1)
-    (made,) = registry.log_training(
+    (made,) = training_log.log_training(
         config,
         {},
         {"auc": 0.7},

@@ -12,7 +12,7 @@ from pyspark.ml.linalg import VectorUDT
 from streamscore import __version__, models, train_models
 from streamscore.data import criteo
 from streamscore.errors import InputError
-from streamscore.models import registry
+from streamscore.models import mlflow_connection, registry
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def mlflow(trained):
     """The mlflow module, temporarily set to the registry of the training."""
     import mlflow
 
-    mlflow.set_tracking_uri(registry.tracking_uri(trained[0]))
+    mlflow.set_tracking_uri(mlflow_connection.tracking_uri(trained[0]))
     yield mlflow
     mlflow.set_tracking_uri(None)
 

@@ -71,7 +71,7 @@ WALLS = {
 }
 """Each import rule with a predicate of the imports that violate it."""
 
-CONNECTIONS = ("clients", "spark", "sinks", "models.registry", "kibana.client")
+CONNECTIONS = ("clients", "spark", "sinks", "models.mlflow_connection", "kibana.client")
 """The modules that open connections to Kafka, Elasticsearch, MLflow and Kibana."""
 
 JVM_DOORS = {"spark", "messages.decoder"}

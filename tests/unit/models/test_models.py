@@ -39,7 +39,7 @@ from pyspark.sql import functions as F
 from streamscore import models
 from streamscore.config import Model
 from streamscore.errors import ModelError, ServerError
-from streamscore.models import checks, registry
+from streamscore.models import checks, mlflow_connection, registry
 from streamscore.scoring.apply import apply_models
 
 
@@ -369,7 +369,7 @@ def test_recipes_of_the_models_document_make_models_that_are_served(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("MLFLOW_DFS_TMP", str(tmp_path / "mlflow"))
-    with registry._mlflow(make_config()) as mlflow:
+    with mlflow_connection.connected(make_config()) as mlflow:
         mlflow.set_experiment("recipes")  # another test's training may have selected one that this store lacks
     recipe = "\n".join(blocks).replace("/models/forest", f"{tmp_path}/forest")
     (tmp_path / "recipe.py").write_text(recipe)

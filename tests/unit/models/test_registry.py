@@ -13,7 +13,7 @@ from streamscore import models
 from streamscore.cli import inventory
 from streamscore.config import Model
 from streamscore.errors import ModelError, ServerError
-from streamscore.models import registry
+from streamscore.models import mlflow_connection, registry
 
 
 def test_registry_that_the_environment_names_is_not_that_of_our_own_store(make_config, tmp_path, monkeypatch):
@@ -21,12 +21,12 @@ def test_registry_that_the_environment_names_is_not_that_of_our_own_store(make_c
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://127.0.0.1:1")
     config = make_config(f"state_dir={tmp_path}")
-    with registry._mlflow(config) as mlflow:
-        assert mlflow.get_registry_uri() == registry.tracking_uri(config)
+    with mlflow_connection.connected(config) as mlflow:
+        assert mlflow.get_registry_uri() == mlflow_connection.tracking_uri(config)
 
     assert os.environ["MLFLOW_REGISTRY_URI"] == mlflow.get_registry_uri() == "http://127.0.0.1:1"
     elsewhere = make_config(f"state_dir={tmp_path}", f"mlflow.tracking_uri=sqlite:///{tmp_path}/other.db")
-    with registry._mlflow(elsewhere) as mlflow:
+    with mlflow_connection.connected(elsewhere) as mlflow:
         assert mlflow.get_registry_uri() == "http://127.0.0.1:1"
 
 
@@ -40,12 +40,12 @@ def test_one_registry_s_address_is_not_changed_by_another_thread(make_config, tm
             registry.resolve(second, "models:/absent/1")
 
     other = threading.Thread(target=look)
-    with registry._mlflow(first) as mlflow:
+    with mlflow_connection.connected(first) as mlflow:
         other.start()
         other.join(0.5)
 
         assert other.is_alive()
-        assert mlflow.get_tracking_uri() == registry.tracking_uri(first)
+        assert mlflow.get_tracking_uri() == mlflow_connection.tracking_uri(first)
     other.join(60)
 
     assert not other.is_alive()
@@ -55,8 +55,8 @@ def test_one_registry_s_address_is_not_changed_by_another_thread(make_config, tm
 def own_registry(addresses, tmp_path_factory):
     """A configuration with a registry of its own, and a client of it."""
     config = configuration.load("local", [*addresses, f"state_dir={tmp_path_factory.mktemp('registry')}"])
-    with registry._mlflow(config) as mlflow:
-        return config, mlflow.MlflowClient(registry.tracking_uri(config))
+    with mlflow_connection.connected(config) as mlflow:
+        return config, mlflow.MlflowClient(mlflow_connection.tracking_uri(config))
 
 
 @pytest.fixture

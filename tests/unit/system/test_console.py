@@ -17,7 +17,7 @@ from streamscore.clients import topic_records
 from streamscore.errors import ServerError
 from streamscore.launch.runner import reported
 from streamscore.listeners.totals import Totals
-from streamscore.models import registry
+from streamscore.models import mlflow_connection
 from streamscore.quality.statistic import Statistic
 from streamscore.schema import REJECTED_HEADERS
 from streamscore.system import console
@@ -98,7 +98,7 @@ def test_what_the_registry_says_is_one_line(logged, make_config, tmp_path):
     with (
         pytest.raises(SystemExit),
         reported(),
-        registry._mlflow(make_config(f"mlflow.tracking_uri=sqlite:///{tmp_path}/m.db")),
+        mlflow_connection.connected(make_config(f"mlflow.tracking_uri=sqlite:///{tmp_path}/m.db")),
     ):
         raise MlflowException(HOSTILE)
 
