@@ -64,7 +64,7 @@ pythons: ## unit tests and a short demo on the oldest and the newest Python that
 
 .PHONY: containers
 containers: ## build the image, run the compose file on this Docker engine, and check both
-	$(PYTHON) tools/containers.py $(if $(STAND_INS),--stand-ins) $(if $(KEEP),--keep)
+	$(PYTHON) tools/containers.py $(if $(STAND_INS),--stand-ins) $(if $(ROWS),--rows $(ROWS))
 
 MINUTES ?= 60
 .PHONY: soak

@@ -34,6 +34,7 @@ OURS = ("create", "kibana-import", "train", "seed", "score", "page")
 ONE_SHOT = ("create", "train")
 WITHOUT_KIBANA = ("kafka", "elasticsearch", *OURS[:1], *OURS[2:])
 PACE_SECONDS = 3.0
+FEW_ROWS = 5000
 
 COUNTS = """
 import json, requests
@@ -82,6 +83,7 @@ def main() -> None:
     """Run every check in order; the first that fails ends the run with the services' last lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stand-ins", action="store_true", help="use stand-ins without asking for the base images")
+    parser.add_argument("--rows", type=int, metavar="N", help="train with N rows, to save time; half are held out")
     parser.add_argument("--keep", action="store_true", help="leave the containers running")
     given = parser.parse_args()
 
@@ -89,7 +91,7 @@ def main() -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     with step("base images"):
         images = base_images(wanted() if not given.stand_ins else None)
-    settings = write_settings(images)
+    settings = write_settings(images, given.rows)
     try:
         compose("down", "--volumes", "--remove-orphans")
         check_image()
@@ -117,7 +119,7 @@ def check_image() -> None:
     locked_down = ("run", "--rm", "--network", "none", "--read-only", "--cap-drop", "ALL", "--tmpfs", "/tmp")  # noqa: S108
     with step("offline, with a read-only root and no capabilities"):
         print(f"  {docker(*locked_down, NAME, '--version').strip()}")
-    train = ("train", "--set", "train.rows=5000", "--set", "train.test_rows=1000")
+    train = ("train", *row_options(FEW_ROWS))
     for uid in ("10001", "12345:0"):
         with step(f"Spark, offline, as user {uid}"):
             volume = (
@@ -266,7 +268,7 @@ def wanted() -> Images:
     return Images(python, named["kafka"], named["elasticsearch"], named["kibana"])
 
 
-def write_settings(images: Images) -> dict[str, str]:
+def write_settings(images: Images, rows: int | None) -> dict[str, str]:
     """Write the variables and the second compose file of this run; return the variables."""
     settings = {name: secrets.token_hex(24) for name in SECRETS} | {name: str(free_port()) for name in PORTS}
     path = WORK / "env"
@@ -276,8 +278,16 @@ def write_settings(images: Images) -> dict[str, str]:
     services["create"]["build"] = {"args": {"PYTHON_IMAGE": images.python}}
     services |= {name: {"image": getattr(images, name)} for name in ("kafka", "elasticsearch", "kibana")}
     services["passwords"] = {"image": images.elasticsearch}
+    if rows is not None:
+        services["train"]["entrypoint"] = ["entrypoint.sh"]
+        services["train"]["command"] = ["train", *row_options(rows)]
     (WORK / "compose.json").write_text(json.dumps({"services": services}, indent=1))
     return settings
+
+
+def row_options(rows: int) -> list[str]:
+    """Return the options that train with so many rows and hold out half of them."""
+    return ["--set", f"train.rows={rows}", "--set", f"train.test_rows={rows // 2}"]
 
 
 def free_port() -> int:
