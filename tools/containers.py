@@ -34,6 +34,7 @@ OURS = ("create", "kibana-import", "train", "seed", "score", "page")
 ONE_SHOT = ("create", "train")
 WITHOUT_KIBANA = ("kafka", "elasticsearch", *OURS[:1], *OURS[2:])
 PACE_SECONDS = 3.0
+PATIENCE_SECONDS = 600.0
 FEW_ROWS = 5000
 
 COUNTS = """
@@ -130,7 +131,7 @@ def check_flow(images: Images, settings: dict[str, str]) -> None:
     services = WITHOUT_KIBANA if images.are_stand_ins else ()
     with step("up"):
         compose("up", "--detach", *services)
-        wait_until("score and the page are healthy", lambda: {state("score"), state("page")} == {"healthy"}, 600)
+        wait_until("score and the page are healthy", lambda: {state("score"), state("page")} == {"healthy"})
     for name in ONE_SHOT:
         require(exit_code(name) == 0, f"{name} ended with {exit_code(name)}")
     if not images.are_stand_ins:
@@ -156,10 +157,10 @@ def check_flow(images: Images, settings: dict[str, str]) -> None:
         before = counts_of_a_new_container()
         compose("down")
         compose("up", "--detach", *services)
-        wait_until("events go on", lambda: state("score") == "healthy" and counts()["input"] > before["input"], 300)
+        wait_until("events go on", lambda: state("score") == "healthy" and counts()["input"] > before["input"])
     with step("count"):
         compose("stop", "seed")
-        wait_until("every event has two records and two documents, and none is rejected", complete, 180)
+        wait_until("every event has two records and two documents, and none is rejected", complete)
         print(f"  {counts()}")
 
 
@@ -168,9 +169,9 @@ def killed_while_scoring(*, every: bool) -> None:
     with suppress(subprocess.CalledProcessError):  # it may end with the container
         compose("exec", "-T", "score", "python", "-c", KILL.format(every=every))
     time.sleep(PACE_SECONDS)
-    wait_until("score is healthy again", lambda: state("score") == "healthy", 300)
+    wait_until("score is healthy again", lambda: state("score") == "healthy")
     before = counts()["predictions"]
-    wait_until("more events are scored", lambda: counts()["predictions"] > before, 120)
+    wait_until("more events are scored", lambda: counts()["predictions"] > before)
 
 
 def complete() -> bool:
@@ -366,19 +367,19 @@ def run(*words: str) -> str:
     return subprocess.run(words, cwd=ROOT, env=environment, text=True, check=True, capture_output=True).stdout
 
 
-def wait_until(what: str, holds: Callable[[], bool], seconds: float) -> None:
+def wait_until(what: str, holds: Callable[[], bool]) -> None:
     """Ask until something holds; a container that is just starting answers with an error.
 
     Raises:
         CheckError: it does not hold in time.
     """
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:
         with suppress(subprocess.CalledProcessError):
             if holds():
                 return
         time.sleep(PACE_SECONDS)
-    raise CheckError(f"not within {seconds:.0f} s: {what}")
+    raise CheckError(f"not within {PATIENCE_SECONDS:.0f} s: {what}")
 
 
 def require(holds: bool, otherwise: str) -> None:
