@@ -32,7 +32,7 @@ PORTS = ("KAFKA_PORT", "ELASTICSEARCH_PORT", "KIBANA_PORT", "PAGE_PORT", "METRIC
 SECRETS = ("ELASTIC_PASSWORD", "KIBANA_PASSWORD", "KIBANA_ENCRYPTION_KEY")
 OURS = ("create", "kibana-import", "train", "seed", "score", "page")
 ONE_SHOT = ("create", "train")
-WITHOUT_KIBANA = ("kafka", "elasticsearch", *OURS[:1], *OURS[2:])
+WITHOUT_KIBANA = ("kafka", "elasticsearch", "create", "train", "seed", "score", "page")
 PACE_SECONDS = 3.0
 PATIENCE_SECONDS = 600.0
 FEW_ROWS = 5000
@@ -90,24 +90,28 @@ def main() -> None:
 
     require_engine()
     WORK.mkdir(parents=True, exist_ok=True)
-    with step("base images"):
-        images = base_images(wanted() if not given.stand_ins else None)
-    settings = write_settings(images, given.rows)
     try:
-        compose("down", "--volumes", "--remove-orphans")
+        with step("base images"):
+            images = base_images(wanted() if not given.stand_ins else None)
+        check(images, write_settings(images, given.rows), keep=given.keep)
+    except CheckError as error:
+        sys.exit(f"failed: {error}")
+    limits = ", with stand-ins for Python's image and the servers, without Kibana" if images.are_stand_ins else ""
+    print(f"everything holds{limits}")
+
+
+def check(images: Images, settings: dict[str, str], *, keep: bool) -> None:
+    """Check the image and the compose file; leave nothing running but what is to be kept."""
+    compose("down", "--volumes", "--remove-orphans")
+    try:
         check_image()
         check_flow(images, settings)
-    except (CheckError, subprocess.CalledProcessError) as error:
+    except CheckError:
         print(compose("logs", "--tail", "15", "--no-color"))
-        print(f"failed: {error}{getattr(error, 'stderr', None) or ''}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise
     finally:
-        if not given.keep:
+        if not keep:
             compose("down", "--volumes", "--remove-orphans")
-    print(
-        "everything holds"
-        + (", with stand-ins for Python's image and the servers, without Kibana" * images.are_stand_ins)
-    )
 
 
 def check_image() -> None:
@@ -154,7 +158,7 @@ def check_flow(images: Images, settings: dict[str, str]) -> None:
         compose("stop", "score")
         require(exit_code("score") == 0, f"score ended with {exit_code('score')}")
     with step("down and up again"):
-        before = counts_of_a_new_container()
+        before = counts(in_a_new_container=True)
         compose("down")
         compose("up", "--detach", *services)
         wait_until("events go on", lambda: state("score") == "healthy" and counts()["input"] > before["input"])
@@ -166,7 +170,7 @@ def check_flow(images: Images, settings: dict[str, str]) -> None:
 
 def killed_while_scoring(*, every: bool) -> None:
     """Kill the JVM or all processes in the middle of the stream, and wait until more events are scored."""
-    with suppress(subprocess.CalledProcessError):  # it may end with the container
+    with suppress(CheckError):  # it may end with the container
         compose("exec", "-T", "score", "python", "-c", KILL.format(every=every))
     time.sleep(PACE_SECONDS)
     wait_until("score is healthy again", lambda: state("score") == "healthy")
@@ -199,16 +203,11 @@ def check_ports(settings: dict[str, str]) -> None:
             require(addresses <= {"127.0.0.1"}, f"{service} publishes {port} on {addresses}")
 
 
-def counts() -> dict[str, int]:
-    """Return the numbers of records and documents, asked from the container that scores."""
-    counted: dict[str, int] = json.loads(compose("exec", "-T", "score", "python", "-c", COUNTS))
-    return counted
-
-
-def counts_of_a_new_container() -> dict[str, int]:
-    """Return the same while nothing scores."""
-    line = compose("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "score", "-c", COUNTS)
-    counted: dict[str, int] = json.loads(line)
+def counts(*, in_a_new_container: bool = False) -> dict[str, int]:
+    """Return the numbers of records and documents, asked from the container that scores, or while nothing scores."""
+    new = ("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "score")
+    asked = new if in_a_new_container else ("exec", "-T", "score", "python")
+    counted: dict[str, int] = json.loads(compose(*asked, "-c", COUNTS))
     return counted
 
 
@@ -229,17 +228,8 @@ def base_images(images: Images | None) -> Images:
         run(str(STAND_INS / "python.sh"), str(WORK), made.python)
     base = f"{NAME}/base"
     build = ("build", "--quiet", "--tag")
-    docker(
-        *build,
-        base,
-        "--target",
-        "base",
-        "--build-arg",
-        f"PYTHON_IMAGE={made.python}",
-        "-f",
-        str(DOCKER / "Dockerfile"),
-        ".",
-    )
+    python = ("--build-arg", f"PYTHON_IMAGE={made.python}")
+    docker(*build, base, "--target", "base", *python, "-f", str(DOCKER / "Dockerfile"), ".")
     contents = {
         "kafka": ("libs", ARTIFACTS / "kafka"),
         "elasticsearch": ("home", max(ARTIFACTS.glob("elasticsearch-*/"))),
@@ -303,7 +293,7 @@ def require_engine() -> None:
     ):
         try:
             docker(*words)
-        except (OSError, subprocess.CalledProcessError):
+        except (OSError, CheckError):
             sys.exit(remedy)
 
 
@@ -311,7 +301,7 @@ def is_here(image: str) -> bool:
     """Return whether an image is on this machine, pulled now if need be."""
     if exists(image):
         return True
-    with suppress(subprocess.CalledProcessError):
+    with suppress(CheckError):
         docker("pull", "--quiet", image)
     return exists(image)
 
@@ -361,10 +351,14 @@ def run(*words: str) -> str:
     """Run a command in the repository's root and return its output.
 
     Raises:
-        subprocess.CalledProcessError: it fails.
+        CheckError: it fails; the message has the end of what it printed.
     """
     environment = os.environ | {"DOCKER_BUILDKIT": "1"}
-    return subprocess.run(words, cwd=ROOT, env=environment, text=True, check=True, capture_output=True).stdout
+    done = subprocess.run(words, cwd=ROOT, env=environment, text=True, check=False, capture_output=True)
+    if done.returncode != 0:
+        said = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        raise CheckError(f"{' '.join(words)} ended with {done.returncode}:\n{said}")
+    return done.stdout
 
 
 def wait_until(what: str, holds: Callable[[], bool]) -> None:
@@ -375,7 +369,7 @@ def wait_until(what: str, holds: Callable[[], bool]) -> None:
     """
     end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:
-        with suppress(subprocess.CalledProcessError):
+        with suppress(CheckError):
             if holds():
                 return
         time.sleep(PACE_SECONDS)
