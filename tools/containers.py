@@ -140,9 +140,7 @@ def check_flow(images: Images, settings: dict[str, str]) -> None:
         require(exit_code(name) == 0, f"{name} ended with {exit_code(name)}")
     if not images.are_stand_ins:
         with step("Kibana"):
-            wait_until(
-                "the dashboard is imported", lambda: inspect("kibana-import")["State"]["Status"] == "exited", 600
-            )
+            wait_until("the dashboard is imported", lambda: inspect("kibana-import")["State"]["Status"] == "exited")
             require(exit_code("kibana-import") == 0, f"kibana-import ended with {exit_code('kibana-import')}")
     with step("ports"):
         check_ports(settings)
