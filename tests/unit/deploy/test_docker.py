@@ -360,6 +360,8 @@ def entry_point(root):
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
         folder = Path(name)
         folder.chmod(0o755)
+        (folder / "tmp").mkdir()
+        (folder / "tmp").chmod(0o777)
         (folder / "streamscore").write_text(PASSWD)
         (folder / "streamscore").chmod(0o755)
         yield Path(shutil.copy(root / "docker" / "entrypoint.sh", folder))
@@ -386,7 +388,8 @@ def test_entry_point_says_that_nothing_can_be_written(entry_point):
 
 def start(entry, uid, gid, **variables):
     """Run the entry point as a user and group."""
-    environment = {"PATH": f"{entry.parent}:/bin:/usr/bin", "HOME": "/root", **variables}
+    environment = {"PATH": f"{entry.parent}:/bin:/usr/bin", "HOME": "/root", "TMPDIR": f"{entry.parent}/tmp"}
+    environment |= variables
     command = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "sh", entry, "score", "--restart"]
     return subprocess.run(command, cwd=entry.parent, env=environment, capture_output=True, text=True, check=False)
 
