@@ -264,8 +264,8 @@ def write_settings(images: Images, rows: int | None) -> dict[str, str]:
     services |= {name: {"image": getattr(images, name)} for name in ("kafka", "elasticsearch", "kibana")}
     services["passwords"] = {"image": images.elasticsearch}
     if rows is not None:
-        services["train"]["entrypoint"] = ["entrypoint.sh"]
-        services["train"]["command"] = ["train", *row_options(rows)]
+        (command,) = re.findall(r'command: \["(test .* streamscore train)"\]', (DOCKER / "compose.yml").read_text())
+        services["train"]["command"] = [" ".join([command, *row_options(rows)])]
     (WORK / "compose.json").write_text(json.dumps({"services": services}, indent=1))
     return settings
 

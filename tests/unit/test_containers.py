@@ -61,6 +61,18 @@ def test_it_replaces_every_image_and_nothing_else(services, tmp_path, monkeypatc
     assert (tmp_path / "env").stat().st_mode & 0o777 == 0o600
 
 
+def test_fewer_rows_are_trained_with_once(services, tmp_path, monkeypatch):
+    """With a number of rows, the training is still left out where its models are there."""
+    monkeypatch.setattr(containers, "WORK", tmp_path)
+
+    containers.write_settings(containers.Images("a", "b", "c", "d"), 1000)
+
+    (own,) = services["train"]["command"]
+    second = json.loads((tmp_path / "compose.json").read_text())["services"]["train"]
+    assert second["command"] == [f"{own} --set train.rows=1000 --set train.test_rows=500"]
+    assert "entrypoint" not in second
+
+
 def test_what_it_runs_in_a_container_is_python():
     """The scripts for the containers compile."""
     assert ast.parse(containers.COUNTS)
