@@ -62,6 +62,10 @@ pythons: ## unit tests and a short demo on the oldest and the newest Python that
 			--set train.rows=30000 --set train.test_rows=5000; \
 	done
 
+.PHONY: containers
+containers: ## build the image, run the compose file on this Docker engine, and check both
+	$(PYTHON) tools/containers.py $(if $(STAND_INS),--stand-ins) $(if $(ROWS),--rows $(ROWS))
+
 MINUTES ?= 60
 .PHONY: soak
 soak: install-dev ## kill the job every few seconds under load for MINUTES minutes, and judge what came out

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+CACHE = "/var/cache/streamscore"
 BUILD_FILES = ("LICENSE", "README.md", "pyproject.toml", "setup.py", "conf", "jobs", "requirements")
 
 
@@ -28,7 +29,7 @@ def place(root, jars, tmp_path_factory):
     for name in BUILD_FILES:
         copy = shutil.copytree if (root / name).is_dir() else shutil.copy
         copy(root / name, source / name, **({"symlinks": True} if copy is shutil.copytree else {}))
-    shutil.copytree(jars[0].parent, target / "artifacts" / "spark")
+    shutil.copytree(jars[0].parent, folder / "cache" / "spark")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", target / "venv"], check=True)
     (packages,) = (target / "venv" / "lib").glob("python*/site-packages")
     for path in Path(sysconfig.get_path("purelib")).iterdir():
@@ -41,7 +42,8 @@ def place(root, jars, tmp_path_factory):
     environment.pop("PYTHONPATH", None)
 
     def run(line, *prefix):
-        line = line.replace("/opt/streamscore", str(target))
+        for inside, here in (("/opt/streamscore", target), (CACHE, folder / "cache"), (" /dist/", f" {source}/dist/")):
+            line = line.replace(inside, str(here))
         return subprocess.run(
             [*prefix, "bash", "-euc", line], cwd=source, env=environment, capture_output=True, text=True, check=False
         )
@@ -67,28 +69,32 @@ def offline():
 def test_the_images_own_steps_run(root, place):
     """The wheel is built and installed, and provides the verified jars without a network."""
     text = re.sub(r"\\\n\s*", "", (root / "docker" / "Dockerfile").read_text())
-    wheel, jars = (line.removeprefix("RUN ") for line in text.splitlines() if re.search("python -m build| jars ", line))
+    steps = [re.sub(r"^RUN (--mount=\S+\s+)*", "", line) for line in text.splitlines() if line.startswith("RUN ")]
+    wheel, jars = (line for line in steps if re.search("python -m build| jars ", line))
 
     built = place(wheel)
     assert built.returncode == 0, built.stdout + built.stderr
-    installed = place("python -c 'import streamscore; print(streamscore.__file__)'")
-    assert "/opt/venv/lib/" in installed.stdout, installed.stderr
     told = place(jars, *offline())
     assert told.returncode == 0, told.stderr
     assert "Fetching" not in told.stderr
-    found = told.stdout.strip().split(",")
-    assert len(found) == 8
-    assert all("/opt/artifacts/" in path and Path(path).is_file() for path in found)
+    installed = place("python -c 'import streamscore; print(streamscore.__file__)'")
+    assert "/opt/venv/lib/" in installed.stdout, installed.stderr
+    found = place("streamscore jars --set local.artifacts_dir=/opt/streamscore/artifacts", *offline())
+    assert found.returncode == 0, found.stderr
+    assert "done in" not in found.stderr  # the decoder is compiled already
+    paths = found.stdout.strip().split(",")
+    assert len(paths) == 8
+    assert all("/opt/artifacts/" in path and Path(path).is_file() for path in paths)
     scripts = place("ls /opt/streamscore/venv/bin/{streamscore,score_stream.py,seed_topic.py,train_models.py}")
     assert scripts.returncode == 0, scripts.stderr
 
 
 def test_a_damaged_jar_ends_the_build(place):
     """A file that differs from the lock never gets into the image."""
-    damaged = place("echo x >> /opt/streamscore/artifacts/spark/kafka-clients-3.9.2.jar")
+    damaged = place(f"echo x >> {CACHE}/spark/kafka-clients-3.9.2.jar")
     assert damaged.returncode == 0
 
-    told = place("streamscore jars --set local.artifacts_dir=/opt/streamscore/artifacts", *offline())
+    told = place(f"streamscore jars --set local.artifacts_dir={CACHE}", *offline())
 
     assert told.returncode == 6
     assert "kafka-clients-3.9.2.jar is not the file that was locked" in told.stderr

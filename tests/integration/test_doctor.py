@@ -57,7 +57,7 @@ def test_all_is_well(config):
 
     assert [finding for finding in found if finding.status == "fault"] == []
     assert {finding.subject for finding in found} >= {
-        "python", "java", "jars", "disk", "kafka", "elasticsearch", "models", "checkpoint",
+        "python", "java", "jars", "user", "memory", "disk", "kafka", "elasticsearch", "models", "checkpoint",
     }  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import shutil
 import sys
 import time
@@ -15,12 +17,16 @@ from streamscore.config import Config
 from streamscore.errors import ServerError, StreamscoreError
 from streamscore.local import artifacts, java
 from streamscore.spark import maven
+from streamscore.spark.settings import is_on_one_machine
 from streamscore.stream import checkpoint, folders, lease, ownership
 from streamscore.system.paths import is_local
+from streamscore.system.processes import memory_limit
 
 GIB: Final = 1 << 30
 CLOCK_SECONDS: Final = 30.0
 """Largest clock difference; above it, `event_time` and the recovery of a crashed batch are unreliable."""
+BESIDES_HEAP: Final = 700 << 20
+"""Memory that the JVM takes beside its heap, and Python with it, in bytes."""
 
 _ACCEPT: Final = "To accept that, start with a new --checkpoint and --new-checkpoint"
 
@@ -75,6 +81,25 @@ def _jars(config: Config) -> Findings:
     locked = artifacts.locked_hashes()
     artifacts.verify(config.local.artifacts_dir, [name for name in locked if name.startswith("spark/")], locked)
     yield "ok", f"{len(artifacts.spark_jar_paths(config.local.artifacts_dir))}, verified"
+
+
+def _user(_config: Config) -> Findings:
+    try:
+        yield "ok", pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        text = f"uid {os.getuid()} is not in /etc/passwd, and Java does not start Spark for a user without a name"
+        yield "fault", f"{text}: use another user, or start the container by its own entry point, which names it"
+
+
+def _memory(config: Config) -> Findings:
+    limit = memory_limit()
+    text = f"{limit / GIB:.1f} GiB"
+    if is_on_one_machine(config) and limit < config.spark.driver_bytes + BESIDES_HEAP:
+        needed = f"the heap (spark.driver_memory, {config.spark.driver_memory}) and {BESIDES_HEAP / GIB:.1f} GiB more"
+        text = f"{text}, but the job takes {needed}; beyond the limit it is killed with code 137 and no message"
+        yield "fault", f"{text}: give this container or machine more, or lower spark.driver_memory"
+    else:
+        yield "ok", text
 
 
 def _disk(config: Config) -> Findings:
@@ -198,6 +223,8 @@ _CHECKS: Final[dict[str, Callable[[Config], Findings]]] = {
     "python": _python,
     "java": _java,
     "jars": _jars,
+    "user": _user,
+    "memory": _memory,
     "disk": _disk,
     "kafka": _kafka,
     "elasticsearch": _elasticsearch,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 import psutil
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 def birth(pid: int) -> str | None:
@@ -29,6 +30,15 @@ def birth(pid: int) -> str | None:
     except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return None
     return f"{_BOOT.read_text(encoding='ascii').strip() if _BOOT.exists() else 'boot'} {ticks}"
+
+
+def memory_limit() -> int:
+    """Return how many bytes of memory this process's container may use; those of the machine if that is less."""
+    limits = [psutil.virtual_memory().total]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # the second version of control groups, and the first
+        with suppress(OSError, ValueError):  # it is not there, or says max
+            limits.append(int((_CGROUP / name).read_text(encoding="ascii")))
+    return min(limits)
 
 
 @contextmanager

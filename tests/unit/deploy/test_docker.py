@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,15 +20,12 @@ from streamscore import config as configuration
 from streamscore.spark import maven
 
 JOBS = {"train": train_models, "seed": seed_topic, "score": score_stream}
-SERVICES = yaml.safe_load((Path(__file__).parents[3] / "docker" / "compose.yml").read_text())["services"]
+COMPOSE = (Path(__file__).parents[3] / "docker" / "compose.yml").read_text()
+PORTS = dict(re.findall(r"\$\{(\w+_PORT):-(\d+)\}", COMPOSE))
+# With the default ports, as Compose reads it without a file of variables.
+SERVICES = yaml.safe_load(re.sub(r"\$\{\w+_PORT:-(\d+)\}", r"\1", COMPOSE))["services"]
 OURS = [name for name, service in SERVICES.items() if service["image"].startswith("streamscore")]
 COMMANDS = typer.main.get_command(cli.app).commands
-
-
-@pytest.fixture(scope="module")
-def compose(root):
-    """The compose file's text."""
-    return (root / "docker" / "compose.yml").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +36,24 @@ def dockerfile(root):
 
 
 @pytest.fixture(scope="module")
-def variables(root):
-    """The variables of the example of the untracked file."""
-    return dict(re.findall(r"^(\w+)=(.*)$", (root / "docker" / ".env.example").read_text(), re.MULTILINE))
+def example(root):
+    """The example of the untracked file."""
+    return (root / "docker" / ".env.example").read_text()
+
+
+@pytest.fixture(scope="module")
+def variables(example):
+    """The variables that the example asks for."""
+    return dict(re.findall(r"^(\w+)=(.*)$", example, re.MULTILINE))
 
 
 @pytest.fixture
-def settings(monkeypatch):
+def settings(monkeypatch, dockerfile):
     """The configuration inside the containers."""
+    (name,) = re.findall(r"^ENV STREAMSCORE_CONFIG=(\w+)$", "\n".join(dockerfile), re.MULTILINE)
+    monkeypatch.setenv("STREAMSCORE_CONFIG", name)
     monkeypatch.setenv("ELASTIC_PASSWORD", "s3cret")
-    return configuration.load("docker")
+    return configuration.load(name)
 
 
 def words(service):
@@ -141,7 +149,9 @@ def test_every_command_parses(name):
 def test_the_docs_commands_parse(root):
     """The commands of docs/docker.md are valid."""
     text = (root / "docs" / "docker.md").read_text()
-    shown = re.findall(r"^docker compose -f docker/compose.yml run --rm (\w+) (\w+) (.*)$", text, re.MULTILINE)
+    shown = re.findall(
+        r"^docker compose -f docker/compose.yml run --rm --no-deps (\w+) (\w+) ?(.*)$", text, re.MULTILINE
+    )
 
     assert [service for service, *_ in shown] == ["score", "seed"]
     for service, verb, rest in shown:
@@ -152,7 +162,6 @@ def test_the_docs_commands_parse(root):
 def parses(verb, rest):
     """Check that a command of streamscore would start, with the configuration inside the containers."""
     assert verb in COMMANDS
-    assert rest[rest.index("--config") + 1] == "docker"
     if verb in JOBS:
         JOBS[verb].JOB.parse([word for word in rest if word != "--restart"])  # an option of the command, not of the job
         return
@@ -160,6 +169,7 @@ def parses(verb, rest):
     if isinstance(command, typer.core.TyperGroup):
         command = command.commands[rest.pop(0)]
     parameters = command.make_context(verb, rest).params
+    assert parameters["config"] == "docker"
     assert configuration.load(parameters["config"], parameters["overrides"])
 
 
@@ -180,6 +190,35 @@ def test_addresses_inside_are_those_of_the_services(settings):
     assert SERVICES["kibana"]["environment"]["ELASTICSEARCH_HOSTS"] == settings.elasticsearch.url
 
 
+def test_metrics_port_is_the_configuration_s_and_prometheus_s(root, settings):
+    """The scoring job's published and checked port has its metrics; Prometheus on the same machine scrapes it."""
+    (port,) = SERVICES["score"]["ports"]
+    scraped = yaml.safe_load((root / "docker" / "prometheus" / "prometheus.yml").read_text())
+
+    assert port == f"127.0.0.1:{settings.metrics.port}:{settings.metrics.port}"
+    assert (settings.metrics.address, settings.metrics.insecure) == ("0.0.0.0", True)  # noqa: S104 (its own network)
+    assert f"127.0.0.1:{settings.metrics.port}/healthz" in SERVICES["score"]["healthcheck"]["test"]
+    assert scraped["scrape_configs"][0]["static_configs"] == [{"targets": [f"127.0.0.1:{settings.metrics.port}"]}]
+
+
+def test_lasting_services_are_restarted_and_no_log_grows_without_limit():
+    """A service that dies is started again unless it ends by itself; each service's log is limited."""
+    for name, service in SERVICES.items():
+        assert service.get("restart") == (None if one_shot(service) else "unless-stopped"), name
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}, name
+    assert all(SERVICES[name]["read_only"] and SERVICES[name]["cap_drop"] == ["ALL"] for name in OURS)
+
+
+def test_every_port_can_be_another(example):
+    """Each published port has a variable, with the same default in the example; what names the port follows it."""
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+
+    assert dict(re.findall(r"^#(\w+)=(\d+)$", example, re.MULTILINE)) == PORTS
+    assert sorted(port.split(":")[1] for port in published) == sorted(PORTS.values())
+    assert "OUTSIDE://127.0.0.1:${KAFKA_PORT:-29092}" in COMPOSE
+    assert "SERVER_PUBLICBASEURL: http://127.0.0.1:${KIBANA_PORT:-5601}" in COMPOSE
+
+
 def test_kafka_runs_without_zookeeper():
     """One Kafka node is broker and controller, without ZooKeeper."""
     environment = SERVICES["kafka"]["environment"]
@@ -192,9 +231,9 @@ def test_kafka_runs_without_zookeeper():
     assert "zookeeper" not in " ".join(SERVICES).lower()
 
 
-def test_secrets_come_from_the_untracked_file(root, compose, variables):
+def test_secrets_come_from_the_untracked_file(root, variables):
     """Each secret is required and declared empty in the example, and the real file is ignored by git."""
-    used = re.findall(r"\$\{(\w+)([^}]*)\}", compose)
+    used = [(name, rule) for name, rule in re.findall(r"\$\{(\w+)([^}]*)\}", COMPOSE) if name not in PORTS]
 
     assert {name for name, _ in used} == set(variables)
     assert {rule for _, rule in used} == {":?see docs/docker.md"}
@@ -206,12 +245,12 @@ def test_secrets_come_from_the_untracked_file(root, compose, variables):
             assert not re.search("PASSWORD|KEY", key) or str(value).startswith("${"), (name, key)
 
 
-def test_shell_variables_of_a_container_are_given_to_it(compose):
+def test_shell_variables_of_a_container_are_given_to_it():
     """Each `$$NAME` of a command is an environment variable of its container."""
     for name, service in SERVICES.items():
         told = str(service.get("command", "")) + str(service.get("healthcheck", {}).get("test", ""))
         assert set(re.findall(r"\$\$(\w+)", told)) <= set(service.get("environment", {})), name
-    assert "$$ELASTIC_PASSWORD" in compose
+    assert "$$ELASTIC_PASSWORD" in COMPOSE
 
 
 CURL = """#!/bin/sh
@@ -244,8 +283,8 @@ def test_passwords_are_no_arguments_of_a_command(tmp_path, name, shell, body):
 
 
 def test_the_line_that_makes_up_passwords_works(root, tmp_path, variables):
-    """The command that generates passwords sets every variable, with a Kibana key of at least 32 characters."""
-    (line,) = re.findall(r"^for name in .*$", (root / "docs" / "docker.md").read_text(), re.MULTILINE)
+    """The command that generates passwords sets each variable to 32 characters or more, for its user's eyes only."""
+    (line,) = re.findall(r"^\(umask .*$", (root / "docs" / "docker.md").read_text(), re.MULTILINE)
     (tmp_path / "docker").mkdir()
 
     subprocess.run(["bash", "-c", line], cwd=tmp_path, check=True)
@@ -254,6 +293,7 @@ def test_the_line_that_makes_up_passwords_works(root, tmp_path, variables):
     assert set(made) == set(variables)
     assert all(len(value) >= 32 for value in made.values())
     assert len(set(made.values())) == 3
+    assert (tmp_path / "docker" / ".env").stat().st_mode & 0o777 == 0o600
 
 
 def test_folders_agree(settings, dockerfile):
@@ -262,8 +302,8 @@ def test_folders_agree(settings, dockerfile):
 
     for name in OURS:
         assert SERVICES[name]["volumes"] == [f"state:{settings.state_dir}"]
-    assert f"local.artifacts_dir={settings.local.artifacts_dir}" in text
-    assert f"--group=streamscore {settings.state_dir}" in text
+    assert f"COPY --from=jars {settings.local.artifacts_dir} {settings.local.artifacts_dir}" in text
+    assert f"--group=root --mode=2775 {settings.state_dir}" in text
     assert f"{settings.train.output}/{train_models.METRICS}" in SERVICES["train"]["command"][0]
 
 
@@ -285,25 +325,80 @@ def test_the_image_is_built_from_what_is_there(root, dockerfile):
 
 
 def test_the_image_downloads_nothing_when_it_runs(dockerfile):
-    """The last stage copies verified files from earlier stages, and runs as an ordinary user."""
+    """Packages are hash-checked; the last stage takes everything from earlier ones and runs as an ordinary user."""
     bases = [line for line in dockerfile if line.startswith("FROM ")]
     last = dockerfile[dockerfile.index(bases[-1]) :]
+    (base,) = (line for line in dockerfile if line.startswith("ARG PYTHON_IMAGE="))
 
-    assert re.fullmatch(r"FROM python:3\.11\.\d+-slim-[a-z]+ AS base", bases[0])
-    assert bases[1:] == ["FROM base AS build", "FROM base"]
-    assert not re.search(r"\b(pip|apt-get|curl|wget|jars)\b", "\n".join(last))
+    assert re.fullmatch(r"ARG PYTHON_IMAGE=python:3\.11\.\d+-slim-[a-z]+", base)
+    assert [line.split()[1] for line in bases] == ["${PYTHON_IMAGE}", "base", "tools", "tools", "packages", "base"]
+    assert not re.search(r"\b(apt-get|curl|wget|streamscore jars)\b", "\n".join(last))
     assert [line for line in last if line.startswith("USER ")] == ["USER streamscore"]
-    assert last.index("USER streamscore") < last.index('ENTRYPOINT ["streamscore"]')
-    installs = re.findall(r"pip install [^&]*", "\n".join(dockerfile))
-    assert len(installs) == 3
-    assert all("--require-hashes" in one or "--no-deps" in one for one in installs)
+    assert last.index("USER streamscore") < last.index('ENTRYPOINT ["entrypoint.sh"]')
+    installs = re.findall(r"pip install [^&\n]*", "\n".join(dockerfile))
+    assert len(installs) == 4
+    assert all("--require-hashes" in one or "--no-deps --no-index" in one for one in installs)
 
 
-def test_the_commands_in_the_docs_are_those_of_the_compose_file(root, compose):
+def test_what_changes_often_comes_last(dockerfile):
+    """Packages and jars are layers before the code's, so that only a change of their locks replaces them."""
+    last = dockerfile[max(number for number, line in enumerate(dockerfile) if line.startswith("FROM ")) :]
+    order = ["/opt/streamscore/venv", "/opt/streamscore/artifacts", "pip install"]
+    places = [next(number for number, line in enumerate(last) if word in line) for word in order]
+
+    assert places == sorted(places)
+
+
+PASSWD = """#!/bin/sh
+{ echo "$HOME"; python3 -c 'import os, pwd; print(pwd.getpwuid(os.getuid()).pw_name)'; echo "$@"; } 2>&1
+"""
+
+
+@pytest.fixture
+def entry_point(root):
+    """The entry point in a folder that every user can read, beside a program that shows what it is given."""
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "tmp").mkdir()
+        (folder / "tmp").chmod(0o777)
+        (folder / "streamscore").write_text(PASSWD)
+        (folder / "streamscore").chmod(0o755)
+        yield Path(shutil.copy(root / "docker" / "entrypoint.sh", folder))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without a name")
+@pytest.mark.skipif(not list(Path("/usr/lib").glob("*/libnss_wrapper.so")), reason="there is no libnss-wrapper")
+def test_entry_point_names_a_user_without_a_name(entry_point):
+    """A uid without a line in /etc/passwd has a name and a home; the words of the command pass through."""
+    assert start(entry_point, "0", "0").stdout.splitlines() == ["/root", "root", "score --restart"]
+
+    unnamed = start(entry_point, "54321", "0")
+    assert unnamed.stdout.splitlines() == [str(entry_point.parent), "uid54321", "score --restart"], unnamed.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without a name")
+def test_entry_point_says_that_nothing_can_be_written(entry_point):
+    """A uid that can write nowhere is told so, with the way out."""
+    refused = start(entry_point, "54321", "54321", TMPDIR="/proc")
+
+    assert refused.returncode == 6
+    assert "--user 54321:0" in refused.stderr
+
+
+def start(entry, uid, gid, **variables):
+    """Run the entry point as a user and group."""
+    environment = {"PATH": f"{entry.parent}:/bin:/usr/bin", "HOME": "/root", "TMPDIR": f"{entry.parent}/tmp"}
+    environment |= variables
+    command = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "sh", entry, "score", "--restart"]
+    return subprocess.run(command, cwd=entry.parent, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_commands_in_the_docs_are_those_of_the_compose_file(root):
     """The documents' commands to start and stop equal those in the compose file."""
     text = (root / "docs" / "docker.md").read_text()
 
-    for command in re.findall(r"(docker compose \S+ \S+ (?:up|down).*)", compose):
+    for command in re.findall(r"(docker compose \S+ \S+ (?:up|down).*)", COMPOSE):
         assert f"```bash\n{command}\n```" in text
 
 

@@ -102,13 +102,28 @@ def test_pod_is_the_image_s(root, pod, tmp_path):
     (container,) = pod["containers"]
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
 
-    assert pod["securityContext"] == {"runAsNonRoot": True, "runAsUser": int(user), "fsGroup": int(user)}
+    ids = {"runAsNonRoot": True, "runAsUser": int(user), "fsGroup": int(user)}
+    assert pod["securityContext"] == ids | {"seccompProfile": {"type": "RuntimeDefault"}}
     assert f"WORKDIR {mounts['state']}\n" in dockerfile
-    assert 'ENTRYPOINT ["streamscore"]' in dockerfile
+    assert 'ENTRYPOINT ["entrypoint.sh"]' in dockerfile
     assert "command" not in container
     check_command(container["args"], tmp_path)
     assert mounts["config"] == "/etc/streamscore"
     assert pod["terminationGracePeriodSeconds"] > seconds_to_stop()
+
+
+def test_pod_has_no_privileges(pod):
+    """The pod fits the strictest standard of Kubernetes; its root is read-only, but for temporary files."""
+    (container,) = pod["containers"]
+
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+    assert pod["automountServiceAccountToken"] is False
+    assert {"name": "tmp", "emptyDir": {}} in pod["volumes"]
+    assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
 
 
 def test_there_is_never_a_second_pod(manifest):
