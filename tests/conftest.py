@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 ARTIFACTS = ROOT / ".streamscore" / "artifacts"  # shared with the demo, so that nothing is fetched twice
 IN_CI = os.environ.get("CI") == "true"
 QUICK_JVM = "-XX:TieredStopAtLevel=1"
-hypothesis_settings.register_profile("steady", hypothesis_settings.default, deadline=None)  # machines may be busy
+hypothesis_settings.register_profile("steady", hypothesis_settings.default, deadline=None, database=None)
 hypothesis_settings.load_profile("steady")
 STEADY_JVM = "-XX:Tier4InvocationThreshold=80000 -XX:Tier4MinInvocationThreshold=40000 -XX:Tier4CompileThreshold=160000"
 
