@@ -275,6 +275,14 @@ def score(context: typer.Context) -> None:
     submit_job(score_stream.JOB, argv)
 
 
+@app.command(context_settings=_PASS_ON, add_help_option=False)
+def label(context: typer.Context) -> None:
+    """Join labels that arrive later than their events. Options: streamscore label --help."""
+    from streamscore import label_stream
+
+    submit_job(label_stream.JOB, context.args)
+
+
 @app.command(name="demo")
 def run_demo(
     *,

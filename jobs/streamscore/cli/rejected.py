@@ -11,7 +11,7 @@ import typer
 from streamscore import config as configuration
 from streamscore.cli.options import ConfigOption, SetOption
 from streamscore.errors import ConfigError
-from streamscore.schema import REASONS
+from streamscore.schema import LABEL_REASONS, REASONS
 from streamscore.system.console import print_line, printable
 
 app = typer.Typer(name="rejected", help="The messages that could not be scored.", no_args_is_help=True)
@@ -102,5 +102,6 @@ def rejected_replay(
 
 def _require_known(reason: str | None) -> None:
     """Raise an error for an unknown reason."""
-    if reason is not None and reason not in REASONS:
-        raise ConfigError(f"--reason {reason}: there is no such reason; there are {', '.join(REASONS)}")
+    known = (*REASONS, *LABEL_REASONS)
+    if reason is not None and reason not in known:
+        raise ConfigError(f"--reason {reason}: there is no such reason; there are {', '.join(known)}")

@@ -1,0 +1,550 @@
+"""Late labels: written to the outcomes that they are of, added to the statistics, and kept while these are missing.
+
+Each step is idempotent. What a batch has written names the batch and holds what was there before, so a replay decides
+anew from the state before the batch, and writes all of it again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+from streamscore import __version__
+from streamscore.clients import elasticsearch, kafka
+from streamscore.clients import labels as client
+from streamscore.clients.labels import Scores
+from streamscore.clients.producer import Outbox
+from streamscore.clients.written_index import WrittenIndex
+from streamscore.config import Config
+from streamscore.errors import RefusedError
+from streamscore.messages.labels import MAX_BYTES, BadLabel, Fields, Label, Message, decode
+from streamscore.quality.late import Relabelled, change
+from streamscore.schema import EVENT_ID_HEADER, LABEL_COUNTS, OUTCOME_FIELDS, REJECTED_HEADERS, TIME
+from streamscore.scoring.labelling import Candidate, Labelled, Outcome, Prior, Resolution, resolve
+from streamscore.sinks.additive import AdditiveDocuments
+from streamscore.sinks.base import Batch, Replay, Sink
+from streamscore.sinks.contributions import ModelEvents, start
+from streamscore.sinks.patience import patiently
+from streamscore.sinks.topics import ends, written_since
+from streamscore.system import failpoints
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch as Client
+    from pyspark.sql import DataFrame, SparkSession
+
+    from streamscore.schema import ScoreKind
+
+_TIMEOUT: Final = 60.0
+"""Timeout of one request, in seconds."""
+
+_MOST_WAITING: Final = 20_000
+"""Most waiting labels that a batch tries again."""
+
+_SETTLING_MS: Final = 600_000
+"""How long a label looks for the outcomes of an event's further models, in milliseconds."""
+
+_ROUNDS: Final = 3
+"""How often a batch decides anew because somebody else has written a label meanwhile."""
+
+_LATEST: Final = 1 << 53
+"""With ``labels.conflict: first`` the version of a document, which only grows, is this minus the label's time."""
+
+_Made = TypeVar("_Made")
+
+
+class _Waiting(NamedTuple):
+    """A label that waits, as it was before the batch that is written."""
+
+    document: str
+    candidate: Candidate
+    batch: int
+    """The batch that put it down as waiting."""
+    matched_batch: int | None
+    """The batch in which it found some of its outcomes."""
+
+
+class _Bad(NamedTuple):
+    """A message without a label, with the content that goes to the rejected topic."""
+
+    message: Message
+    headers: list[tuple[str, bytes | None]]
+    why: BadLabel
+
+
+@dataclass
+class LateLabels(AdditiveDocuments, Sink):
+    """A sink of labels in messages of their own."""
+
+    config: Config
+    counts: dict[int, Counter[str]] = field(default_factory=dict)
+    """What became of the labels of each batch; who shows them takes them out."""
+    waits: bool = False
+    """Whether a label waits for its outcome."""
+    tries_all: bool = False
+    """Whether the next batch tries all waiting labels, not those alone whose turn it is."""
+    _looked: float = field(default_factory=time.monotonic, init=False)
+    """When the waiting labels were tried last."""
+    _scores: dict[tuple[str, str], Scores] = field(default_factory=dict, init=False)
+    _written: list[WrittenIndex] = field(default_factory=list, init=False)
+
+    @property
+    def name(self) -> str:
+        """Where it writes."""
+        return f"Elasticsearch at {self.config.elasticsearch.url} and the Kafka topic {self._topics[0]!r}"
+
+    @property
+    def _topics(self) -> list[str]:
+        return [self.config.kafka.topics.labelled, self.config.kafka.topics.rejected]
+
+    def check(self) -> list[str]:
+        """Create the missing topics and indices, and check the others.
+
+        Raises:
+            ServerError: a server cannot be reached, or an index cannot hold what is to be written.
+        """
+        created = kafka.ensure(self.config.kafka, *self._topics)
+        kafka.require_writable(self.config.kafka, *(topic for topic in self._topics if topic not in created))
+        indices = [*elasticsearch.ensure(self.config.elasticsearch), *client.ensure(self.config.elasticsearch)]
+        return [*(f"the topic {name}" for name in created), *(f"the index {name}" for name in indices)]
+
+    def prepare(self, spark: SparkSession) -> None:  # noqa: ARG002 (the contract's argument)
+        """Take note of the indices.
+
+        Raises:
+            ServerError: the server cannot be reached, or an index was deleted since the check.
+        """
+        settings = self.config.elasticsearch
+        names = (settings.labelled_index, settings.pending_index, settings.quality_index)
+        self._written = [WrittenIndex(settings, name) for name in names]
+        with elasticsearch.client(settings, _TIMEOUT) as server:
+            self._require_same_indices(server)
+
+    def ends(self) -> dict[str, dict[str, Any]]:
+        """Return the current end offsets and the ids of both topics.
+
+        Raises:
+            ServerError: no broker answers, or too few replicas have the last records.
+        """
+        return ends(self.config.kafka, self._topics)
+
+    def take_up(self, stream: str) -> None:
+        """Find out whether labels of an earlier run wait.
+
+        Args:
+            stream: identity of the query.
+        """
+        settings = self.config.elasticsearch
+        with elasticsearch.client(settings, _TIMEOUT) as server:
+            client.refresh(server, settings, settings.pending_index)
+            self.waits = bool(client.waiting(server, settings, stream, None, 1))
+
+    def is_due(self) -> bool:
+        """Return whether waiting labels are to be tried again, though no batch comes."""
+        return self.waits and time.monotonic() - self._looked >= self.config.labels.retry_seconds
+
+    def shape(self, rows: DataFrame) -> DataFrame:
+        """Return the messages, without the content of those that are too large."""
+        size = "greatest(coalesce(octet_length(key), 0), coalesce(octet_length(value), 0))"
+        fits = f"{size} <= {MAX_BYTES} AND coalesce(octet_length(string(headers)), 0) <= {MAX_BYTES}"
+        return rows.selectExpr(
+            "partition",
+            "offset",
+            "unix_millis(timestamp) AS time",
+            *(f"CASE WHEN {fits} THEN {name} END AS {name}" for name in ("key", "value", "headers")),
+            f"{size} AS size",
+        )
+
+    def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
+        """Write one batch of labels, and try those again that wait.
+
+        Raises:
+            ServerError: a server does not answer within ``elasticsearch.retry_seconds``.
+            RefusedError: a document names a later batch, or the name of an index stands for another one by now.
+        """
+        labels, bad = self._decoded(shaped)
+        stream = batch.query()
+        with elasticsearch.client(self.config.elasticsearch, _TIMEOUT) as server:
+            run = _Run(server, batch, stream, replay)
+            self._patiently(run, partial(self._require_same_indices, server))
+            waiting, stale = self._patiently(run, partial(self._waiting, run))
+            made = self._label(run, [*labels, *(each.candidate for each in waiting)])
+            self._add_statistics(run, made)
+            self._send(run, shaped.sparkSession, made, bad)
+            counts = made.counts + Counter()  # without zeros and negative numbers
+            counts["pending"] = made.counts["pending"]
+            counts.update(received=len(labels) + len(bad), rejected=len(bad))
+            self._keep_waiting(run, made, waiting, stale)
+            self._patiently(run, partial(self._put_status, run, counts))
+        self.counts[batch.number] = counts
+
+    def _require_same_indices(self, server: Client) -> None:
+        for index in self._written:
+            index.require_same(server)
+
+    def _patiently(self, run: _Run, work: Callable[[], _Made]) -> _Made:
+        """Return what idempotent work returns; repeat it while Elasticsearch is away."""
+        made: list[_Made] = []
+        patiently(lambda: made.append(work()), self.config.elasticsearch, run.batch)
+        return made[-1]
+
+    # What comes in
+
+    def _decoded(self, shaped: DataFrame) -> tuple[list[Candidate], list[_Bad]]:
+        names = self.config.labels
+        fields = Fields(names.id_field, names.label_field, names.time_field, self.config.message.label_values)
+        labels, bad = [], []
+        now = _now()
+        for row in shaped.collect():
+            key, value = (None if row[name] is None else bytes(row[name]) for name in ("key", "value"))
+            message = Message(row["partition"], row["offset"], row["time"], key, value, row["size"])
+            label = decode(message, fields)
+            if isinstance(label, Label):
+                labels.append(Candidate(label, "new", now))
+            else:
+                headers = [(each["key"], each["value"] and bytes(each["value"])) for each in row["headers"] or []]
+                bad.append(_Bad(message, headers, label))
+        return labels, bad
+
+    def _waiting(self, run: _Run) -> tuple[list[_Waiting], list[str]]:
+        """Return the waiting labels that this batch tries, and the ids of those that an earlier attempt put down."""
+        is_due = self.waits and (self.tries_all or time.monotonic() - self._looked >= self.config.labels.retry_seconds)
+        if not is_due and run.replay is None:
+            return [], []
+        settings = self.config.elasticsearch
+        client.refresh(run.server, settings, settings.pending_index)
+        if run.replay is not None:  # what the earlier attempt has found must be found again
+            client.refresh(run.server, settings, settings.index, settings.quality_index)
+        found = dict(
+            client.waiting(run.server, settings, run.stream, None if self.tries_all else _now(), _MOST_WAITING)
+        )
+        if run.replay is not None:
+            found |= dict(client.touched(run.server, settings, run.stream, run.batch.number))
+        stale = [document for document, source in found.items() if source["batch"] == run.batch.number]
+        waiting = [self._as_before(document, found[document], run) for document in found if document not in set(stale)]
+        return waiting, stale
+
+    def _as_before(self, document: str, source: Mapping[str, Any], run: _Run) -> _Waiting:
+        """Return a waiting label as it was before the batch."""
+        label = Label(
+            source["id"],
+            float(source["label"]),
+            source["label_time"],
+            source["label_partition"],
+            source["label_offset"],
+        )
+        matched = source.get("matched_batch")
+        matched = None if matched == run.batch.number else matched
+        origin: Any = "pending" if matched is None else "matched"
+        return _Waiting(document, Candidate(label, origin, source["since"]), source["batch"], matched)
+
+    # Which outcome gets which label
+
+    def _label(self, run: _Run, candidates: Sequence[Candidate]) -> Resolution:
+        """Decide, and write the labelled outcomes; decide anew if somebody else has written a later label.
+
+        Raises:
+            RefusedError: a document's version does not come from the times of labels.
+        """
+        if not candidates:
+            return Resolution()
+        outcomes = self._patiently(run, partial(self._outcomes, run, {each.label.id for each in candidates}))
+        for _ in range(_ROUNDS):
+            made = self._patiently(run, partial(self._resolve, run, candidates, outcomes))
+            late: list[str] = []
+            failpoints.write_parts(
+                "labelled",
+                list(made.labelled.values()),
+                lambda part, late=late: late.extend(self._patiently(run, partial(self._write, run, part))),  # type: ignore[misc]
+                lambda whole: whole[::2],
+            )
+            if not late:
+                return made
+        settings = self.config.elasticsearch
+        raise RefusedError(
+            f"the document {late[0]!r} of {settings.labelled_index!r} at {settings.url} has a later version than its "
+            "label: was labels.conflict another before? Give the indices of late labels other names, and let "
+            "label_stream read its topic again from a new --checkpoint"
+        )
+
+    def _outcomes(self, run: _Run, ids: set[str]) -> dict[str, list[Outcome]]:
+        """Return the outcomes that a search sees, of versions whose scores the statistics know."""
+        settings, topic = self.config.elasticsearch, self.config.kafka.topics.input
+        found = client.outcomes(run.server, settings, topic, self.config.labels.match, ids)
+        versions = {(each["model"], each["model_version"]) for of_id in found.values() for _, each in of_id}
+        if versions - self._scores.keys():
+            client.refresh(run.server, settings, settings.quality_index)
+            self._scores |= client.scores(run.server, settings, topic)
+        return {
+            identity: [Outcome(*each) for each in of_id if (each[1]["model"], each[1]["model_version"]) in self._scores]
+            for identity, of_id in found.items()
+        }
+
+    def _resolve(
+        self, run: _Run, candidates: Sequence[Candidate], outcomes: Mapping[str, Sequence[Outcome]]
+    ) -> Resolution:
+        there = client.labelled(
+            run.server, self.config.elasticsearch, [each.id for of_id in outcomes.values() for each in of_id]
+        )
+        priors = {document: self._prior(source, run) for document, source in there.items()}
+        settings, now = self.config.labels, _now()
+        return resolve(
+            candidates,
+            outcomes,
+            {document: prior for document, prior in priors.items() if prior is not None},
+            {model.name for model in self.config.models},
+            settings.conflict,
+            lambda each: now - each.since >= settings.horizon * 1_000,
+            lambda each: now - each.since >= _SETTLING_MS,
+        )
+
+    def _prior(self, source: Mapping[str, Any], run: _Run) -> Prior | None:
+        """Return the label of a document before the batch.
+
+        Raises:
+            RefusedError: a later batch has written it.
+        """
+        if source["stream"] == run.stream and source["batch"] > run.batch.number:
+            settings = self.config.elasticsearch
+            raise RefusedError(
+                f"the index {settings.labelled_index!r} at {settings.url} has labels of batch {source['batch']} of "
+                f"this stream already, and now comes batch {run.batch.number}: the checkpoint is older than what was "
+                "written from it. Take the latest state of the checkpoint, or a new one"
+            )
+        is_own = (source["stream"], source["batch"]) == (run.stream, run.batch.number)
+        known = source.get("before") if is_own else source
+        if known is None:
+            return None
+        return Prior(float(known["label"]), known["label_time"], known["label_partition"], known["label_offset"])
+
+    def _write(self, run: _Run, labelled: Sequence[Labelled]) -> list[str]:
+        documents = []
+        for each in labelled:
+            at = each.label.time
+            version = at if self.config.labels.conflict == "last" else max(0, _LATEST - at)
+            source = {**labelled_fields(each), "stream": run.stream, "batch": run.batch.number}
+            if each.prior is not None:
+                source["before"] = _place(each.prior)
+            documents.append((each.outcome.id, version, source))
+        settings = self.config.elasticsearch
+        return client.write(run.server, settings, settings.labelled_index, documents)
+
+    # The statistics
+
+    def _add_statistics(self, run: _Run, made: Resolution) -> None:
+        added = self._contributions(run.stream, made.labelled.values())
+        if run.replay is not None:
+            self._patiently(run, partial(self._take_back, run.server, run.stream, run.batch.number, added))
+        failpoints.write_parts(
+            "labels-quality",
+            added,
+            lambda part: self._add_in_pieces(run.server, part, run.batch),
+            lambda whole: dict(list(whole.items())[::2]),
+        )
+
+    def _contributions(self, stream: str, labelled: Any) -> dict[str, ModelEvents]:
+        """Return what the labels add to the windows of their events, by the document's id."""
+        windows = self.config.quality.windows
+        events: defaultdict[tuple[str, str, int], list[Relabelled]] = defaultdict(list)
+        for each in labelled:
+            fields, before = each.outcome.fields, each.value_before
+            if fields.get("prediction") is None or before == each.label.value:  # declined, or the same label again
+                continue
+            score = fields.get("score")
+            row = Relabelled(
+                float(fields["prediction"]), math.nan if score is None else float(score), before, each.label.value
+            )
+            events[fields["model"], fields["model_version"], start(fields[TIME], windows[0])].append(row)
+        added: dict[str, ModelEvents] = {}
+        for (model, version, window), rows in events.items():
+            known = self._scores[model, version]
+            kind: ScoreKind = known.kind  # type: ignore[assignment]
+            statistic = change(rows, kind, known.scale)
+            for seconds in windows:
+                header = {
+                    "topic": self.config.kafka.topics.input,
+                    "stream": stream,
+                    "model": model,
+                    "model_version": version,
+                    TIME: start(window, seconds),
+                    "seconds": seconds,
+                    "late_labels": True,
+                }
+                document = f"{stream}-{model}-{version}-{kind}-{seconds}-{header[TIME]}"
+                added.setdefault(document, ModelEvents(header)).parts.append(statistic)
+        return added
+
+    # The topics
+
+    def _send(self, run: _Run, spark: SparkSession, made: Resolution, bad: Sequence[_Bad]) -> None:
+        """Append the labelled outcomes and the rejected messages; on a replay those that are not there yet."""
+        labelled, rejected = list(made.labelled.values()), list(bad)
+        if run.replay is not None and (labelled or rejected):
+            there = self._sent(run, spark)
+            labelled = [each for each in labelled if _identity(labelled_record(each)) not in there]
+            rejected = [each for each in rejected if self._event_id(each) not in there]
+        failpoints.write_parts(
+            "labels-records", (labelled, rejected), self._produce, lambda whole: (whole[0][::2], whole[1][::2])
+        )
+
+    def _sent(self, run: _Run, spark: SparkSession) -> set[Any]:
+        """Return the identities of the records that the batch may have written before."""
+        assert run.replay is not None  # noqa: S101 (for the type checker)
+        settings = self.config.kafka
+        rows = written_since(spark, settings, self._topics, run.replay, run.batch.is_stopping)
+        there: set[Any] = set()
+        for row in rows.select("topic", "value", "headers").collect():
+            if row["topic"] == settings.topics.labelled:
+                there.add(_identity(json.loads(bytes(row["value"]))))
+            else:
+                headers = {each["key"]: each["value"] for each in row["headers"] or []}
+                there.add(bytes(headers.get(EVENT_ID_HEADER) or b"").decode(errors="replace"))
+        return there
+
+    def _produce(self, records: tuple[list[Labelled], list[_Bad]]) -> None:
+        settings = self.config.kafka
+        labelled, rejected = records
+        outcomes, refuse = Outbox(settings, settings.topics.labelled), Outbox(settings, settings.topics.rejected)
+        for each in labelled:
+            record = labelled_record(each)
+            key = record["event_id"] if record["key"] is None else record["key"]
+            outcomes.send(each.outcome.id, key.encode(), json.dumps(record, ensure_ascii=False), [])
+            outcomes.poll()
+        for bad in rejected:
+            event_id = self._event_id(bad)
+            message, topic = bad.message, settings.topics.labels
+            at = (str(message.partition), str(message.offset))
+            values = (topic, *at, "DECODE", bad.why.detail, bad.why.reason, event_id, __version__)
+            ours = [(name, value.encode()) for name, value in zip(REJECTED_HEADERS, values, strict=True)]
+            refuse.send(event_id, message.key, message.value, [*bad.headers, *ours])
+        outcomes.flush()
+        refuse.flush()
+
+    def _event_id(self, bad: _Bad) -> str:
+        return f"{self.config.kafka.topics.labels}-{bad.message.partition}-{bad.message.offset}"
+
+    # What is kept for the next batches
+
+    def _keep_waiting(self, run: _Run, made: Resolution, waiting: Sequence[_Waiting], stale: Sequence[str]) -> None:
+        """Write down which labels wait, and delete those that are done since an earlier batch."""
+        settings, number, now = self.config.elasticsearch, run.batch.number, _now()
+        of_label = {each.candidate.label.place: each for each in waiting}
+        documents: dict[str, Mapping[str, Any]] = {}
+        for state, candidates in (("waiting", made.waiting), ("matched", made.incomplete), ("done", made.done)):
+            for candidate in candidates:
+                known = of_label.get(candidate.label.place) if candidate.origin != "new" else None
+                if state == "done" and known is None:
+                    continue
+                matched = known.matched_batch if known else None
+                if state == "matched" and matched is None:
+                    matched = number
+                label = candidate.label
+                document = known.document if known else f"{run.stream}-{label.partition}-{label.offset}"
+                documents[document] = {
+                    "id": label.id,
+                    **_place(Prior(label.value, label.time, label.partition, label.offset)),
+                    "stream": run.stream,
+                    "batch": known.batch if known else number,
+                    "since": candidate.since,
+                    "next_try": now + self._pause_ms(now - candidate.since),
+                    **({} if matched is None else {"matched_batch": matched}),
+                    **({"resolved_batch": number} if state == "done" else {}),
+                }
+        gone = [document for document in stale if document not in documents]
+        if waiting or run.replay is not None:
+            gone += self._patiently(
+                run, partial(client.resolved_before, run.server, settings, run.stream, run.batch.number)
+            )
+        rows = [(document, None, source) for document, source in documents.items()]
+        failpoints.write_parts(
+            "labels-pending",
+            rows,
+            partial(self._write_waiting, run),
+            lambda whole: whole[::2],
+        )
+        self._patiently(run, lambda: client.delete(run.server, settings, settings.pending_index, gone))
+        if waiting or run.replay is not None or self.is_due():
+            self._looked = time.monotonic()
+            self._patiently(run, lambda: client.refresh(run.server, settings, settings.pending_index))
+            left = self._patiently(run, lambda: client.waiting(run.server, settings, run.stream, None, 1))
+            self.waits = bool(left)
+            self.tries_all = False
+        elif made.waiting or made.incomplete:
+            self.waits = True
+
+    def _write_waiting(self, run: _Run, rows: Sequence[tuple[str, None, Mapping[str, Any]]]) -> None:
+        settings = self.config.elasticsearch
+        self._patiently(run, lambda: client.write(run.server, settings, settings.pending_index, rows))
+
+    def _pause_ms(self, age: int) -> int:
+        """Return the milliseconds until a label of an age in milliseconds is tried again."""
+        shortest = round(self.config.labels.retry_seconds * 1_000)
+        return max(shortest, age // 10) if age > _SETTLING_MS else shortest
+
+    def _put_status(self, run: _Run, counts: Mapping[str, int]) -> None:
+        settings = self.config.elasticsearch
+        source = {
+            TIME: _now(),
+            "query": run.stream,
+            "batch": run.batch.number,
+            "topic": self.config.kafka.topics.labels,
+        }
+        source |= {name: counts.get(name, 0) for name in LABEL_COUNTS}
+        document = f"{run.stream}-{run.batch.number}"
+        client.write(run.server, settings, settings.labels_status_index, [(document, None, source)])
+
+
+class _Run(NamedTuple):
+    """The batch that is written, and the client for it."""
+
+    server: Client
+    batch: Batch
+    stream: str
+    replay: Replay | None
+
+
+def labelled_fields(labelled: Labelled) -> dict[str, Any]:
+    """Return the fields of an outcome with its label, without those that say which batch wrote it."""
+    fields, label = labelled.outcome.fields, labelled.label
+    prediction = fields.get("prediction")
+    correct = None if prediction is None else int(prediction == label.value)
+    return {
+        **fields,
+        **_place(Prior(label.value, label.time, label.partition, label.offset)),
+        "correct": correct,
+        "label_lag_ms": label.time - fields[TIME],
+    }
+
+
+def labelled_record(labelled: Labelled) -> dict[str, Any]:
+    """Return a record of the topic of labelled outcomes: an outcome's fields, and the time and lag of the label."""
+    fields = labelled_fields(labelled)
+    record = {name: fields.get(name) for name in OUTCOME_FIELDS}
+    return {
+        **record,
+        "event_time": fields[TIME],
+        "label_time": fields["label_time"],
+        "label_lag_ms": fields["label_lag_ms"],
+    }
+
+
+def _identity(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(record.get(name) for name in ("event_id", "model", "model_version", "label", "label_time"))
+
+
+def _place(prior: Prior) -> dict[str, Any]:
+    return {
+        "label": prior.value,
+        "label_time": prior.time,
+        "label_partition": prior.partition,
+        "label_offset": prior.offset,
+    }
+
+
+def _now() -> int:
+    return round(time.time() * 1_000)
