@@ -65,8 +65,8 @@ def check(config: Config) -> None:
         )
     if search.documents < 1:
         log.warning(
-            "elasticsearch.documents is %s: a label finds only events whose documents were kept; the labels of the others "
-            "wait in vain, until they expire",
+            "elasticsearch.documents is %s: a label finds only events whose documents were kept; the labels of the "
+            "others wait in vain, until they expire",
             search.documents,
         )
 

@@ -171,8 +171,8 @@ PENDING_PROPERTIES: Final[dict[str, Any]] = {
     "resolved_batch": {"type": "long"},
 }
 """Mapping of the index of labels whose outcomes are not there yet: ``since`` when they were read, ``next_try`` when
-they are looked up again. One with ``matched_batch`` found some of its outcomes in that batch, and looks for the others for a
-while; one with ``resolved_batch`` is done, and deleted after that batch."""
+they are looked up again. One with ``matched_batch`` found some of its outcomes in that batch, and looks for the
+others for a while; one with ``resolved_batch`` is done, and deleted after that batch."""
 
 LABEL_COUNTS: Final = (
     "received",

@@ -1,0 +1,257 @@
+"""Labels that arrive after their events: found, written once, and counted as if they had come with them."""
+
+import json
+import math
+import random
+import time
+from collections import Counter, defaultdict
+
+import oracle
+import pandas as pd
+import pytest
+from pyspark.sql import functions as F
+
+from streamscore import label_stream, score_stream
+from streamscore.clients import elasticsearch, kafka, quality_reader
+from streamscore.clients import labels as label_client
+from streamscore.errors import ConfigError, StreamError
+from streamscore.quality.statistic import SUMS, Statistic, of_rows, total
+from streamscore.schema import LABEL_COUNTS
+from streamscore.system import failpoints
+
+BEGIN = (round(time.time() * 1_000) - 10_800_000) // 60_000 * 60_000
+"""Time of the first event, three hours ago: Kafka deletes records that are older than its retention."""
+MINUTE = 60_000
+FATES = LABEL_COUNTS[1:-1]
+
+
+@pytest.fixture
+def make(own, small_models):
+    """Return a function that makes a configuration of both jobs, which end when their topics are read."""
+
+    def configured(*overrides):
+        config = own(
+            oracle.listed(small_models),
+            "stream.available_now=true",
+            "stream.max_events_per_batch=1500",
+            "elasticsearch.refresh_interval=1s",
+            "labels.retry_seconds=0.5",
+            *overrides,
+        )
+        topics = config.kafka.topics
+        kafka.ensure(config.kafka, topics.input, topics.labels)
+        return config
+
+    return configured
+
+
+def send(config, topic, records):
+    """Send records (key, value, time in ms) to a topic and wait."""
+    producer = kafka.producer(config.kafka)
+    for key, value, at in records:
+        producer.produce(topic, value, key, timestamp=at)
+        producer.poll(0)
+    assert producer.flush(30) == 0
+
+
+def send_events(config, numbers, pool, labels=None):
+    """Send events, 250 a minute; keys are ``k0`` and so on."""
+    send(
+        config,
+        config.kafka.topics.input,
+        [
+            (f"k{number}", oracle.message((labels or {}).get(number), pool[number % len(pool)]), BEGIN + number * 240)
+            for number in numbers
+        ],
+    )
+
+
+def send_labels(config, labels):
+    """Send labels, each (id, label, time in ms or None), in order."""
+    records = []
+    for identity, value, at in labels:
+        content = {"id": identity, "label": value} | ({} if at is None else {"time": at})
+        records.append((identity.encode(), json.dumps(content).encode(), BEGIN + 3_600_000))
+    send(config, config.kafka.topics.labels, records)
+
+
+def run(spark, job, config):
+    """Run a job until its topic is read."""
+    failpoints.arm(0)
+    job.check(config)
+    return job.run(spark, config)
+
+
+def break_off(spark, config, monkeypatch, fault, job=label_stream):
+    """Run a job with a fault; return whether it struck."""
+    with monkeypatch.context() as armed:
+        armed.setenv("STREAMSCORE_TEST_FAULTS", "1")
+        armed.setenv("STREAMSCORE_FAULT", fault)
+        try:
+            job.run(spark, config)
+        except (StreamError, RuntimeError):
+            return True
+        finally:
+            failpoints.arm(0)
+    return False
+
+
+def by_minute(config):
+    """Return the statistic of each model and minute, as the page reads them; and check all lengths of windows."""
+    with elasticsearch.client(config.elasticsearch, 60) as server:
+        server.indices.refresh(index=config.elasticsearch.quality_index)
+        lengths = config.quality.windows
+        read = {
+            seconds: quality_reader.statistics(server, config.elasticsearch, seconds, [(0, None)])[0]
+            for seconds in lengths
+        }
+    confusions = {
+        seconds: {
+            model: total(each for part, each in parts if part.model == model).confusion for model in ("lr", "svm")
+        }
+        for seconds, parts in read.items()
+    }
+    assert all(each == confusions[lengths[0]] for each in confusions.values())
+    found = defaultdict(list)
+    for part, statistic in read[lengths[0]]:
+        found[part.model, part.begin // MINUTE].append(statistic)
+    return {key: total(parts) for key, parts in found.items()}
+
+
+def labelled_topic(spark, config):
+    """Return the records of the topic of labelled outcomes."""
+    from streamscore.spark import sources
+
+    rows = sources.topic(spark, config.kafka, config.kafka.topics.labelled).select("value").collect()
+    return [json.loads(bytes(row["value"])) for row in rows]
+
+
+def expected(spark, config, labels, conflict="last", own=None):
+    """Return the statistic of each model and minute that pandas makes of outcomes and labels."""
+    from streamscore.spark import sources
+
+    rows = sources.topic(spark, config.kafka, config.kafka.topics.predictions).select("value").collect()
+    outcomes = pd.DataFrame([json.loads(bytes(row["value"])) for row in rows])
+    outcomes = outcomes.drop_duplicates(["event_id", "model", "model_version"])
+    known = sources.topic(spark, config.kafka, config.kafka.topics.labels)
+    late = known.select(F.col("value").cast("string").alias("value"), "partition", "offset", F.unix_millis("timestamp"))
+    arrived = pd.DataFrame(
+        [(*json.loads(row[0]).values(), row[1], row[2]) for row in late.collect()],
+        columns=["id", "late", "time", "partition", "offset"],
+    )
+    assert len(arrived) == len(labels)
+    arrived = arrived.sort_values(["time", "offset", "partition"])
+    chosen = arrived.groupby("id").last() if conflict == "last" else arrived.groupby("id").first()
+    joined = outcomes.join(chosen, on="key")
+    joined["final"] = joined["late"].where(joined["late"].notna(), joined["label"]).astype(float)
+    made = {}
+    for (model, minute), part in joined.groupby(["model", joined["event_time"] // MINUTE]):
+        kind = "probability" if model == "lr" else "margin"
+        made[model, minute] = of_rows(part["final"], part["prediction"], part["score"], kind)
+    return made, joined
+
+
+def assert_same(found, wanted):
+    """Compare statistics: counts exactly, sums to 1e-9."""
+    assert found.keys() == wanted.keys()
+    for key, statistic in wanted.items():
+        for name in Statistic.__dataclass_fields__:
+            one, other = getattr(found[key], name), getattr(statistic, name)
+            assert one == (pytest.approx(other, abs=1e-9) if name in SUMS else other), (key, name)
+
+
+def counts(config):
+    """Return what the status documents say became of the labels."""
+    with elasticsearch.client(config.elasticsearch) as server:
+        return label_client.counts(server, config.elasticsearch, config.kafka.topics.labels)
+
+
+def assert_adds_up(found):
+    """Each label has one fate."""
+    assert found["received"] == sum(found[name] for name in FATES), found
+
+
+def shuffled_labels(events, chance):
+    """Return labels by arrival: 4 % never, 3 % twice, 2 % corrected; times up to two hours after the event."""
+    sent = []
+    for number in range(events):
+        at = BEGIN + number * 240 + chance.randrange(7_200_000)
+        draw, value = chance.random(), float(chance.random() < 0.4)
+        if draw < 0.04:
+            continue
+        sent.append((f"k{number}", value, at))
+        if draw < 0.07:
+            sent.append((f"k{number}", value, at))
+        elif draw < 0.09:
+            sent.append((f"k{number}", 1.0 - value, at + chance.randrange(-1000, 1000)))
+    sent += [(f"unknown{number}", 1.0, BEGIN) for number in range(events // 100)]
+    chance.shuffle(sent)
+    return sent
+
+
+def test_labels_in_any_order_count_as_if_they_had_come_in_time(spark, make, documents, monkeypatch):
+    """The job breaks off at each of its points; each minute's statistic is pandas', and a second run changes nothing."""
+    config, chance, events = make(), random.Random(27), 4_000
+    pool = oracle.Ledger(seed=27).pool
+    labels = shuffled_labels(events, chance)
+    half = len(labels) // 2
+    points = ("labelled", "labels-quality", "labels-records", "labels-pending")
+    faults = [
+        "entry:raise:1",
+        *(f"{point}{half}:raise:1" for point in points for half in ("-half", "")),
+        "committed:raise:1",
+    ]
+
+    send_events(config, range(events // 2), pool)
+    run(spark, score_stream, config)
+    label_stream.check(config)
+    send_labels(config, labels[:half])  # half of them before their events
+    struck = [break_off(spark, config, monkeypatch, fault) for fault in faults[::2]]
+    run(spark, label_stream, config)
+    assert_adds_up(counts(config))
+    assert counts(config)["pending"] > events // 5
+
+    send_events(config, range(events // 2, events), pool)
+    assert break_off(spark, config, monkeypatch, "index-half:raise:1", score_stream)
+    run(spark, score_stream, config)
+    send_labels(config, labels[half:])
+    struck += [break_off(spark, config, monkeypatch, fault) for fault in faults[1::2]]
+    summary = run(spark, label_stream, config)
+    run(spark, label_stream, config)  # whatever a search did not see yet
+
+    assert all(struck), dict(zip([*faults[::2], *faults[1::2]], struck, strict=True))
+    wanted, joined = expected(spark, config, labels)
+    assert_same(by_minute(config), wanted)
+    final = counts(config)
+    assert_adds_up(final)
+    assert (final["received"], final["rejected"], final["expired"], final["ambiguous"]) == (len(labels), 0, 0, 0)
+    assert final["pending"] == events // 100
+    assert summary.keys() >= set(LABEL_COUNTS)
+
+    there = documents(config, config.elasticsearch.labelled_index)
+    late = joined[joined["late"].notna()]
+    assert len(there) == len(late)
+    for row in late.sample(200, random_state=1).to_dict("records"):
+        document = there[f"{row['event_id']}-{row['model']}-{row['model_version']}"]
+        assert (document["label"], document["label_time"]) == (row["late"], row["time"])
+        assert document["correct"] == int(row["prediction"] == row["late"])
+        assert document["label_lag_ms"] == row["time"] - row["event_time"]
+    records = labelled_topic(spark, config)
+    identities = Counter((each["event_id"], each["model"], each["label"], each["label_time"]) for each in records)
+    assert max(identities.values()) == 1
+    assert {(each["event_id"], each["model"]) for each in records} == set(
+        zip(late["event_id"], late["model"], strict=True)
+    )
+
+    before = by_minute(config)
+    again = config.model_copy(
+        update={"labels": config.labels.model_copy(update={"checkpoint": config.labels.checkpoint + "2"})}
+    )
+    second = run(spark, label_stream, again)
+    assert_adds_up(second)
+    assert second["matched"] == 0
+    assert by_minute(config) == before
+    assert {key: each["label"] for key, each in documents(config, config.elasticsearch.labelled_index).items()} == {
+        key: each["label"] for key, each in there.items()
+    }
+    assert len(labelled_topic(spark, config)) == len(records)
