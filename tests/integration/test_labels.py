@@ -33,7 +33,7 @@ def make(own, small_models):
         config = own(
             oracle.listed(small_models),
             "stream.available_now=true",
-            "stream.max_events_per_batch=1500",
+            "stream.max_events_per_batch=700",
             "elasticsearch.refresh_interval=1s",
             "labels.retry_seconds=0.5",
             *overrides,
@@ -152,10 +152,10 @@ def expected(spark, config, labels, conflict="last", own=None):
 
 
 def assert_same(found, wanted):
-    """Compare statistics: counts exactly, sums to 1e-9."""
+    """Compare statistics: counts exactly, sums to 1e-9; the page reads no counts of predictions."""
     assert found.keys() == wanted.keys()
     for key, statistic in wanted.items():
-        for name in Statistic.__dataclass_fields__:
+        for name in Statistic.__dataclass_fields__.keys() - {"predictions"}:
             one, other = getattr(found[key], name), getattr(statistic, name)
             assert one == (pytest.approx(other, abs=1e-9) if name in SUMS else other), (key, name)
 
@@ -190,8 +190,8 @@ def shuffled_labels(events, chance):
 
 
 def test_labels_in_any_order_count_as_if_they_had_come_in_time(spark, make, documents, monkeypatch):
-    """The job breaks off at each of its points; each minute's statistic is pandas', and a second run changes nothing."""
-    config, chance, events = make(), random.Random(27), 4_000
+    """The job breaks off at each of its points; each minute is as pandas says, and a second run changes nothing."""
+    config, chance, events = make(), random.Random(27), 2_000
     pool = oracle.Ledger(seed=27).pool
     labels = shuffled_labels(events, chance)
     half = len(labels) // 2
@@ -255,3 +255,114 @@ def test_labels_in_any_order_count_as_if_they_had_come_in_time(spark, make, docu
         key: each["label"] for key, each in there.items()
     }
     assert len(labelled_topic(spark, config)) == len(records)
+
+
+def rejected_labels(consume, config):
+    """Return value, reason and detail of each rejected message."""
+    found = []
+    for key, value, headers in consume(config.kafka, config.kafka.topics.rejected):
+        named = dict(headers)
+        assert named["__connect.errors.topic"].decode() == config.kafka.topics.labels
+        found.append((key, value, named["reason"].decode(), named["__connect.errors.exception.message"].decode()))
+    return found
+
+
+def test_every_label_has_one_fate(spark, make, consume, documents, monkeypatch):
+    """Bad ones are rejected once; a label corrects the event's own; one key of two events labels both; one expires."""
+    config = make("labels.horizon=0.001")
+    pool = oracle.Ledger(seed=3).pool
+    send_events(config, range(10), pool, labels={0: 0.0, 1: 1.0})
+    send_events(config, [5], pool)
+    run(spark, score_stream, config)
+    label_stream.check(config)
+    at = BEGIN + 600_000
+    send_labels(config, [("k0", 1.0, at), ("k1", 1.0, at), ("k5", 1.0, at), ("nobody", 1.0, at), ("k7", 2.0, at)])
+    bad = [
+        (b"k8", b"not json", "not_json", "not JSON"),
+        (b"k8", b'{"label":1,"time":1750000000}', "bad_time", "looks like seconds"),
+        (None, b'{"label":1}', "bad_id", "nor a key"),
+        (b"k8", b"x" * 20_000, "too_large", "more than 16384"),
+    ]
+    send(config, config.kafka.topics.labels, [(key, value, at) for key, value, *_ in bad])
+    send(config, config.kafka.topics.labels, [(b"k9", b'{"label":0}', at)])
+    for fault in ("labels-records-half:raise:1", "labels-pending:raise:1"):
+        assert break_off(spark, config, monkeypatch, fault)
+    run(spark, label_stream, config)
+
+    assert counts(config) == {
+        "received": 10,
+        "matched": 5,
+        "duplicate": 0,
+        "superseded": 0,
+        "pending": 0,
+        "expired": 1,
+        "rejected": 4,
+        "ambiguous": 1,
+    }
+    found = sorted(rejected_labels(consume, config), key=lambda each: each[2])
+    assert [(key, reason) for key, _, reason, _ in found] == sorted(
+        ((None if reason == "too_large" else key, reason) for key, _, reason, _ in bad), key=lambda each: each[1]
+    )
+    for (_, value, reason, words), (_, kept, _, detail) in zip(
+        sorted(bad, key=lambda each: each[2]), found, strict=True
+    ):
+        assert words in detail
+        assert kept == (None if reason == "too_large" else value)
+
+    there = documents(config, config.elasticsearch.labelled_index)
+    assert len(there) == 2 * 6
+    assert {(each["key"], each["label"]) for each in there.values()} == {
+        ("k0", 1.0),
+        ("k1", 1.0),
+        ("k5", 1.0),
+        ("k7", 2.0),
+        ("k9", 0.0),
+    }
+    assert {each["label_time"] for each in there.values()} == {at}
+    of_lr = total(statistic for (model, _), statistic in by_minute(config).items() if model == "lr")
+    assert of_lr.scored == 11
+    labels = Counter()
+    for (label, _), count in of_lr.confusion.items():
+        labels[label] += count
+    assert labels == {1.0: 4, 0.0: 1, math.inf: 1}
+    assert of_lr.loss_events == 5
+
+
+def test_first_label_counts_and_events_are_found_by_their_ids(spark, make, documents):
+    """An earlier label that arrives later replaces the one that is there; the job goes on where it ended."""
+    config = make("labels.conflict=first", "labels.match=event_id", "labels.id_field=event")
+    pool = oracle.Ledger(seed=4).pool
+    send_events(config, range(20), pool)
+    run(spark, score_stream, config)
+    label_stream.check(config)
+    outcomes = documents(config)
+    event = next(iter(outcomes.values()))["event_id"]
+    for at, value in ((BEGIN + 9_000, 1.0), (BEGIN + 10_000, 0.0), (BEGIN + 8_000, 0.0)):
+        content = json.dumps({"event": event, "label": value, "time": at}).encode()
+        send(config, config.kafka.topics.labels, [(None, content, BEGIN)])
+        run(spark, label_stream, config)
+
+    there = documents(config, config.elasticsearch.labelled_index)
+    assert {(each["label"], each["label_time"]) for each in there.values()} == {(0.0, BEGIN + 8_000)}
+    assert len(there) == 2
+    of_lr = total(statistic for (model, _), statistic in by_minute(config).items() if model == "lr")
+    assert {label for label, _ in of_lr.confusion} == {0.0}
+    assert (of_lr.scored, of_lr.labelled) == (20, 1)
+    found = counts(config)
+    assert (found["matched"], found["superseded"]) == (2, 1)
+
+
+def test_events_without_keys_are_refused_at_the_start(spark, make, produce):
+    """The message says what to set; a topic or an index that has another purpose is refused too."""
+    config = make()
+    pool = oracle.Ledger(seed=5).pool
+    produce(config.kafka, config.kafka.topics.input, [oracle.message(1.0, pool[0])])
+    run(spark, score_stream, config)
+    with elasticsearch.client(config.elasticsearch) as server:
+        server.indices.refresh(index=config.elasticsearch.index)
+    with pytest.raises(ConfigError, match="no outcome in .* has a key.*Set labels.match to event_id"):
+        label_stream.check(config)
+    topics = config.kafka.topics.model_copy(update={"labelled": config.kafka.topics.predictions})
+    wrong = config.model_copy(update={"kafka": config.kafka.model_copy(update={"topics": topics})})
+    with pytest.raises(ConfigError, match="late labels need topics of their own"):
+        label_stream.check(wrong)

@@ -79,7 +79,7 @@ def rejected_replay(
         typer.Option(exists=True, dir_okay=False, help="file with a repaired value, for exactly one id"),
     ] = None,
 ) -> None:
-    """Send rejected messages to the input topic again, unchanged or repaired, each at most once."""
+    """Send rejected messages to the topic that they came from again, unchanged or repaired, each at most once."""
     from streamscore.clients import rejected as topic
 
     ids = event_ids or []
@@ -89,13 +89,14 @@ def rejected_replay(
     kafka = configuration.load(config, overrides).kafka
     messages = topic.select(kafka, ids, reason)
     if reason is not None:
-        available = topic.available(kafka, messages)
+        available = [each for own, group in topic.by_topic(kafka, messages) for each in topic.available(own, group)]
         if len(available) < len(messages):
             print_line(
                 f"{len(messages) - len(available)} were too large to be kept and have expired from the input topic"
             )
         messages = available
-    sent = topic.replay(kafka, messages, None if value is None else value.read_bytes())
+    repaired = None if value is None else value.read_bytes()
+    sent = sum(topic.replay(own, group, repaired) for own, group in topic.by_topic(kafka, messages))
     others = "; the others were sent before" if sent < len(messages) else ""
     print_line(f"sent {sent} of {len(messages)}{others}")
 

@@ -155,8 +155,11 @@ def _apply(
 
 
 def _wins(label: Label, prior: Prior | None, conflict: Conflict) -> bool:
+    """Return whether a label replaces the one before; the same label once more, at another offset, does not."""
     if prior is None:
         return True
+    if (label.time, label.value) == (prior.time, prior.value):
+        return False
     return label.place > prior.place if conflict == "last" else label.place < prior.place
 
 

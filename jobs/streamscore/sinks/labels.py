@@ -6,7 +6,6 @@ anew from the state before the batch, and writes all of it again.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import Counter, defaultdict
@@ -15,23 +14,23 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from streamscore import __version__
 from streamscore.clients import elasticsearch, kafka
 from streamscore.clients import labels as client
 from streamscore.clients.labels import Scores
-from streamscore.clients.producer import Outbox
 from streamscore.clients.written_index import WrittenIndex
 from streamscore.config import Config
 from streamscore.errors import RefusedError
-from streamscore.messages.labels import MAX_BYTES, BadLabel, Fields, Label, Message, decode
+from streamscore.messages.labels import MAX_BYTES, Fields, Label, Message, decode
 from streamscore.quality.late import Relabelled, change
-from streamscore.schema import EVENT_ID_HEADER, LABEL_COUNTS, OUTCOME_FIELDS, REJECTED_HEADERS, TIME
+from streamscore.schema import LABEL_COUNTS, TIME
 from streamscore.scoring.labelling import Candidate, Labelled, Outcome, Prior, Resolution, resolve
 from streamscore.sinks.additive import AdditiveDocuments
 from streamscore.sinks.base import Batch, Replay, Sink
 from streamscore.sinks.contributions import ModelEvents, start
+from streamscore.sinks.label_records import Bad, LabelRecords, label_fields, labelled_fields
+from streamscore.sinks.label_waiting import SETTLING_MS, Waiting, as_before, now, waiting_documents
 from streamscore.sinks.patience import patiently
-from streamscore.sinks.topics import ends, written_since
+from streamscore.sinks.topics import ends
 from streamscore.system import failpoints
 
 if TYPE_CHECKING:
@@ -46,9 +45,6 @@ _TIMEOUT: Final = 60.0
 _MOST_WAITING: Final = 20_000
 """Most waiting labels that a batch tries again."""
 
-_SETTLING_MS: Final = 600_000
-"""How long a label looks for the outcomes of an event's further models, in milliseconds."""
-
 _ROUNDS: Final = 3
 """How often a batch decides anew because somebody else has written a label meanwhile."""
 
@@ -56,25 +52,6 @@ _LATEST: Final = 1 << 53
 """With ``labels.conflict: first`` the version of a document, which only grows, is this minus the label's time."""
 
 _Made = TypeVar("_Made")
-
-
-class _Waiting(NamedTuple):
-    """A label that waits, as it was before the batch that is written."""
-
-    document: str
-    candidate: Candidate
-    batch: int
-    """The batch that put it down as waiting."""
-    matched_batch: int | None
-    """The batch in which it found some of its outcomes."""
-
-
-class _Bad(NamedTuple):
-    """A message without a label, with the content that goes to the rejected topic."""
-
-    message: Message
-    headers: list[tuple[str, bytes | None]]
-    why: BadLabel
 
 
 @dataclass
@@ -175,7 +152,7 @@ class LateLabels(AdditiveDocuments, Sink):
             waiting, stale = self._patiently(run, partial(self._waiting, run))
             made = self._label(run, [*labels, *(each.candidate for each in waiting)])
             self._add_statistics(run, made)
-            self._send(run, shaped.sparkSession, made, bad)
+            self._send(run, shaped.sparkSession, LabelRecords(list(made.labelled.values()), bad))
             counts = made.counts + Counter()  # without zeros and negative numbers
             counts["pending"] = made.counts["pending"]
             counts.update(received=len(labels) + len(bad), rejected=len(bad))
@@ -195,23 +172,23 @@ class LateLabels(AdditiveDocuments, Sink):
 
     # What comes in
 
-    def _decoded(self, shaped: DataFrame) -> tuple[list[Candidate], list[_Bad]]:
+    def _decoded(self, shaped: DataFrame) -> tuple[list[Candidate], list[Bad]]:
         names = self.config.labels
         fields = Fields(names.id_field, names.label_field, names.time_field, self.config.message.label_values)
         labels, bad = [], []
-        now = _now()
+        read_at = now()
         for row in shaped.collect():
             key, value = (None if row[name] is None else bytes(row[name]) for name in ("key", "value"))
             message = Message(row["partition"], row["offset"], row["time"], key, value, row["size"])
             label = decode(message, fields)
             if isinstance(label, Label):
-                labels.append(Candidate(label, "new", now))
+                labels.append(Candidate(label, "new", read_at))
             else:
                 headers = [(each["key"], each["value"] and bytes(each["value"])) for each in row["headers"] or []]
-                bad.append(_Bad(message, headers, label))
+                bad.append(Bad(message, headers, label))
         return labels, bad
 
-    def _waiting(self, run: _Run) -> tuple[list[_Waiting], list[str]]:
+    def _waiting(self, run: _Run) -> tuple[list[Waiting], list[str]]:
         """Return the waiting labels that this batch tries, and the ids of those that an earlier attempt put down."""
         is_due = self.waits and (self.tries_all or time.monotonic() - self._looked >= self.config.labels.retry_seconds)
         if not is_due and run.replay is None:
@@ -220,28 +197,12 @@ class LateLabels(AdditiveDocuments, Sink):
         client.refresh(run.server, settings, settings.pending_index)
         if run.replay is not None:  # what the earlier attempt has found must be found again
             client.refresh(run.server, settings, settings.index, settings.quality_index)
-        found = dict(
-            client.waiting(run.server, settings, run.stream, None if self.tries_all else _now(), _MOST_WAITING)
-        )
+        found = dict(client.waiting(run.server, settings, run.stream, None if self.tries_all else now(), _MOST_WAITING))
         if run.replay is not None:
             found |= dict(client.touched(run.server, settings, run.stream, run.batch.number))
         stale = [document for document, source in found.items() if source["batch"] == run.batch.number]
-        waiting = [self._as_before(document, found[document], run) for document in found if document not in set(stale)]
+        waiting = [as_before(document, found[document], run.batch.number) for document in found.keys() - set(stale)]
         return waiting, stale
-
-    def _as_before(self, document: str, source: Mapping[str, Any], run: _Run) -> _Waiting:
-        """Return a waiting label as it was before the batch."""
-        label = Label(
-            source["id"],
-            float(source["label"]),
-            source["label_time"],
-            source["label_partition"],
-            source["label_offset"],
-        )
-        matched = source.get("matched_batch")
-        matched = None if matched == run.batch.number else matched
-        origin: Any = "pending" if matched is None else "matched"
-        return _Waiting(document, Candidate(label, origin, source["since"]), source["batch"], matched)
 
     # Which outcome gets which label
 
@@ -292,15 +253,15 @@ class LateLabels(AdditiveDocuments, Sink):
             run.server, self.config.elasticsearch, [each.id for of_id in outcomes.values() for each in of_id]
         )
         priors = {document: self._prior(source, run) for document, source in there.items()}
-        settings, now = self.config.labels, _now()
+        settings, at = self.config.labels, now()
         return resolve(
             candidates,
             outcomes,
             {document: prior for document, prior in priors.items() if prior is not None},
             {model.name for model in self.config.models},
             settings.conflict,
-            lambda each: now - each.since >= settings.horizon * 1_000,
-            lambda each: now - each.since >= _SETTLING_MS,
+            lambda each: at - each.since >= settings.horizon * 1_000,
+            lambda each: at - each.since >= SETTLING_MS,
         )
 
     def _prior(self, source: Mapping[str, Any], run: _Run) -> Prior | None:
@@ -329,7 +290,7 @@ class LateLabels(AdditiveDocuments, Sink):
             version = at if self.config.labels.conflict == "last" else max(0, _LATEST - at)
             source = {**labelled_fields(each), "stream": run.stream, "batch": run.batch.number}
             if each.prior is not None:
-                source["before"] = _place(each.prior)
+                source["before"] = label_fields(each.prior)
             documents.append((each.outcome.id, version, source))
         settings = self.config.elasticsearch
         return client.write(run.server, settings, settings.labelled_index, documents)
@@ -381,80 +342,19 @@ class LateLabels(AdditiveDocuments, Sink):
 
     # The topics
 
-    def _send(self, run: _Run, spark: SparkSession, made: Resolution, bad: Sequence[_Bad]) -> None:
+    def _send(self, run: _Run, spark: SparkSession, records: LabelRecords) -> None:
         """Append the labelled outcomes and the rejected messages; on a replay those that are not there yet."""
-        labelled, rejected = list(made.labelled.values()), list(bad)
-        if run.replay is not None and (labelled or rejected):
-            there = self._sent(run, spark)
-            labelled = [each for each in labelled if _identity(labelled_record(each)) not in there]
-            rejected = [each for each in rejected if self._event_id(each) not in there]
-        failpoints.write_parts(
-            "labels-records", (labelled, rejected), self._produce, lambda whole: (whole[0][::2], whole[1][::2])
-        )
-
-    def _sent(self, run: _Run, spark: SparkSession) -> set[Any]:
-        """Return the identities of the records that the batch may have written before."""
-        assert run.replay is not None  # noqa: S101 (for the type checker)
         settings = self.config.kafka
-        rows = written_since(spark, settings, self._topics, run.replay, run.batch.is_stopping)
-        there: set[Any] = set()
-        for row in rows.select("topic", "value", "headers").collect():
-            if row["topic"] == settings.topics.labelled:
-                there.add(_identity(json.loads(bytes(row["value"]))))
-            else:
-                headers = {each["key"]: each["value"] for each in row["headers"] or []}
-                there.add(bytes(headers.get(EVENT_ID_HEADER) or b"").decode(errors="replace"))
-        return there
-
-    def _produce(self, records: tuple[list[Labelled], list[_Bad]]) -> None:
-        settings = self.config.kafka
-        labelled, rejected = records
-        outcomes, refuse = Outbox(settings, settings.topics.labelled), Outbox(settings, settings.topics.rejected)
-        for each in labelled:
-            record = labelled_record(each)
-            key = record["event_id"] if record["key"] is None else record["key"]
-            outcomes.send(each.outcome.id, key.encode(), json.dumps(record, ensure_ascii=False), [])
-            outcomes.poll()
-        for bad in rejected:
-            event_id = self._event_id(bad)
-            message, topic = bad.message, settings.topics.labels
-            at = (str(message.partition), str(message.offset))
-            values = (topic, *at, "DECODE", bad.why.detail, bad.why.reason, event_id, __version__)
-            ours = [(name, value.encode()) for name, value in zip(REJECTED_HEADERS, values, strict=True)]
-            refuse.send(event_id, message.key, message.value, [*bad.headers, *ours])
-        outcomes.flush()
-        refuse.flush()
-
-    def _event_id(self, bad: _Bad) -> str:
-        return f"{self.config.kafka.topics.labels}-{bad.message.partition}-{bad.message.offset}"
+        if run.replay is not None:
+            records = records.missing(spark, settings, run.replay, run.batch)
+        failpoints.write_parts("labels-records", records, lambda part: part.produce(settings), LabelRecords.half)
 
     # What is kept for the next batches
 
-    def _keep_waiting(self, run: _Run, made: Resolution, waiting: Sequence[_Waiting], stale: Sequence[str]) -> None:
+    def _keep_waiting(self, run: _Run, made: Resolution, waiting: Sequence[Waiting], stale: Sequence[str]) -> None:
         """Write down which labels wait, and delete those that are done since an earlier batch."""
-        settings, number, now = self.config.elasticsearch, run.batch.number, _now()
-        of_label = {each.candidate.label.place: each for each in waiting}
-        documents: dict[str, Mapping[str, Any]] = {}
-        for state, candidates in (("waiting", made.waiting), ("matched", made.incomplete), ("done", made.done)):
-            for candidate in candidates:
-                known = of_label.get(candidate.label.place) if candidate.origin != "new" else None
-                if state == "done" and known is None:
-                    continue
-                matched = known.matched_batch if known else None
-                if state == "matched" and matched is None:
-                    matched = number
-                label = candidate.label
-                document = known.document if known else f"{run.stream}-{label.partition}-{label.offset}"
-                documents[document] = {
-                    "id": label.id,
-                    **_place(Prior(label.value, label.time, label.partition, label.offset)),
-                    "stream": run.stream,
-                    "batch": known.batch if known else number,
-                    "since": candidate.since,
-                    "next_try": now + self._pause_ms(now - candidate.since),
-                    **({} if matched is None else {"matched_batch": matched}),
-                    **({"resolved_batch": number} if state == "done" else {}),
-                }
+        settings = self.config.elasticsearch
+        documents = waiting_documents(made, waiting, run.stream, run.batch.number, self._pause_ms)
         gone = [document for document in stale if document not in documents]
         if waiting or run.replay is not None:
             gone += self._patiently(
@@ -484,12 +384,12 @@ class LateLabels(AdditiveDocuments, Sink):
     def _pause_ms(self, age: int) -> int:
         """Return the milliseconds until a label of an age in milliseconds is tried again."""
         shortest = round(self.config.labels.retry_seconds * 1_000)
-        return max(shortest, age // 10) if age > _SETTLING_MS else shortest
+        return max(shortest, age // 10) if age > SETTLING_MS else shortest
 
     def _put_status(self, run: _Run, counts: Mapping[str, int]) -> None:
         settings = self.config.elasticsearch
         source = {
-            TIME: _now(),
+            TIME: now(),
             "query": run.stream,
             "batch": run.batch.number,
             "topic": self.config.kafka.topics.labels,
@@ -506,45 +406,3 @@ class _Run(NamedTuple):
     batch: Batch
     stream: str
     replay: Replay | None
-
-
-def labelled_fields(labelled: Labelled) -> dict[str, Any]:
-    """Return the fields of an outcome with its label, without those that say which batch wrote it."""
-    fields, label = labelled.outcome.fields, labelled.label
-    prediction = fields.get("prediction")
-    correct = None if prediction is None else int(prediction == label.value)
-    return {
-        **fields,
-        **_place(Prior(label.value, label.time, label.partition, label.offset)),
-        "correct": correct,
-        "label_lag_ms": label.time - fields[TIME],
-    }
-
-
-def labelled_record(labelled: Labelled) -> dict[str, Any]:
-    """Return a record of the topic of labelled outcomes: an outcome's fields, and the time and lag of the label."""
-    fields = labelled_fields(labelled)
-    record = {name: fields.get(name) for name in OUTCOME_FIELDS}
-    return {
-        **record,
-        "event_time": fields[TIME],
-        "label_time": fields["label_time"],
-        "label_lag_ms": fields["label_lag_ms"],
-    }
-
-
-def _identity(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(record.get(name) for name in ("event_id", "model", "model_version", "label", "label_time"))
-
-
-def _place(prior: Prior) -> dict[str, Any]:
-    return {
-        "label": prior.value,
-        "label_time": prior.time,
-        "label_partition": prior.partition,
-        "label_offset": prior.offset,
-    }
-
-
-def _now() -> int:
-    return round(time.time() * 1_000)

@@ -44,7 +44,7 @@ def test_last_label_by_time_then_offset_counts():
 def test_same_label_twice_is_a_duplicate():
     """In one batch, and after the batch that wrote it."""
     made = decide([label(1, 5, 0), label(1, 5, 1)], {"a": [outcome("e")]})
-    again = decide([label(1, 5, 0)], {"a": [outcome("e")]}, {"e-lr": Prior(1.0, 5, 0, 0)})
+    again = decide([label(1, 5, 9)], {"a": [outcome("e")]}, {"e-lr": Prior(1.0, 5, 0, 0)})
 
     assert nonzero(made) == {"matched": 1, "duplicate": 1}
     assert nonzero(again) == {"duplicate": 1}
