@@ -3,20 +3,24 @@
 import json
 import math
 import random
+import threading
 import time
 from collections import Counter, defaultdict
 
+import numpy as np
 import oracle
 import pandas as pd
 import pytest
 from pyspark.sql import functions as F
 
 from streamscore import label_stream, score_stream
+from streamscore.cli import labels
 from streamscore.clients import elasticsearch, kafka, quality_reader
 from streamscore.clients import labels as label_client
 from streamscore.errors import ConfigError, StreamError
 from streamscore.quality.statistic import SUMS, Statistic, of_rows, total
 from streamscore.schema import LABEL_COUNTS
+from streamscore.stream.stop import StopRequest
 from streamscore.system import failpoints
 
 BEGIN = (round(time.time() * 1_000) - 10_800_000) // 60_000 * 60_000
@@ -189,45 +193,8 @@ def shuffled_labels(events, chance):
     return sent
 
 
-def test_labels_in_any_order_count_as_if_they_had_come_in_time(spark, make, documents, monkeypatch):
-    """The job breaks off at each of its points; each minute is as pandas says, and a second run changes nothing."""
-    config, chance, events = make(), random.Random(27), 2_000
-    pool = oracle.Ledger(seed=27).pool
-    labels = shuffled_labels(events, chance)
-    half = len(labels) // 2
-    points = ("labelled", "labels-quality", "labels-records", "labels-pending")
-    faults = [
-        "entry:raise:1",
-        *(f"{point}{half}:raise:1" for point in points for half in ("-half", "")),
-        "committed:raise:1",
-    ]
-
-    send_events(config, range(events // 2), pool)
-    run(spark, score_stream, config)
-    label_stream.check(config)
-    send_labels(config, labels[:half])  # half of them before their events
-    struck = [break_off(spark, config, monkeypatch, fault) for fault in faults[::2]]
-    run(spark, label_stream, config)
-    assert_adds_up(counts(config))
-    assert counts(config)["pending"] > events // 5
-
-    send_events(config, range(events // 2, events), pool)
-    assert break_off(spark, config, monkeypatch, "index-half:raise:1", score_stream)
-    run(spark, score_stream, config)
-    send_labels(config, labels[half:])
-    struck += [break_off(spark, config, monkeypatch, fault) for fault in faults[1::2]]
-    summary = run(spark, label_stream, config)
-    run(spark, label_stream, config)  # whatever a search did not see yet
-
-    assert all(struck), dict(zip([*faults[::2], *faults[1::2]], struck, strict=True))
-    wanted, joined = expected(spark, config, labels)
-    assert_same(by_minute(config), wanted)
-    final = counts(config)
-    assert_adds_up(final)
-    assert (final["received"], final["rejected"], final["expired"], final["ambiguous"]) == (len(labels), 0, 0, 0)
-    assert final["pending"] == events // 100
-    assert summary.keys() >= set(LABEL_COUNTS)
-
+def assert_written(spark, config, documents, joined):
+    """Compare the index and the topic of labelled outcomes with pandas; return the documents and the records."""
     there = documents(config, config.elasticsearch.labelled_index)
     late = joined[joined["late"].notna()]
     assert len(there) == len(late)
@@ -242,6 +209,56 @@ def test_labels_in_any_order_count_as_if_they_had_come_in_time(spark, make, docu
     assert {(each["event_id"], each["model"]) for each in records} == set(
         zip(late["event_id"], late["model"], strict=True)
     )
+    return there, records
+
+
+def test_labels_in_any_order_count_as_if_they_had_come_in_time(spark, make, documents, monkeypatch):
+    """The job breaks off at each of its points; each minute is as pandas says, and a second run changes nothing."""
+    config, chance, events = make(), random.Random(27), 2_000
+    pool = oracle.Ledger(seed=27).pool
+    sent = shuffled_labels(events, chance)
+    half = len(sent) // 2
+    points = ("labelled", "labels-quality", "labels-records", "labels-pending")
+    faults = [
+        "entry:raise:1",
+        *(f"{point}{half}:raise:1" for point in points for half in ("-half", "")),
+        "committed:raise:1",
+    ]
+
+    send_events(config, range(events // 2), pool)
+    run(spark, score_stream, config)
+    label_stream.check(config)
+    send_labels(config, sent[:half])  # half of them before their events
+    struck = [break_off(spark, config, monkeypatch, fault) for fault in faults[::2]]
+    run(spark, label_stream, config)
+    assert_adds_up(counts(config))
+    assert counts(config)["pending"] > events // 5
+
+    send_events(config, range(events // 2, events), pool)
+    assert break_off(spark, config, monkeypatch, "index-half:raise:1", score_stream)
+    run(spark, score_stream, config)
+    send_labels(config, sent[half:])
+    struck += [break_off(spark, config, monkeypatch, fault) for fault in faults[1::2]]
+    summary = run(spark, label_stream, config)
+    run(spark, label_stream, config)  # whatever a search did not see yet
+
+    assert all(struck), dict(zip([*faults[::2], *faults[1::2]], struck, strict=True))
+    wanted, joined = expected(spark, config, sent)
+    assert_same(by_minute(config), wanted)
+    final = counts(config)
+    assert_adds_up(final)
+    assert (final["received"], final["rejected"], final["expired"], final["ambiguous"]) == (len(sent), 0, 0, 0)
+    assert final["pending"] == events // 100
+    assert summary.keys() >= set(LABEL_COUNTS)
+
+    there, records = assert_written(spark, config, documents, joined)
+    state = labels.read(config, "all")
+    assert state.counts == final
+    of_lr = joined[joined["model"] == "lr"]
+    shares = {each.model: (each.scored, each.labelled) for each in state.coverage}
+    assert shares["lr"] == (len(of_lr), of_lr["final"].notna().sum())
+    lag = (of_lr["time"] - of_lr["event_time"]).dropna()
+    assert state.lags == {percent: pytest.approx(np.percentile(lag, percent), rel=0.01) for percent in (50, 90, 99)}
 
     before = by_minute(config)
     again = config.model_copy(
@@ -366,3 +383,38 @@ def test_events_without_keys_are_refused_at_the_start(spark, make, produce):
     wrong = config.model_copy(update={"kafka": config.kafka.model_copy(update={"topics": topics})})
     with pytest.raises(ConfigError, match="late labels need topics of their own"):
         label_stream.check(wrong)
+
+
+def test_running_job_tries_waiting_labels_again_without_new_ones(spark, make):
+    """Labels that came before their events are matched once these are scored, and the job goes on."""
+    config = make("labels.retry_seconds=2", "stream.report_seconds=1")
+    running = config.model_copy(update={"stream": config.stream.model_copy(update={"available_now": False})})
+    pool = oracle.Ledger(seed=6).pool
+    send_labels(config, [(f"k{number}", 1.0, BEGIN + 1_000 * number) for number in range(50)])
+    label_stream.check(config)
+    stop, summaries = StopRequest(), []
+    job = threading.Thread(target=lambda: summaries.append(label_stream.run(spark, running, stop)))
+    job.start()
+    try:
+        await_counts(config, pending=50)
+        send_events(config, range(40), pool)
+        run(spark, score_stream, config)
+        await_counts(config, matched=40, pending=10)
+        send_labels(config, [("k0", 0.0, BEGIN + 100_000)])
+        await_counts(config, matched=41, pending=10)
+    finally:
+        stop.ask("the test")
+        job.join(120)
+
+    assert summaries[0]["received"] == 51
+    of_svm = total(statistic for (model, _), statistic in by_minute(config).items() if model == "svm")
+    assert (of_svm.scored, of_svm.labelled, of_svm.declined) == (40, 40, 0)
+    assert sum(count for (label, _), count in of_svm.confusion.items() if label == 0.0) == 1
+
+
+def await_counts(config, **wanted):
+    """Wait until the status documents have these counts."""
+    deadline = time.monotonic() + 180
+    while {name: counts(config)[name] for name in wanted} != wanted:
+        assert time.monotonic() < deadline, counts(config)
+        time.sleep(1)
