@@ -11,6 +11,7 @@ import numpy as np
 import oracle
 import pandas as pd
 import pytest
+from jobs import Job, environment, written
 from pyspark.sql import functions as F
 
 from streamscore import label_stream, score_stream
@@ -18,6 +19,7 @@ from streamscore.cli import labels
 from streamscore.clients import elasticsearch, kafka, quality_reader
 from streamscore.clients import labels as label_client
 from streamscore.errors import ConfigError, StreamError
+from streamscore.launch import submit
 from streamscore.quality.statistic import SUMS, Statistic, of_rows, total
 from streamscore.schema import LABEL_COUNTS
 from streamscore.stream.stop import StopRequest
@@ -383,6 +385,42 @@ def test_events_without_keys_are_refused_at_the_start(spark, make, produce):
     wrong = config.model_copy(update={"kafka": config.kafka.model_copy(update={"topics": topics})})
     with pytest.raises(ConfigError, match="late labels need topics of their own"):
         label_stream.check(wrong)
+
+
+@pytest.mark.timeout(900)
+def test_every_label_once_after_kills_of_the_process(spark, make, root, tmp_path):
+    """SIGKILL during and between batches loses no label and counts none twice."""
+    config, chance = make("stream.max_events_per_batch=200"), random.Random(8)
+    pool = oracle.Ledger(seed=8).pool
+    sent = shuffled_labels(400, chance)
+    send_events(config, range(400), pool)
+    run(spark, score_stream, config)
+    label_stream.check(config)
+    send_labels(config, sent)
+    file = tmp_path / "test.yml"
+    file.write_text(written(config))
+    words = submit.command(label_stream.JOB, config, ["--config", str(file)])
+    words = [str(root / "jobs" / "label_stream.py") if word.endswith("/label_stream.py") else word for word in words]
+    base = environment() | submit.prepare(config)
+    for fault in (
+        "labelled-half:kill-group:1",
+        "labels-quality-half:kill-python:2",
+        "labels-pending-half:kill-group:1",
+    ):
+        killed = Job(words, env=base | {"STREAMSCORE_TEST_FAULTS": "1", "STREAMSCORE_FAULT": fault})
+        assert killed.wait() != 0, killed.output
+        assert "Traceback" not in killed.output or "kill-python" in fault, killed.output
+    run(spark, label_stream, config)
+    run(spark, label_stream, config)
+
+    wanted, _ = expected(spark, config, sent)
+    assert_same(by_minute(config), wanted)
+    final = counts(config)
+    assert_adds_up(final)
+    assert (final["received"], final["pending"]) == (len(sent), 4)
+    records = labelled_topic(spark, config)
+    identities = Counter((each["event_id"], each["model"], each["label"], each["label_time"]) for each in records)
+    assert max(identities.values()) == 1
 
 
 def test_running_job_tries_waiting_labels_again_without_new_ones(spark, make):
