@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from streamscore import label_stream, score_stream
 from streamscore.cli import labels
-from streamscore.clients import elasticsearch, kafka, quality_reader
+from streamscore.clients import elasticsearch, kafka, quality_reader, rejected, topic_records
 from streamscore.clients import labels as label_client
 from streamscore.errors import ConfigError, StreamError
 from streamscore.launch import submit
@@ -345,6 +345,30 @@ def test_every_label_has_one_fate(spark, make, consume, documents, monkeypatch):
         labels[label] += count
     assert labels == {1.0: 4, 0.0: 1, math.inf: 1}
     assert of_lr.loss_events == 5
+
+
+def test_rejected_label_is_sent_to_its_own_topic_again(spark, make, documents):
+    """Repaired, it finds its event; the topic of events gets nothing."""
+    config = make()
+    pool = oracle.Ledger(seed=9).pool
+    send_events(config, range(3), pool)
+    run(spark, score_stream, config)
+    label_stream.check(config)
+    send(config, config.kafka.topics.labels, [(b"k1", b'{"label":1,"time":1750000000}', BEGIN)])
+    run(spark, label_stream, config)
+    events = topic_records.extent(config.kafka, config.kafka.topics.input).records
+    for sent in (1, 0):
+        groups = rejected.by_topic(config.kafka, rejected.select(config.kafka, reason="bad_time"))
+        assert sum(rejected.replay(own, group, b'{"label":1}') for own, group in groups) == sent
+    run(spark, label_stream, config)
+
+    assert topic_records.extent(config.kafka, config.kafka.topics.input).records == events
+    assert {each["key"] for each in documents(config, config.elasticsearch.labelled_index).values()} == {"k1"}
+    assert {name: count for name, count in counts(config).items() if count} == {
+        "received": 2,
+        "rejected": 1,
+        "matched": 1,
+    }
 
 
 def test_first_label_counts_and_events_are_found_by_their_ids(spark, make, documents):
