@@ -15,7 +15,7 @@ from jobs import Job, environment, written
 from pyspark.sql import functions as F
 
 from streamscore import label_stream, score_stream
-from streamscore.cli import labels
+from streamscore.cli import doctor, labels
 from streamscore.clients import elasticsearch, kafka, quality_reader, rejected, topic_records
 from streamscore.clients import labels as label_client
 from streamscore.errors import ConfigError, StreamError
@@ -405,6 +405,7 @@ def test_events_without_keys_are_refused_at_the_start(spark, make, produce):
         server.indices.refresh(index=config.elasticsearch.index)
     with pytest.raises(ConfigError, match="no outcome in .* has a key.*Set labels.match to event_id"):
         label_stream.check(config)
+    assert [level for level, text in doctor._labels(config) if "no outcome" in text] == ["fault"]
     topics = config.kafka.topics.model_copy(update={"labelled": config.kafka.topics.predictions})
     wrong = config.model_copy(update={"kafka": config.kafka.model_copy(update={"topics": topics})})
     with pytest.raises(ConfigError, match="late labels need topics of their own"):

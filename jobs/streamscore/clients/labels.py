@@ -48,14 +48,24 @@ def ensure(settings: Elasticsearch) -> list[str]:
     Raises:
         ServerError: the server cannot be reached, or an index cannot hold what is to be written.
     """
-    return search.ensure(
-        settings,
-        {
-            settings.labelled_index: LABELLED_PROPERTIES,
-            settings.pending_index: PENDING_PROPERTIES,
-            settings.labels_status_index: LABELS_STATUS_PROPERTIES,
-        },
-    )
+    return search.ensure(settings, _mappings(settings))
+
+
+def compare(settings: Elasticsearch) -> list[str]:
+    """Compare the indices of label_stream with our fields; return the names of those that are missing.
+
+    Raises:
+        ServerError: the server cannot be reached, or an index cannot hold what is to be written.
+    """
+    return search.compare(settings, _mappings(settings))
+
+
+def _mappings(settings: Elasticsearch) -> dict[str, dict[str, Any]]:
+    return {
+        settings.labelled_index: LABELLED_PROPERTIES,
+        settings.pending_index: PENDING_PROPERTIES,
+        settings.labels_status_index: LABELS_STATUS_PROPERTIES,
+    }
 
 
 def has_field(settings: Elasticsearch, topic: str, name: str) -> bool | None:
