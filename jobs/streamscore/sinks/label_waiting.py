@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from streamscore.messages.labels import Label
@@ -42,7 +42,7 @@ def as_before(document: str, source: Mapping[str, Any], number: int) -> Waiting:
 
 
 def waiting_documents(
-    made: Resolution, waiting: Sequence[Waiting], stream: str, number: int, pause_ms: Callable[[int], int]
+    made: Resolution, waiting: Sequence[Waiting], stream: str, number: int, retry_seconds: float
 ) -> dict[str, dict[str, Any]]:
     """Return the documents that say which labels wait after a batch, and which of those before it are done.
 
@@ -51,7 +51,7 @@ def waiting_documents(
         waiting: the labels that waited before it.
         stream: identity of the query.
         number: number of the batch.
-        pause_ms: returns the milliseconds until a label of an age in milliseconds is tried again.
+        retry_seconds: shortest time until a label is tried again.
     """
     before = {each.candidate.label.place: each for each in waiting}
     documents: dict[str, dict[str, Any]] = {}
@@ -71,11 +71,17 @@ def waiting_documents(
                 "stream": stream,
                 "batch": known.batch if known else number,
                 "since": candidate.since,
-                "next_try": now() + pause_ms(now() - candidate.since),
+                "next_try": now() + _pause_ms(now() - candidate.since, retry_seconds),
                 **({} if matched is None else {"matched_batch": matched}),
                 **({"resolved_batch": number} if state == "done" else {}),
             }
     return documents
+
+
+def _pause_ms(age: int, retry_seconds: float) -> int:
+    """Return the milliseconds until a label is tried again that has waited for ``age`` milliseconds."""
+    shortest = round(retry_seconds * 1_000)
+    return max(shortest, age // 10) if age > SETTLING_MS else shortest
 
 
 def now() -> int:

@@ -126,14 +126,15 @@ class LateLabels(AdditiveDocuments, Sink):
         return self.waits and time.monotonic() - self._looked >= self.config.labels.retry_seconds
 
     def shape(self, rows: DataFrame) -> DataFrame:
-        """Return the messages, without the content of those that are too large."""
+        """Return the messages, without the content of those that are too large, and without headers that are."""
         size = "greatest(coalesce(octet_length(key), 0), coalesce(octet_length(value), 0))"
-        fits = f"{size} <= {MAX_BYTES} AND coalesce(octet_length(string(headers)), 0) <= {MAX_BYTES}"
+        fits = f"{size} <= {MAX_BYTES}"
         return rows.selectExpr(
             "partition",
             "offset",
             "unix_millis(timestamp) AS time",
-            *(f"CASE WHEN {fits} THEN {name} END AS {name}" for name in ("key", "value", "headers")),
+            *(f"CASE WHEN {fits} THEN {name} END AS {name}" for name in ("key", "value")),
+            f"CASE WHEN {fits} AND octet_length(string(headers)) <= {MAX_BYTES} THEN headers END AS headers",
             f"{size} AS size",
         )
 
@@ -354,7 +355,7 @@ class LateLabels(AdditiveDocuments, Sink):
     def _keep_waiting(self, run: _Run, made: Resolution, waiting: Sequence[Waiting], stale: Sequence[str]) -> None:
         """Write down which labels wait, and delete those that are done since an earlier batch."""
         settings = self.config.elasticsearch
-        documents = waiting_documents(made, waiting, run.stream, run.batch.number, self._pause_ms)
+        documents = waiting_documents(made, waiting, run.stream, run.batch.number, self.config.labels.retry_seconds)
         gone = [document for document in stale if document not in documents]
         if waiting or run.replay is not None:
             gone += self._patiently(
@@ -380,11 +381,6 @@ class LateLabels(AdditiveDocuments, Sink):
     def _write_waiting(self, run: _Run, rows: Sequence[tuple[str, None, Mapping[str, Any]]]) -> None:
         settings = self.config.elasticsearch
         self._patiently(run, lambda: client.write(run.server, settings, settings.pending_index, rows))
-
-    def _pause_ms(self, age: int) -> int:
-        """Return the milliseconds until a label of an age in milliseconds is tried again."""
-        shortest = round(self.config.labels.retry_seconds * 1_000)
-        return max(shortest, age // 10) if age > SETTLING_MS else shortest
 
     def _put_status(self, run: _Run, counts: Mapping[str, int]) -> None:
         settings = self.config.elasticsearch
