@@ -14,7 +14,7 @@ from streamscore.clients import elasticsearch, label_lag, quality_reader
 from streamscore.clients import labels as client
 from streamscore.config import Config, TimeRange
 from streamscore.errors import ConfigError
-from streamscore.quality import text
+from streamscore.quality import figures, text
 
 LEGEND: Final = (
     "received = matched + duplicate + superseded + pending + expired + rejected, over all time\n"
@@ -36,7 +36,7 @@ class Coverage(NamedTuple):
     @property
     def share(self) -> float | None:
         """Labelled ÷ scored; None if nothing was scored."""
-        return self.labelled / self.scored if self.scored else None
+        return figures.coverage(self.labelled, self.scored)
 
 
 class State(NamedTuple):
