@@ -114,6 +114,7 @@ def run(spark: SparkSession, config: Config, stop: StopRequest | None = None) ->
                 if ends and (is_last or not sink.waits):
                     break
                 is_last = sink.tries_all = ends
+                sink.tries_again = True
                 _plan_empty_batch(held, topic)
         log.info("summary: %s", totals.line())
     return totals.summary()

@@ -63,8 +63,10 @@ class LateLabels(AdditiveDocuments, Sink):
     """What became of the labels of each batch; who shows them takes them out."""
     waits: bool = False
     """Whether a label waits for its outcome."""
+    tries_again: bool = False
+    """Whether the next batch is to try waiting labels, however long ago the last one did."""
     tries_all: bool = False
-    """Whether the next batch tries all waiting labels, not those alone whose turn it is."""
+    """Whether it then tries all of them, not those alone whose turn it is."""
     _looked: float = field(default_factory=time.monotonic, init=False)
     """When the waiting labels were tried last."""
     _scores: dict[tuple[str, str], Scores] = field(default_factory=dict, init=False)
@@ -122,8 +124,9 @@ class LateLabels(AdditiveDocuments, Sink):
             self.waits = bool(client.waiting(server, settings, stream, None, 1))
 
     def is_due(self) -> bool:
-        """Return whether waiting labels are to be tried again, though no batch comes."""
-        return self.waits and time.monotonic() - self._looked >= self.config.labels.retry_seconds
+        """Return whether a batch is missing in which waiting labels are tried again; each batch that comes may be it."""
+        is_late = time.monotonic() - self._looked >= 1.5 * self.config.labels.retry_seconds
+        return self.waits and is_late and not self.tries_again
 
     def shape(self, rows: DataFrame) -> DataFrame:
         """Return the messages, without the content of those that are too large, and without headers that are."""
@@ -191,7 +194,8 @@ class LateLabels(AdditiveDocuments, Sink):
 
     def _waiting(self, run: _Run) -> tuple[list[Waiting], list[str]]:
         """Return the waiting labels that this batch tries, and the ids of those that an earlier attempt put down."""
-        is_due = self.waits and (self.tries_all or time.monotonic() - self._looked >= self.config.labels.retry_seconds)
+        is_time = time.monotonic() - self._looked >= self.config.labels.retry_seconds
+        is_due = self.waits and (self.tries_again or is_time)
         if not is_due and run.replay is None:
             return [], []
         settings = self.config.elasticsearch
@@ -369,12 +373,12 @@ class LateLabels(AdditiveDocuments, Sink):
             lambda whole: whole[::2],
         )
         self._patiently(run, lambda: client.delete(run.server, settings, settings.pending_index, gone))
-        if waiting or run.replay is not None or self.is_due():
+        if waiting or run.replay is not None or self.tries_again:
             self._looked = time.monotonic()
             self._patiently(run, lambda: client.refresh(run.server, settings, settings.pending_index))
             left = self._patiently(run, lambda: client.waiting(run.server, settings, run.stream, None, 1))
             self.waits = bool(left)
-            self.tries_all = False
+            self.tries_again = self.tries_all = False
         elif made.waiting or made.incomplete:
             self.waits = True
 
