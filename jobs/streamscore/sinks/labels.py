@@ -124,7 +124,7 @@ class LateLabels(AdditiveDocuments, Sink):
             self.waits = bool(client.waiting(server, settings, stream, None, 1))
 
     def is_due(self) -> bool:
-        """Return whether a batch is missing in which waiting labels are tried again; each batch that comes may be it."""
+        """Return whether waiting labels are to be tried again, and no batch has come that did so."""
         is_late = time.monotonic() - self._looked >= 1.5 * self.config.labels.retry_seconds
         return self.waits and is_late and not self.tries_again
 
