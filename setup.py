@@ -122,8 +122,15 @@ setup(
             "streamscore-seed-topic = streamscore.seed_topic:main",
             "streamscore-score-stream = streamscore.score_stream:main",
             "streamscore-replay-topic = streamscore.replay_topic:main",
+            "streamscore-label-stream = streamscore.label_stream:main",
         ]
     },
     # spark-submit needs a file: the launchers are installed beside it.
-    scripts=["jobs/train_models.py", "jobs/seed_topic.py", "jobs/score_stream.py", "jobs/replay_topic.py"],
+    scripts=[
+        "jobs/train_models.py",
+        "jobs/seed_topic.py",
+        "jobs/score_stream.py",
+        "jobs/replay_topic.py",
+        "jobs/label_stream.py",
+    ],
 )

@@ -3,8 +3,8 @@
 The stable Python API, which changes incompatibly only with the major version:
 
 - ``config.load`` and ``config.fields.parse``: the configuration, and the columns of ``message.fields``.
-- ``train_models``, ``seed_topic``, ``score_stream``, ``replay_topic``: ``JOB``, ``check``, ``run`` and ``main`` of
-  each.
+- ``train_models``, ``seed_topic``, ``score_stream``, ``replay_topic``, ``label_stream``: ``JOB``, ``check``, ``run``
+  and ``main`` of each.
 - ``models.sign``: the manifest of a model that was trained elsewhere.
 - ``errors``: every error, with its exit code.
 
@@ -12,4 +12,14 @@ All other names are internal.
 """
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "config", "errors", "models", "replay_topic", "score_stream", "seed_topic", "train_models"]
+__all__ = [
+    "__version__",
+    "config",
+    "errors",
+    "label_stream",
+    "models",
+    "replay_topic",
+    "score_stream",
+    "seed_topic",
+    "train_models",
+]

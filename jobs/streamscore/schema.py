@@ -127,15 +127,74 @@ QUALITY_PROPERTIES: Final[dict[str, Any]] = {
     "batch": {"type": "long"},
     **STATISTIC_PROPERTIES,
     **PAIR_PROPERTIES,
+    "margin_scale": {"type": "double"},
+    "late_labels": {"type": "boolean"},
     "before": {"type": "object", "enabled": False},
 }
 """Mapping of the index with a statistic of quality per window, model and version: ``@timestamp`` is the window's start
 in event time and ``seconds`` its length; ``topic`` is the input topic, ``stream`` the identity of the query; ``batch``
 is the last batch that added to the statistic, and ``before`` the statistic before that batch. A document with ``pair``
-has a paired statistic instead, and one of them, of 0 ``seconds``, that of the pair's whole life."""
+has a paired statistic instead, and one of them, of 0 ``seconds``, that of the pair's whole life. ``margin_scale`` is
+what margins are divided by for their bins. A document with ``late_labels`` was written by label_stream: it holds what
+labels that came later add to the statistic of the window, or, for corrected labels, take from it."""
 
-ADDED_FIELDS: Final = frozenset({"topic", "score_kinds", *DECLINED_FIELDS, *PAIR_PROPERTIES})
+ADDED_FIELDS: Final = frozenset(
+    {"topic", "score_kinds", "margin_scale", "late_labels", *DECLINED_FIELDS, *PAIR_PROPERTIES}
+)
 """Fields that are added to the indices of earlier versions; an index that lacks any other field is refused."""
+
+LABELLED_PROPERTIES: Final[dict[str, Any]] = {
+    **OUTCOME_PROPERTIES,
+    "label_time": {"type": "date"},
+    "label_lag_ms": {"type": "long"},
+    "label_partition": {"type": "integer"},
+    "label_offset": {"type": "long"},
+    "stream": {"type": "keyword"},
+    "batch": {"type": "long"},
+    "before": {"type": "object", "enabled": False},
+}
+"""Mapping of the index of outcomes that got a label after their events: ``label_lag_ms`` is how much later; partition
+and offset are the label's in its topic; ``stream`` and ``batch`` say which batch of labels wrote the document last, and
+``before`` is the label before that batch."""
+
+PENDING_PROPERTIES: Final[dict[str, Any]] = {
+    "id": {"type": "keyword", "ignore_above": 8191},
+    "label": {"type": "double"},
+    "label_time": {"type": "date"},
+    "label_partition": {"type": "integer"},
+    "label_offset": {"type": "long"},
+    "stream": {"type": "keyword"},
+    "batch": {"type": "long"},
+    "since": {"type": "date"},
+    "next_try": {"type": "date"},
+    "matched_batch": {"type": "long"},
+    "resolved_batch": {"type": "long"},
+}
+"""Mapping of the index of labels whose outcomes are not there yet: ``since`` when they were read, ``next_try`` when
+they are looked up again. One with ``matched_batch`` found some of its outcomes in that batch, and looks for the
+others for a while; one with ``resolved_batch`` is done, and deleted after that batch."""
+
+LABEL_COUNTS: Final = (
+    "received",
+    "matched",
+    "duplicate",
+    "superseded",
+    "pending",
+    "expired",
+    "rejected",
+    "ambiguous",
+)
+"""What became of labels: the first is the sum of the next six; ``ambiguous`` of the matched ones had several events."""
+
+LABELS_STATUS_PROPERTIES: Final[dict[str, Any]] = {
+    TIME: {"type": "date"},
+    "query": {"type": "keyword"},
+    "batch": {"type": "long"},
+    "topic": {"type": "keyword"},
+    **{name: {"type": "long"} for name in LABEL_COUNTS},
+}
+"""Mapping of the index with one document per batch of labels. ``pending`` is by how much the waiting labels became more
+in the batch, or fewer, so that the sums over all batches are what became of all labels."""
 
 REASONS: Final = (
     "tombstone",
@@ -149,6 +208,9 @@ REASONS: Final = (
     "not_finite",
 )
 """Reasons of rejection: a closed list, by which consumers may route messages."""
+
+LABEL_REASONS: Final = ("bad_id", "bad_time")
+"""Further reasons for which label_stream rejects a label."""
 
 DETAIL_HEADER: Final = "__connect.errors.exception.message"
 REASON_HEADER: Final = "reason"

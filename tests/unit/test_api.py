@@ -20,7 +20,7 @@ def test_named_functions_exist():
         module, _, name = dotted.rpartition(".")
         assert callable(getattr(importlib.import_module(f"streamscore.{module}"), name))
         assert f"``{dotted}``" in streamscore.__doc__
-    for job in ("train_models", "seed_topic", "score_stream", "replay_topic"):
+    for job in ("train_models", "seed_topic", "score_stream", "replay_topic", "label_stream"):
         module = importlib.import_module(f"streamscore.{job}")
         assert module.JOB.run is module.run
         assert module.JOB.check is module.check

@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
-JOBS = {"train_models", "seed_topic", "score_stream", "replay_topic"}
+JOBS = {"train_models", "seed_topic", "score_stream", "replay_topic", "label_stream"}
 ROOMS = [
     {"errors", "schema"},
     {"system"},
@@ -30,8 +30,8 @@ ROOMS = [
 PURE = {"config.fields", "config.types", "errors", "schema", "system.files"}
 """Modules that pure rooms may import besides each other: names, column types, errors, atomic files."""
 
-SHARED = {"sinks.base", "sinks.patience", "sinks.topics", "sinks.contributions", "listeners.base"}
-SHARED |= {"listeners.totals", "listeners.comparisons"}
+SHARED = {"sinks.base", "sinks.patience", "sinks.topics", "sinks.contributions", "sinks.additive"}
+SHARED |= {"sinks.label_records", "sinks.label_waiting", "listeners.base", "listeners.totals", "listeners.comparisons"}
 """Shared modules of sinks and listeners; the listeners of the scoring job show its totals."""
 
 WALLS = {

@@ -193,6 +193,34 @@ def compare(
         print_tables(lambda _width: [comparisons.table(found, settings.compare.margin)], comparisons.LEGEND)
 
 
+@app.command(name="labels")
+def late_labels(
+    *,
+    config: ConfigOption = "local",
+    overrides: SetOption,
+    time_range: Annotated[
+        TimeRange,
+        typer.Option("--range", help="how far back coverage and lag go: the last minutes, hours, days, or all"),
+    ] = "all",
+    as_json: JsonOption = False,
+) -> None:
+    """Show what became of the labels that arrive after their events, how many events have one, and how long they take.
+
+    With --json: range; counts: received, which is the sum of matched, duplicate, superseded, pending, expired and
+    rejected, and ambiguous; models, each with name, version, scored, labelled and coverage (labelled ÷ scored, null if
+    nothing was scored); lag_ms, with p50, p90 and p99 (null without late labels). docs/labels.md explains them.
+
+    Exit code 2: elasticsearch.enabled is false; 5: no answer.
+    """
+    from streamscore.cli import labels
+
+    state = labels.read(configuration.load(config, overrides), time_range)
+    if as_json:
+        print_json(labels.as_json(state, time_range))
+    else:
+        print_tables(lambda _width: labels.tables(state), labels.LEGEND)
+
+
 @app.command()
 def jars(
     *,
@@ -273,6 +301,14 @@ def score(context: typer.Context) -> None:
     if restart and "--dry-run" not in argv:
         raise typer.Exit(_supervise(score_stream.JOB, argv))
     submit_job(score_stream.JOB, argv)
+
+
+@app.command(context_settings=_PASS_ON, add_help_option=False)
+def label(context: typer.Context) -> None:
+    """Join labels that arrive later than their events. Options: streamscore label --help."""
+    from streamscore import label_stream
+
+    submit_job(label_stream.JOB, context.args)
 
 
 @app.command(name="demo")

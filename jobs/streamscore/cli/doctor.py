@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Literal, NamedTuple
 
 from streamscore import models
-from streamscore.clients import elasticsearch, topic_records
+from streamscore.clients import elasticsearch, labels, topic_records
 from streamscore.clients import kafka as kafka_client
 from streamscore.config import Config
 from streamscore.errors import ServerError, StreamscoreError
@@ -219,6 +219,27 @@ def _models(config: Config) -> Findings:
             yield "ok", f"{model.name}: {model.uri} is version {version}, {signed}"
 
 
+def _labels(config: Config) -> Findings:
+    """Check what label_stream needs; nothing is said where there is no topic of labels."""
+    topic, settings = config.kafka.topics.labels, config.elasticsearch
+    try:
+        if not settings.enabled or topic not in kafka_client.names(config.kafka):
+            return
+    except ServerError:  # the check of Kafka reports it
+        return
+    held = topic_records.extent(config.kafka, topic)
+    yield "ok", f"topic {topic}: {len(held.end)} partitions, {held.records:,} labels"
+    if labels.compare(settings):
+        yield "note", "the indices of late labels will be created by the first `streamscore label`"
+    if config.labels.match == "key" and labels.has_field(settings, config.kafka.topics.input, "key") is False:
+        yield (
+            "fault",
+            f"no outcome in {settings.index} has a key: set labels.match to event_id, or give the events keys",
+        )
+    if settings.documents < 1:
+        yield "note", f"elasticsearch.documents is {settings.documents}: labels of the other events find no outcome"
+
+
 _CHECKS: Final[dict[str, Callable[[Config], Findings]]] = {
     "python": _python,
     "java": _java,
@@ -231,4 +252,5 @@ _CHECKS: Final[dict[str, Callable[[Config], Findings]]] = {
     "models": _models,
     "checkpoint": _checkpoint,
     "past": _past,
+    "labels": _labels,
 }

@@ -11,7 +11,7 @@ import typer
 from streamscore import config as configuration
 from streamscore.cli.options import ConfigOption, SetOption
 from streamscore.errors import ConfigError
-from streamscore.schema import REASONS
+from streamscore.schema import LABEL_REASONS, REASONS
 from streamscore.system.console import print_line, printable
 
 app = typer.Typer(name="rejected", help="The messages that could not be scored.", no_args_is_help=True)
@@ -79,7 +79,7 @@ def rejected_replay(
         typer.Option(exists=True, dir_okay=False, help="file with a repaired value, for exactly one id"),
     ] = None,
 ) -> None:
-    """Send rejected messages to the input topic again, unchanged or repaired, each at most once."""
+    """Send rejected messages to the topic that they came from again, unchanged or repaired, each at most once."""
     from streamscore.clients import rejected as topic
 
     ids = event_ids or []
@@ -89,18 +89,20 @@ def rejected_replay(
     kafka = configuration.load(config, overrides).kafka
     messages = topic.select(kafka, ids, reason)
     if reason is not None:
-        available = topic.available(kafka, messages)
+        available = [each for own, group in topic.by_topic(kafka, messages) for each in topic.available(own, group)]
         if len(available) < len(messages):
             print_line(
                 f"{len(messages) - len(available)} were too large to be kept and have expired from the input topic"
             )
         messages = available
-    sent = topic.replay(kafka, messages, None if value is None else value.read_bytes())
+    repaired = None if value is None else value.read_bytes()
+    sent = sum(topic.replay(own, group, repaired) for own, group in topic.by_topic(kafka, messages))
     others = "; the others were sent before" if sent < len(messages) else ""
     print_line(f"sent {sent} of {len(messages)}{others}")
 
 
 def _require_known(reason: str | None) -> None:
     """Raise an error for an unknown reason."""
-    if reason is not None and reason not in REASONS:
-        raise ConfigError(f"--reason {reason}: there is no such reason; there are {', '.join(REASONS)}")
+    known = (*REASONS, *LABEL_REASONS)
+    if reason is not None and reason not in known:
+        raise ConfigError(f"--reason {reason}: there is no such reason; there are {', '.join(known)}")

@@ -75,8 +75,16 @@ def health(settings: Elasticsearch, timeout: float = 10.0) -> str:
         return str(server.info()["version"]["number"])
 
 
-def ensure(settings: Elasticsearch) -> list[str]:
+Mappings = Mapping[str, Mapping[str, Any]]
+"""The fields of indices by the index's name."""
+
+
+def ensure(settings: Elasticsearch, mappings: Mappings | None = None) -> list[str]:
     """Create missing indices with strict mappings, and add this version's fields to existing ones.
+
+    Args:
+        settings: the server.
+        mappings: the indices; None: those of the scoring job.
 
     Returns:
         The names of the indices that were created.
@@ -86,26 +94,27 @@ def ensure(settings: Elasticsearch) -> list[str]:
             index cannot hold what is to be written.
         RefusedError: something would change the documents or where they go, or blocks the writes.
     """
+    wanted = _mappings(settings) if mappings is None else mappings
     created, late = [], False
-    missing = compare(settings)
+    missing = compare(settings, wanted)
     with reporting(settings), client(settings) as server:
-        for block in indices.blocks(server, list(_mappings(settings))):
+        for block in indices.blocks(server, list(wanted)):
             if not block.passes:  # a full disk is waited for
                 raise RefusedError(f"Elasticsearch at {settings.url}: {block}")
         for name in missing:
-            if _create(server, settings, name):
+            if _create(server, settings, name, wanted[name]):
                 created.append(name)
             else:
                 late = True
-        for name, properties in _mappings(settings).items():
+        for name, properties in wanted.items():
             if name not in created:
                 _add_fields(server, name, properties, settings.url)
     if late:
-        compare(settings)
+        compare(settings, wanted)
     return created
 
 
-def _create(server: Client, settings: Elasticsearch, name: str) -> bool:
+def _create(server: Client, settings: Elasticsearch, name: str, properties: Mapping[str, Any]) -> bool:
     """Create an index; return False if another job has created it in the meantime.
 
     Raises:
@@ -121,7 +130,7 @@ def _create(server: Client, settings: Elasticsearch, name: str) -> bool:
                 "auto_expand_replicas": "0-1",
                 "refresh_interval": settings.refresh_interval,
             },
-            mappings={"dynamic": "strict", "properties": _mappings(settings)[name]},
+            mappings={"dynamic": "strict", "properties": properties},
         )
     except BadRequestError as error:
         if error.error == _EXISTS:
@@ -139,8 +148,12 @@ def _create(server: Client, settings: Elasticsearch, name: str) -> bool:
     return True
 
 
-def compare(settings: Elasticsearch) -> list[str]:
+def compare(settings: Elasticsearch, mappings: Mappings | None = None) -> list[str]:
     """Compare the mappings of the indices with our fields and return the names of missing indices.
+
+    Args:
+        settings: the server.
+        mappings: the indices; None: those of the scoring job.
 
     Raises:
         ServerError: the server cannot be reached or is of a version that cannot be written to, or the mapping of an
@@ -152,7 +165,7 @@ def compare(settings: Elasticsearch) -> list[str]:
         version = str(server.info()["version"]["number"])
         if not version.startswith(f"{_WRITTEN_TO}."):
             raise _unknown_version(settings, version)
-        for name, properties in _mappings(settings).items():
+        for name, properties in (_mappings(settings) if mappings is None else mappings).items():
             if server.indices.exists(index=name):
                 index, entry = indices.require_one(name, server.indices.get(index=name).body, settings.url)
                 fault = indices.fault(name, index, entry)
@@ -292,7 +305,7 @@ def put_status(server: Client, settings: Elasticsearch, status: Mapping[str, Any
     """
     with reporting(settings):
         if not server.indices.exists(index=settings.status_index):
-            _create(server, settings, settings.status_index)
+            _create(server, settings, settings.status_index, _mappings(settings)[settings.status_index])
         server.index(index=settings.status_index, id=f"{status['query']}-{status['batch']}", document=dict(status))
 
 
@@ -351,7 +364,7 @@ def _mappings(settings: Elasticsearch) -> dict[str, dict[str, Any]]:
     }
 
 
-def _add_fields(server: Client, index: str, wanted: dict[str, Any], url: str) -> None:
+def _add_fields(server: Client, index: str, wanted: Mapping[str, Any], url: str) -> None:
     """Add the fields that are missing to an index of an earlier version."""
     known = _mapping(server, index, url).get("properties", {})
     added = {name: field for name, field in wanted.items() if name in ADDED_FIELDS and name not in known}
@@ -359,7 +372,7 @@ def _add_fields(server: Client, index: str, wanted: dict[str, Any], url: str) ->
         server.indices.put_mapping(index=index, properties=added)
 
 
-def _compare(index: str, mapping: dict[str, Any], wanted: dict[str, Any], url: str) -> None:
+def _compare(index: str, mapping: dict[str, Any], wanted: Mapping[str, Any], url: str) -> None:
     found = mapping.get("properties", {})
     wrong = [
         f"{name} is {found.get(name, {}).get('type', 'missing')}, expected {field['type']}"

@@ -131,9 +131,13 @@ def drop_other_streams(server: Client, settings: Elasticsearch, topic: str, stre
 
 
 def _of_others(topic: str, stream: str | None) -> dict[str, Any]:
-    """Return the query for the documents of a topic that are of another stream."""
+    """Return the query for the documents of a topic that are of another stream that scores it.
+
+    What label_stream has added stays when events are scored again: it is of labels, which are not read again.
+    """
+    others: list[dict[str, Any]] = [{"exists": {"field": "late_labels"}}]
     own = [] if stream is None else [{"term": {"stream": stream}}]
-    return {"bool": {"filter": [{"term": {"topic": topic}}], "must_not": own}}
+    return {"bool": {"filter": [{"term": {"topic": topic}}], "must_not": [*others, *own]}}
 
 
 def write(server: Client, settings: Elasticsearch, changes: Sequence[Change]) -> None:

@@ -121,6 +121,23 @@ def select(kafka: Kafka, event_ids: Collection[str] = (), reason: str | None = N
     return [replace(message, first_timestamp=first[event_id]) for event_id, message in newest.items()]
 
 
+def by_topic(kafka: Kafka, messages: Sequence[Rejected]) -> list[tuple[Kafka, list[Rejected]]]:
+    """Return the messages by the topic that they came from: events, and labels of label_stream.
+
+    Args:
+        kafka: the brokers and topics.
+        messages: the messages.
+
+    Returns:
+        Each group, with settings of which ``topics.input`` is the group's topic.
+    """
+    labels = [message for message in messages if message.origin[0] == kafka.topics.labels != kafka.topics.input]
+    events = [message for message in messages if message not in labels] if labels else list(messages)
+    topics = kafka.topics.model_copy(update={"input": kafka.topics.labels})
+    groups = [(kafka, events), (kafka.model_copy(update={"topics": topics}), labels)]
+    return [(settings, group) for settings, group in groups if group]
+
+
 def available(kafka: Kafka, messages: Sequence[Rejected]) -> list[Rejected]:
     """Return the messages whose content still exists, in the rejected topic or at its origin in the input topic.
 

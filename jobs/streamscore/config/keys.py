@@ -78,11 +78,13 @@ def _split_address(address: str) -> tuple[str, int]:
 
 
 class Topics(_Section):
-    """Names of the three topics."""
+    """Names of the topics: three of the scoring job, two of the job that joins late labels."""
 
     input: str
     predictions: str
     rejected: str
+    labels: str
+    labelled: str
 
     @model_validator(mode="after")
     def _distinct(self) -> Topics:
@@ -218,6 +220,9 @@ class Elasticsearch(_Section):
     rejected_index: IndexName
     status_index: IndexName
     quality_index: IndexName
+    labelled_index: IndexName
+    pending_index: IndexName
+    labels_status_index: IndexName
     documents: Annotated[float, Field(ge=0, le=1)]
     refresh_interval: str
     user: str | None
@@ -291,6 +296,26 @@ class Quality(_Section):
                     "summed from the shortest"
                 )
         return value
+
+
+class Labels(_Section):
+    """Settings of label_stream."""
+
+    checkpoint: Location
+    match: Literal["key", "event_id"]
+    id_field: Annotated[str, Field(min_length=1)]
+    label_field: Annotated[str, Field(min_length=1)]
+    time_field: Annotated[str, Field(min_length=1)]
+    conflict: Literal["last", "first"]
+    horizon: Annotated[float, Field(gt=0)]
+    retry_seconds: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _fields_differ(self) -> Labels:
+        names = [self.id_field, self.label_field, self.time_field]
+        if len(set(names)) < len(names):
+            raise ValueError(f"id_field, label_field and time_field must differ, found {', '.join(names)}")
+        return self
 
 
 class Compare(_Section):
@@ -555,6 +580,7 @@ class Config(_Section):
     signatures: Signatures
     elasticsearch: Elasticsearch
     quality: Quality
+    labels: Labels
     compare: Compare
     delta: Delta
     kibana: Kibana

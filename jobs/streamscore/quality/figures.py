@@ -41,6 +41,16 @@ def accuracy(correct: float, labelled: float) -> float | None:
     return share(correct, labelled)
 
 
+def coverage(labelled: float, scored: float) -> float | None:
+    """Return the share of scored events that have a label by now, in [0, 1]; None if nothing was scored.
+
+    Args:
+        labelled: scored events with a label.
+        scored: scored events.
+    """
+    return share(labelled, scored)
+
+
 def baseline(counts: Iterable[float], labelled: float | None = None) -> float | None:
     """Return the accuracy of always predicting the most frequent label, the majority-class baseline, in [0, 1].
 

@@ -97,7 +97,9 @@ def _of_models(
     for part in parts:
         model = models[part.model]
         for seconds in config.quality.windows:
-            header = _header(config, stream, model) | {TIME: _start(part.window, seconds), "seconds": seconds}
+            header = _header(config, stream, model) | {TIME: start(part.window, seconds), "seconds": seconds}
+            if model.score_kind == "margin":
+                header["margin_scale"] = model.margin_scale
             # A version may come back with another kind of score, and statistics of two kinds do not add up.
             document = f"{stream}-{model.name}-{model.version}-{model.score_kind}-{seconds}-{header[TIME]}"
             contributions.setdefault(document, ModelEvents(header)).parts.append(part.statistic)
@@ -123,7 +125,7 @@ def _of_pairs(
             "model_uri": model.origin,
         }
         for seconds in config.quality.windows:
-            header = identity | {TIME: _start(part.window, seconds), "seconds": seconds}
+            header = identity | {TIME: start(part.window, seconds), "seconds": seconds}
             document = f"{stream}-{versions.id}-{seconds}-{header[TIME]}"
             windows.setdefault(document, PairEvents(header)).parts.append(part.statistic)
         look = looks.setdefault(f"{stream}-{versions.id}", Look(identity | {"seconds": 0}, alpha))
@@ -140,6 +142,6 @@ def _header(config: Config, stream: str, model: ServedModel) -> dict[str, Any]:
     }
 
 
-def _start(window: int, seconds: int) -> int:
+def start(window: int, seconds: int) -> int:
     """Return the start of the window of a length that contains a shorter one, in epoch milliseconds."""
     return window // (1_000 * seconds) * 1_000 * seconds

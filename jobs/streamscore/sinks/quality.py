@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from streamscore.clients import elasticsearch
 from streamscore.clients import quality as client
-from streamscore.clients.quality import Change, Kept
 from streamscore.clients.written_index import WrittenIndex
-from streamscore.errors import RefusedError
 from streamscore.messages.decoder import quality_sums
 from streamscore.quality.comparison import champion_of
 from streamscore.sinks import contributions
+from streamscore.sinks.additive import AdditiveDocuments
 from streamscore.sinks.base import Batch, OutcomeSink, Replay
-from streamscore.sinks.contributions import Contribution
 from streamscore.sinks.patience import patiently
 from streamscore.system import failpoints
 from streamscore.system.console import log
@@ -28,17 +25,10 @@ if TYPE_CHECKING:
 _TIMEOUT: Final = 30.0
 """Timeout of one request, in seconds."""
 
-_PIECE: Final = 1_000
-"""Documents per piece of a batch; a document takes some 20 kB of memory."""
-
 
 @dataclass
-class QualityStatistics(OutcomeSink):
-    """A sink of one document per model or pair, version and window of event time; each batch adds its events.
-
-    A document names the last batch that added to it, and holds the statistic before that batch; a replay adds to the
-    latter. So each batch counts once, whatever its events' times and wherever a write was interrupted.
-    """
+class QualityStatistics(AdditiveDocuments, OutcomeSink):
+    """A sink of one document per model or pair, version and window of event time; each batch adds its events."""
 
     is_alone: bool = False
     """Whether the statistics of the topic's earlier streams have been deleted."""
@@ -105,58 +95,6 @@ class QualityStatistics(OutcomeSink):
         """
         stream = self.config.stream
         return stream.new_checkpoint and stream.starting_offsets == "earliest"
-
-    def _add_in_pieces(self, server: Client, added: Mapping[str, Contribution], batch: Batch) -> None:
-        """Add the contributions, a piece of the documents at a time; retry each piece by itself."""
-        documents = list(added.items())
-        for first in range(0, len(documents), _PIECE):
-            piece = dict(documents[first : first + _PIECE])
-            patiently(partial(self._add, server, piece, batch.number), self.config.elasticsearch, batch)
-
-    def _add(self, server: Client, added: Mapping[str, Contribution], number: int) -> None:
-        """Read the documents, add the batch's contributions, and write them; idempotent."""
-        settings = self.config.elasticsearch
-        kept = client.read(server, settings, added)
-        changes = []
-        for document, part in added.items():
-            before = self._before(kept.get(document), number)
-            fields = part.after(before)
-            source = {**part.header, "batch": number, **fields}
-            if before is not None:
-                source["before"] = {name: before[name] for name in fields if name in before}
-            changes.append(Change(document, source, kept.get(document)))
-        client.write(server, settings, changes)
-
-    def _before(self, kept: Kept | None, number: int) -> Mapping[str, Any] | None:
-        """Return a document's fields without a batch's contribution; None if there was no document before the batch.
-
-        Raises:
-            RefusedError: a later batch has added to the document.
-        """
-        if kept is None:
-            return None
-        last = kept.source["batch"]
-        if last > number:
-            settings = self.config.elasticsearch
-            raise RefusedError(
-                f"the index {settings.quality_index!r} at {settings.url} has counted batch {last} of this stream "
-                f"already, and now comes batch {number}: the checkpoint is older than what was written from it. Take "
-                "the latest state of the checkpoint, or a new one with --new-checkpoint"
-            )
-        before: Mapping[str, Any] | None = kept.source if last < number else kept.source.get("before")
-        return before
-
-    def _take_back(self, server: Client, stream: str, number: int, added: Container[str]) -> None:
-        """Undo an earlier attempt's contributions to other documents: a batch planned again may hold other events."""
-        settings = self.config.elasticsearch
-        for page in client.of_batch(server, settings, stream, number):
-            changes = []
-            for document, kept in page.items():
-                if document not in added:
-                    before = kept.source.get("before")
-                    source = None if before is None else {**kept.source, **before}
-                    changes.append(Change(document, source, kept))
-            client.write(server, settings, changes)
 
     def _drop_earlier_streams(self, server: Client, stream: str) -> None:
         topic = self.config.kafka.topics.input

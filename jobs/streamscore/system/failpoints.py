@@ -4,8 +4,9 @@
 ``STREAMSCORE_TEST_FAULTS=1`` is set as well.
 
 Points: ``entry`` (a batch begins), ``<sink>-half`` and ``<sink>`` (half of the rows, all rows are written; the sinks
-are ``rejected``, ``index`` and ``quality`` in Elasticsearch, and ``records`` in Kafka), ``delta`` (the rows are in the
-Delta table; one transaction has no half), ``committed`` (a batch's commit is in the checkpoint).
+are ``rejected``, ``index`` and ``quality`` in Elasticsearch, and ``records`` in Kafka; those of label_stream
+``labelled``, ``labels-quality`` and ``labels-pending`` in Elasticsearch, and ``labels-records`` in Kafka), ``delta``
+(the rows are in the Delta table; one transaction has no half), ``committed`` (a batch's commit is in the checkpoint).
 Actions: ``kill-group``, ``kill-python``, ``kill-jvm``, ``raise``, ``stop`` (SIGSTOP), ``sleep``.
 """
 

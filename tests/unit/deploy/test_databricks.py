@@ -10,7 +10,7 @@ import pytest
 import yaml
 from databricks.bundles import experiments, jobs, registered_models, schemas, secret_scopes, volumes
 
-from streamscore import score_stream, seed_topic, train_models
+from streamscore import label_stream, score_stream, seed_topic, train_models
 from streamscore.config.keys import SECRET_KEY
 from streamscore.messages import decoder
 from streamscore.spark import maven
@@ -25,7 +25,7 @@ for file in FILES:
         assert not RESOURCES.get(kind, {}).keys() & entries.keys()
         RESOURCES.setdefault(kind, {}).update(entries)
 JOBS = RESOURCES["jobs"]
-MODULES = {"train": train_models, "seed": seed_topic, "score": score_stream}
+MODULES = {"train": train_models, "seed": seed_topic, "score": score_stream, "label": label_stream}
 TARGETS = BUNDLE["targets"]
 DOCS = (ROOT / "docs" / "databricks.md").read_text()
 

@@ -1,0 +1,63 @@
+"""What labels that arrive after their events add to the statistic of quality."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from streamscore.quality.confusion import OTHER
+from streamscore.quality.statistic import EMPTY, Statistic, of_rows
+from streamscore.schema import ScoreKind
+
+_CLASSES: Final = 100
+"""Labels from this number on are counted together, as those that come with their events."""
+
+
+class Relabelled(NamedTuple):
+    """A scored event whose label has come, or has changed."""
+
+    prediction: float
+    score: float
+    """NaN if it is not finite."""
+    before: float | None
+    """The label that the statistics count so far; None if they count none."""
+    label: float
+
+
+def change(events: Sequence[Relabelled], kind: ScoreKind, scale: float | None) -> Statistic:
+    """Return what is to be added to the statistic of events that were scored before, and counted as such.
+
+    The log loss of a model with more than two classes stays that of the labels that came with their events: an outcome
+    has the probability of the predicted class alone.
+
+    Args:
+        events: the events, none of which was declined.
+        kind: what the scores are.
+        scale: what margins are divided by; None: it is not known, and the events get no bin.
+    """
+    has_bin = kind == "probability" or (kind == "margin" and scale is not None)
+    now = _labelled(((each, each.label) for each in events), kind, scale, has_bin)
+    past = _labelled(((each, each.before) for each in events if each.before is not None), kind, scale, has_bin)
+    return now - past
+
+
+def _labelled(
+    rows: Iterable[tuple[Relabelled, float]], kind: ScoreKind, scale: float | None, has_bin: bool
+) -> Statistic:
+    labels, predictions, scores = [], [], []
+    for event, label in rows:
+        labels.append(_class(label, kind))
+        predictions.append(event.prediction)
+        scores.append(event.score if has_bin else math.nan)
+    if not labels:
+        return EMPTY
+    whole = of_rows(labels, predictions, scores, kind, scale or 1.0)
+    return replace(whole, scored=0, predictions={}, sum_p=0.0, sum_p_squared=0.0, sum_miss=0.0)
+
+
+def _class(label: float, kind: ScoreKind) -> float:
+    """Return the label as it is counted: all that are no classes together."""
+    classes = 2 if kind in {"probability", "margin"} else _CLASSES
+    return label if label.is_integer() and 0 <= label < classes else OTHER
