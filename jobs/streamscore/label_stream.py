@@ -95,7 +95,7 @@ def run(spark: SparkSession, config: Config, stop: StopRequest | None = None) ->
         sink = LateLabels(config)
         sink.prepare(spark)
         if held.past.is_new:
-            notes.note_outputs(held.files, sink.ends())
+            notes.record_outputs(held.files, sink.ends())
         else:
             sink.take_up(held.query_id())
         totals = LabelTotals(sink.counts, config.stream.report_seconds)

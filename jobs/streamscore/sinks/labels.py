@@ -1,7 +1,7 @@
 """Late labels: written to the outcomes that they are of, added to the statistics, and kept while these are missing.
 
 Each step is idempotent. What a batch has written names the batch and holds what was there before, so a replay decides
-anew from the state before the batch, and writes all of it again.
+again from the state before the batch, and writes all of it again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _MOST_WAITING: Final = 20_000
 """Most waiting labels that a batch tries again."""
 
 _ROUNDS: Final = 3
-"""How often a batch decides anew because somebody else has written a label meanwhile."""
+"""How often a batch decides again because somebody else has written a label meanwhile."""
 
 _LATEST: Final = 1 << 53
 """With ``labels.conflict: first`` the version of a document, which only grows, is this minus the label's time."""
@@ -212,7 +212,7 @@ class LateLabels(AdditiveDocuments, Sink):
     # Which outcome gets which label
 
     def _label(self, run: _Run, candidates: Sequence[Candidate]) -> Resolution:
-        """Decide, and write the labelled outcomes; decide anew if somebody else has written a later label.
+        """Decide, and write the labelled outcomes; decide again if somebody else has written a later label.
 
         Raises:
             RefusedError: a document's version does not come from the times of labels.

@@ -77,7 +77,8 @@ def test_doctor_as_json_has_every_finding(run):
     assert done.returncode == 1
     assert checked["ok"] is False
     assert all(list(finding) == ["subject", "status", "text"] for finding in checked["findings"])
-    assert {finding["subject"] for finding in checked["findings"]} == set(doctor._CHECKS)
+    subjects = {finding["subject"] for finding in checked["findings"]}
+    assert subjects == set(doctor._CHECKS) - {"labels"}  # of which nothing is said without the topic of labels
     assert {"kafka", "elasticsearch", "models"} <= {
         finding["subject"] for finding in checked["findings"] if finding["status"] == "fault"
     }
