@@ -13,7 +13,7 @@ from pyspark.ml.classification import LogisticRegression, OneVsRest
 
 from streamscore import score_stream, seed_topic
 from streamscore.clients import elasticsearch, kafka, topic_records
-from streamscore.config.keys import Model
+from streamscore.config.models import Model
 from streamscore.launch import submit
 
 SUBMIT = [

@@ -18,7 +18,7 @@ from streamscore.spark import session
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from streamscore.config.keys import Trust
+    from streamscore.config.models import Trust
 
 
 class Entry(NamedTuple):

@@ -4,25 +4,14 @@
 environment or from files and never appear in a repr, a log line or a command line.
 """
 
-from streamscore.config.keys import (
-    Compare,
-    Config,
-    Dashboard,
-    Delta,
-    Elasticsearch,
-    Kafka,
-    Kibana,
-    Message,
-    Metrics,
-    Model,
-    Replay,
-    Seed,
-    Stream,
-    Train,
-    is_loopback,
-)
+from streamscore.config.jobs import Replay, Seed, Stream, Train
+from streamscore.config.keys import Config
 from streamscore.config.loading import CONF_DIR, as_override, load, shown
+from streamscore.config.models import Compare, Message, Model
+from streamscore.config.sections import is_loopback
+from streamscore.config.servers import Delta, Elasticsearch, Kafka
 from streamscore.config.types import TimeRange
+from streamscore.config.watching import Dashboard, Kibana, Metrics
 
 __all__ = [
     "CONF_DIR",

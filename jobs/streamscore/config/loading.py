@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import yaml
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from streamscore.config.keys import SECRET_KEY, Config
+from streamscore.config.keys import Config
+from streamscore.config.sections import SECRET_KEY
 from streamscore.errors import ConfigError, mask_credentials
 
 if TYPE_CHECKING:

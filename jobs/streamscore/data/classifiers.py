@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyspark.ml.classification import LogisticRegressionModel
     from pyspark.sql import Column, DataFrame
 
-    from streamscore.config.keys import Classifier, Svm
+    from streamscore.config.jobs import Classifier, Svm
 
 FOR_CALIBRATION: Final = "for_calibration"
 """Column: whether the SVM's calibration is fitted on the row."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from streamscore.config import CONF_DIR, Config
-from streamscore.config.keys import SECRET_KEY
+from streamscore.config.sections import SECRET_KEY
 from streamscore.system.paths import is_local
 
 _REDACTED: Final = (

@@ -12,7 +12,7 @@ from typing import Any, Final
 from streamscore.clients import elasticsearch
 from streamscore.clients.topic_records import Stretch
 from streamscore.config import Config, as_override
-from streamscore.config.keys import INDEX_KEYS
+from streamscore.config.servers import INDEX_KEYS
 from streamscore.config.types import iso_time
 from streamscore.errors import CheckpointError, ConfigError
 from streamscore.stream import checkpoint, lease

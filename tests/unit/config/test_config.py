@@ -11,7 +11,8 @@ import yaml
 from streamscore import config, score_stream, seed_topic
 from streamscore.clients import kafka as kafka_client
 from streamscore.config import CONF_DIR
-from streamscore.config.keys import SECRET_KEY, Config
+from streamscore.config.keys import Config
+from streamscore.config.sections import SECRET_KEY
 from streamscore.errors import ConfigError
 
 

@@ -12,7 +12,7 @@ from pyspark.ml.linalg import Vectors
 from pyspark.sql import functions as F
 from sklearn.metrics import log_loss, roc_auc_score
 
-from streamscore.config.keys import Classifier, Svm
+from streamscore.config.jobs import Classifier, Svm
 from streamscore.data import classifiers
 from streamscore.errors import InputError
 from streamscore.scoring.apply import apply_models

@@ -11,7 +11,7 @@ import yaml
 from databricks.bundles import experiments, jobs, registered_models, schemas, secret_scopes, volumes
 
 from streamscore import label_stream, score_stream, seed_topic, train_models
-from streamscore.config.keys import SECRET_KEY
+from streamscore.config.sections import SECRET_KEY
 from streamscore.messages import decoder
 from streamscore.spark import maven
 from streamscore.spark.settings import spark_settings

@@ -144,7 +144,7 @@ def test_format_is_added_as_the_page_says(root, tree, tmp_path_factory):
     (table.parent / "short.py").write_text(MODULE, encoding="utf-8")
     edit(table, "dense, spark, triple\n", "dense, short, spark, triple\n")
     edit(table, '    "dense": dense,\n', '    "dense": dense,\n    "short": short,\n')
-    edit(package / "config" / "keys.py", '"triple", "dense"]', '"triple", "dense", "short"]')
+    edit(package / "config" / "models.py", '"triple", "dense"]', '"triple", "dense", "short"]')
     (new_name,) = re.findall(r"python -c '(.+)'", page)
     jobs = tree / "resources" / "jobs.yml"
     (old_jar,) = re.findall(r"streamscore-decoder-\w+\.jar", jobs.read_text(encoding="utf-8"))

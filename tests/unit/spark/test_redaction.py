@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from streamscore.config.keys import SECRET_KEY
+from streamscore.config.sections import SECRET_KEY
 from streamscore.local import java
 from streamscore.spark.settings import spark_settings
 

@@ -25,7 +25,7 @@ from streamscore.models.gate.signature import SIGNATURE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamscore.config.keys import Trust
+    from streamscore.config.models import Trust
     from streamscore.models.gate.files import Files
     from streamscore.models.gate.stages import Stage
 
