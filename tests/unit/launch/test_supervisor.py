@@ -81,13 +81,22 @@ def test_delays_grow(monkeypatch):
     assert waited == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
-def test_healthy_run_begins_the_count_anew(monkeypatch):
+def test_healthy_run_resets_the_count(monkeypatch):
     """A healthy run resets the count of failures."""
     monkeypatch.setattr(supervisor, "HEALTHY_SECONDS", -1.0)
 
     assert run("exit(7)", "exit(7)", "exit(7)", "exit(7)", "", most=1) == (0, 5)
 
 
+@pytest.fixture
+def hangup():
+    """SIGHUP as a terminal has it: below nohup it is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signal_is_passed_on_and_ends_the_supervision(tmp_path, number):
     """A signal, also SIGHUP of a closed terminal, is passed to the job, which is not restarted."""

@@ -450,7 +450,7 @@ def test_lock_is_held_until_the_job_ends(location):
     held()
 
 
-def test_job_that_has_not_noted_itself_yet_is_waited_for(location, other_job, monkeypatch):
+def test_job_without_a_lease_yet_is_waited_for(location, other_job, monkeypatch):
     """A job that holds the lock but has no lease yet is waited for."""
     monkeypatch.setattr(lease, "PATIENCE", 0.3)
 
