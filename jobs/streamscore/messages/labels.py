@@ -102,7 +102,7 @@ def _content(message: Message) -> dict[str, Any] | BadLabel:
         return BadLabel("not_utf8", "the message is not UTF-8")
     except _DuplicateError as error:
         return BadLabel("duplicate_name", str(error))
-    except (ValueError, RecursionError):
+    except (ValueError, ArithmeticError, RecursionError):  # arithmetic: an exponent that no Decimal has
         return BadLabel("not_json", "the message is not JSON")
     return content if isinstance(content, dict) else BadLabel("not_json", "the message is not a JSON object")
 
@@ -156,15 +156,15 @@ def _time(content: Mapping[str, Any], message: Message, name: str) -> int | BadL
     given = content.get(name)
     if given is None:
         return max(0, message.timestamp)
-    if isinstance(given, bool) or not isinstance(given, int | Decimal) or given != int(given):
+    if isinstance(given, bool) or not isinstance(given, int | Decimal):
         return BadLabel("bad_time", f"{name!r} is {_kind(given)}, not a whole number of epoch milliseconds")
+    # Before it becomes an integer, which for 1e999999999 would take all memory.
+    if not _FIRST_MS <= given < _LAST_MS:
+        unit = "seconds" if given < _FIRST_MS else "microseconds or nanoseconds"
+        return BadLabel("bad_time", f"{name!r} is {_kind(given)}, which looks like {unit}: expected epoch milliseconds")
     at = int(given)
-    if at < _FIRST_MS:
-        return BadLabel("bad_time", f"{name!r} is {at}, which looks like seconds: expected epoch milliseconds")
-    if at >= _LAST_MS:
-        return BadLabel(
-            "bad_time", f"{name!r} is {at}, which looks like microseconds or nanoseconds: expected epoch milliseconds"
-        )
+    if given != at:
+        return BadLabel("bad_time", f"{name!r} is {_kind(given)}, not a whole number of epoch milliseconds")
     return at
 
 
