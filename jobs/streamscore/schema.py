@@ -96,7 +96,7 @@ STATISTIC_PROPERTIES: Final[dict[str, Any]] = {
     "loss_events": {"type": "long"},
     **{name: {"type": "double"} for name in ("sum_p", "sum_p_squared", "sum_miss")},
     **{name: {"type": "double"} for name in ("labelled_p", "labelled_p_squared", "p_times_label")},
-    **{name: {"type": "double"} for name in ("loss", "loss_squared", "loss_times_label")},
+    **{name: {"type": "double"} for name in ("loss", "loss_squared", "loss_times_label", "logit_times_label")},
     "counts": {"type": "object", "enabled": False},
 }
 """Mapping of a statistic of quality (``quality.statistic``): additive numbers, and ``counts`` by bin, label and
@@ -139,7 +139,7 @@ what margins are divided by for their bins. A document with ``late_labels`` was 
 labels that came later add to the statistic of the window, or, for corrected labels, take from it."""
 
 ADDED_FIELDS: Final = frozenset(
-    {"topic", "score_kinds", "margin_scale", "late_labels", *DECLINED_FIELDS, *PAIR_PROPERTIES}
+    {"topic", "score_kinds", "margin_scale", "late_labels", "logit_times_label", *DECLINED_FIELDS, *PAIR_PROPERTIES}
 )
 """Fields that are added to the indices of earlier versions; an index that lacks any other field is refused."""
 

@@ -148,7 +148,7 @@ def test_statistics_of_models_do_not_contain_pairs(config, write):
     write(rows(50, 1), 0)
     compared(config)
     with elasticsearch.client(config.elasticsearch) as client:
-        found, _ = quality_reader.statistics(client, config.elasticsearch, 10, [(0, None)])
+        found, _ = quality_reader.statistics(client, config, 10, [(0, None)])
 
     assert sum(statistic.scored for _, statistic in found) == 2 * 50
 

@@ -5,30 +5,22 @@ import math
 import random
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 
+import late
 import numpy as np
 import oracle
-import pandas as pd
 import pytest
 from jobs import Job, environment, written
-from pyspark.sql import functions as F
 
 from streamscore import label_stream, score_stream
 from streamscore.cli import doctor, labels
-from streamscore.clients import elasticsearch, kafka, quality_reader, rejected, topic_records
-from streamscore.clients import labels as label_client
-from streamscore.errors import ConfigError, StreamError
+from streamscore.clients import elasticsearch, kafka, rejected, topic_records
+from streamscore.errors import ConfigError
 from streamscore.launch import submit
-from streamscore.quality.statistic import SUMS, Statistic, of_rows, total
+from streamscore.quality.statistic import total
 from streamscore.schema import LABEL_COUNTS
 from streamscore.stream.stop import StopRequest
-from streamscore.system import failpoints
-
-BEGIN = (round(time.time() * 1_000) - 10_800_000) // 60_000 * 60_000
-"""Time of the first event, three hours ago: Kafka deletes records that are older than its retention."""
-MINUTE = 60_000
-FATES = LABEL_COUNTS[1:-1]
 
 
 @pytest.fixture
@@ -51,174 +43,11 @@ def make(own, small_models):
     return configured
 
 
-def send(config, topic, records):
-    """Send records (key, value, time in ms) to a topic and wait."""
-    producer = kafka.producer(config.kafka)
-    for key, value, at in records:
-        producer.produce(topic, value, key, timestamp=at)
-        producer.poll(0)
-    assert producer.flush(30) == 0
-
-
-def send_events(config, numbers, pool, labels=None):
-    """Send events, 250 a minute; keys are ``k0`` and so on."""
-    send(
-        config,
-        config.kafka.topics.input,
-        [
-            (f"k{number}", oracle.message((labels or {}).get(number), pool[number % len(pool)]), BEGIN + number * 240)
-            for number in numbers
-        ],
-    )
-
-
-def send_labels(config, labels):
-    """Send labels, each (id, label, time in ms or None), in order."""
-    records = []
-    for identity, value, at in labels:
-        content = {"id": identity, "label": value} | ({} if at is None else {"time": at})
-        records.append((identity.encode(), json.dumps(content).encode(), BEGIN + 3_600_000))
-    send(config, config.kafka.topics.labels, records)
-
-
-def run(spark, job, config):
-    """Run a job until its topic is read."""
-    failpoints.arm(0)
-    job.check(config)
-    return job.run(spark, config)
-
-
-def break_off(spark, config, monkeypatch, fault, job=label_stream):
-    """Run a job with a fault; return whether it struck."""
-    with monkeypatch.context() as armed:
-        armed.setenv("STREAMSCORE_TEST_FAULTS", "1")
-        armed.setenv("STREAMSCORE_FAULT", fault)
-        try:
-            job.run(spark, config)
-        except (StreamError, RuntimeError):
-            return True
-        finally:
-            failpoints.arm(0)
-    return False
-
-
-def by_minute(config):
-    """Return the statistic of each model and minute, as the page reads them; and check all lengths of windows."""
-    with elasticsearch.client(config.elasticsearch, 60) as server:
-        server.indices.refresh(index=config.elasticsearch.quality_index)
-        lengths = config.quality.windows
-        read = {
-            seconds: quality_reader.statistics(server, config.elasticsearch, seconds, [(0, None)])[0]
-            for seconds in lengths
-        }
-    confusions = {
-        seconds: {
-            model: total(each for part, each in parts if part.model == model).confusion for model in ("lr", "svm")
-        }
-        for seconds, parts in read.items()
-    }
-    assert all(each == confusions[lengths[0]] for each in confusions.values())
-    found = defaultdict(list)
-    for part, statistic in read[lengths[0]]:
-        found[part.model, part.begin // MINUTE].append(statistic)
-    return {key: total(parts) for key, parts in found.items()}
-
-
-def labelled_topic(spark, config):
-    """Return the records of the topic of labelled outcomes."""
-    from streamscore.spark import sources
-
-    rows = sources.topic(spark, config.kafka, config.kafka.topics.labelled).select("value").collect()
-    return [json.loads(bytes(row["value"])) for row in rows]
-
-
-def expected(spark, config, labels, conflict="last", own=None):
-    """Return the statistic of each model and minute that pandas makes of outcomes and labels."""
-    from streamscore.spark import sources
-
-    rows = sources.topic(spark, config.kafka, config.kafka.topics.predictions).select("value").collect()
-    outcomes = pd.DataFrame([json.loads(bytes(row["value"])) for row in rows])
-    outcomes = outcomes.drop_duplicates(["event_id", "model", "model_version"])
-    known = sources.topic(spark, config.kafka, config.kafka.topics.labels)
-    late = known.select(F.col("value").cast("string").alias("value"), "partition", "offset", F.unix_millis("timestamp"))
-    arrived = pd.DataFrame(
-        [(*json.loads(row[0]).values(), row[1], row[2]) for row in late.collect()],
-        columns=["id", "late", "time", "partition", "offset"],
-    )
-    assert len(arrived) == len(labels)
-    arrived = arrived.sort_values(["time", "offset", "partition"])
-    chosen = arrived.groupby("id").last() if conflict == "last" else arrived.groupby("id").first()
-    joined = outcomes.join(chosen, on="key")
-    joined["final"] = joined["late"].where(joined["late"].notna(), joined["label"]).astype(float)
-    made = {}
-    for (model, minute), part in joined.groupby(["model", joined["event_time"] // MINUTE]):
-        kind = "probability" if model == "lr" else "margin"
-        made[model, minute] = of_rows(part["final"], part["prediction"], part["score"], kind)
-    return made, joined
-
-
-def assert_same(found, wanted):
-    """Compare statistics: counts exactly, sums to 1e-9; the page reads no counts of predictions."""
-    assert found.keys() == wanted.keys()
-    for key, statistic in wanted.items():
-        for name in Statistic.__dataclass_fields__.keys() - {"predictions"}:
-            one, other = getattr(found[key], name), getattr(statistic, name)
-            assert one == (pytest.approx(other, abs=1e-9) if name in SUMS else other), (key, name)
-
-
-def counts(config):
-    """Return what the status documents say became of the labels."""
-    with elasticsearch.client(config.elasticsearch) as server:
-        return label_client.counts(server, config.elasticsearch, config.kafka.topics.labels)
-
-
-def assert_adds_up(found):
-    """Each label has one fate."""
-    assert found["received"] == sum(found[name] for name in FATES), found
-
-
-def shuffled_labels(events, chance):
-    """Return labels by arrival: 4 % never, 3 % twice, 2 % corrected; times up to two hours after the event."""
-    sent = []
-    for number in range(events):
-        at = BEGIN + number * 240 + chance.randrange(7_200_000)
-        draw, value = chance.random(), float(chance.random() < 0.4)
-        if draw < 0.04:
-            continue
-        sent.append((f"k{number}", value, at))
-        if draw < 0.07:
-            sent.append((f"k{number}", value, at))
-        elif draw < 0.09:
-            sent.append((f"k{number}", 1.0 - value, at + chance.randrange(-1000, 1000)))
-    sent += [(f"unknown{number}", 1.0, BEGIN) for number in range(events // 100)]
-    chance.shuffle(sent)
-    return sent
-
-
-def assert_written(spark, config, documents, joined):
-    """Compare the index and the topic of labelled outcomes with pandas; return the documents and the records."""
-    there = documents(config, config.elasticsearch.labelled_index)
-    late = joined[joined["late"].notna()]
-    assert len(there) == len(late)
-    for row in late.sample(200, random_state=1).to_dict("records"):
-        document = there[f"{row['event_id']}-{row['model']}-{row['model_version']}"]
-        assert (document["label"], document["label_time"]) == (row["late"], row["time"])
-        assert document["correct"] == int(row["prediction"] == row["late"])
-        assert document["label_lag_ms"] == row["time"] - row["event_time"]
-    records = labelled_topic(spark, config)
-    identities = Counter((each["event_id"], each["model"], each["label"], each["label_time"]) for each in records)
-    assert max(identities.values()) == 1
-    assert {(each["event_id"], each["model"]) for each in records} == set(
-        zip(late["event_id"], late["model"], strict=True)
-    )
-    return there, records
-
-
 def test_labels_in_any_order_count_as_if_they_had_come_in_time(spark, make, documents, monkeypatch):
     """The job breaks off at each of its points; each minute is as pandas says, and a second run changes nothing."""
     config, chance, events = make(), random.Random(27), 2_000
     pool = oracle.Ledger(seed=27).pool
-    sent = shuffled_labels(events, chance)
+    sent = late.shuffled_labels(events, chance)
     half = len(sent) // 2
     points = ("labelled", "labels-quality", "labels-records", "labels-pending")
     faults = [
@@ -227,33 +56,35 @@ def test_labels_in_any_order_count_as_if_they_had_come_in_time(spark, make, docu
         "committed:raise:1",
     ]
 
-    send_events(config, range(events // 2), pool)
-    run(spark, score_stream, config)
+    late.send_events(config, range(events // 2), pool)
+    late.run(spark, score_stream, config)
     label_stream.check(config)
-    send_labels(config, sent[:half])  # half of them before their events
-    struck = [break_off(spark, config, monkeypatch, fault) for fault in faults[::2]]
-    run(spark, label_stream, config)
-    assert_adds_up(counts(config))
-    assert counts(config)["pending"] > events // 5
+    late.send_labels(config, sent[:half])  # half of them before their events
+    struck = [late.break_off(spark, config, monkeypatch, fault, label_stream) for fault in faults[::2]]
+    late.run(spark, label_stream, config)
+    late.assert_adds_up(late.counts(config))
+    assert late.counts(config)["pending"] > events // 5
 
-    send_events(config, range(events // 2, events), pool)
-    assert break_off(spark, config, monkeypatch, "index-half:raise:1", score_stream)
-    run(spark, score_stream, config)
-    send_labels(config, sent[half:])
-    struck += [break_off(spark, config, monkeypatch, fault) for fault in faults[1::2]]
-    summary = run(spark, label_stream, config)
-    run(spark, label_stream, config)  # whatever a search did not see yet
+    late.send_events(config, range(events // 2, events), pool)
+    assert late.break_off(spark, config, monkeypatch, "index-half:raise:1", score_stream)
+    late.run(spark, score_stream, config)
+    late.send_labels(config, sent[half:])
+    struck += [late.break_off(spark, config, monkeypatch, fault, label_stream) for fault in faults[1::2]]
+    summary = late.run(spark, label_stream, config)
+    late.run(spark, label_stream, config)  # whatever a search did not see yet
 
     assert all(struck), dict(zip([*faults[::2], *faults[1::2]], struck, strict=True))
-    wanted, joined = expected(spark, config, sent)
-    assert_same(by_minute(config), wanted)
-    final = counts(config)
-    assert_adds_up(final)
+    wanted, joined = late.expected(spark, config, sent)
+    late.assert_same(late.by_minute(config), wanted)
+    late.assert_pairs_are_those_of(config, joined)
+    late.assert_absent_ones_are_negatives(config, joined)
+    final = late.counts(config)
+    late.assert_adds_up(final)
     assert (final["received"], final["rejected"], final["expired"], final["ambiguous"]) == (len(sent), 0, 0, 0)
     assert final["pending"] == events // 100
     assert summary.keys() >= set(LABEL_COUNTS)
 
-    there, records = assert_written(spark, config, documents, joined)
+    there, records = late.assert_written(spark, config, documents, joined)
     state = labels.read(config, "all")
     assert state.counts == final
     of_lr = joined[joined["model"] == "lr"]
@@ -262,18 +93,18 @@ def test_labels_in_any_order_count_as_if_they_had_come_in_time(spark, make, docu
     lag = (of_lr["time"] - of_lr["event_time"]).dropna()
     assert state.lags == {percent: pytest.approx(np.percentile(lag, percent), rel=0.01) for percent in (50, 90, 99)}
 
-    before = by_minute(config)
+    before = late.by_minute(config)
     again = config.model_copy(
         update={"labels": config.labels.model_copy(update={"checkpoint": config.labels.checkpoint + "2"})}
     )
-    second = run(spark, label_stream, again)
-    assert_adds_up(second)
+    second = late.run(spark, label_stream, again)
+    late.assert_adds_up(second)
     assert second["matched"] == 0
-    assert by_minute(config) == before
+    assert late.by_minute(config) == before
     assert {key: each["label"] for key, each in documents(config, config.elasticsearch.labelled_index).items()} == {
         key: each["label"] for key, each in there.items()
     }
-    assert len(labelled_topic(spark, config)) == len(records)
+    assert len(late.labelled_topic(spark, config)) == len(records)
 
 
 def rejected_labels(consume, config):
@@ -290,25 +121,25 @@ def test_every_label_has_one_fate(spark, make, consume, documents, monkeypatch):
     """Bad ones are rejected once; a label corrects the event's own; one key of two events labels both; one expires."""
     config = make("labels.horizon=0.001")
     pool = oracle.Ledger(seed=3).pool
-    send_events(config, range(10), pool, labels={0: 0.0, 1: 1.0})
-    send_events(config, [5], pool)
-    run(spark, score_stream, config)
+    late.send_events(config, range(10), pool, labels={0: 0.0, 1: 1.0})
+    late.send_events(config, [5], pool)
+    late.run(spark, score_stream, config)
     label_stream.check(config)
-    at = BEGIN + 600_000
-    send_labels(config, [("k0", 1.0, at), ("k1", 1.0, at), ("k5", 1.0, at), ("nobody", 1.0, at), ("k7", 2.0, at)])
+    at = late.BEGIN + 600_000
+    late.send_labels(config, [("k0", 1.0, at), ("k1", 1.0, at), ("k5", 1.0, at), ("nobody", 1.0, at), ("k7", 2.0, at)])
     bad = [
         (b"k8", b"not json", "not_json", "not JSON"),
         (b"k8", b'{"label":1,"time":1750000000}', "bad_time", "looks like seconds"),
         (None, b'{"label":1}', "bad_id", "nor a key"),
         (b"k8", b"x" * 20_000, "too_large", "more than 16384"),
     ]
-    send(config, config.kafka.topics.labels, [(key, value, at) for key, value, *_ in bad])
-    send(config, config.kafka.topics.labels, [(b"k9", b'{"label":0}', at)])
+    late.send(config, config.kafka.topics.labels, [(key, value, at) for key, value, *_ in bad])
+    late.send(config, config.kafka.topics.labels, [(b"k9", b'{"label":0}', at)])
     for fault in ("labels-records-half:raise:1", "labels-pending:raise:1"):
-        assert break_off(spark, config, monkeypatch, fault)
-    run(spark, label_stream, config)
+        assert late.break_off(spark, config, monkeypatch, fault, label_stream)
+    late.run(spark, label_stream, config)
 
-    assert counts(config) == {
+    assert late.counts(config) == {
         "received": 10,
         "matched": 5,
         "duplicate": 0,
@@ -338,7 +169,7 @@ def test_every_label_has_one_fate(spark, make, consume, documents, monkeypatch):
         ("k9", 0.0),
     }
     assert {each["label_time"] for each in there.values()} == {at}
-    of_lr = total(statistic for (model, _), statistic in by_minute(config).items() if model == "lr")
+    of_lr = total(statistic for (model, _), statistic in late.by_minute(config).items() if model == "lr")
     assert of_lr.scored == 11
     labels = Counter()
     for (label, _), count in of_lr.confusion.items():
@@ -351,20 +182,20 @@ def test_rejected_label_is_sent_to_its_own_topic_again(spark, make, documents):
     """Repaired, it finds its event; the topic of events gets nothing."""
     config = make()
     pool = oracle.Ledger(seed=9).pool
-    send_events(config, range(3), pool)
-    run(spark, score_stream, config)
+    late.send_events(config, range(3), pool)
+    late.run(spark, score_stream, config)
     label_stream.check(config)
-    send(config, config.kafka.topics.labels, [(b"k1", b'{"label":1,"time":1750000000}', BEGIN)])
-    run(spark, label_stream, config)
+    late.send(config, config.kafka.topics.labels, [(b"k1", b'{"label":1,"time":1750000000}', late.BEGIN)])
+    late.run(spark, label_stream, config)
     events = topic_records.extent(config.kafka, config.kafka.topics.input).records
     for sent in (1, 0):
         groups = rejected.by_topic(config.kafka, rejected.select(config.kafka, reason="bad_time"))
         assert sum(rejected.replay(own, group, b'{"label":1}') for own, group in groups) == sent
-    run(spark, label_stream, config)
+    late.run(spark, label_stream, config)
 
     assert topic_records.extent(config.kafka, config.kafka.topics.input).records == events
     assert {each["key"] for each in documents(config, config.elasticsearch.labelled_index).values()} == {"k1"}
-    assert {name: count for name, count in counts(config).items() if count} == {
+    assert {name: count for name, count in late.counts(config).items() if count} == {
         "received": 2,
         "rejected": 1,
         "matched": 1,
@@ -375,23 +206,23 @@ def test_first_label_counts_and_events_are_found_by_their_ids(spark, make, docum
     """An earlier label that arrives later replaces the one that is there; the job goes on where it ended."""
     config = make("labels.conflict=first", "labels.match=event_id", "labels.id_field=event")
     pool = oracle.Ledger(seed=4).pool
-    send_events(config, range(20), pool)
-    run(spark, score_stream, config)
+    late.send_events(config, range(20), pool)
+    late.run(spark, score_stream, config)
     label_stream.check(config)
     outcomes = documents(config)
     event = next(iter(outcomes.values()))["event_id"]
-    for at, value in ((BEGIN + 9_000, 1.0), (BEGIN + 10_000, 0.0), (BEGIN + 8_000, 0.0)):
+    for at, value in ((late.BEGIN + 9_000, 1.0), (late.BEGIN + 10_000, 0.0), (late.BEGIN + 8_000, 0.0)):
         content = json.dumps({"event": event, "label": value, "time": at}).encode()
-        send(config, config.kafka.topics.labels, [(None, content, BEGIN)])
-        run(spark, label_stream, config)
+        late.send(config, config.kafka.topics.labels, [(None, content, late.BEGIN)])
+        late.run(spark, label_stream, config)
 
     there = documents(config, config.elasticsearch.labelled_index)
-    assert {(each["label"], each["label_time"]) for each in there.values()} == {(0.0, BEGIN + 8_000)}
+    assert {(each["label"], each["label_time"]) for each in there.values()} == {(0.0, late.BEGIN + 8_000)}
     assert len(there) == 2
-    of_lr = total(statistic for (model, _), statistic in by_minute(config).items() if model == "lr")
+    of_lr = total(statistic for (model, _), statistic in late.by_minute(config).items() if model == "lr")
     assert {label for label, _ in of_lr.confusion} == {0.0}
     assert (of_lr.scored, of_lr.labelled) == (20, 1)
-    found = counts(config)
+    found = late.counts(config)
     assert (found["matched"], found["superseded"]) == (2, 1)
 
 
@@ -400,7 +231,7 @@ def test_events_without_keys_are_refused_at_the_start(spark, make, produce):
     config = make()
     pool = oracle.Ledger(seed=5).pool
     produce(config.kafka, config.kafka.topics.input, [oracle.message(1.0, pool[0])])
-    run(spark, score_stream, config)
+    late.run(spark, score_stream, config)
     with elasticsearch.client(config.elasticsearch) as server:
         server.indices.refresh(index=config.elasticsearch.index)
     with pytest.raises(ConfigError, match="no outcome in .* has a key.*Set labels.match to event_id"):
@@ -417,11 +248,11 @@ def test_every_label_once_after_kills_of_the_process(spark, make, root, tmp_path
     """SIGKILL during and between batches loses no label and counts none twice."""
     config, chance = make("stream.max_events_per_batch=200"), random.Random(8)
     pool = oracle.Ledger(seed=8).pool
-    sent = shuffled_labels(400, chance)
-    send_events(config, range(400), pool)
-    run(spark, score_stream, config)
+    sent = late.shuffled_labels(400, chance)
+    late.send_events(config, range(400), pool)
+    late.run(spark, score_stream, config)
     label_stream.check(config)
-    send_labels(config, sent)
+    late.send_labels(config, sent)
     file = tmp_path / "test.yml"
     file.write_text(written(config))
     words = submit.command(label_stream.JOB, config, ["--config", str(file)])
@@ -435,15 +266,16 @@ def test_every_label_once_after_kills_of_the_process(spark, make, root, tmp_path
         killed = Job(words, env=base | {"STREAMSCORE_TEST_FAULTS": "1", "STREAMSCORE_FAULT": fault})
         assert killed.wait() != 0, killed.output
         assert "Traceback" not in killed.output or "kill-python" in fault, killed.output
-    run(spark, label_stream, config)
-    run(spark, label_stream, config)
+    late.run(spark, label_stream, config)
+    late.run(spark, label_stream, config)
 
-    wanted, _ = expected(spark, config, sent)
-    assert_same(by_minute(config), wanted)
-    final = counts(config)
-    assert_adds_up(final)
+    wanted, joined = late.expected(spark, config, sent)
+    late.assert_same(late.by_minute(config), wanted)
+    late.assert_pairs_are_those_of(config, joined)
+    final = late.counts(config)
+    late.assert_adds_up(final)
     assert (final["received"], final["pending"]) == (len(sent), 4)
-    records = labelled_topic(spark, config)
+    records = late.labelled_topic(spark, config)
     identities = Counter((each["event_id"], each["model"], each["label"], each["label_time"]) for each in records)
     assert max(identities.values()) == 1
 
@@ -453,24 +285,24 @@ def test_running_job_tries_waiting_labels_again_without_new_ones(spark, make):
     config = make("labels.retry_seconds=2", "stream.report_seconds=1")
     running = config.model_copy(update={"stream": config.stream.model_copy(update={"available_now": False})})
     pool = oracle.Ledger(seed=6).pool
-    send_labels(config, [(f"k{number}", 1.0, BEGIN + 1_000 * number) for number in range(50)])
+    late.send_labels(config, [(f"k{number}", 1.0, late.BEGIN + 1_000 * number) for number in range(50)])
     label_stream.check(config)
     stop, summaries = StopRequest(), []
     job = threading.Thread(target=lambda: summaries.append(label_stream.run(spark, running, stop)))
     job.start()
     try:
         await_counts(config, pending=50)
-        send_events(config, range(40), pool)
-        run(spark, score_stream, config)
+        late.send_events(config, range(40), pool)
+        late.run(spark, score_stream, config)
         await_counts(config, matched=40, pending=10)
-        send_labels(config, [("k0", 0.0, BEGIN + 100_000)])
+        late.send_labels(config, [("k0", 0.0, late.BEGIN + 100_000)])
         await_counts(config, matched=41, pending=10)
     finally:
         stop.ask("the test")
         job.join(120)
 
     assert summaries[0]["received"] == 51
-    of_svm = total(statistic for (model, _), statistic in by_minute(config).items() if model == "svm")
+    of_svm = total(statistic for (model, _), statistic in late.by_minute(config).items() if model == "svm")
     assert (of_svm.scored, of_svm.labelled, of_svm.declined) == (40, 40, 0)
     assert sum(count for (label, _), count in of_svm.confusion.items() if label == 0.0) == 1
 
@@ -478,6 +310,6 @@ def test_running_job_tries_waiting_labels_again_without_new_ones(spark, make):
 def await_counts(config, **wanted):
     """Wait until the status documents have these counts."""
     deadline = time.monotonic() + 180
-    while {name: counts(config)[name] for name in wanted} != wanted:
-        assert time.monotonic() < deadline, counts(config)
+    while {name: late.counts(config)[name] for name in wanted} != wanted:
+        assert time.monotonic() < deadline, late.counts(config)
         time.sleep(1)

@@ -145,7 +145,8 @@ def quality(
 
     With --json: range; models, each with name, version, score_kind (probability, margin, class_probability or
     class_margin), scored, declined, labelled and figures, an object by name: each has value, and low and high (its
-    interval), bound, lower or upper where it has them; an undefined figure is null. docs/quality.md explains them.
+    interval), bound, lower or upper where it has them; an undefined figure is null. docs/quality.md explains them. With
+    labels.window also awaited_ms, the milliseconds of the range that do not count yet.
 
     Exit code 3: nothing was scored in that time; 2: no such model or run, or elasticsearch.enabled is false; 5: no
     answer.
@@ -153,11 +154,13 @@ def quality(
     from streamscore.cli import figures
 
     shown = time_range or ("1h" if run is None else "all")
-    versions = figures.read(load(config, overrides, run), shown, model)
+    loaded = load(config, overrides, run)
+    versions, awaited = figures.read(loaded, shown, model)
     if as_json:
-        print_json(figures.as_json(versions, shown))
+        print_json(figures.as_json(versions, shown, awaited))
     else:
-        print_tables(lambda width: figures.tables(versions, width), figures.LEGEND)
+        notes = [figures.note_of(loaded, awaited)] if awaited else []
+        print_tables(lambda width: figures.tables(versions, width), "\n".join([*notes, figures.LEGEND]))
 
 
 @app.command()

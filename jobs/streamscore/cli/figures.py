@@ -47,8 +47,11 @@ class Version(NamedTuple):
         return self.evaluation.to_json(self.model, self.version)
 
 
-def read(config: Config, time_range: TimeRange, model: str | None) -> list[Version]:
+def read(config: Config, time_range: TimeRange, model: str | None) -> tuple[list[Version], int | None]:
     """Return the versions that scored events of a time range, by model and version, with their figures.
+
+    Second: the milliseconds of the time range that do not count yet, since their labels are awaited; None if labels
+    are not (``labels.window``).
 
     Args:
         config: the configuration.
@@ -67,26 +70,43 @@ def read(config: Config, time_range: TimeRange, model: str | None) -> list[Versi
             "run are in the log of `streamscore score`"
         )
     with elasticsearch.client(settings) as server:
-        found = quality_reader.of_range(server, config, time_range, int(time.time() * 1000))
+        found, awaited = quality_reader.counted(server, config, time_range, int(time.time() * 1000))
     versions = [
         Version(*of, evaluate(statistic, config.dashboard.min_labelled))
         for of, statistic in found.items()
         if model in {None, of[0]}
     ]
     if not versions:
-        raise _nothing(config, time_range, model, sorted({name for name, _ in found}))
-    return versions
+        raise _nothing(config, time_range, model, sorted({name for name, _ in found}), awaited)
+    return versions, None if config.labels.window is None else awaited
 
 
-def _nothing(config: Config, time_range: TimeRange, model: str | None, others: Sequence[str]) -> Exception:
+def _nothing(
+    config: Config, time_range: TimeRange, model: str | None, others: Sequence[str], awaited: int
+) -> Exception:
     """Return the error with the reason why there are no figures."""
     known = sorted({*others, *(each.name for each in config.models)})
     if model is not None and model not in known:
         return ConfigError(f"no model {model!r} is configured or has scored; there are {', '.join(known)}")
+    if awaited:
+        return InputError(f"{note_of(config, awaited)} Nothing else was scored: see `streamscore labels`")
     place = f"{config.elasticsearch.quality_index!r} at {config.elasticsearch.url}"
     who, when = f" by {model}" if model else "", "" if time_range == "all" else f" of the last {time_range}"
     hint = "has `streamscore score` run?" if time_range == "all" else "--range all goes back to the first"
     return InputError(f"no event{when} was scored{who}, as far as {place} says: {hint}")
+
+
+def note_of(config: Config, awaited: int) -> str:
+    """Return the sentence on the part of the time range that does not count yet.
+
+    Args:
+        config: the configuration.
+        awaited: its length in milliseconds, not 0.
+    """
+    return (
+        f"{text.duration(awaited)} of the time range are in no figure yet: fewer than "
+        f"{config.labels.min_coverage:.0%} of their events have a label by now."
+    )
 
 
 def tables(versions: Sequence[Version], width: int) -> list[Table]:
@@ -116,11 +136,13 @@ def _table(versions: Sequence[Version]) -> Table:
     return table
 
 
-def as_json(versions: Sequence[Version], time_range: TimeRange) -> Mapping[str, Any]:
+def as_json(versions: Sequence[Version], time_range: TimeRange, awaited: int | None = None) -> Mapping[str, Any]:
     """Return the output of --json.
 
     Args:
         versions: the versions.
         time_range: the time range of the figures.
+        awaited: milliseconds of it that do not count yet; None: labels are not awaited.
     """
-    return {"range": time_range, "models": [each.as_json() for each in versions]}
+    waits = {} if awaited is None else {"awaited_ms": awaited}
+    return {"range": time_range, **waits, "models": [each.as_json() for each in versions]}

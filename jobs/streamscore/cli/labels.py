@@ -22,8 +22,6 @@ LEGEND: Final = (
 )
 """Legend of the tables."""
 
-_UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
-
 
 class Coverage(NamedTuple):
     """How many events of a version of a model have a label."""
@@ -84,7 +82,7 @@ def tables(state: State) -> list[Table]:
         coverage.add_row(Text(f"{each.model} {each.version}"), f"{each.scored:,}", f"{each.labelled:,}", share)
     for percent in state.lags:
         lag.add_column(f"lag p{percent}", justify="right")
-    lag.add_row(*map(_duration, state.lags.values()))
+    lag.add_row(*map(text.duration, state.lags.values()))
     return [counts, coverage, lag]
 
 
@@ -110,11 +108,3 @@ def as_json(state: State, time_range: TimeRange) -> dict[str, Any]:
         ],
         "lag_ms": {f"p{percent}": lag for percent, lag in state.lags.items()},
     }
-
-
-def _duration(milliseconds: float | None) -> str:
-    """Return a time in its largest unit of which it has one at least."""
-    if milliseconds is None:
-        return text.UNDEFINED
-    size, unit = next((each for each in _UNITS if abs(milliseconds) >= each[0]), (1, "ms"))
-    return f"{milliseconds / size:,.1f} {unit}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from streamscore.clients import elasticsearch
@@ -48,8 +48,26 @@ def request(settings: Elasticsearch) -> tuple[str, dict[str, Any]]:
 
 
 def read(answer: Mapping[str, Any]) -> list[Compared]:
-    """Return the comparisons, the latest first; empty for an index that does not exist yet."""
-    return [_compared(hit["_source"]) for hit in answer["hits"]["hits"]]
+    """Return the comparisons, the latest first; empty for an index that does not exist yet.
+
+    What label_stream has counted belongs to the latest comparison of its versions.
+    """
+    sources = [hit["_source"] for hit in answer["hits"]["hits"]]
+    late: dict[tuple[str, Pair], Compared] = {}
+    for each in (_compared(source) for source in sources if source.get("late_labels")):
+        known = late.get((each.topic, each.pair))
+        late[each.topic, each.pair] = each if known is None else _joined(known, each)
+    found = []
+    for each in (_compared(source) for source in sources if not source.get("late_labels")):
+        more = late.pop((each.topic, each.pair), None)
+        found.append(each if more is None else _joined(each, more))
+    return sorted([*found, *late.values()], key=lambda each: each.last, reverse=True)
+
+
+def _joined(first: Compared, late: Compared) -> Compared:
+    """Return a comparison with that of late labels."""
+    last = max(first.last, late.last)
+    return replace(first, last=last, comparison=first.comparison.with_late_labels(late.comparison))
 
 
 def all_of(server: Client, settings: Elasticsearch) -> list[Compared]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from streamscore.clients import elasticsearch
-from streamscore.config import Config, TimeRange
+from streamscore.config import Config
 from streamscore.quality.windows import RANGES
 from streamscore.schema import TIME
 
@@ -19,7 +20,11 @@ _COMPRESSION: Final = 1_000
 """Size of Elasticsearch's sketch (t-digest): large enough that each percentile is off by less than 1 %."""
 
 
-def lags(server: Client, config: Config, time_range: TimeRange, now: int) -> dict[int, float | None]:
+Lags = Mapping[int, float | None]
+"""Percentiles of the lag in milliseconds, by percent."""
+
+
+def lags(server: Client, config: Config, time_range: str, now: int) -> Lags:
     """Return percentiles of the time from an event to its label, in milliseconds, over the events of a time range.
 
     An event counts once, by the outcome of one of its models; None without labels.
@@ -27,7 +32,7 @@ def lags(server: Client, config: Config, time_range: TimeRange, now: int) -> dic
     Args:
         server: the client.
         config: names the index.
-        time_range: the time range, which ends now.
+        time_range: one of ``windows.RANGES``, which ends now.
         now: the current time, in epoch milliseconds.
 
     Raises:

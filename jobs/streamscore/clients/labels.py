@@ -9,6 +9,7 @@ from streamscore.clients import elasticsearch as search
 from streamscore.clients.elasticsearch import OVERLOADED, client, reporting
 from streamscore.config import Elasticsearch
 from streamscore.errors import RefusedError, RequestTooLargeError, ServerError
+from streamscore.quality.comparison import Pair
 from streamscore.schema import (
     LABEL_COUNTS,
     LABELLED_PROPERTIES,
@@ -32,6 +33,17 @@ _MISSING: Final = 404
 
 Found = tuple[str, Mapping[str, Any]]
 """A document's id and fields."""
+
+
+class Compared(NamedTuple):
+    """A pair of versions that the scoring job compares."""
+
+    champion_uri: str
+    """Address of the champion's version, without an alias."""
+    challenger_uri: str
+    """Address of the challenger's version, without an alias."""
+    alpha: float
+    """The pair's part of α."""
 
 
 class Scores(NamedTuple):
@@ -288,6 +300,31 @@ def scores(server: Client, settings: Elasticsearch, topic: str) -> dict[tuple[st
         for version in model["versions"]["buckets"]:
             last = max(version["kinds"]["buckets"], key=lambda kind: kind["last"]["value"])
             found[str(model["key"]), str(version["key"])] = Scores(str(last["key"]), last["scale"]["value"])
+    return found
+
+
+def pairs(server: Client, settings: Elasticsearch, topic: str) -> dict[Pair, Compared]:
+    """Return the pairs of versions that the scoring job compares.
+
+    Args:
+        server: the client.
+        settings: names the index of quality.
+        topic: the input topic.
+
+    Raises:
+        ServerError: the server cannot be reached.
+    """
+    query = {
+        "bool": {
+            "filter": [{"term": {"topic": topic}}, {"term": {"seconds": 0}}, {"exists": {"field": "pair"}}],
+            "must_not": [{"exists": {"field": "late_labels"}}],
+        }
+    }
+    found = {}
+    for hit in _hits(server, settings, settings.quality_index, query, ("pair", "stream")):
+        source = hit["_source"]
+        pair = Pair(source["champion"], source["champion_version"], source["model"], source["model_version"])
+        found[pair] = Compared(source["champion_uri"], source["model_uri"], float(source["alpha"]))
     return found
 
 

@@ -41,6 +41,15 @@ class Labels(Section):
     conflict: Literal["last", "first"]
     horizon: Annotated[float, Field(gt=0)]
     retry_seconds: Annotated[float, Field(gt=0)]
+    window: Annotated[float, Field(gt=0)] | None
+    min_coverage: Annotated[float, Field(ge=0, le=1)]
+    absent_means: Annotated[float, Field(ge=0, le=0)] | None
+
+    @model_validator(mode="after")
+    def _absent_needs_window(self) -> Labels:
+        if self.absent_means is not None and self.window is None:
+            raise ValueError("absent_means needs window: the seconds after which a label that has not come is absent")
+        return self
 
     @model_validator(mode="after")
     def _fields_differ(self) -> Labels:

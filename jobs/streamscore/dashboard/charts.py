@@ -6,13 +6,13 @@ Vega chooses the ends of the axes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import altair as alt
 import pyarrow as pa
 
-from streamscore.dashboard.figures import REFERENCES, ModelFigures, Point
+from streamscore.dashboard.figures import REFERENCES, ModelFigures, Point, stripes
 from streamscore.dashboard.palette import BASELINE as BASELINE_COLOUR
 from streamscore.dashboard.palette import OUTCOMES, Colour, Theme
 from streamscore.quality.evaluation import FIGURES
@@ -78,6 +78,8 @@ def over_time(
     colours: Mapping[str, Colour],
     interval: int,
     theme: Theme,
+    *,
+    hatched: Collection[int] = (),
 ) -> alt.LayerChart:
     """Draw a figure of each model over time, with a band for its interval and marks for changes of version.
 
@@ -90,6 +92,7 @@ def over_time(
         colours: the models to draw, in order, and their colours.
         interval: length of a point's bucket in milliseconds.
         theme: the background.
+        hatched: starts of the buckets that are in no figure yet.
     """
     reference = REFERENCES.get(figure)
     names = [*colours, *([reference] if reference else [])]
@@ -136,7 +139,23 @@ def over_time(
         layers[2:2] = _drawn(marks, theme)
     if any(point.low is not None for point in points):
         layers.insert(0, band)
+    if hatched:
+        layers.insert(0, _hatching(stripes(hatched, interval), theme))
     chart: alt.LayerChart = alt.layer(*layers).properties(height=300)
+    return chart
+
+
+def _hatching(shown: Sequence[tuple[float, float]], theme: Theme) -> alt.Chart:
+    """Draw stripes over the whole height where no figure counts yet."""
+    table = pa.table(
+        {
+            "at": pa.array([round(begin) for begin, _ in shown], _TIME),
+            "end": pa.array([round(end) for _, end in shown], _TIME),
+        }
+    )
+    chart: alt.Chart = (
+        alt.Chart(table).mark_rect(color=_INK[theme], opacity=0.12, clip=True).encode(x="at:T", x2="end:T")
+    )
     return chart
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Final
 
 from streamscore.dashboard.batches import QUIET_MS, StreamReport, Throughput, Version
+from streamscore.dashboard.buckets import Bucket, counted
 from streamscore.dashboard.comparisons import Card
 from streamscore.quality import confusion, figures
+from streamscore.quality.attribution import AT_ONCE, Attribution
 from streamscore.quality.confusion import OTHER, Confusion
 from streamscore.quality.estimates import Estimate, Figure
 from streamscore.quality.evaluation import FIGURES, Evaluation, evaluate
@@ -30,40 +32,6 @@ REFERENCES: Final = {
     "calibration_ratio": "predicted = observed",
 }
 """Name of a figure's reference line."""
-
-
-@dataclass(frozen=True)
-class Tally:
-    """The statistics of one version of a model in a bucket."""
-
-    model: str
-    version: str
-    statistic: Statistic
-    topic: str = ""
-    """The input topic."""
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """The statistics of the events of a time interval that starts at ``start`` (epoch milliseconds)."""
-
-    start: int
-    tallies: tuple[Tally, ...]
-
-    @property
-    def events(self) -> int:
-        """Number of good events: the sum over topics of the largest number that a model scored or declined."""
-        per_model: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        for tally in self.tallies:
-            per_model[tally.topic][tally.model] += tally.statistic.scored + tally.statistic.declined
-        return sum(max(models.values()) for models in per_model.values())
-
-    def labels(self) -> Counter[float]:
-        """Return the number of events per label, taken for each topic from the model with the most labels."""
-        per_model: defaultdict[str, defaultdict[str, Counter[float]]] = defaultdict(lambda: defaultdict(Counter))
-        for tally in self.tallies:
-            per_model[tally.topic][tally.model] += confusion.label_counts(tally.statistic.confusion)
-        return sum((max(models.values(), key=Counter.total) for models in per_model.values()), Counter())
 
 
 @dataclass(frozen=True)
@@ -168,12 +136,36 @@ class Snapshot:
     """Fewest labelled events for which figures are shown."""
     comparisons: tuple[Card, ...] = field(default=(), kw_only=True)
     """The comparisons of the models on the same events."""
+    attribution: Attribution = field(default=AT_ONCE, kw_only=True)
+    """How long labels are awaited."""
+    lags: Mapping[int, float | None] = field(default_factory=dict, kw_only=True)
+    """Percentiles of how much later than their events labels came, in milliseconds, by percent; None without any."""
+
+    @cached_property
+    def _counts(self) -> tuple[tuple[Bucket, ...], frozenset[int]]:
+        return counted(self.buckets, self.attribution, self.window.interval, self.read_at)
+
+    @property
+    def counted(self) -> tuple[Bucket, ...]:
+        """The buckets with the statistics that count, in order of time."""
+        return self._counts[0]
+
+    @property
+    def awaited(self) -> frozenset[int]:
+        """Starts of the buckets that are in no figure yet, since too many labels of their events are awaited."""
+        return self._counts[1]
+
+    @cached_property
+    def coverage(self) -> float | None:
+        """Share of the scored events that have a label by now, in all buckets; None if nothing was scored."""
+        every = [tally.statistic for bucket in self.buckets for tally in bucket.tallies]
+        return figures.coverage(sum(each.labelled for each in every), sum(each.scored for each in every))
 
     @cached_property
     def by_version(self) -> tuple[ModelFigures, ...]:
         """The versions with events in this window, by model and in order of their first events."""
         tallies: defaultdict[tuple[str, str], list[Statistic]] = defaultdict(list)
-        for bucket in self.buckets:
+        for bucket in self.counted:
             for tally in bucket.tallies:
                 tallies[tally.model, tally.version].append(tally.statistic)
         versions = [
@@ -236,7 +228,7 @@ class Snapshot:
     @cached_property
     def labels(self) -> Counter[float]:
         """Number of scored events per label."""
-        return sum((bucket.labels() for bucket in self.buckets), Counter())
+        return sum((bucket.labels() for bucket in self.counted), Counter())
 
     @property
     def baseline(self) -> float | None:
@@ -248,7 +240,8 @@ class Snapshot:
         """Return the points of a figure's chart over time, by bucket: the reference and the given models.
 
         A bucket that is still filling is omitted: one that has not ended, or, while the stream runs, one that the
-        scored events have only just reached. With few events it would be the noisiest point of the chart.
+        scored events have only just reached. With few events it would be the noisiest point of the chart. A bucket
+        whose labels are awaited has points without values.
 
         Args:
             figure: one of ``SHOWN``.
@@ -256,7 +249,7 @@ class Snapshot:
         """
         if not self.buckets:
             return []
-        by_start = {bucket.start: bucket for bucket in self.buckets}
+        by_start = {bucket.start: bucket for bucket in self.counted if bucket.start not in self.awaited}
         interval = self.window.interval
         reached = self.read_at if self.quiet or self.period is None else min(self.read_at, self.period.last)
         ends = min(reached - interval, self.buckets[-1].start)
@@ -328,6 +321,17 @@ class Snapshot:
     def changes(self) -> list[Version]:
         """Return the versions that replaced another version of the same model within the window of the batches."""
         return [after for before, after in pairwise(self.versions) if before.model == after.model]
+
+
+def stripes(starts: Iterable[int], interval: int) -> list[tuple[float, float]]:
+    """Return the begins and ends of the stripes that hatch buckets: four to a bucket, with gaps as wide as they are.
+
+    Args:
+        starts: the starts of the buckets.
+        interval: length of a bucket in milliseconds.
+    """
+    width = interval / 8
+    return [(start + 2 * at * width, start + (2 * at + 1) * width) for start in sorted(starts) for at in range(4)]
 
 
 def span(points: Iterable[Point]) -> list[float]:

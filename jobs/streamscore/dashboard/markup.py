@@ -79,6 +79,12 @@ def render(template: str, **values: Any) -> Markup:
     return Markup(_templates.get_template(template).render(**values))  # noqa: S704 (the template has escaped the values)
 
 
+def part(macro: str, *values: Any) -> Markup:
+    """Return the output of a macro of ``parts.html``, which escapes the values unless they are HTML already."""
+    filled: Markup = getattr(_templates.get_template("parts.html").module, macro)(*values)
+    return filled
+
+
 def status(view: View, zone: tzinfo, now: int) -> Markup:
     """Return the status line: whether the figures are live, their time range, and whether events are synthetic.
 
@@ -112,94 +118,29 @@ def status(view: View, zone: tzinfo, now: int) -> Markup:
             sentences.append(f"Events from {first} to {last}.")
         sentences.append(f"Read at {clock(snapshot.read_at, zone, now)}.")
     synthetic = snapshot is not None and snapshot.stream.synthetic
-    return _part("status", state, name, synthetic, sentences, view.fault.reason if view.fault else None)
+    fault = view.fault.reason if view.fault else None
+    return part("status", state, name, synthetic, sentences, awaited(snapshot), fault)
 
 
-class KeyFigure(NamedTuple):
-    """A key figure: its name, the number as short and as exact text, and a note below."""
-
-    key: str
-    name: str
-    text: str
-    value: float | None
-    note: str
-    colour: str = ""
-    """CSS colour of the dot before the name; none if empty."""
-    points: float | None = None
-    """Percentage points above the baseline, shown after the note."""
-    is_clear: bool = False
-    """Whether the whole interval lies on that side of the baseline; only then the points are coloured."""
-
-
-def kpis(figures: Sequence[KeyFigure]) -> Markup:
-    """Return key figures side by side."""
-    return _part("kpis", figures)
-
-
-def page_kpis(snapshot: Snapshot, models: Sequence[ModelFigures], dots: Mapping[str, str]) -> list[KeyFigure]:
-    """Return the key figures of the page.
-
-    Args:
-        snapshot: the figures.
-        models: the models to show.
-        dots: the CSS colour of each model.
-    """
-    stream, now = snapshot.stream, snapshot.read_at
-    latest, per_second, waiting = stream.latest, stream.rate(now), stream.lag(now)
-    pace = KeyFigure(
-        "rate",
-        "events per second",
-        "–" if per_second is None else rate(per_second),
-        per_second,
-        "no batch was reported" if latest is None else f"last batch {ago(now - latest.at)}",
+def awaited(snapshot: Snapshot | None) -> str | None:
+    """Return how much of the time range is in no figure yet; None if all of it is."""
+    if snapshot is None or not snapshot.awaited:
+        return None
+    length = text.duration(len(snapshot.awaited) * snapshot.window.interval)
+    return (
+        f"Hatched, and in no figure yet: {length} of events, of which fewer than "
+        f"{snapshot.attribution.min_coverage:.0%} have a label by now."
     )
-    lag = KeyFigure(
-        "lag",
-        "lag",
-        "–" if waiting is None else count(waiting),
-        waiting,
-        "waiting in Kafka after the last batch",
-    )
-    return [kpi_events(snapshot), pace, lag, kpi_rejected(snapshot), *kpi_accuracies(models, dots)]
-
-
-def kpi_events(snapshot: Snapshot) -> KeyFigure:
-    """Return the number of events."""
-    return KeyFigure("events", "events", count(snapshot.events), snapshot.events, f"{count(snapshot.scored)} scored")
-
-
-def kpi_rejected(snapshot: Snapshot) -> KeyFigure:
-    """Return the number of rejected messages."""
-    rejected = snapshot.rejected_total
-    share = percent(figures.share(rejected, snapshot.events))
-    return KeyFigure("rejected", "rejected", count(rejected), rejected, f"{share} of the events")
-
-
-def kpi_accuracies(models: Sequence[ModelFigures], dots: Mapping[str, str]) -> list[KeyFigure]:
-    """Return the accuracy of each model, compared with the majority-class baseline of the same events."""
-    return [
-        KeyFigure(
-            f"accuracy-{model.name}",
-            f"{figures.ACCURACY} of {model.name}",
-            percent(model.accuracy),
-            model.accuracy,
-            "too few labels yet" if model.baseline is None else f"{figures.BASELINE_SHORT} {percent(model.baseline)}",
-            dots[model.name],
-            figures.above_baseline(model.accuracy, model.baseline),
-            text.verdict(model.evaluation, "accuracy") is not None,
-        )
-        for model in models
-    ]
 
 
 def title(words: str) -> Markup:
     """Return the title of a card."""
-    return _part("title", words)
+    return part("title", words)
 
 
 def note(sentence: str) -> Markup:
     """Return a sentence instead of a chart or table."""
-    return _part("note", sentence)
+    return part("note", sentence)
 
 
 def heading(name: str, version: str, colour: str) -> Markup:
@@ -210,7 +151,7 @@ def heading(name: str, version: str, colour: str) -> Markup:
         version: the last version; empty if unknown.
         colour: CSS colour of the model.
     """
-    return _part("heading", name, version, colour)
+    return part("heading", name, version, colour)
 
 
 def outcomes(model: ModelFigures) -> Markup:
@@ -223,7 +164,7 @@ def outcomes(model: ModelFigures) -> Markup:
             ("unlabelled", model.unlabelled),
         )
     ]
-    return _part("outcomes", model, rows)
+    return part("outcomes", model, rows)
 
 
 def confusion(model: ModelFigures) -> Markup:
@@ -237,7 +178,7 @@ def confusion(model: ModelFigures) -> Markup:
         numbers = [(prediction, condensed.get((label, prediction), 0)) for prediction in classes]
         cells = [(prediction, number, figures.share(number, totals[label]) or 0.0) for prediction, number in numbers]
         rows.append((label, cells))
-    return _part("confusion", model, classes, rows, counts.OTHER)
+    return part("confusion", model, classes, rows, counts.OTHER)
 
 
 class Row(NamedTuple):
@@ -265,7 +206,7 @@ def table(name: str, snapshot: Snapshot) -> Markup:
     """
     versions = [version for version in snapshot.by_version if version.name == name][::-1]
     shown = [(version, [row(version, key) for key in SHOWN]) for version in versions[:VERSIONS]]
-    return _part("figures", name, shown, len(versions) - len(shown), snapshot.min_labelled)
+    return part("figures", name, shown, len(versions) - len(shown), snapshot.min_labelled)
 
 
 def row(model: ModelFigures, key: str) -> Row:
@@ -313,12 +254,12 @@ def comparison(each: Compared, margin: float, min_labelled: int) -> Markup:
     """
     result = each.comparison.result(margin)
     tone = {"better": "above", "worse": "below"}.get(result or "", "")
-    return _part("comparison", each, tone, comparison_text, margin, each.comparison.sums.events < min_labelled)
+    return part("comparison", each, tone, comparison_text, margin, each.comparison.sums.events < min_labelled)
 
 
 def reasons(rejected: Mapping[str, int]) -> Markup:
     """Return the rejected messages by reason, as bars."""
-    return _part("reasons", rejected)
+    return part("reasons", rejected)
 
 
 def versions(snapshot: Snapshot, names: Sequence[str], dots: Mapping[str, str], zone: tzinfo) -> Markup:
@@ -346,7 +287,7 @@ def versions(snapshot: Snapshot, names: Sequence[str], dots: Mapping[str, str], 
         for version in sorted(shown, key=lambda version: rank[version.model])
     ]
     nothing = "No event was scored." if snapshot.versions else "No batch was reported."
-    return _part("versions", rows, snapshot.stream.refused(snapshot.read_at), nothing)
+    return part("versions", rows, snapshot.stream.refused(snapshot.read_at), nothing)
 
 
 def next_steps(settings: Elasticsearch) -> Markup:
@@ -357,13 +298,13 @@ def next_steps(settings: Elasticsearch) -> Markup:
         ("streamscore seed --rate 500", "sends the test set to the topic, 500 events a second; leave it running"),
         ("streamscore score", "in another terminal, scores the events of the topic as they come in"),
     )
-    return _part("next_steps", settings.quality_index, settings.url, steps)
+    return part("next_steps", settings.quality_index, settings.url, steps)
 
 
 def nothing_in_range(snapshot: Snapshot, zone: tzinfo) -> Markup:
     """Return the message for a time range without events, although others have some."""
     last = None if snapshot.period is None else clock(snapshot.period.last, zone, snapshot.read_at)
-    return _part("nothing_in_range", last)
+    return part("nothing_in_range", last)
 
 
 def no_line(figure: str, min_labelled: int) -> Markup:
@@ -373,17 +314,17 @@ def no_line(figure: str, min_labelled: int) -> Markup:
         figure: the figure's display name.
         min_labelled: fewest labelled events of a point.
     """
-    return _part("no_line", figure, min_labelled)
+    return part("no_line", figure, min_labelled)
 
 
 def origin(settings: Elasticsearch, snapshot: Snapshot) -> Markup:
     """Return the source of the figures, and the time that reading them took."""
-    return _part("origin", settings.quality_index, settings.url, snapshot.took)
+    return part("origin", settings.quality_index, settings.url, snapshot.took)
 
 
 def uncalibrated(models: Sequence[str]) -> Markup:
     """Return the models that the reliability diagram omits, with the reasons."""
-    return _part("uncalibrated", models)
+    return part("uncalibrated", models)
 
 
 def model_dots(names: Sequence[str]) -> dict[str, str]:
@@ -399,9 +340,3 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _templates.filters |= {"count": count, "percent": percent}
-
-
-def _part(macro: str, *values: Any) -> Markup:
-    """Return the output of a macro of ``parts.html``."""
-    part: Markup = getattr(_templates.get_template("parts.html").module, macro)(*values)
-    return part

@@ -12,7 +12,7 @@ import streamlit as st
 
 from streamscore import config as configuration
 from streamscore.config import Config
-from streamscore.dashboard import charts, curves, markup, svg
+from streamscore.dashboard import charts, curves, key_figures, markup, svg
 from streamscore.dashboard.figures import SHOWN, ModelFigures, Snapshot, in_order
 from streamscore.dashboard.palette import Colour, Theme, of_models, stylesheet
 from streamscore.dashboard.reader import Reader
@@ -93,7 +93,7 @@ def _figures(
         return
     theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
     dots, colours = markup.model_dots(names), of_models(names)
-    st.html(markup.kpis(markup.page_kpis(snapshot, models, dots)))
+    st.html(key_figures.html(key_figures.of_page(snapshot, models, dots)))
     rows = _rows(models)
     for row in rows:
         for model, column in zip(row, st.columns(len(rows[0])), strict=False):
@@ -129,7 +129,9 @@ def _over_time(snapshot: Snapshot, shown: dict[str, Colour], theme: Theme) -> No
     points = snapshot.lines(figure, list(shown))
     if any(point.value is not None for point in points if point.line in shown):
         marks = snapshot.marks(list(shown))
-        chart = charts.over_time(figure, points, marks, shown, snapshot.window.interval, theme)
+        chart = charts.over_time(
+            figure, points, marks, shown, snapshot.window.interval, theme, hatched=snapshot.awaited
+        )
         st.altair_chart(chart, key="over_time")
     else:
         st.html(markup.no_line(FIGURES[figure].name, snapshot.min_labelled))

@@ -11,12 +11,13 @@ import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from streamscore.clients import comparison_reader, elasticsearch, quality_reader
+from streamscore.clients import comparison_reader, elasticsearch, label_lag, quality_reader
 from streamscore.config import Config
 from streamscore.dashboard import comparisons, queries
-from streamscore.dashboard.figures import Bucket, Snapshot, Tally
+from streamscore.dashboard.buckets import Bucket, Tally
+from streamscore.dashboard.figures import Snapshot
 from streamscore.dashboard.queries import Mark, Search
 from streamscore.errors import RefusedError, ServerError
 from streamscore.quality.statistic import Statistic, combined
@@ -25,6 +26,10 @@ from streamscore.system.console import log
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
+
+
+LAG_AGE_MS: Final = 60_000
+"""Age in milliseconds at which the lag of labels is read again."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,11 @@ class Reader:
             config: names the server, the indices and the lengths of windows.
             timeout: seconds that a request may take.
         """
+        self._config = config
         self._settings = config.elasticsearch
         self._lengths = config.quality.windows
-        self._min_labelled = config.dashboard.min_labelled
+        self._attribution = quality_reader.attribution(config)
+        self._lags: tuple[int, str, label_lag.Lags] = (-LAG_AGE_MS, "", {})
         self._client: Client = elasticsearch.client(config.elasticsearch, timeout)
         self._known: dict[str, tuple[Window, dict[int, tuple[Mark, Bucket]]]] = {}
         self._views: dict[str, View] = {}
@@ -135,7 +142,9 @@ class Reader:
             versions=queries.read_versions(batches_answer),
             throughput=queries.read_throughput(batches_answer),
             took=took + more,
-            min_labelled=self._min_labelled,
+            min_labelled=self._config.dashboard.min_labelled,
+            attribution=self._attribution,
+            lags=self._lags_of(time_range, now),
             comparisons=comparisons.cards(
                 comparison_reader.current(comparison_reader.read(compared_answer)),
                 comparison_reader.read_courses(courses_answer),
@@ -152,7 +161,7 @@ class Reader:
         took = 0
         if due:
             ranges = queries.runs(due, shown.interval)
-            found, took = quality_reader.statistics(self._client, self._settings, shown.seconds, ranges)
+            found, took = quality_reader.statistics(self._client, self._config, shown.seconds, ranges)
             parts: defaultdict[int, defaultdict[tuple[str, str, str], list[Statistic]]]
             parts = defaultdict(lambda: defaultdict(list))
             for part, statistic in found:
@@ -167,6 +176,14 @@ class Reader:
                     known[start] = marks[start], Bucket(start, tuple(tallies))
         self._known[time_range] = shown, known
         return tuple(known[start][1] for start in sorted(known)), took
+
+    def _lags_of(self, time_range: str, now: int) -> label_lag.Lags:
+        """Return how long labels take; read once a minute, for that takes the longer the more labels there are."""
+        read_at, of_range, lags = self._lags
+        if of_range != time_range or now - read_at >= LAG_AGE_MS:
+            lags = label_lag.lags(self._client, self._config, time_range, now)
+            self._lags = now, time_range, lags
+        return lags
 
     def _search(self, *searches: Search | tuple[str, Any]) -> tuple[list[dict[str, Any]], int]:
         return elasticsearch.search(self._client, self._settings, searches)

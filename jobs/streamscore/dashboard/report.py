@@ -14,9 +14,9 @@ from markupsafe import Markup
 
 from streamscore import __version__
 from streamscore.config import Config, TimeRange
-from streamscore.dashboard import curves, markup, svg
+from streamscore.dashboard import curves, key_figures, markup, svg
 from streamscore.dashboard.comparisons import Card
-from streamscore.dashboard.figures import REFERENCES, SHOWN, ModelFigures, Snapshot, in_order, span
+from streamscore.dashboard.figures import REFERENCES, SHOWN, ModelFigures, Snapshot, in_order, span, stripes
 from streamscore.dashboard.palette import stylesheet
 from streamscore.dashboard.queries import moment
 from streamscore.dashboard.reader import Reader
@@ -93,6 +93,7 @@ def compose(config: Config, snapshot: Snapshot) -> str:
         stylesheet=Markup(stylesheet()),  # noqa: S704 (ours)
         title=Markup(MarkdownIt("commonmark", {"html": False}).render(config.dashboard.title)),  # noqa: S704 (it escapes HTML)
         synthetic=snapshot.stream.synthetic,
+        awaited=markup.awaited(snapshot),
         first=_utc(first),
         last=_utc(last),
         kpis=_kpis(snapshot, models, dots),
@@ -120,11 +121,11 @@ def _kpis(snapshot: Snapshot, models: Sequence[ModelFigures], dots: dict[str, st
         end = max(version.last for version in snapshot.versions) + snapshot.stream.latest.milliseconds
         mean = sum(bucket.events for bucket in snapshot.throughput) * 1_000 / max(1_000, end - first)
     text = "–" if mean is None else markup.rate(mean)
-    rate = markup.KeyFigure(
+    rate = key_figures.KeyFigure(
         "rate", "events per second", text, mean, "from the first batch to the last, pauses included"
     )
-    accuracies = markup.kpi_accuracies(models, dots)
-    return markup.kpis([markup.kpi_events(snapshot), rate, markup.kpi_rejected(snapshot), *accuracies])
+    always = [key_figures.of_events(snapshot), rate, key_figures.of_rejected(snapshot)]
+    return key_figures.html([*always, *key_figures.of_labels(snapshot), *key_figures.of_models(models, dots)])
 
 
 def _model(model: ModelFigures, snapshot: Snapshot, dot: str) -> dict[str, Markup]:
@@ -167,7 +168,8 @@ def _over_time(figure: str, snapshot: Snapshot, dots: dict[str, str]) -> Markup:
     form = ".1%" if FIGURES[figure].is_share else ".4g"
     time_axis = svg.clock(points[0].at, max(points[-1].at, points[0].at + snapshot.window.interval), _ZONE)
     label = f"{FIGURES[figure].name} of each model over time"
-    return svg.plot(lines, time_axis, svg.linear(low, high, form), label=label, marks=marks)
+    hatched = stripes(snapshot.awaited, snapshot.window.interval)
+    return svg.plot(lines, time_axis, svg.linear(low, high, form), label=label, marks=marks, stripes=hatched)
 
 
 def _throughput(snapshot: Snapshot) -> Markup:

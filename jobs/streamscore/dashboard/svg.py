@@ -87,6 +87,7 @@ def plot(
     label: str,
     size: tuple[int, int] = (900, 300),
     marks: Sequence[tuple[str, float]] = (),
+    stripes: Sequence[tuple[float, float]] = (),
 ) -> Markup:
     """Draw lines over two axes; every text in them is escaped.
 
@@ -97,6 +98,7 @@ def plot(
         label: description of the plot for screen readers.
         size: width and height; only their ratio matters.
         marks: vertical lines, each a text and its x value.
+        stripes: the begins and ends, as x values, of stripes that hatch what does not count.
     """
     width, height = size
     right, bottom = width - RIGHT, height - (BOTTOM if x.title else BOTTOM - 16)
@@ -114,6 +116,10 @@ def plot(
         parts.append(_text(LEFT - 7, place + 4, text, "end"))
     parts += [_text(across(value), bottom + 17, text, "middle") for value, text in x.ticks]
     parts += [_text((LEFT + right) / 2, height - 6, x.title, "middle")] if x.title else []
+    for begin, end in stripes:
+        first, last = max(LEFT, across(begin)), min(right, across(end))
+        if first < last:
+            parts.append(f'<path class="ss-stripe" d="M{first:.1f} {TOP}H{last:.1f}V{bottom}H{first:.1f}Z"/>')
     for line in lines:
         for run in _runs(line.band):
             there = "L".join(f"{across(at):.1f} {up(high):.1f}" for at, _, high in run)

@@ -16,7 +16,7 @@ final class ModelSums {
     private static final double CLIP = Math.pow(2, -52);
     /** Labels and predictions from this number on share one code with fractions. */
     private static final int CLASSES = 100;
-    private static final int SUMS = 9;
+    private static final int SUMS = 10;
     private static final long FREE = -1;
 
     private final String kind;
@@ -105,6 +105,7 @@ final class ModelSums {
             sums[4] += p * p;
             sums[5] += p * label;
             sums[8] += loss * label;
+            sums[9] += (miss - loss) * label;
             addLoss(loss);
             lastLoss = loss;
             lastSquaredError = (p - label) * (p - label);

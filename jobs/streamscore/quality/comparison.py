@@ -67,6 +67,20 @@ class Comparison:
         sums = self.sums + events
         return Comparison(sums, self.evidence.after(sums, alpha), alpha)
 
+    def with_late_labels(self, late: Comparison) -> Comparison:
+        """Return the comparison with the events whose labels came late, and what corrected labels changed.
+
+        If all labels came late, theirs is the evidence. Else it is that of one look at the sums of both: no look has
+        seen them together before.
+
+        Args:
+            late: the comparison of label_stream, on the same versions.
+        """
+        sums = self.sums + late.sums
+        if not self.sums.events:
+            return Comparison(sums, late.evidence, late.alpha)
+        return Comparison(sums, Evidence().after(sums, self.alpha), self.alpha)
+
     @property
     def difference(self) -> Estimate | None:
         """Challenger's accuracy minus the champion's, in [-1, 1], with an interval that holds at every look."""

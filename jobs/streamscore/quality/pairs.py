@@ -69,6 +69,10 @@ class PairStatistic:
     def __add__(self, other: PairStatistic) -> PairStatistic:
         return total([self, other])
 
+    def __sub__(self, other: PairStatistic) -> PairStatistic:
+        """Take events out again, for instance those whose label is corrected; sums differ in their last bits."""
+        return total([self, _negative(other)])
+
     def to_document(self) -> dict[str, Any]:
         """Return the statistic as a JSON object: numbers, and ``labels`` with the events of each label."""
         numbers = {name: getattr(self, name) for name in (*COUNTS, *SUMS)}
@@ -88,9 +92,15 @@ def total(parts: Iterable[PairStatistic]) -> PairStatistic:
     labels: Counter[float] = Counter()
     for part in parts:
         labels.update(part.labels)
+    labels = Counter({label: events for label, events in labels.items() if events})
     numbers: dict[str, Any] = {name: sum(getattr(part, name) for part in parts) for name in COUNTS}
     numbers |= {name: math.fsum(getattr(part, name) for part in parts) for name in SUMS}
     return PairStatistic(labels=dict(labels), **numbers)
+
+
+def _negative(pair: PairStatistic) -> PairStatistic:
+    numbers: dict[str, Any] = {name: -getattr(pair, name) for name in (*COUNTS, *SUMS)}
+    return PairStatistic(labels={label: -events for label, events in pair.labels.items()}, **numbers)
 
 
 def of_rows(

@@ -36,6 +36,7 @@ SUMS: Final = (
     "loss",
     "loss_squared",
     "loss_times_label",
+    "logit_times_label",
 )
 """Names of the sums that are no counts."""
 
@@ -85,6 +86,8 @@ class Statistic:
     """Σl²."""
     loss_times_label: float = 0.0
     """Σl·y."""
+    logit_times_label: float = 0.0
+    """Σy·ln(q / (1 - q)): what the log loss of the events of class 1 would be more if their labels were 0."""
 
     @property
     def labelled(self) -> int:
@@ -148,7 +151,8 @@ class Statistic:
             confusion={(label, prediction): n for label, prediction, n in _flat(counts["confusion"])},
             labels={(int(at), label): n for label, at, n in _flat(counts["labels"])},
             loss_events=document["loss_events"],
-            **{name: float(document[name]) for name in SUMS},
+            # Documents of earlier versions lack the last sum, which only labels that never come need.
+            **{name: float(document.get(name, 0.0)) for name in SUMS},
         )
 
 
@@ -261,6 +265,7 @@ def _sums(y: NDArray[Any], score: NDArray[Any], kind: ScoreKind) -> dict[str, An
         "loss": math.fsum(loss),
         "loss_squared": math.fsum(loss**2),
         "loss_times_label": math.fsum(loss * label),
+        "logit_times_label": math.fsum((-np.log1p(-_clipped(p)) - loss) * label),
     }
 
 

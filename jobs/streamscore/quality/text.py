@@ -10,6 +10,9 @@ from streamscore.quality.evaluation import FIGURES, Evaluation
 UNDEFINED: Final = "–"
 """Shown where a figure is undefined."""
 
+_UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
+"""Units of time and their lengths in milliseconds."""
+
 Verdict = Literal["better", "worse", "off"]
 """What may be coloured: a figure that is better or worse than that of a model that knows nothing, or a calibration
 ratio that is off 1."""
@@ -54,6 +57,14 @@ def verdict(evaluation: Evaluation, name: str) -> Verdict | None:
     if name == "calibration_ratio":
         return "off"
     return "better" if side == "above" else "worse"
+
+
+def duration(milliseconds: float | None) -> str:
+    """Return a time in its largest unit of which it has one at least."""
+    if milliseconds is None:
+        return UNDEFINED
+    size, unit = next((each for each in _UNITS if abs(milliseconds) >= each[0]), (1, "ms"))
+    return f"{milliseconds / size:,.1f} {unit}"
 
 
 def _end(name: str, number: float) -> str:

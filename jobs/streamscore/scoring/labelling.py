@@ -73,6 +73,8 @@ class Resolution:
 
     labelled: dict[str, Labelled] = field(default_factory=dict)
     """The outcomes that get a label, by the document's id."""
+    unchanged: dict[str, tuple[Outcome, float]] = field(default_factory=dict)
+    """The other outcomes of the same events and the labels that they keep, by the document's id."""
     waiting: list[Candidate] = field(default_factory=list)
     """Labels without an outcome so far."""
     incomplete: list[Candidate] = field(default_factory=list)
@@ -138,6 +140,9 @@ def _apply(
     taken = [each for each in outcomes if _wins(label, priors.get(each.id), conflict)]
     for outcome in taken:
         made.labelled[outcome.id] = Labelled(outcome, label, priors.get(outcome.id))
+    if taken:
+        kept = {each.id: (each, priors[each.id].value) for each in outcomes if each.id not in made.labelled}
+        made.unchanged.update(kept)
     there = [priors[each.id] for each in outcomes if each.id in priors]
     if taken:
         fate = "matched"

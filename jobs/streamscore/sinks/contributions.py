@@ -86,7 +86,8 @@ def of_batch(config: Config, models: Sequence[ServedModel], sums: bytes, stream:
         stream: identity of the query.
     """
     of_models, of_pairs = unpack(sums, [served.score_kind for served in models])
-    return {**_of_models(config, models, of_models, stream), **_of_pairs(config, models, of_pairs, stream)}
+    # Pairs first: once label_stream sees the statistic of a version, it expects those of its pairs.
+    return {**_of_pairs(config, models, of_pairs, stream), **_of_models(config, models, of_models, stream)}
 
 
 def _of_models(

@@ -6,7 +6,6 @@ again from the state before the batch, and writes all of it again.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -16,17 +15,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from streamscore.clients import elasticsearch, kafka
 from streamscore.clients import labels as client
-from streamscore.clients.labels import Scores
+from streamscore.clients.labels import Compared, Scores
 from streamscore.clients.written_index import WrittenIndex
 from streamscore.config import Config
 from streamscore.errors import RefusedError
 from streamscore.messages.labels import MAX_BYTES, Fields, Label, Message, decode
-from streamscore.quality.late import Relabelled, change
+from streamscore.quality.comparison import Pair
 from streamscore.schema import LABEL_COUNTS, TIME
 from streamscore.scoring.labelling import Candidate, Labelled, Outcome, Prior, Resolution, resolve
 from streamscore.sinks.additive import AdditiveDocuments
 from streamscore.sinks.base import Batch, Replay, Sink
-from streamscore.sinks.contributions import ModelEvents, start
+from streamscore.sinks.label_contributions import contributions
 from streamscore.sinks.label_records import Bad, LabelRecords, label_fields, labelled_fields
 from streamscore.sinks.label_waiting import SETTLING_MS, Waiting, as_before, now, waiting_documents
 from streamscore.sinks.patience import patiently
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
     from pyspark.sql import DataFrame, SparkSession
 
-    from streamscore.schema import ScoreKind
 
 _TIMEOUT: Final = 60.0
 """Timeout of one request, in seconds."""
@@ -70,6 +68,9 @@ class LateLabels(AdditiveDocuments, Sink):
     _looked: float = field(default_factory=time.monotonic, init=False)
     """When the waiting labels were tried last."""
     _scores: dict[tuple[str, str], Scores] = field(default_factory=dict, init=False)
+    _pairs: dict[Pair, Compared] = field(default_factory=dict, init=False)
+    _served_together: set[frozenset[tuple[str, str]]] = field(default_factory=set, init=False)
+    """The versions that have scored one event: each such set may be a new pair."""
     _written: list[WrittenIndex] = field(default_factory=list, init=False)
 
     @property
@@ -242,10 +243,16 @@ class LateLabels(AdditiveDocuments, Sink):
         """Return the outcomes that a search sees, of versions whose scores the statistics know."""
         settings, topic = self.config.elasticsearch, self.config.kafka.topics.input
         found = client.outcomes(run.server, settings, topic, self.config.labels.match, ids)
-        versions = {(each["model"], each["model_version"]) for of_id in found.values() for _, each in of_id}
-        if versions - self._scores.keys():
+        events: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+        for of_id in found.values():
+            for _, each in of_id:
+                events[each["event_id"]].add((each["model"], each["model_version"]))
+        served = {frozenset(versions) for versions in events.values()}
+        if served - self._served_together:
             client.refresh(run.server, settings, settings.quality_index)
             self._scores |= client.scores(run.server, settings, topic)
+            self._pairs |= client.pairs(run.server, settings, topic)
+            self._served_together |= {versions for versions in served if versions <= self._scores.keys()}
         return {
             identity: [Outcome(*each) for each in of_id if (each[1]["model"], each[1]["model_version"]) in self._scores]
             for identity, of_id in found.items()
@@ -303,7 +310,7 @@ class LateLabels(AdditiveDocuments, Sink):
     # The statistics
 
     def _add_statistics(self, run: _Run, made: Resolution) -> None:
-        added = self._contributions(run.stream, made.labelled.values())
+        added = contributions(self.config, made, self._scores, self._pairs, run.stream)
         if run.replay is not None:
             self._patiently(run, partial(self._take_back, run.server, run.stream, run.batch.number, added))
         failpoints.write_parts(
@@ -312,38 +319,6 @@ class LateLabels(AdditiveDocuments, Sink):
             lambda part: self._add_in_pieces(run.server, part, run.batch),
             lambda whole: dict(list(whole.items())[::2]),
         )
-
-    def _contributions(self, stream: str, labelled: Any) -> dict[str, ModelEvents]:
-        """Return what the labels add to the windows of their events, by the document's id."""
-        windows = self.config.quality.windows
-        events: defaultdict[tuple[str, str, int], list[Relabelled]] = defaultdict(list)
-        for each in labelled:
-            fields, before = each.outcome.fields, each.value_before
-            if fields.get("prediction") is None or before == each.label.value:  # declined, or the same label again
-                continue
-            score = fields.get("score")
-            row = Relabelled(
-                float(fields["prediction"]), math.nan if score is None else float(score), before, each.label.value
-            )
-            events[fields["model"], fields["model_version"], start(fields[TIME], windows[0])].append(row)
-        added: dict[str, ModelEvents] = {}
-        for (model, version, window), rows in events.items():
-            known = self._scores[model, version]
-            kind: ScoreKind = known.kind  # type: ignore[assignment]
-            statistic = change(rows, kind, known.scale)
-            for seconds in windows:
-                header = {
-                    "topic": self.config.kafka.topics.input,
-                    "stream": stream,
-                    "model": model,
-                    "model_version": version,
-                    TIME: start(window, seconds),
-                    "seconds": seconds,
-                    "late_labels": True,
-                }
-                document = f"{stream}-{model}-{version}-{kind}-{seconds}-{header[TIME]}"
-                added.setdefault(document, ModelEvents(header)).parts.append(statistic)
-        return added
 
     # The topics
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from streamscore import cli
 from streamscore.cli import figures
 from streamscore.clients import quality_reader
+from streamscore.clients.quality_reader import Counted
 from streamscore.quality.evaluation import evaluate
 from streamscore.quality.statistic import of_rows
 
@@ -28,7 +29,7 @@ STATISTICS = {
 @pytest.fixture
 def run(monkeypatch):
     """Return a function that runs the command on given statistics."""
-    monkeypatch.setattr(quality_reader, "of_range", lambda *_: STATISTICS)
+    monkeypatch.setattr(quality_reader, "counted", lambda *_: Counted(STATISTICS, 0))
 
     def command(*words):
         return CliRunner().invoke(cli.app, ["quality", *words])
@@ -91,7 +92,7 @@ def test_terminal_shows_as_many_versions_side_by_side_as_fit(monkeypatch, width,
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(quality_reader, "of_range", lambda *_: STATISTICS)
+    monkeypatch.setattr(quality_reader, "counted", lambda *_: Counted(STATISTICS, 0))
     cli.app(["quality"], standalone_mode=False)
     coloured = screen.getvalue()
     shown = re.sub("\x1b\\[[0-9;]*m", "", coloured)
@@ -115,7 +116,7 @@ def test_terminal_shows_as_many_versions_side_by_side_as_fit(monkeypatch, width,
 )
 def test_exit_code_says_why_there_are_no_figures(monkeypatch, statistics, words, code, message):
     """The exit code has the kind of the fault, and the message the remedy."""
-    monkeypatch.setattr(quality_reader, "of_range", lambda *_: statistics)
+    monkeypatch.setattr(quality_reader, "counted", lambda *_: Counted(statistics, 0))
     done = CliRunner().invoke(cli.app, ["quality", *words])
 
     assert done.exception.exit_code == code

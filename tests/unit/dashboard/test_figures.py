@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from streamscore.dashboard.batches import BatchReport, StreamReport, Throughput, Version
-from streamscore.dashboard.figures import SHOWN, Bucket, ModelFigures, Point, Snapshot, Tally, in_order, span
+from streamscore.dashboard.buckets import Bucket, Tally
+from streamscore.dashboard.figures import SHOWN, ModelFigures, Point, Snapshot, in_order, span, stripes
+from streamscore.quality.attribution import Attribution
 from streamscore.quality.estimates import wilson
 from streamscore.quality.evaluation import evaluate
 from streamscore.quality.figures import BASELINE
@@ -345,3 +347,38 @@ def test_long_batches_are_spread_over_the_time_they_took():
 
     assert replace(snapshot(), throughput=long).events_per_second() == [(at * 1_000, 100.0) for at in range(10)]
     assert replace(snapshot(), throughput=short).events_per_second() == [(0, 300.0), (1_000, 0.0), (2_000, 100.0)]
+
+
+def test_bucket_whose_labels_are_awaited_is_in_no_figure():
+    """Its events are scored all the same; the chart has a gap; the coverage is that of all events."""
+    buckets = (bucket(0, tally("lr", 6, 4, unlabelled=10)), bucket(50_000, tally("lr", 2, 0, unlabelled=8)))
+    shown = replace(snapshot(*buckets, last=90_000), attribution=Attribution(60_000, 0.9))
+    (model,) = shown.models
+
+    assert shown.awaited == {50_000}
+    assert (model.correct, model.incorrect, model.events) == (6, 4, 20)
+    assert shown.scored == 30
+    assert shown.labels.total() == 10
+    assert shown.coverage == 12 / 30
+    values = {point.at: point.value for point in shown.lines("accuracy", ["lr"]) if point.line == "lr"}
+    assert (values[0], values[50_000]) == (0.6, None)
+
+
+def test_labels_of_one_topic_do_not_make_up_for_those_of_another():
+    """Each topic's labels are awaited by themselves."""
+    other = replace(tally("lr", 0, 0, unlabelled=5), topic="other")
+    shown = replace(snapshot(bucket(90_000, tally("lr", 95, 0), other)), attribution=Attribution(60_000, 0.9))
+
+    assert shown.awaited == {90_000}
+    assert [model.events for model in shown.models] == [95]
+
+
+def test_stripes_hatch_half_of_a_bucket():
+    """They lie in it, and neighbours go on at the same distance."""
+    assert stripes([8_000, 0], 8_000)[:5] == [
+        (0, 1_000),
+        (2_000, 3_000),
+        (4_000, 5_000),
+        (6_000, 7_000),
+        (8_000, 9_000),
+    ]

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from streamscore import config
-from streamscore.dashboard import markup, palette
+from streamscore.dashboard import key_figures, markup, palette
 from streamscore.dashboard.batches import BatchReport, StreamReport, Version
-from streamscore.dashboard.figures import Bucket, ModelFigures, Snapshot, Tally
+from streamscore.dashboard.buckets import Bucket, Tally
+from streamscore.dashboard.figures import ModelFigures, Snapshot
 from streamscore.dashboard.reader import Fault, View
+from streamscore.quality.attribution import Attribution
 from streamscore.quality.statistic import EMPTY, Statistic, of_rows
 from streamscore.quality.windows import Period, Window
 
@@ -102,7 +104,7 @@ def test_made_up_events_are_named_as_such():
 def test_key_figures_carry_the_exact_numbers():
     """Key figures have rounded texts, and exact numbers as attributes."""
     shown = snapshot()
-    text = Text(markup.kpis(markup.page_kpis(shown, shown.models, {"lr": "blue"})))
+    text = Text(key_figures.html(key_figures.of_page(shown, shown.models, {"lr": "blue"})))
 
     assert {key: float(value) for key, value in text.values.items() if value} == {
         "kpi-events": 6,
@@ -251,7 +253,7 @@ def test_each_version_has_figures_of_its_own():
 def test_points_above_the_baseline_have_a_colour_only_where_they_are_clear():
     """The points above the baseline are coloured only if the whole interval lies on one side."""
     unclear, clear = of_events(36, 29), of_events(4_000, 3_600)
-    html = [str(markup.kpis(markup.kpi_accuracies(shown.models, {"lr": "blue"}))) for shown in (unclear, clear)]
+    html = [str(key_figures.html(key_figures.of_models(shown.models, {"lr": "blue"}))) for shown in (unclear, clear)]
 
     assert ["ss-above" in each for each in html] == [False, True]
 
@@ -272,7 +274,7 @@ def hostile_parts(evil):
     settings = config.load().elasticsearch.model_copy(update={"url": evil, "index": evil})
     return {
         "reason of a fault": markup.status(View(shown, Fault(NOW, evil, False)), timezone.utc, NOW),
-        "model in the key figures": markup.kpis(markup.page_kpis(shown, [model], dots)),
+        "model in the key figures": key_figures.html(key_figures.of_page(shown, [model], dots)),
         "model and version in a heading": markup.heading(evil, evil, "blue"),
         "model beside the donut": markup.outcomes(model),
         "model in the confusion table": markup.confusion(model),
@@ -316,3 +318,22 @@ def test_every_colour_of_the_rules_is_defined():
     used = set(re.findall(r"var\(--([\w-]+)\)", css)) - {"dot", "tone", "hue", "share"}
 
     assert used <= set(re.findall(r"--([\w-]+):light-dark\(", css))
+
+
+def test_status_says_how_much_is_in_no_figure_yet():
+    """A viewer must not take the hatched part for a part of the totals."""
+    shown = replace(snapshot(last=NOW), attribution=Attribution(3_600_000, 0.9))
+    html = markup.status(View(shown), timezone.utc, NOW)
+
+    assert "in no figure yet: 1.0 s of events, of which fewer than 90% have a label by now" in Text(html).text
+    assert "awaited" not in Text(markup.status(View(snapshot(last=NOW)), timezone.utc, NOW)).values
+
+
+def test_coverage_is_shown_where_labels_come_late():
+    """With how long they take; streams whose labels come with the events have no such figure."""
+    late = replace(snapshot(), lags={50: 90_000.0, 90: 7_200_000.0, 99: None})
+    text = Text(key_figures.html(key_figures.of_labels(late)))
+
+    assert float(text.values["kpi-coverage"]) == 0.75
+    assert "labels take p50 1.5 min, p90 2.0 h" in text.text
+    assert key_figures.of_labels(replace(snapshot(), lags={50: None})) == []

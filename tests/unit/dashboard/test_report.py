@@ -1,6 +1,7 @@
 """The report and its file."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 from streamscore import config
 from streamscore.dashboard import report
 from streamscore.dashboard.batches import BatchReport, StreamReport, Throughput, Version
-from streamscore.dashboard.figures import Bucket, Snapshot, Tally
+from streamscore.dashboard.buckets import Bucket, Tally
+from streamscore.dashboard.figures import Snapshot
 from streamscore.errors import ConfigError
+from streamscore.quality.attribution import Attribution
 from streamscore.quality.statistic import of_rows
 from streamscore.quality.windows import Period, Window
 
@@ -180,3 +183,21 @@ def test_file_that_cannot_be_written_is_named(tmp_path, monkeypatch, name):
     with pytest.raises(ConfigError, match=rf"--out {name}: cannot be written \(\w+"):
         report._put(Path(name), "new")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_part_whose_labels_are_awaited_is_hatched():
+    """The head says how much it is, and every chart over time has stripes there."""
+    waits = replace(snapshot(seconds=40), attribution=Attribution(30_000, 1.0))
+    waits = replace(
+        waits, buckets=tuple(_without_labels(each) if each.start >= START + 35_000 else each for each in waits.buckets)
+    )
+    html = report.compose(CONFIG, waits)
+
+    assert "in no figure yet: 5.0 s of events" in html
+    assert html.count('class="ss-stripe"') == 4 * 4 * 5
+    assert 'ss-stripe"' not in report.compose(CONFIG, snapshot())
+
+
+def _without_labels(bucket):
+    tallies = (replace(each, statistic=replace(each.statistic, confusion={}, labels={})) for each in bucket.tallies)
+    return replace(bucket, tallies=tuple(tallies))

@@ -6,8 +6,9 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from streamscore.quality import pairs
 from streamscore.quality.confusion import OTHER
-from streamscore.quality.late import Relabelled, change
+from streamscore.quality.late import Relabelled, ScoredByBoth, change, paired_change
 from streamscore.quality.statistic import SUMS, of_rows
 
 
@@ -50,3 +51,41 @@ def test_margin_of_unknown_scale_gets_no_bin():
     added = change([Relabelled(1.0, 2.5, None, 1.0)], "margin", None)
 
     assert (added.labels, added.correct) == ({(-1, 1.0): 1}, 1)
+
+
+def scored_by_both(seed, before, after):
+    """Events of two models, with the labels before and after."""
+    first, second = rows(seed)[2:], rows(seed + 1)[2:]
+    return [
+        ScoredByBoth(*each, None if math.isnan(old) else old, new)
+        for *each, old, new in zip(first[0], second[0], first[1], second[1], before, after, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("have_probabilities", [True, False])
+def test_paired_statistic_with_late_labels_is_that_of_labels_in_time(have_probabilities):
+    """Counts are the same exactly, sums to the last bits; whichever labels there were before."""
+    before, after, first, first_scores = rows(1)
+    second, second_scores = rows(2)[2:]
+    events = scored_by_both(1, before, after)
+    scores = (first_scores, second_scores) if have_probabilities else (None, None)
+
+    restated = pairs.of_rows(before, first, second, *scores) + paired_change(
+        events, have_probabilities=have_probabilities
+    )
+    expected = pairs.of_rows(after, first, second, *scores)
+
+    assert expected.discordant > 100
+    assert (expected.probability_events > 0) == have_probabilities
+    for each in fields(expected):
+        found, wanted = getattr(restated, each.name), getattr(expected, each.name)
+        assert found == (pytest.approx(wanted, abs=1e-9) if each.name in pairs.SUMS else wanted), each.name
+
+
+def test_pair_counts_an_event_once_both_outcomes_have_the_label():
+    """Until then it counts none; a label that is no class counts as other."""
+    waits = ScoredByBoth(1.0, 0.0, 0.7, 0.2, None, None)
+    other = ScoredByBoth(1.0, 0.0, 0.7, 0.2, None, 7.5)
+
+    assert paired_change([waits], have_probabilities=True) == pairs.PairStatistic()
+    assert paired_change([other], have_probabilities=True).labels == {OTHER: 1}

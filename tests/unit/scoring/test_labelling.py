@@ -101,3 +101,13 @@ def test_label_looks_for_the_outcomes_of_further_models():
     assert (nonzero(seen), len(seen.incomplete)) == ({"matched": 1}, 1)
     assert (nonzero(whole), chosen(whole), len(whole.done)) == ({}, {"e-svm": 1.0}, 1)
     assert (nonzero(left), left.incomplete) == ({}, [])
+
+
+def test_outcome_that_has_the_label_already_is_named_beside_the_others():
+    """The paired statistics need both models' outcomes, whichever got the label first."""
+    there = {"a": [outcome("e", "lr"), outcome("e", "svm")]}
+    made = decide([Candidate(label(1, 5, 0), "matched")], there, {"e-lr": Prior(1.0, 5, 0, 0)}, models=("lr", "svm"))
+
+    assert chosen(made) == {"e-svm": 1.0}
+    assert {document: value for document, (_, value) in made.unchanged.items()} == {"e-lr": 1.0}
+    assert decide([label(1, 5, 9)], {"a": [outcome("e")]}, {"e-lr": Prior(1.0, 5, 0, 0)}).unchanged == {}
