@@ -14,7 +14,7 @@
 # DBTITLE 1,Parameters
 from matplotlib.figure import Figure
 
-from streamscore import score_stream
+from streamscore import label_stream, score_stream
 from streamscore.launch import notebook
 from streamscore.quality import figures
 from streamscore.quality.evaluation import FIGURES
@@ -24,6 +24,7 @@ dbutils = globals().get("dbutils")
 display = globals().get("display", print)
 config = notebook.configuration(dbutils)
 seconds = float(notebook.parameter(dbutils, "seconds", "0", "Seconds to run; 0: what the topic holds now"))
+with_labels = notebook.parameter(dbutils, "labels", "no", "Join late labels afterwards: yes or no") == "yes"
 score_stream.check(config)
 spark = score_stream.JOB.create_session(config)
 
@@ -96,3 +97,21 @@ axes.set(
 )
 axes.legend()
 display(figure)
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Labels that came later
+# MAGIC
+# MAGIC If asked to, the labels that their own topic holds now are joined with the outcomes, as the job `label` does, and
+# MAGIC all figures are restated: pause that job first. Each label that was received has one fate; a pending one waits for
+# MAGIC its event.
+
+# COMMAND ----------
+
+# DBTITLE 1,Late labels
+if with_labels:
+    label_stream.check(config)
+    at_once = config.stream.model_copy(update={"available_now": True})
+    fates = label_stream.run(spark, config.model_copy(update={"stream": at_once}))
+    display(spark.createDataFrame(list(fates.items()), "labels string, count long"))

@@ -53,8 +53,10 @@ def check(config: Config) -> None:
         ServerError: no broker answers, or the topic cannot be created.
     """
     datasets.check_footer(config.seed, config.message.columns, config.message.label_values)
-    if kafka.ensure(config.kafka, config.kafka.topics.input):
-        log.info("created the topic %s with %s partitions", config.kafka.topics.input, config.kafka.partitions)
+    topics = config.kafka.topics
+    for name in [topics.input, *([] if config.seed.label_delay is None else [topics.labels])]:
+        if kafka.ensure(config.kafka, name):
+            log.info("created the topic %s with %s partitions", name, config.kafka.partitions)
 
 
 def run(spark: SparkSession, config: Config) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, Any]:
         topic = config.kafka.topics.input
         problem = f"the topic {topic!r} did not take every message"
         with translate_spark_errors(ServerError, problem, ". Run again with --resume"), _counted(config, wanted):
-            write_topic(records.withColumn("topic", F.lit(topic)), config.kafka)
+            write_topic(records.drop("label").withColumn("topic", F.lit(topic)), config.kafka)
     else:
         send_paced(_in_order(rows, config, there), wanted, settings.rate, config)
     seconds = time.monotonic() - started
@@ -122,7 +124,7 @@ def _in_order(rows: datasets.NumberedRows, config: Config, there: DataFrame | No
     for first in range(0, config.seed.repeat, at_once):
         rounds = range(first, min(first + at_once, config.seed.repeat))
         records = _records(rows, config, rounds, there).orderBy(datasets.NUMBER)
-        yield from records.select("key", "value").toLocalIterator(prefetchPartitions=True)
+        yield from records.select("key", "value", "label").toLocalIterator(prefetchPartitions=True)
 
 
 def _there(spark: SparkSession, rows: datasets.NumberedRows, config: Config) -> DataFrame:

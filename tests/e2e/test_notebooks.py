@@ -90,15 +90,20 @@ def test_training_notebook_says_at_once_what_models_of_raw_columns_need(notebook
 
 
 @pytest.mark.parametrize("seconds", ["0", "15"])
-def test_scoring_notebook_shows_live_counts_and_the_outcome(notebook, spark, own, trained, as_file, capsys, seconds):
+def test_scoring_notebook_shows_live_counts_and_the_outcome(
+    notebook, spark, own, trained, as_file, capsys, produce, seconds
+):
     """A run over the topic or for some seconds shows batches, a table and a chart; the index has all outcomes."""
     _, figures = trained
     config = own(f"seed.source={figures['test_set']}", "seed.limit=3000", "stream.max_events_per_batch=1000")
     seed_topic.check(config)
-    seed_topic.run(spark, config)
+    digest = seed_topic.run(spark, config)["digest"]
+    labels = "yes" if seconds == "0" else "no"
+    kafka.ensure(config.kafka, config.kafka.topics.labels)
+    produce(config.kafka, config.kafka.topics.labels, [f'{{"id":"{digest}-0","label":1}}', "bad"])
 
-    left, shown = notebook("score_stream", config=as_file(config), seconds=seconds)
-    table, figure = shown
+    left, shown = notebook("score_stream", config=as_file(config), seconds=seconds, labels=labels)
+    table, figure, *fates = shown
     summary = left["summary"]
     printed = capsys.readouterr().out.splitlines()
     lines = [line for line in printed if line.startswith("events ")]
@@ -119,6 +124,9 @@ def test_scoring_notebook_shows_live_counts_and_the_outcome(notebook, spark, own
     assert drawn["lr"] == [summary["events"], summary["models"]["lr"]["accuracy"]]
     assert elasticsearch.count(config.elasticsearch) == 2 * summary["events"]
     assert spark.streams.active == []
+    of_labels = [{row["labels"]: row["count"] for row in each.collect() if row["count"]} for each in fates]
+    joined = {"received": 2, "matched": 1, "rejected": 1, "batches": 1}
+    assert of_labels == ([joined] if labels == "yes" else [])
 
 
 def test_notebook_is_a_plain_program_too(root, own, as_file):

@@ -324,6 +324,9 @@ def run_demo(
     candidate: Annotated[
         bool, typer.Option("--candidate/--no-candidate", help="train a third model too, and compare it")
     ] = True,
+    late_labels: Annotated[
+        bool, typer.Option("--late-labels", help="send the labels some seconds after their events, and some never")
+    ] = False,
     stop: Annotated[bool, typer.Option("--stop/--keep", help="stop the servers at the end")] = not sys.stdout.isatty(),
 ) -> None:
     """Run the whole flow on this machine: servers, training, a paced stream, live scores and a check of the counts."""
@@ -335,6 +338,8 @@ def run_demo(
     overrides += [registry, "stream.synthetic=true", f"seed.rate={rate}", f"seed.limit={events}"]
     if candidate:
         overrides += demo.with_candidate(configuration.load(config, overrides))
+    if late_labels:
+        overrides += demo.LATE_LABELS
     for override in overrides:
         argv += ["--set", override]
     demo.run(configuration.load(config, overrides), argv, keep=not stop)

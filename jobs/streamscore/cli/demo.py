@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from streamscore import score_stream, seed_topic, train_models
-from streamscore.clients import elasticsearch, kafka, topic_records
+from streamscore import label_stream, score_stream, seed_topic, train_models
+from streamscore.clients import elasticsearch, kafka, quality_reader, topic_records
+from streamscore.clients import labels as label_client
 from streamscore.config import Config
 from streamscore.dashboard import server as page_server
 from streamscore.errors import CheckError, CheckpointError, ConfigError, SetupError, StreamError
@@ -27,6 +28,9 @@ from streamscore.system.paths import local_path
 
 CANDIDATE = "candidate"
 """Name of the demo's third model."""
+
+LATE_LABELS = ("seed.label_delay=5", "labels.window=30", "labels.retry_seconds=2")
+"""Overrides that send labels some seconds after their events, or never; after the window all events count."""
 
 PATIENCE = 180.0
 """Longest time in seconds from the last event sent to the last outcome, and from a request to stop to the end."""
@@ -112,7 +116,7 @@ def _play(config: Config, argv: Sequence[str]) -> None:
     summary_file.unlink(missing_ok=True)
     seed_log = config.state_dir / "logs" / "seed_topic.log"
     scorer = submit.start(score_stream.JOB, config, [*argv, "--json", str(summary_file)], environment)
-    seeder = None
+    seeder = labeller = None
     complete = interrupted = False
     try:
         log.info(
@@ -121,13 +125,19 @@ def _play(config: Config, argv: Sequence[str]) -> None:
             seed_log,
         )
         if _comes_up(config, scorer):
+            if config.seed.label_delay is not None:
+                label_log = config.state_dir / "logs" / "label_stream.log"
+                labeller = submit.start(label_stream.JOB, config, argv, environment, label_log)
+                log.info("the labels come later, and are joined in the background (log: %s)", label_log)
             seeder = submit.start(seed_topic.JOB, config, argv, environment, seed_log)
             complete = _follow(config, scorer, seeder, seed_log)
+            if complete and labeller is not None:
+                _await_labels(config, labeller)
     except KeyboardInterrupt:
         interrupted = True
     finally:
         # At once: Ctrl-C has reached the scorer already, which a later signal would stop before its batch is finished.
-        _stop(*(job for job in (scorer, seeder) if job is not None))
+        _stop(*(job for job in (scorer, seeder, labeller) if job is not None))
     if interrupted and not summary_file.exists():
         raise KeyboardInterrupt
     if scorer.returncode != 0:
@@ -153,18 +163,22 @@ def _trained(config: Config) -> bool:
 
 def _reset(config: Config) -> None:
     """Delete the topics, the index and the checkpoint, so that the counts at the end are those of this run."""
-    names, location = config.kafka.topics, config.stream.checkpoint
-    files = folders.open_folder(location)
-    checkpoint.require_topic(files, location, names.input)
-    holder = lease.holder(files)
-    if holder is not None:
-        raise CheckpointError(
-            f"process {holder} uses the checkpoint {location}, which the demo deletes: stop that job first"
-        )
-    kafka.delete(config.kafka, names.input, names.predictions, names.rejected)
-    elasticsearch.delete(config.elasticsearch)
-    shutil.rmtree(local_path(location), ignore_errors=True)
-    kafka.ensure(config.kafka, names.input)
+    names = config.kafka.topics
+    checkpoints = {config.stream.checkpoint: names.input, config.labels.checkpoint: names.labels}
+    for location, topic in checkpoints.items():
+        files = folders.open_folder(location)
+        checkpoint.require_topic(files, location, topic)
+        holder = lease.holder(files)
+        if holder is not None:
+            raise CheckpointError(
+                f"process {holder} uses the checkpoint {location}, which the demo deletes: stop that job first"
+            )
+    kafka.delete(config.kafka, names.input, names.predictions, names.rejected, names.labels, names.labelled)
+    search = config.elasticsearch
+    elasticsearch.delete(search, search.labelled_index, search.pending_index, search.labels_status_index)
+    for location in checkpoints:
+        shutil.rmtree(local_path(location), ignore_errors=True)
+    kafka.ensure(config.kafka, names.input, *([] if config.seed.label_delay is None else [names.labels]))
 
 
 def _comes_up(config: Config, scorer: subprocess.Popen[bytes]) -> bool:
@@ -197,6 +211,40 @@ def _follow(config: Config, scorer: subprocess.Popen[bytes], seeder: subprocess.
     return False
 
 
+def _await_labels(config: Config, labeller: subprocess.Popen[bytes]) -> None:
+    """Wait until every label that was sent has found its event."""
+    sent = topic_records.extent(config.kafka, config.kafka.topics.labels).records
+    deadline = time.monotonic() + PATIENCE
+    while labeller.poll() is None and time.monotonic() < deadline:
+        if _labels(config) == (sent, 0):
+            return
+        time.sleep(0.5)
+
+
+def _labels(config: Config) -> tuple[int, int]:
+    """Return the number of labels that were read, and of those that have not found their events."""
+    with elasticsearch.client(config.elasticsearch) as server:
+        counts = label_client.counts(server, config.elasticsearch, config.kafka.topics.labels)
+    return counts["received"], counts["received"] - counts["matched"]
+
+
+def _conclude_labels(config: Config) -> None:
+    """Check that every label that was sent has found its event."""
+    sent = topic_records.extent(config.kafka, config.kafka.topics.labels).records
+    received, lost = _labels(config)
+    text = f"{sent:,} labels sent, {received:,} joined by label_stream, {lost:,} without their event"
+    if (received, lost) != (sent, 0):
+        raise CheckError(f"the labels do not agree: {text}. `streamscore labels` shows what became of them")
+    log.info("check: %s: they agree", text)
+    with elasticsearch.client(config.elasticsearch) as server:
+        server.indices.refresh(index=config.elasticsearch.quality_index)
+        statistics = quality_reader.of_range(server, config, "all", round(time.time() * 1_000))
+    for (name, _), each in statistics.items():
+        log.info("%s: %s of %s correct", name, f"{each.correct:,}", f"{each.labelled:,}")
+        if each.labelled != sent:
+            raise CheckError(f"{name} has {each.labelled:,} labelled events, and {sent:,} labels were sent")
+
+
 def _counts(config: Config) -> tuple[int, int, int]:
     """Return the number of records of the three topics."""
     names = config.kafka.topics
@@ -212,8 +260,9 @@ def _conclude(config: Config, summary: dict[str, Any], complete: bool) -> None:
     events, outcomes, rejected = _counts(config)
     documents = elasticsearch.count(config.elasticsearch)
     console = terminal()
-    for name, model in summary["models"].items():
-        log.info("%s: %s of %s correct", name, f"{model['correct']:,}", f"{model['scored']:,}")
+    if config.seed.label_delay is None:
+        for name, model in summary["models"].items():
+            log.info("%s: %s of %s correct", name, f"{model['correct']:,}", f"{model['scored']:,}")
     if not complete:
         log.info("stopped early: %s of %s events scored", f"{summary['events']:,}", f"{events:,}")
         return
@@ -228,6 +277,8 @@ def _conclude(config: Config, summary: dict[str, Any], complete: bool) -> None:
     if console is not None:
         console.print(f"[bold green]✓[/bold green] {text}")
     log.info("check: %s: they agree", text)
+    if config.seed.label_delay is not None:
+        _conclude_labels(config)
 
 
 def _wait_for(job: subprocess.Popen[bytes], name: str) -> None:

@@ -216,14 +216,18 @@ def clock(settings: Elasticsearch) -> float:
         return max(float(node["timestamp"]) for node in nodes) / 1000
 
 
-def delete(settings: Elasticsearch) -> None:
-    """Delete the indices that exist.
+def delete(settings: Elasticsearch, *further: str) -> None:
+    """Delete the indices of the scoring job that exist.
+
+    Args:
+        settings: the server.
+        further: names of further indices to delete.
 
     Raises:
         ServerError: the server cannot be reached.
     """
     with reporting(settings), client(settings) as server:
-        for name in _mappings(settings):
+        for name in (*_mappings(settings), *further):
             server.indices.delete(index=name, ignore_unavailable=True)
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from streamscore.clients.label_feed import LabelFeed
 from streamscore.clients.producer import Outbox
 from streamscore.config import Config
-from streamscore.system.console import log, terminal
+from streamscore.system.console import log, step, terminal
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
@@ -24,12 +25,13 @@ REPORT_SECONDS = 10.0
 
 
 def send_paced(messages: Iterable[Row], total: int, rate: float, config: Config) -> None:
-    """Send messages (``key``, ``value``) to the input topic at ``rate`` messages per second.
+    """Send messages (``key``, ``value``, ``label``) to the input topic at ``rate`` messages per second.
 
-    Each message has a due time relative to the first message, so short delays are made up for and never add up.
+    Each message has a due time relative to the first message, so short delays are made up for and never add up. With
+    ``seed.label_delay`` the labels follow later, in the topic of labels.
 
     Args:
-        messages: the messages, in order.
+        messages: the messages, in order; the label only matters with ``seed.label_delay``.
         total: number of messages, for the progress bar.
         rate: messages per second.
         config: the configuration.
@@ -38,6 +40,7 @@ def send_paced(messages: Iterable[Row], total: int, rate: float, config: Config)
         ServerError: the broker did not accept a message.
     """
     outbox = Outbox(config.kafka, config.kafka.topics.input, ". Run again with --resume")
+    feed = None if config.seed.label_delay is None else LabelFeed(config)
     coming = iter(messages)
     first = list(islice(coming, 1))  # the time to sort and read does not count as a delay
     with _progress(total, rate) as show:
@@ -46,15 +49,24 @@ def send_paced(messages: Iterable[Row], total: int, rate: float, config: Config)
             due = started + number / rate
             while (early := due - time.monotonic()) > TICK:
                 outbox.poll()
+                if feed is not None:
+                    feed.send_due()
                 show(number)
                 time.sleep(min(early, 0.2))
             key = bytes(message["key"])
             outbox.send(key.decode(), key, message["value"], [("id", key)])
             outbox.poll()
+            if feed is not None:
+                feed.add(key, message["label"])
+                feed.send_due()
             if number % 1000 == 0:
                 show(number)
         outbox.flush()
         show(total)
+    if feed is not None:
+        with step("Sending the labels that are due later") as left:
+            feed.finish(left)
+        log.info("sent %s labels to the topic %s", f"{feed.sent:,}", config.kafka.topics.labels)
 
 
 @contextmanager

@@ -97,6 +97,14 @@ class Seed(Section):
     limit: Positive | None
     repeat: Positive
     resume: bool
+    label_delay: Annotated[float, Field(gt=0)] | None
+    label_share: Annotated[float, Field(ge=0, le=1)]
+
+    @model_validator(mode="after")
+    def _late_labels_need_a_rate(self) -> Seed:
+        if self.label_delay is not None and self.rate is None:
+            raise ValueError("label_delay needs rate (--rate): a label comes some seconds after its event")
+        return self
 
 
 class Classifier(Section):

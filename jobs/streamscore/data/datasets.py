@@ -134,7 +134,9 @@ def numbered(
 
 
 def records(rows: NumberedRows, config: Config, rounds: range) -> DataFrame:
-    """Return the rows as messages, once per round: ``number``, ``key``, ``value``, ``headers``.
+    """Return the rows as messages, once per round: ``number``, ``key``, ``value``, ``headers``, ``label``.
+
+    With ``seed.label_delay`` the messages have no label.
 
     Args:
         rows: the rows of a data set.
@@ -147,11 +149,12 @@ def records(rows: NumberedRows, config: Config, rounds: range) -> DataFrame:
     repeated = rows.data.select("*", round_number.alias("round"))
     number = F.col(NUMBER) + F.col("round") * F.lit(rows.total).cast("long")  # independent of the number of rows used
     key = F.encode(F.concat_ws("-", F.lit(rows.digest), number.cast("string")), "UTF-8")
-    value = format_of(config.message).encode(F.col("label"), F.col("features"), config.message)
+    label = F.col("label") if config.seed.label_delay is None else F.lit(None).cast("double")
+    value = format_of(config.message).encode(label, F.col("features"), config.message)
     for name in reversed(config.message.root.split(".") if config.message.root else []):
         value = F.concat(F.lit(f"{{{json.dumps(name)}:"), value, F.lit("}"))
     header = F.struct(F.lit("id").alias("key"), F.col("key").alias("value"))
-    encoded = repeated.select(number.alias(NUMBER), key.alias("key"), value.alias("value"))
+    encoded = repeated.select(number.alias(NUMBER), key.alias("key"), value.alias("value"), F.col("label"))
     return encoded.withColumn("headers", F.array(header))
 
 
