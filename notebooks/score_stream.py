@@ -103,9 +103,9 @@ display(figure)
 # MAGIC %md
 # MAGIC ## Labels that came later
 # MAGIC
-# MAGIC If asked to, the labels that their own topic holds now are joined with the outcomes, as the job `label` does, and
-# MAGIC all figures are restated: pause that job first. Each label that was received has one fate; a pending one waits for
-# MAGIC its event.
+# MAGIC If asked to, the labels that their own topic holds now are joined with the outcomes, as the job `label` does,
+# MAGIC and all figures are restated: pause that job first. Each label that was received has one fate; a pending one
+# MAGIC waits for its event.
 
 # COMMAND ----------
 
