@@ -176,6 +176,32 @@ class Bench:
         few = found["few documents"]
         yield compared("both sinks, 1 % of the documents ÷ Kafka alone", few, found["kafka only"], 0.80)
 
+    def labels(self) -> Iterator[Row]:
+        """Labels in messages of their own, two documents each: events whose outcomes are there already."""
+        events = self.scale.documents // 6
+        self.shape("article", events)
+        keys = ("labels.match=event_id", self.bed.model_keys("article"), "stream.available_now=true")
+        config = self.bed.config(*keys)
+        self.streamed("scored", *keys).run()
+        data.fill(config.kafka, config.kafka.topics.labels, data.labels(config, events), events)
+
+        def labelled() -> Run:
+            self.bed.fresh_labels(config)
+            found: Run = self.engine.run(variants.labelled, *keys, pids=self.pids(self.engine))
+            self.bed.require_labelled(config, found)
+            return found
+
+        def loaded() -> Run:
+            self.bed.fresh_labels(config)
+            return bulk.run()
+
+        into = f"elasticsearch.index={config.elasticsearch.index}-loaded"
+        bulk = self.loop("bulk_load", "article", events, *keys, into)
+        found = self.compare({"ours": Side(labelled), "bulk": Side(loaded, stays=False)})
+        ours, theirs = ([replace(run, events=2 * run.events) for run in found[side]] for side in ("ours", "bulk"))
+        title = "late labels: labelled documents ÷ bare bulk loader, ready-made bodies, two threads"
+        yield compared(title, ours, theirs)
+
     def shapes(self) -> Iterator[Row]:
         """Kafka to Kafka with other vectors."""
         for name, words, share in (("criteo", "39 of 16,384 set", 1), ("dense", "1,000 dense", 5)):
@@ -350,6 +376,7 @@ class Bench:
 GROUPS: Sequence[Callable[[Bench], Iterator[Row]]] = (
     Bench.kafka,
     Bench.both_sinks,
+    Bench.labels,
     Bench.shapes,
     Bench.waiting,
     Bench.kernels,

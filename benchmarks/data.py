@@ -87,6 +87,17 @@ def _message(kind: Shape, indices: list[int], values: list[float], label: float)
     return json.dumps({"label": label, "features": vector, **further}, separators=kind.separators).encode()
 
 
+def labels(config: Config, events: int) -> list[bytes]:
+    """Return a label for each event that ``fill`` has put into the input topic, by the event's id."""
+    topic, partitions = config.kafka.topics.input, config.kafka.partitions
+    return [
+        json.dumps(
+            {"id": f"{topic}-{number % partitions}-{number // partitions}", "label": float(number % 4 == 0)}
+        ).encode()
+        for number in range(events)
+    ]
+
+
 def fill(kafka: Kafka, topic: str, values: Sequence[bytes], count: int) -> None:
     """Recreate a topic with so many events, spread evenly over its partitions."""
     kafka_client.delete(kafka, topic)

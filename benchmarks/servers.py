@@ -9,7 +9,7 @@ from pathlib import Path
 import data
 from figures import Run
 from streamscore import config as configuration
-from streamscore.clients import elasticsearch, kafka, topic_records
+from streamscore.clients import elasticsearch, kafka, labels, topic_records
 from streamscore.config import Config
 from streamscore.local import stack
 from streamscore.local.ports import free_port
@@ -57,6 +57,22 @@ class Bed:
         if config.elasticsearch.enabled:
             elasticsearch.delete(config.elasticsearch)
             elasticsearch.ensure(config.elasticsearch)
+
+    def fresh_labels(self, config: Config) -> None:
+        """Recreate the topic and the indices of labelled outcomes."""
+        names, search = config.kafka.topics, config.elasticsearch
+        kafka.delete(config.kafka, names.labelled)
+        kafka.ensure(config.kafka, names.labelled)
+        with elasticsearch.client(search) as client:
+            for index in (search.labelled_index, search.pending_index, search.labels_status_index):
+                client.indices.delete(index=index, ignore_unavailable=True)
+        labels.ensure(search)
+
+    def require_labelled(self, config: Config, run: Run) -> None:
+        """Check that each label of a run has found its event's outcomes."""
+        with elasticsearch.client(config.elasticsearch) as client:
+            found = labels.counts(client, config.elasticsearch, config.kafka.topics.labels)
+        _require({name: found[name] for name in ("received", "matched")}, {"received": run.done, "matched": run.done})
 
     def require(self, config: Config, run: Run, records: int) -> None:
         """Check that a run left so many records of each of its events, rejected none, and indexed all outcomes."""

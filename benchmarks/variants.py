@@ -18,7 +18,7 @@ import data
 from figures import Run
 from measure import Meter, events, steady
 from streamscore import config as configuration
-from streamscore import listeners, score_stream, scored, seed_topic, sinks
+from streamscore import label_stream, listeners, score_stream, scored, seed_topic, sinks
 from streamscore import models as served_models
 from streamscore.clients.kafka import MAX_MESSAGE_BYTES
 from streamscore.config import Config
@@ -337,6 +337,13 @@ def seeded(config: Config, pids: dict[str, int]) -> Run:
     """Run the seed job: it reads the data set once to number its rows, and once more to send them."""
     meter = Meter(pids)
     return meter.run(seed_topic.run(_spark(), config)["sent"])
+
+
+def labelled(config: Config, pids: dict[str, int]) -> Run:
+    """Run the label job over what the topic of labels holds."""
+    shutil.rmtree(config.labels.checkpoint, ignore_errors=True)
+    meter = Meter(pids)
+    return meter.run(label_stream.run(_spark(), config)["received"])
 
 
 def seed_encoded(config: Config, pids: dict[str, int]) -> Run:
