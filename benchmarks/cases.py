@@ -195,8 +195,9 @@ class Bench:
             self.bed.fresh_labels(config)
             return bulk.run()
 
-        into = f"elasticsearch.index={config.elasticsearch.index}-loaded"
-        bulk = self.loop("bulk_load", "article", events, *keys, into)
+        # A loop recreates its indices, and the label job needs those of the scoring.
+        own = [f"elasticsearch.{name}=loaded-{name.replace('_', '-')}" for name in ("index", "quality_index")]
+        bulk = self.loop("bulk_load", "article", events, *keys, *own)
         found = self.compare({"ours": Side(labelled), "bulk": Side(loaded, stays=False)})
         ours, theirs = ([replace(run, events=2 * run.events) for run in found[side]] for side in ("ours", "bulk"))
         title = "late labels: labelled documents ÷ bare bulk loader, ready-made bodies, two threads"
