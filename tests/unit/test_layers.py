@@ -31,7 +31,14 @@ PURE = {"config.fields", "config.types", "errors", "schema", "system.files"}
 """Modules that pure rooms may import besides each other: names, column types, errors, atomic files."""
 
 SHARED = {"sinks.base", "sinks.patience", "sinks.topics", "sinks.contributions", "sinks.additive"}
-SHARED |= {"sinks.label_records", "sinks.label_waiting", "listeners.base", "listeners.totals", "listeners.comparisons"}
+SHARED |= {
+    "sinks.label_records",
+    "sinks.label_waiting",
+    "sinks.label_contributions",
+    "listeners.base",
+    "listeners.totals",
+    "listeners.comparisons",
+}
 """Shared modules of sinks and listeners; the listeners of the scoring job show its totals."""
 
 WALLS = {
