@@ -45,7 +45,11 @@ def make(own, small_models):
 
 def test_labels_in_any_order_count_as_if_they_had_come_in_time(spark, make, documents, monkeypatch):
     """The job breaks off at each of its points; each minute is as pandas says, and a second run changes nothing."""
-    config, chance, events = make(), random.Random(27), 2_000
+    config, chance, events = (
+        make(f"stream.max_events_per_batch={max(700, late.EVENTS // 10)}"),
+        random.Random(27),
+        late.EVENTS,
+    )
     pool = oracle.Ledger(seed=27).pool
     sent = late.shuffled_labels(events, chance)
     half = len(sent) // 2

@@ -1,6 +1,7 @@
 """Labels and what they do to outcomes, for the tests of label_stream: sent to real topics, and joined by pandas."""
 
 import json
+import os
 import time
 from collections import Counter, defaultdict
 
@@ -22,6 +23,10 @@ from streamscore.system import failpoints
 BEGIN = (round(time.time() * 1_000) - 10_800_000) // 60_000 * 60_000
 """Time of the first event, three hours ago: Kafka deletes records that are older than its retention."""
 MINUTE = 60_000
+EVENTS = int(os.environ.get("STREAMSCORE_TEST_LABELLED_EVENTS", "2000"))
+"""Events of the test in any order: more of them take longer."""
+STEP = 480_000 // EVENTS if EVENTS <= 2_000 else max(1, 7_200_000 // EVENTS)
+"""Milliseconds from one event to the next."""
 FATES = LABEL_COUNTS[1:-1]
 
 
@@ -35,12 +40,12 @@ def send(config, topic, records):
 
 
 def send_events(config, numbers, pool, labels=None):
-    """Send events, 250 a minute; keys are ``k0`` and so on."""
+    """Send events, ``STEP`` milliseconds apart; keys are ``k0`` and so on."""
     send(
         config,
         config.kafka.topics.input,
         [
-            (f"k{number}", oracle.message((labels or {}).get(number), pool[number % len(pool)]), BEGIN + number * 240)
+            (f"k{number}", oracle.message((labels or {}).get(number), pool[number % len(pool)]), BEGIN + number * STEP)
             for number in numbers
         ],
     )
@@ -198,7 +203,7 @@ def shuffled_labels(events, chance):
     """Return labels by arrival: 4 % never, 3 % twice, 2 % corrected; times up to two hours after the event."""
     sent = []
     for number in range(events):
-        at = BEGIN + number * 240 + chance.randrange(7_200_000)
+        at = BEGIN + number * STEP + chance.randrange(7_200_000)
         draw, value = chance.random(), float(chance.random() < 0.4)
         if draw < 0.04:
             continue
