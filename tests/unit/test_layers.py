@@ -32,6 +32,7 @@ PURE = {"config.fields", "config.types", "errors", "schema", "system.files"}
 
 SHARED = {"sinks.base", "sinks.patience", "sinks.topics", "sinks.contributions", "sinks.additive"}
 SHARED |= {"sinks.label_records", "sinks.label_waiting", "listeners.base", "listeners.totals", "listeners.comparisons"}
+SHARED |= {"listeners.exporter", "listeners.families", "listeners.health"}
 """Shared modules of sinks and listeners; the listeners of the scoring job show its totals."""
 
 WALLS = {
