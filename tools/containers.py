@@ -28,9 +28,12 @@ STAND_INS = DOCKER / "stand-ins"
 ARTIFACTS = ROOT / ".streamscore" / "artifacts"
 WORK = ROOT / ".streamscore" / "containers"
 NAME = "streamscore-check"
-PORTS = ("KAFKA_PORT", "ELASTICSEARCH_PORT", "KIBANA_PORT", "PAGE_PORT", "METRICS_PORT")
+PORTS = (
+    *("KAFKA_PORT", "ELASTICSEARCH_PORT", "KIBANA_PORT", "PAGE_PORT", "METRICS_PORT", "LABELS_METRICS_PORT"),
+    *("PROMETHEUS_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT"),
+)
 SECRETS = ("ELASTIC_PASSWORD", "KIBANA_PASSWORD", "KIBANA_ENCRYPTION_KEY")
-OURS = ("create", "kibana-import", "train", "seed", "score", "page")
+OURS = ("create", "kibana-import", "train", "seed", "score", "label", "page")
 ONE_SHOT = ("create", "train")
 WITHOUT_KIBANA = ("kafka", "elasticsearch", "create", "train", "seed", "score", "page")
 PACE_SECONDS = 3.0

@@ -17,6 +17,7 @@ from streamscore.errors import ConfigError
 from streamscore.launch.arguments import Option
 from streamscore.launch.job import Job
 from streamscore.launch.runner import run_job
+from streamscore.listeners import exporter
 from streamscore.listeners.label_totals import LabelTotals
 from streamscore.sinks.labels import LateLabels
 from streamscore.spark import sources
@@ -44,6 +45,7 @@ def check(config: Config) -> None:
 
     Raises:
         ConfigError: Elasticsearch is not configured, two topics or indices have one name, or no outcome has a key.
+        SetupError: the port of the metrics is in use.
         ServerError: a server does not answer, the topic of labels does not exist, or an index cannot hold the labels.
     """
     search, topics = config.elasticsearch, config.kafka.topics
@@ -54,6 +56,7 @@ def check(config: Config) -> None:
     _require_distinct("indices", [*search.indices, *own])
     if config.labels.checkpoint == config.stream.checkpoint:
         raise ConfigError(f"labels.checkpoint and stream.checkpoint are both {config.labels.checkpoint}")
+    exporter.check(config.metrics.labels_port, config.metrics.address, "metrics.labels_port")
     kafka.require(config.kafka, topics.labels)
     created = LateLabels(config).check()
     if created:
@@ -99,7 +102,7 @@ def run(spark: SparkSession, config: Config, stop: StopRequest | None = None) ->
         else:
             sink.take_up(held.query_id())
         totals = LabelTotals(sink.counts, config.stream.report_seconds)
-        with listeners.opened([totals]) as hearing:
+        with listeners.opened(listeners.of_labels(config, totals)) as hearing:
             runner = QueryRunner(NAME, reading.stream, held, stop, hearing, log_file(config, NAME))
             log.info("joining the labels of the topic %s, checkpoint %s", topic, reading.stream.checkpoint)
             labels = sources.events(spark, config.kafka, topic, reading.stream)

@@ -16,13 +16,15 @@ from streamscore.config import Config
 from streamscore.launch.arguments import Option
 from streamscore.launch.job import Job
 from streamscore.launch.runner import run_job
-from streamscore.listeners import metrics
+from streamscore.listeners import exporter
 from streamscore.listeners.base import BatchListener
 from streamscore.listeners.comparisons import Comparisons
 from streamscore.listeners.terminal import print_summary
 from streamscore.listeners.totals import Totals
+from streamscore.messages import decoder
 from streamscore.models import registry
 from streamscore.models.watch import ModelWatch
+from streamscore.scoring import event_counts
 from streamscore.sinks.base import OutcomeSink
 from streamscore.spark import sources
 from streamscore.spark.settings import log_file, streaming
@@ -65,7 +67,7 @@ def check(config: Config) -> None:
         SetupError: the port of the metrics is in use.
         ServerError: a server does not answer, the input topic does not exist, or an output cannot hold the outcomes.
     """
-    metrics.check(config.metrics)
+    exporter.check(config.metrics.port, config.metrics.address, "metrics.port")
     kafka.require(config.kafka, config.kafka.topics.input)
     for sink in sinks.configured(config):
         created = sink.check()
@@ -138,7 +140,8 @@ def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedMo
     scored.register(spark, config, served)
     events = sources.events(spark, config.kafka, config.kafka.topics.input, config.stream)
     rows = scored.evaluated(events, served, scored.key_room(config))
-    return rows.observe("quality", *scored.observations(spark, config, served))
+    counts = decoder.event_counts(spark).alias(event_counts.NAME)
+    return rows.observe("quality", *scored.observations(spark, config, served), counts)
 
 
 class _Scoring:

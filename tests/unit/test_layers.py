@@ -39,6 +39,7 @@ SHARED |= {
     "listeners.totals",
     "listeners.comparisons",
 }
+SHARED |= {"listeners.exporter", "listeners.families", "listeners.health"}
 """Shared modules of sinks and listeners; the listeners of the scoring job show its totals."""
 
 WALLS = {

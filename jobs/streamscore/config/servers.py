@@ -75,8 +75,12 @@ class Kafka(Section):
 
     @property
     def lag_group_name(self) -> str | None:
-        """Name of the consumer group whose offsets follow the job; None if there is none."""
-        return None if self.lag_group is None else self.lag_group.replace("{topic}", self.topics.input)
+        """Name of the consumer group whose offsets follow the scoring job; None if there is none."""
+        return self.lag_group_of(self.topics.input)
+
+    def lag_group_of(self, topic: str) -> str | None:
+        """Return the name of the consumer group whose offsets follow the job that reads a topic; None if none does."""
+        return None if self.lag_group is None else self.lag_group.replace("{topic}", topic)
 
     def addresses(self) -> list[tuple[str, int]]:
         """Return the brokers as (host, port)."""

@@ -50,17 +50,25 @@ class Dashboard(Section):
 
 
 class Metrics(Section):
-    """The endpoint with the metrics and the health of score_stream."""
+    """The endpoints with the metrics and the health of score_stream and label_stream."""
 
     port: Annotated[int, Field(ge=1, le=65535)] | None
+    labels_port: Annotated[int, Field(ge=1, le=65535)] | None
     address: str
     insecure: bool
 
     @model_validator(mode="after")
     def _on_loopback_unless_asked_for(self) -> Metrics:
-        if self.port is not None and not is_loopback(self.address) and not self.insecure:
+        port = self.labels_port if self.port is None else self.port
+        if port is not None and not is_loopback(self.address) and not self.insecure:
             raise ValueError(
-                f"other machines could read {self.address}:{self.port} without a password and without encryption: set "
+                f"other machines could read {self.address}:{port} without a password and without encryption: set "
                 "metrics.address to a loopback address, or metrics.insecure to true"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Metrics:
+        if self.port is not None and self.port == self.labels_port:
+            raise ValueError(f"port and labels_port are both {self.port}: each job listens on a port of its own")
         return self

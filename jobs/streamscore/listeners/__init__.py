@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from streamscore.config import Config
 from streamscore.listeners.base import BatchListener
 from streamscore.listeners.label_field import LabelField
+from streamscore.listeners.label_metrics import LabelMetrics
+from streamscore.listeners.label_totals import LabelTotals
 from streamscore.listeners.lag_group import LagGroup
 from streamscore.listeners.metrics import MetricsEndpoint
 from streamscore.listeners.rejected_share import RejectedShare
@@ -41,6 +43,19 @@ def configured(config: Config, totals: Totals, watch: Callable[[Totals], None] |
     group = config.kafka.lag_group_name
     lag = [LagGroup(config.kafka, group)] if group is not None else []
     return [totals, *metrics, *status, *lag, share, label, eyes]
+
+
+def of_labels(config: Config, totals: LabelTotals) -> list[BatchListener]:
+    """Return the listeners of the job that joins late labels; the totals come first, because the metrics show them.
+
+    Args:
+        config: the configuration.
+        totals: the running totals of the job.
+    """
+    metrics = [LabelMetrics(config, totals)] if config.metrics.labels_port is not None else []
+    group = config.kafka.lag_group_of(config.kafka.topics.labels)
+    lag = [LagGroup(config.kafka, group)] if group is not None else []
+    return [totals, *metrics, *lag]
 
 
 def of_replay(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from streamscore.errors import StreamscoreError
+    from streamscore.sinks.base import SinkWork
     from streamscore.stream.progress import CommittedBatch
 
 
@@ -30,6 +32,13 @@ class BatchListener:
 
         Args:
             has_triggered: whether a trigger of this run has ended, with a batch or without one.
+        """
+
+    def wrote(self, sinks: Mapping[str, SinkWork]) -> None:
+        """Take note of what the sinks of the running query have done so far; called whenever ``polled`` is.
+
+        Args:
+            sinks: by the labels of the sinks; it changes as these go on.
         """
 
     def fault(self) -> StreamscoreError | None:

@@ -1,4 +1,4 @@
-"""Compile and register this project's Java: the message decoder, text as JSON, and the sums of quality."""
+"""Compile and register this project's Java: the message decoder, text as JSON, the sums of quality, and counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamscore.errors import SetupError
 from streamscore.messages import formats
-from streamscore.schema import LABEL, REASON
+from streamscore.schema import LABEL, REASON, REASONS
 from streamscore.spark.spark_home import spark_home
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ SOURCES = (
     "PairSums.java",
     "WindowSums.java",
     "QualitySums.java",
+    "EventCounts.java",
 )
 """The files in the order of their compilation, each after those that it uses. The vector formats come last."""
 
@@ -150,6 +151,26 @@ def quality_sums(
         inputs += [model.prediction, model.score, model.label_score or "double(null)"]
     kinds = ";".join(f"{model.score_kind} {model.classes} {model.margin_scale!r}" for model in models)
     return Column(_java(spark, "QualitySums").column(inputs, 1_000 * (seconds or 0), kinds, champion))
+
+
+def event_counts(spark: SparkSession) -> Column:
+    """Return an aggregate of evaluated rows: events by age and by reason of rejection, for ``scoring.event_counts``.
+
+    Ages are counted from when a stream planned the batch: Spark keeps that time, so a replay has the same one.
+
+    Args:
+        spark: a classic session (not Spark Connect) that was started with the decoder's jar.
+
+    Returns:
+        An aggregate column of bytes.
+
+    Raises:
+        SetupError: the session lacks the jar.
+    """
+    from pyspark.sql import Column
+
+    inputs = ["unix_millis(current_timestamp())", "event_time", REASON]
+    return Column(_java(spark, "EventCounts").column(inputs, list(REASONS)))
 
 
 def _register(spark: SparkSession, name: str, result: DataType, java_class: str, *arguments: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from streamscore.config import Config
 
@@ -38,6 +38,17 @@ class Batch:
     """Returns whether the job was asked to stop: then a sink no longer waits for its server."""
     wait: Callable[[float], object] = field(default=lambda _seconds: None)
     """Waits for a number of seconds, or until the job is asked to stop."""
+    failed: Callable[[], object] = field(default=lambda: None)
+    """Takes note of a failed attempt that the sink repeats."""
+
+
+class SinkWork(NamedTuple):
+    """What a sink has done so far."""
+
+    seconds: float = 0.0
+    """How long its writes have taken, pauses between attempts included."""
+    errors: int = 0
+    """Failed attempts, those included that were repeated."""
 
 
 class Sink(ABC):
@@ -48,6 +59,9 @@ class Sink(ABC):
     or, given a ``replay``, omits rows that were written before. ``write`` must not return before all rows are
     acknowledged.
     """
+
+    label: ClassVar[str] = "other"
+    """Short name in metrics, the same whatever the settings."""
 
     @property
     @abstractmethod

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 class TableRows(OutcomeSink):
     """A sink that writes one row per event and model, each batch in one transaction."""
 
+    label = "delta_table"
+
     @property
     def name(self) -> str:
         """The table."""

@@ -124,6 +124,8 @@ class _IndexSink(OutcomeSink):
 class RejectedDocuments(_IndexSink):
     """A sink of one document per rejected message, with its id and reason; the messages themselves are in Kafka."""
 
+    label = "rejected_documents"
+
     @property
     def index(self) -> str:
         """Index of the rejected messages."""
@@ -142,6 +144,8 @@ class RejectedDocuments(_IndexSink):
 @dataclass
 class OutcomeDocuments(_IndexSink):
     """A sink of one document per event and model."""
+
+    label = "outcome_documents"
 
     is_owned: bool = False
     """Whether the index's mapping is known to name the stream that writes to it."""

@@ -34,6 +34,8 @@ _HEAD, _LABEL, _TAIL = "json_head", "json_label", "json_tail"
 class Records(OutcomeSink):
     """A sink of one record per model for a good event, and one record in the rejected topic for a bad message."""
 
+    label = "kafka_records"
+
     max_record_bytes: int = client.MAX_MESSAGE_BYTES
     """Largest record that the rejected topic accepts, in bytes."""
 

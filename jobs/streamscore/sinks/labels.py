@@ -56,6 +56,8 @@ _Made = TypeVar("_Made")
 class LateLabels(AdditiveDocuments, Sink):
     """A sink of labels in messages of their own."""
 
+    label = "late_labels"
+
     config: Config
     counts: dict[int, Counter[str]] = field(default_factory=dict)
     """What became of the labels of each batch; who shows them takes them out."""

@@ -39,6 +39,7 @@ def patiently(write: Callable[[], None], settings: Elasticsearch, batch: Batch) 
         except Exception as error:
             if time.monotonic() + delay > deadline or batch.is_stopping() or not is_transient(error, settings):
                 raise
+            batch.failed()
             reason = error if isinstance(error, ServerError) else root_cause(error)
             log.warning("Elasticsearch does not take the documents (%s); trying again in %s s", reason, delay)
             batch.wait(delay)

@@ -30,6 +30,8 @@ _TIMEOUT: Final = 30.0
 class QualityStatistics(AdditiveDocuments, OutcomeSink):
     """A sink of one document per model or pair, version and window of event time; each batch adds its events."""
 
+    label = "quality_statistics"
+
     is_alone: bool = False
     """Whether the statistics of the topic's earlier streams have been deleted."""
     written: WrittenIndex | None = None

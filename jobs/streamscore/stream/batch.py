@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from streamscore.errors import StreamscoreError
-from streamscore.sinks.base import Batch, Replay, Sink
+from streamscore.sinks.base import Batch, Replay, Sink, SinkWork
 from streamscore.system import failpoints
 
 if TYPE_CHECKING:
@@ -59,7 +61,15 @@ class BatchWriter:
     """Which batches an earlier run may have written before."""
     last_batch: int | None = None
     """The last batch to write; None: there is no last one."""
+    work: dict[str, SinkWork] = field(default_factory=dict)
+    """What the sinks have done so far, by their labels; other threads read it meanwhile."""
     progress: Progress = field(default_factory=Progress, init=False)
+    _since: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        """Make an entry for each sink."""
+        for sink in self.sinks:
+            self.work.setdefault(sink.label, SinkWork())
 
     def __call__(self, rows: DataFrame, number: int) -> None:
         """Write one batch of what ``shape`` returned.
@@ -77,10 +87,9 @@ class BatchWriter:
             rows.persist()
         try:
             replay = self.replay if self.replay and number <= self.replay.last_batch else None
-            batch = Batch(number, self.query, lambda: bool(self.stop), self.stop.wait)
             for sink in self.sinks:
                 self.progress.sink = sink
-                sink.write(rows if self._shapes_stream else sink.shape(rows), batch, replay)
+                self._write(sink, rows if self._shapes_stream else sink.shape(rows), number, replay)
             self.progress.sink = None
         except StreamscoreError as error:
             self.progress.fault = error
@@ -90,6 +99,23 @@ class BatchWriter:
                 rows.unpersist()
         if number == self.last_batch:
             self.progress.phase = Phase.FINISHED
+
+    def _write(self, sink: Sink, shaped: DataFrame, number: int, replay: Replay | None) -> None:
+        self._since = time.monotonic()
+        failed = partial(self._note, sink, errors=1)
+        batch = Batch(number, self.query, lambda: bool(self.stop), self.stop.wait, failed)
+        try:
+            sink.write(shaped, batch, replay)
+        except Exception:
+            failed()
+            raise
+        self._note(sink)
+
+    def _note(self, sink: Sink, errors: int = 0) -> None:
+        """Add the time since the last note, and the errors, to what the sink has done."""
+        before, now = self.work[sink.label], time.monotonic()
+        self.work[sink.label] = SinkWork(before.seconds + now - self._since, before.errors + errors)
+        self._since = now
 
     def shape(self, rows: DataFrame) -> DataFrame:
         """Return the stream to run: a single sink's shape is planned once with it, not again for each batch."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from streamscore.config import Stream
 from streamscore.errors import StreamError
 from streamscore.listeners.base import BatchListener
-from streamscore.sinks.base import Sink
+from streamscore.sinks.base import Sink, SinkWork
 from streamscore.spark.errors import root_cause, translate_spark_errors
 from streamscore.stream.batch import BatchWriter, Phase
 from streamscore.stream.progress import ProgressReader
@@ -53,6 +53,7 @@ class QueryRunner:
     spark_log: Path
     """File of Spark's own log, for the message about a fault."""
     _progress: ProgressReader = field(default_factory=ProgressReader, init=False)
+    _work: dict[str, SinkWork] = field(default_factory=dict, init=False)
     _ended: float | None = field(default=None, init=False)
 
     def run(
@@ -80,7 +81,7 @@ class QueryRunner:
                 was not committed and will be replayed.
             StreamscoreError: a listener's reason to end the stream.
         """
-        writer = BatchWriter(sinks, self.stop, self.held.query_id, self.held.replay, last_batch)
+        writer = BatchWriter(sinks, self.stop, self.held.query_id, self.held.replay, last_batch, self._work)
         query = self._start(writer.shape(rows), writer)
         try:
             while self._goes_on(query, writer) and not interrupted():
@@ -137,6 +138,7 @@ class QueryRunner:
     def _note_answer(self) -> None:
         for listener in self.listeners:
             listener.polled(self._progress.has_reported)
+            listener.wrote(self._work)
 
     def _drain(self, query: StreamingQuery, writer: BatchWriter) -> None:
         """Let the batch in flight be committed, then stop; ``stop()`` alone would break off between two sinks.

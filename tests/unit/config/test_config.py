@@ -339,6 +339,14 @@ def test_metrics_that_others_could_read_are_refused_unless_asked_for():
     assert config.load("local", ["metrics.port=9464", "metrics.address=0.0.0.0", "metrics.insecure=true"])
     assert config.load("local", ["metrics.port=9464"]).metrics.address == "127.0.0.1"
     assert config.load("local", ["metrics.address=0.0.0.0"]).metrics.port is None
+    assert "0.0.0.0:9465 without a password" in refused("metrics.labels_port=9465", "metrics.address=0.0.0.0")
+
+
+def test_jobs_do_not_share_a_port():
+    """Both jobs may run on one machine, so each has a port of its own."""
+    assert "each job listens on a port of its own" in refused("metrics.port=9464", "metrics.labels_port=9464")
+    both = config.load("local", ["metrics.port=9464", "metrics.labels_port=9465"]).metrics
+    assert (both.port, both.labels_port) == (9464, 9465)
 
 
 def test_two_models_of_one_name_are_refused():

@@ -15,16 +15,17 @@ import pytest
 import typer
 import yaml
 
-from streamscore import cli, score_stream, seed_topic, train_models
+from streamscore import cli, label_stream, score_stream, seed_topic, train_models
 from streamscore import config as configuration
 from streamscore.spark import maven
 
-JOBS = {"train": train_models, "seed": seed_topic, "score": score_stream}
+JOBS = {"train": train_models, "seed": seed_topic, "score": score_stream, "label": label_stream}
 COMPOSE = (Path(__file__).parents[3] / "docker" / "compose.yml").read_text()
 PORTS = dict(re.findall(r"\$\{(\w+_PORT):-(\d+)\}", COMPOSE))
 # With the default ports, as Compose reads it without a file of variables.
 SERVICES = yaml.safe_load(re.sub(r"\$\{\w+_PORT:-(\d+)\}", r"\1", COMPOSE))["services"]
 OURS = [name for name, service in SERVICES.items() if service["image"].startswith("streamscore")]
+WATCHING = [name for name, service in SERVICES.items() if service.get("profiles") == ["monitoring"]]
 COMMANDS = typer.main.get_command(cli.app).commands
 
 
@@ -85,14 +86,14 @@ def test_the_compose_file_follows_the_specification(root):
 @pytest.mark.parametrize("name", SERVICES)
 def test_images_are_pinned_and_named_without_a_host(name):
     """Image tags are fixed versions without a registry host; our image has the current version."""
-    assert name in OURS or re.fullmatch(r"([a-z]+/)?[a-z]+:\d+\.\d+\.\d+", SERVICES[name]["image"])
+    assert name in OURS or re.fullmatch(r"([a-z]+/)?[a-z]+:v?\d+\.\d+\.\d+", SERVICES[name]["image"])
 
 
 def test_versions_are_those_of_the_rest_of_the_house():
     """Elasticsearch, Kibana and the connector have one version; the broker has that of the local stack."""
     (connector,) = (jar for jar in maven.SPARK_JARS if jar.name.startswith("elasticsearch-spark"))
 
-    assert {service["image"] for service in SERVICES.values()} == {
+    assert {service["image"] for name, service in SERVICES.items() if name not in WATCHING} == {
         f"apache/kafka:{maven.KAFKA_BROKER.version}",
         f"elasticsearch:{connector.version}",
         f"kibana:{connector.version}",
@@ -133,7 +134,7 @@ def test_services_wait_for_what_can_become_true():
             assert wait == {"condition": expected}, (name, other)
     assert all("healthcheck" in service for service in SERVICES.values() if "ports" in service)
     assert [name for name, service in SERVICES.items() if not one_shot(service)] == [
-        *("kafka", "elasticsearch", "kibana", "score", "page")
+        *("kafka", "elasticsearch", "kibana", "score", "label", "page", "prometheus", "alertmanager", "grafana")
     ]
 
 
@@ -190,15 +191,48 @@ def test_addresses_inside_are_those_of_the_services(settings):
     assert SERVICES["kibana"]["environment"]["ELASTICSEARCH_HOSTS"] == settings.elasticsearch.url
 
 
-def test_metrics_port_is_the_configuration_s_and_prometheus_s(root, settings):
-    """The scoring job's published and checked port has its metrics; Prometheus on the same machine scrapes it."""
-    (port,) = SERVICES["score"]["ports"]
-    scraped = yaml.safe_load((root / "docker" / "prometheus" / "prometheus.yml").read_text())
+def test_metrics_ports_are_the_configuration_s_and_prometheus_s(root, settings):
+    """The jobs' published and checked ports have their metrics; Prometheus scrapes them, inside and on this machine."""
+    folder, metrics = root / "docker" / "prometheus", settings.metrics
+    (beside,) = yaml.safe_load((folder / "prometheus.yml").read_text())["scrape_configs"]
+    score, label = yaml.safe_load((folder / "containers.yml").read_text())["scrape_configs"]
 
-    assert port == f"127.0.0.1:{settings.metrics.port}:{settings.metrics.port}"
-    assert (settings.metrics.address, settings.metrics.insecure) == ("0.0.0.0", True)  # noqa: S104 (its own network)
-    assert f"127.0.0.1:{settings.metrics.port}/healthz" in SERVICES["score"]["healthcheck"]["test"]
-    assert scraped["scrape_configs"][0]["static_configs"] == [{"targets": [f"127.0.0.1:{settings.metrics.port}"]}]
+    for name, port in (("score", metrics.port), ("label", metrics.labels_port)):
+        assert SERVICES[name]["ports"] == [f"127.0.0.1:{port}:{port}"]
+        assert f"127.0.0.1:{port}/healthz" in SERVICES[name]["healthcheck"]["test"]
+    assert (metrics.address, metrics.insecure) == ("0.0.0.0", True)  # noqa: S104 (its own network)
+    assert beside["static_configs"] == [{"targets": [f"127.0.0.1:{metrics.port}"]}]
+    assert f'targets: ["127.0.0.1:{metrics.labels_port}"]' in (folder / "prometheus.yml").read_text()
+    assert score["static_configs"] == [{"targets": [f"score:{metrics.port}"]}]
+    assert label["dns_sd_configs"] == [{"names": ["label"], "type": "A", "port": metrics.labels_port}]
+
+
+def test_what_monitors_is_asked_for_and_finds_its_files(root):
+    """Prometheus, Alertmanager and Grafana run with a profile alone, find each other, and have their files."""
+    compose = yaml.safe_load(COMPOSE)
+    files = {name: root / "docker" / config["file"] for name, config in compose["configs"].items()}
+    mounted = {one["target"]: files[one["source"]] for name in WATCHING for one in SERVICES[name]["configs"]}
+    ports = {name: SERVICES[name]["ports"][0].rpartition(":")[2] for name in WATCHING}
+    scraping = yaml.safe_load(mounted["/etc/prometheus/prometheus.yml"].read_text())
+    (alerting,) = scraping["alerting"]["alertmanagers"]
+    (source,) = yaml.safe_load(mounted["/etc/grafana/provisioning/datasources/prometheus.yml"].read_text())[
+        "datasources"
+    ]
+    (provider,) = yaml.safe_load(mounted["/etc/grafana/provisioning/dashboards/streamscore.yml"].read_text())[
+        "providers"
+    ]
+
+    assert WATCHING == ["prometheus", "alertmanager", "grafana"]
+    assert all(path.is_file() for path in files.values())
+    assert set(mounted.values()) == set(files.values())
+    assert all(f"/etc/prometheus/{name}" in mounted for name in scraping["rule_files"])
+    assert alerting["static_configs"] == [{"targets": [f"alertmanager:{ports['alertmanager']}"]}]
+    assert source["url"] == f"http://prometheus:{ports['prometheus']}"
+    assert f"{provider['options']['path']}/streamscore.json" in mounted
+    for name, flag in (("prometheus", "config.file"), ("alertmanager", "config.file")):
+        (path,) = (word.partition("=")[2] for word in SERVICES[name]["command"] if word.startswith(f"--{flag}="))
+        assert path in mounted
+    assert SERVICES["grafana"]["environment"]["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
 
 
 def test_lasting_services_are_restarted_and_no_log_grows_without_limit():

@@ -9,8 +9,15 @@ import subprocess
 import pytest
 import yaml
 
+from streamscore.listeners.label_metrics import LabelMetrics
+from streamscore.listeners.label_totals import LabelTotals
 from streamscore.listeners.metrics import MetricsEndpoint
 from streamscore.listeners.totals import Totals
+from streamscore.sinks.delta import TableRows
+from streamscore.sinks.elasticsearch import OutcomeDocuments, RejectedDocuments
+from streamscore.sinks.kafka import Records
+from streamscore.sinks.labels import LateLabels
+from streamscore.sinks.quality import QualityStatistics
 
 PROMTOOL = shutil.which("promtool")
 NAME = re.compile(r"\b(?:streamscore|process)_[a-z_]+\b")
@@ -18,10 +25,12 @@ NAME = re.compile(r"\b(?:streamscore|process)_[a-z_]+\b")
 
 @pytest.fixture
 def served(make_config):
-    """The names of all metrics that the job has, as a query writes them."""
-    listener = MetricsEndpoint(make_config("metrics.port=9464"), Totals([], synthetic=False))
+    """The names of all metrics that the jobs have, as a query writes them."""
+    config = make_config()
+    listeners = [MetricsEndpoint(config, Totals([], synthetic=False)), LabelMetrics(config, LabelTotals({}, 10.0))]
+    pages = [listener.metrics().body.decode() for listener in listeners]
     names = {"streamscore_last_batch_timestamp_seconds"}  # from the first batch on
-    for line in listener.metrics().body.decode().splitlines():
+    for line in "".join(pages).splitlines():
         if line.startswith("# TYPE "):
             _, _, name, kind = line.split()
             names |= {name} if kind in {"counter", "gauge"} else {f"{name}_{end}" for end in ("sum", "count", "bucket")}
@@ -47,7 +56,12 @@ def queries(dashboard):
 
 @pytest.mark.parametrize(
     "words",
-    [("check", "config", "prometheus.yml"), ("check", "rules", "rules.yml"), ("test", "rules", "rules_test.yml")],
+    [
+        ("check", "config", "prometheus.yml"),
+        ("check", "config", "containers.yml"),
+        ("check", "rules", "rules.yml"),
+        ("test", "rules", "rules_test.yml"),
+    ],
 )
 def test_prometheus_takes_the_rules(root, words):
     """Prometheus' own tool accepts the files, and each alert fires and resolves as its test says."""
@@ -87,10 +101,20 @@ def test_rules_and_dashboard_ask_for_metrics_that_exist(groups, dashboard, serve
 def test_docs_name_every_metric_and_no_other(root, served):
     """The table of metrics is complete."""
     text = (root / "docs/monitoring.md").read_text(encoding="utf-8")
-    documented = {name for name in re.findall(r"^\| `(\w+)", text, re.MULTILINE) if not name.startswith("Streamscore")}
+    documented = set(re.findall(r"^\| `((?:streamscore|process)_\w+)", text, re.MULTILINE))
     bases = {re.sub(r"_(sum|count|bucket)$", "", name) for name in served}
 
     assert documented == bases
+
+
+def test_docs_name_every_sink(root):
+    """The values of the label ``sink`` are those of the table, and each sink has one of its own."""
+    classes = [RejectedDocuments, OutcomeDocuments, QualityStatistics, Records, TableRows, LateLabels]
+    text = (root / "docs/monitoring.md").read_text(encoding="utf-8").partition("| sink | writes |\n")[2]
+    documented = re.findall(r"`(\w+)`", re.sub(r" \|[^|]+\|$", "", text.partition("\n\n")[0], flags=re.MULTILINE))
+
+    assert documented == [sink.label for sink in classes]
+    assert len(set(documented)) == len(classes)
 
 
 def test_panels_do_not_overlap(dashboard):

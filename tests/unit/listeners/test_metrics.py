@@ -14,18 +14,22 @@ import urllib.request
 import zlib
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamscore import score_stream
+from streamscore import label_stream, score_stream
 from streamscore.errors import SetupError
-from streamscore.listeners import configured, metrics, opened
-from streamscore.listeners.metrics import Health, MetricsEndpoint
+from streamscore.listeners import configured, exporter, health, opened
+from streamscore.listeners.health import Health
+from streamscore.listeners.metrics import MetricsEndpoint
 from streamscore.listeners.totals import Totals
 from streamscore.local.ports import free_port
 from streamscore.quality import packed
 from streamscore.quality.statistic import of_rows
+from streamscore.schema import REASONS
 from streamscore.scoring.served import ServedModel
+from streamscore.sinks.base import SinkWork
 from streamscore.stream.progress import CommittedBatch
 
 PROMTOOL = shutil.which("promtool")
@@ -42,9 +46,20 @@ class Served(ServedModel):
 MODELS = [Served("lr", "3", None, 2, "models:/lr/3"), Served("svm", "4", None, 2, "https://ada:secret@host/svm")]
 
 
-def batch(number, events=10, rejected=1, milliseconds=200, lags=None):
+STARTED = 1_795_507_200_000
+"""When each batch's trigger began, in epoch milliseconds."""
+
+
+def counts(reasons=None, bins=None, age_sum=0):
+    """Return what the JVM reports of a batch that was planned 50 ms after its trigger began."""
+    numbers = [STARTED + 50, age_sum, *((reasons or {}).get(reason, 0) for reason in REASONS)]
+    numbers += [(bins or {}).get(at, 0) for at in range(10 + 90 * 8 + 1)]
+    return base64.b64encode(zlib.compress(np.array(numbers, ">i8").tobytes())).decode()
+
+
+def batch(number, events=10, rejected=1, milliseconds=200, lags=None, counted=None):
     """Return a committed batch whose statistics are those that ``sums`` gives the totals."""
-    observed = {"events": events, "rejected": rejected, "sums": NOTHING}
+    observed = {"events": events, "rejected": rejected, "sums": NOTHING, "counts": counted or counts()}
     lags = {("clicks", 0): 5, ("clicks", 1): 0} if lags is None else lags
     return CommittedBatch(
         "q", number, "2026-11-24T08:00:00.000Z", {"quality": observed}, 5, milliseconds, 50.0, {}, lags
@@ -95,7 +110,9 @@ def test_counters_begin_at_zero(job):
     assert found["streamscore_events_total", "clicks"] == 0
     assert found["streamscore_scored_events_total", "lr", "3"] == 0
     assert found["streamscore_correct_events_total", "svm", "4"] == 0
+    assert found["streamscore_rejected_events_total", "not_json", "clicks"] == 0
     assert found["streamscore_batch_duration_seconds_count",] == 0
+    assert found["streamscore_event_latency_seconds_count",] == 0
     assert found["streamscore_model_refused", "lr"] == 0
     assert "last_batch" not in text
 
@@ -109,7 +126,6 @@ def test_numbers_are_those_of_the_events(job):
     found = numbers(job.get("/metrics")[1])
 
     assert found["streamscore_events_total", "clicks"] == 9
-    assert found["streamscore_rejected_events_total", "clicks"] == 1
     assert found["streamscore_scored_events_total", "lr", "3"] == 8
     assert found["streamscore_labelled_events_total", "lr", "3"] == 6
     assert found["streamscore_correct_events_total", "lr", "3"] == 2
@@ -122,6 +138,40 @@ def test_numbers_are_those_of_the_events(job):
     assert (buckets["0.1"], buckets["0.25"], buckets["30.0"], buckets["60.0"], buckets["+Inf"]) == (0, 1, 1, 2, 2)
     assert found["streamscore_last_batch_timestamp_seconds",] == pytest.approx(1_795_507_240)
     assert found["streamscore_kafka_lag_events", "0", "clicks"] == 5
+
+
+def test_rejected_events_are_counted_by_reason(job):
+    """Each reason of the closed list has a counter, whatever else the JVM may have found."""
+    job.hear(batch(0, rejected=5, counted=counts({"not_json": 2, "bad_label": 3})))
+    job.hear(batch(1, rejected=1, counted=counts({"not_json": 1})))
+    found = numbers(job.get("/metrics")[1])
+    found = {key[1]: value for key, value in found.items() if key[0] == "streamscore_rejected_events_total"}
+
+    assert found == {**dict.fromkeys(REASONS, 0), "not_json": 3, "bad_label": 3}
+
+
+def test_latency_ends_when_the_batch_is_committed(job):
+    """What an event waited until its batch was planned, and what the batch took from then on, add up."""
+    # Ages below 10 ms, and from 450 to 460 ms; then 100 ms, and 800 ms, until the batches are committed.
+    job.hear(batch(0, milliseconds=150, counted=counts(bins={0: 3, 45: 2}, age_sum=920)))
+    job.hear(batch(1, milliseconds=850, counted=counts(bins={0: 4}, age_sum=20)))
+    found = numbers(job.get("/metrics")[1])
+    name = "streamscore_event_latency_seconds"
+    buckets = {key[1]: value for key, value in found.items() if key[0] == f"{name}_bucket"}
+
+    assert [buckets[bound] for bound in ("0.25", "0.5", "1.0", "2.5", "+Inf")] == [3, 3, 9, 9, 9]
+    assert found[f"{name}_count",] == 9
+    assert found[f"{name}_sum",] == pytest.approx(0.920 + 5 * 0.1 + 0.020 + 4 * 0.8)
+
+
+def test_sinks_are_told_while_they_write(job):
+    """Time and failed attempts of each sink are those that the query last told of, without a batch."""
+    job.listener.wrote({"kafka_records": SinkWork(1.5, 0), "outcome_documents": SinkWork(30.25, 4)})
+    found = numbers(job.get("/metrics")[1])
+
+    assert found["streamscore_sink_seconds_total", "outcome_documents"] == 30.25
+    assert found["streamscore_sink_errors_total", "outcome_documents"] == 4
+    assert found["streamscore_sink_errors_total", "kafka_records"] == 0
 
 
 def test_lag_stays_where_spark_has_not_looked(job):
@@ -178,16 +228,16 @@ def test_job_is_ready_after_the_first_trigger(job):
 def test_job_that_does_not_answer_is_not_alive(monkeypatch):
     """Liveness fails once the query has been silent for too long, and holds again when it answers."""
     now = 1000.0
-    monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
-    health = Health(300.0)
-    health.note(has_triggered=True)
+    monkeypatch.setattr(health.time, "monotonic", lambda: now)
+    known = Health(300.0)
+    known.note(has_triggered=True)
     now += 299
-    assert health.live().status == 200
+    assert known.live().status == 200
     now += 2
-    assert health.live().status == 503
-    assert b"301 s" in health.live().body
-    health.note(has_triggered=True)
-    assert health.live().status == 200
+    assert known.live().status == 503
+    assert b"301 s" in known.live().body
+    known.note(has_triggered=True)
+    assert known.live().status == 200
 
 
 def test_slow_triggers_leave_more_time(make_config):
@@ -211,18 +261,21 @@ def test_there_is_no_endpoint_by_default(make_config):
     config = make_config("elasticsearch.enabled=false")
 
     assert not any(isinstance(one, MetricsEndpoint) for one in configured(config, Totals(MODELS, False), None))
-    metrics.check(config.metrics)
+    exporter.check(config.metrics.port, config.metrics.address, "metrics.port")
 
 
 def test_port_in_use_is_told_before_anything_starts(make_config, monkeypatch):
     """The check names the port and the way out, before it asks any server; a free port passes."""
-    monkeypatch.setattr(metrics, "RELEASE_SECONDS", 0.3)
+    monkeypatch.setattr(exporter, "RELEASE_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         config = make_config(f"metrics.port={port}", "kafka.bootstrap_servers=127.0.0.1:1")
         with pytest.raises(SetupError, match=rf"port {port} of 127\.0\.0\.1 .*in use.*metrics\.port"):
             score_stream.check(config)
-    metrics.check(config.metrics)
+        labels = make_config(f"metrics.labels_port={port}", "kafka.bootstrap_servers=127.0.0.1:1")
+        with pytest.raises(SetupError, match=rf"port {port} of 127\.0\.0\.1 .*in use.*metrics\.labels_port"):
+            label_stream.check(labels)
+    exporter.check(port, "127.0.0.1", "metrics.port")
 
 
 def test_check_waits_for_the_process_before(make_config):
@@ -231,7 +284,7 @@ def test_check_waits_for_the_process_before(make_config):
     config = make_config(f"metrics.port={taken.getsockname()[1]}")
     release = threading.Timer(0.5, taken.close)
     release.start()
-    metrics.check(config.metrics)
+    exporter.check(config.metrics.port, config.metrics.address, "metrics.port")
     release.join()
 
 
@@ -256,4 +309,4 @@ def test_prometheus_accepts_every_metric(job):
     checked = subprocess.run([PROMTOOL, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
 
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
-    assert len(re.findall("^# TYPE ", text, re.MULTILINE)) == 16
+    assert len(re.findall("^# TYPE ", text, re.MULTILINE)) == 19

@@ -27,6 +27,19 @@ def test_write_is_given_up_soon_after_the_job_is_asked_to_stop(spark, make_confi
     assert 3 < time.monotonic() - began < 20
 
 
+def test_each_repeated_attempt_is_noted(make_config):
+    """The batch hears of the failures after which the write is repeated."""
+    failures, errors = [], [ServerError("away"), ServerError("overloaded")]
+
+    def write():
+        if errors:
+            raise errors.pop()
+
+    patiently(write, make_config().elasticsearch, Batch(0, str, failed=lambda: failures.append(1)))
+
+    assert len(failures) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "passes"),
     [

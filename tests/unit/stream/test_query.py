@@ -1,4 +1,6 @@
-"""The messages about a query's fault."""
+"""The messages about a query's fault, and what listeners hear of the query."""
+
+import time
 
 import pytest
 from pyspark.ml.classification import LogisticRegression
@@ -7,7 +9,7 @@ from pyspark.ml.linalg import Vectors
 
 from streamscore.errors import RefusedError, StreamError
 from streamscore.listeners.base import BatchListener
-from streamscore.sinks.base import Sink
+from streamscore.sinks.base import Sink, SinkWork
 from streamscore.stream.query import QueryRunner, place_of
 from streamscore.stream.stop import StopRequest
 
@@ -140,3 +142,59 @@ def test_listeners_hear_that_the_query_answers(spark, make_config, tmp_path):
     assert listener.heard[0] is False
     assert listener.heard[-1] is True
     assert listener.heard == sorted(listener.heard)
+
+
+class Told(BatchListener):
+    """A listener that keeps what it hears of the sinks."""
+
+    def __init__(self) -> None:
+        self.heard = []
+
+    def wrote(self, sinks) -> None:
+        """Keep one."""
+        self.heard.append(dict(sinks))
+
+
+def test_listeners_hear_what_sinks_do(spark, make_config, tmp_path):
+    """They hear of each sink from the start on, of failed attempts while it repeats them, and of the time of all."""
+
+    class Patient(Writing):
+        label = "patient"
+
+        def write(self, shaped, batch, replay) -> None:  # noqa: ARG002 (a sink's signature)
+            """Fail twice, and go on."""
+            for _ in range(2):
+                time.sleep(0.6)
+                batch.failed()
+            time.sleep(0.6)
+
+    class Committed(Held):
+        def committed(self) -> int:
+            """Return the last committed batch."""
+            return 0
+
+    source, listener = str(tmp_path / "source"), Told()
+    spark.createDataFrame([(1.0,)], "n double").write.parquet(source)
+    settings = make_config(f"stream.checkpoint={tmp_path / 'checkpoint'}", "stream.available_now=true").stream
+    runner = QueryRunner("q", settings, Committed(), StopRequest(), [listener], tmp_path / "log")
+    runner.run(spark.readStream.schema("n double").parquet(source), [Patient(None), Writing(lambda rows: rows.count())])
+    errors = [heard["patient"].errors for heard in listener.heard]
+    last = listener.heard[-1]
+
+    assert listener.heard[0] == {"patient": SinkWork(), "other": SinkWork()}
+    assert set(errors) == {0, 1, 2}
+    assert 1.8 <= last["patient"].seconds < 5
+    assert last["other"].seconds > 0
+    assert last["other"].errors == 0
+
+
+def test_failure_that_ends_the_query_is_an_error_of_its_sink(spark, make_config, tmp_path):
+    """The last attempt counts, too."""
+    source, listener = str(tmp_path / "source"), Told()
+    spark.createDataFrame([(1.0,)], "n double").write.parquet(source)
+    settings = make_config(f"stream.checkpoint={tmp_path / 'checkpoint'}", "stream.available_now=true").stream
+    runner = QueryRunner("q", settings, Held(), StopRequest(), [listener], tmp_path / "log")
+    with pytest.raises(StreamError):
+        runner.run(spark.readStream.schema("n double").parquet(source), [Writing(refuse)])
+
+    assert listener.heard[-1]["other"].errors == 1
