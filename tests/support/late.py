@@ -33,9 +33,10 @@ FATES = LABEL_COUNTS[1:-1]
 def send(config, topic, records):
     """Send records (key, value, time in ms) to a topic and wait."""
     producer = kafka.producer(config.kafka)
-    for key, value, at in records:
+    for number, (key, value, at) in enumerate(records, 1):
         producer.produce(topic, value, key, timestamp=at)
-        producer.poll(0)
+        if number % 10_000 == 0:
+            assert producer.flush(30) == 0
     assert producer.flush(30) == 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -58,9 +59,9 @@ _ONE_MACHINE: Final = {
 }
 """A session on one machine uses local files, and listens on loopback only: Spark's ports ask for no password."""
 
-ON_ONE_MACHINE: Final = {"SPARK_LOCAL_IP": "127.0.0.1"}
+ON_ONE_MACHINE: Final = {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
 """Default environment of that session's JVM: otherwise Spark resolves the machine's host name, and does not start where
-the name cannot be resolved."""
+the name cannot be resolved; and its workers are the python3 of the path, which may be of another version."""
 
 _FRUGAL: Final = "-XX:GCTimeRatio=19 -XX:NewRatio=4"
 """The garbage collector may use a twentieth of the time before it enlarges the heap; the default is a hundredth. The

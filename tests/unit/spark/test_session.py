@@ -93,6 +93,13 @@ def test_session_on_one_machine_listens_there_only(make_config, master):
     assert "spark.driver.host" not in cluster
 
 
+def test_workers_are_the_python_of_the_driver(spark):
+    """Not the python3 of the path, which may be of another version."""
+    (worker,) = spark.range(1, numPartitions=1).rdd.map(lambda _: __import__("sys").executable).collect()
+
+    assert worker == sys.executable
+
+
 class Cluster:
     """A fake session on a cluster, with settings."""
 
