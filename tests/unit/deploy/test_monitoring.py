@@ -75,6 +75,18 @@ def test_prometheus_takes_the_rules(root, words):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_alertmanager_takes_its_configuration(root):
+    """Alertmanager's own tool accepts the file."""
+    amtool = shutil.which("amtool")
+    if amtool is None:
+        assert os.environ.get("CI") != "true", "amtool is missing"
+        pytest.skip("amtool is missing: Debian has it in the package prometheus-alertmanager")
+    command = [amtool, "check-config", "alertmanager.yml"]
+    done = subprocess.run(command, cwd=root / "docker/prometheus", capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_every_alert_is_tested_and_in_the_docs(root, groups):
     """Each alert fires in a test, and docs/monitoring.md says what it means."""
     alerts = {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
