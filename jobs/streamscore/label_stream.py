@@ -54,7 +54,7 @@ def check(config: Config) -> None:
     _require_distinct("indices", [*search.indices, *own])
     if config.labels.checkpoint == config.stream.checkpoint:
         raise ConfigError(f"labels.checkpoint and stream.checkpoint are both {config.labels.checkpoint}")
-    kafka.require(config.kafka, topics.labels)
+    kafka.require(config.kafka, topics.labels, "Read")
     created = LateLabels(config).check()
     if created:
         log.info("created %s", ", ".join(created))

@@ -51,9 +51,11 @@ def check(config: Config) -> None:
     Raises:
         InputError: the data set is absent or empty, or has wrong columns or types.
         ServerError: no broker answers, or the topic cannot be created.
+        RefusedError: an ACL is missing.
     """
     datasets.check_footer(config.seed, config.message.columns, config.message.label_values)
-    if kafka.ensure(config.kafka, config.kafka.topics.input):
+    operations = ("Read", "Write") if config.seed.resume else ("Write",)
+    if kafka.ensure(config.kafka, config.kafka.topics.input, operations=operations):
         log.info("created the topic %s with %s partitions", config.kafka.topics.input, config.kafka.partitions)
 
 
