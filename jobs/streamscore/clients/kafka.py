@@ -221,7 +221,8 @@ def ensure(kafka: Kafka, *wanted: str, operations: Sequence[str] = ()) -> list[s
             if fault != "TOPIC_ALREADY_EXISTS":
                 is_refused = fault.endswith(_NOT_ALLOWED)
                 way_out = "Add the ACL Create for it" if is_refused else "See kafka.replication_factor and .partitions"
-                raise (RefusedError if is_refused else ServerError)(
+                kind = RefusedError if is_refused else ServerError
+                raise kind(
                     f"the topic {topic!r} could not be created: {error.args[0].str()}. {way_out}, or let an "
                     "administrator make it"
                 ) from None
