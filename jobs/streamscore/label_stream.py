@@ -57,7 +57,7 @@ def check(config: Config) -> None:
     if config.labels.checkpoint == config.stream.checkpoint:
         raise ConfigError(f"labels.checkpoint and stream.checkpoint are both {config.labels.checkpoint}")
     exporter.check(config.metrics.labels_port, config.metrics.address, "metrics.labels_port")
-    kafka.require(config.kafka, topics.labels)
+    kafka.require(config.kafka, topics.labels, "Read")
     created = LateLabels(config).check()
     if created:
         log.info("created %s", ", ".join(created))

@@ -68,7 +68,7 @@ def check(config: Config) -> None:
         ServerError: a server does not answer, the input topic does not exist, or an output cannot hold the outcomes.
     """
     exporter.check(config.metrics.port, config.metrics.address, "metrics.port")
-    kafka.require(config.kafka, config.kafka.topics.input)
+    kafka.require(config.kafka, config.kafka.topics.input, "Read")
     for sink in sinks.configured(config):
         created = sink.check()
         if created:

@@ -51,11 +51,15 @@ def check(config: Config) -> None:
     Raises:
         InputError: the data set is absent or empty, or has wrong columns or types.
         ServerError: no broker answers, or the topic cannot be created.
+        RefusedError: an ACL is missing.
     """
     datasets.check_footer(config.seed, config.message.columns, config.message.label_values)
     topics = config.kafka.topics
-    for name in [topics.input, *([] if config.seed.label_delay is None else [topics.labels])]:
-        if kafka.ensure(config.kafka, name):
+    wanted = {topics.input: ("Read", "Write") if config.seed.resume else ("Write",)}
+    if config.seed.label_delay is not None:
+        wanted[topics.labels] = ("Write",)
+    for name, operations in wanted.items():
+        if kafka.ensure(config.kafka, name, operations=operations):
             log.info("created the topic %s with %s partitions", name, config.kafka.partitions)
 
 

@@ -5,7 +5,7 @@ from threading import Barrier
 
 import pytest
 
-from streamscore.clients import elasticsearch
+from streamscore.clients import elasticsearch, index_streams
 from streamscore.errors import ServerError
 
 
@@ -65,21 +65,21 @@ def test_streams_of_many_topics_are_all_noted(settings):
     elasticsearch.ensure(settings)
     topics = [f"clicks{separator}{number}" for separator in "._-" for number in range(8)]
 
-    at_once(len(topics), lambda number: elasticsearch.record_checkpoint(settings, topics[number], f"stream {number}"))
+    at_once(len(topics), lambda number: index_streams.record_checkpoint(settings, topics[number], f"stream {number}"))
 
-    recorded = [elasticsearch.checkpoint_of(settings, topic) for topic in topics]
+    recorded = [index_streams.checkpoint_of(settings, topic) for topic in topics]
     assert recorded == [f"stream {number}" for number in range(len(topics))]
 
 
 def test_newer_stream_of_a_topic_replaces_the_older(settings):
     """A new stream replaces the topic's record, as ``--new-checkpoint`` allows, and no other topic's."""
     elasticsearch.ensure(settings)
-    assert elasticsearch.checkpoint_of(settings, "clicks") is None
+    assert index_streams.checkpoint_of(settings, "clicks") is None
     for topic, stream in (("clicks", "a"), ("views", "b"), ("clicks", "c"), ("clicks", "c")):
-        elasticsearch.record_checkpoint(settings, topic, stream)
+        index_streams.record_checkpoint(settings, topic, stream)
 
-    assert elasticsearch.checkpoint_of(settings, "clicks") == "c"
-    assert elasticsearch.checkpoint_of(settings, "views") == "b"
+    assert index_streams.checkpoint_of(settings, "clicks") == "c"
+    assert index_streams.checkpoint_of(settings, "views") == "b"
 
 
 def test_note_of_an_earlier_release_counts_until_the_topic_has_a_newer_one(settings):
@@ -88,18 +88,18 @@ def test_note_of_an_earlier_release_counts_until_the_topic_has_a_newer_one(setti
     with elasticsearch.client(settings) as client:
         client.indices.put_mapping(index=settings.index, meta={"streams": {"clicks": "old", "views": "older"}})
 
-    elasticsearch.record_checkpoint(settings, "clicks", "new")
+    index_streams.record_checkpoint(settings, "clicks", "new")
 
-    assert elasticsearch.checkpoint_of(settings, "clicks") == "new"
-    assert elasticsearch.checkpoint_of(settings, "views") == "older"
+    assert index_streams.checkpoint_of(settings, "clicks") == "new"
+    assert index_streams.checkpoint_of(settings, "views") == "older"
 
 
 def test_deleted_index_remembers_no_stream(settings):
     """A recreated index names no stream."""
     elasticsearch.ensure(settings)
-    elasticsearch.record_checkpoint(settings, "clicks", "a")
+    index_streams.record_checkpoint(settings, "clicks", "a")
     elasticsearch.delete(settings)
-    assert elasticsearch.checkpoint_of(settings, "clicks") is None
+    assert index_streams.checkpoint_of(settings, "clicks") is None
     elasticsearch.ensure(settings)
 
-    assert elasticsearch.checkpoint_of(settings, "clicks") is None
+    assert index_streams.checkpoint_of(settings, "clicks") is None

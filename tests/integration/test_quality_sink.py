@@ -9,7 +9,7 @@ import pytest
 from gateway import Gateway
 
 from streamscore import score_stream, sinks
-from streamscore.clients import elasticsearch, kafka, quality_reader
+from streamscore.clients import elasticsearch, index_streams, kafka, quality_reader
 from streamscore.errors import CheckpointError, RefusedError, ServerError, StreamError
 from streamscore.quality.statistic import total
 from streamscore.sinks import quality
@@ -310,7 +310,7 @@ def test_without_documents_the_index_is_not_written_and_knows_its_stream(spark, 
     score_stream.run(spark, config)
 
     assert set(written) == {config.elasticsearch.rejected_index}
-    assert elasticsearch.checkpoint_of(config.elasticsearch, config.kafka.topics.input) is not None
+    assert index_streams.checkpoint_of(config.elasticsearch, config.kafka.topics.input) is not None
 
 
 def test_new_checkpoint_counts_the_topic_once(spark, world, outcomes, tmp_path, monkeypatch):

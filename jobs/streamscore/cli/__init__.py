@@ -88,7 +88,7 @@ def down(*, config: ConfigOption = "local", overrides: SetOption) -> None:
 @app.command()
 def create(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     """Create missing topics and indices; the jobs do the same, if they have the permissions."""
-    from streamscore.clients import elasticsearch
+    from streamscore.clients import elasticsearch, privileges
     from streamscore.clients import kafka as kafka_client
 
     settings = configuration.load(config, overrides)
@@ -100,7 +100,8 @@ def create(*, config: ConfigOption = "local", overrides: SetOption) -> None:
     ]
     created = [f"topic {name}" for name in names]
     if settings.elasticsearch.enabled:
-        created += [f"index {name}" for name in elasticsearch.ensure(settings.elasticsearch)]
+        made = elasticsearch.ensure(settings.elasticsearch, needed=privileges.TO_CREATE)
+        created += [f"index {name}" for name in made]
     for line in [f"created {name}" for name in created] or ["everything is there"]:
         print_line(line)
 

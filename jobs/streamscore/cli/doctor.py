@@ -116,6 +116,9 @@ def _kafka(config: Config) -> Findings:
     kafka = config.kafka
     existing = kafka_client.names(kafka)
     yield "ok", f"answers at {kafka.bootstrap_servers}"
+    topics = kafka.topics
+    outputs = dict.fromkeys((topics.predictions, topics.rejected), ("Read", "Write"))
+    kafka_client.require_allowed(kafka, {topics.input: ("Read",), **outputs})
     if kafka.topics.input not in existing:
         names = ", ".join(existing) or "none"
         text = f"no topic {kafka.topics.input!r}, or this user may not see it (ACL Describe); there are {names}"

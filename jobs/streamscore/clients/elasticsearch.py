@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from streamscore.clients import indices, tls
+from streamscore.clients import indices, privileges, tls
 from streamscore.config import Elasticsearch, is_loopback
 from streamscore.errors import RefusedError, RequestTooLargeError, ServerError
 from streamscore.schema import (
@@ -19,7 +19,6 @@ from streamscore.schema import (
 )
 
 if TYPE_CHECKING:
-    from elasticsearch import ApiError
     from elasticsearch import Elasticsearch as Client
 
 _EXISTS: Final = "resource_already_exists_exception"
@@ -31,19 +30,9 @@ OVERLOADED: Final = frozenset({429, 502, 503, 504})
 """Transient HTTP statuses of a response or of one of its items: a retry may succeed."""
 
 _TOO_LARGE: Final = 413
-
 _DATA_STREAMS_ONLY: Final = "creates data streams only"
-_BLOCKED: Final = "cluster_block_exception"
-
 _TOO_OLD: Final = "media_type_header_exception"
 """What an older server answers to the client's headers."""
-
-
-_STREAMS: Final = "streams"
-"""Object in the outcome index's mapping, never in a document: one field per topic names the topic's stream."""
-
-_STREAM: Final = "stream"
-"""Key of the stream's id in the metadata of such a field."""
 
 
 def client(settings: Elasticsearch, timeout: float = 10.0) -> Client:
@@ -79,12 +68,15 @@ Mappings = Mapping[str, Mapping[str, Any]]
 """The fields of indices by the index's name."""
 
 
-def ensure(settings: Elasticsearch, mappings: Mappings | None = None) -> list[str]:
+def ensure(
+    settings: Elasticsearch, mappings: Mappings | None = None, needed: Sequence[str] = privileges.OF_JOBS
+) -> list[str]:
     """Create missing indices with strict mappings, and add this version's fields to existing ones.
 
     Args:
         settings: the server.
         mappings: the indices; None: those of the scoring job.
+        needed: the privileges on each index that the user must have.
 
     Returns:
         The names of the indices that were created.
@@ -92,11 +84,12 @@ def ensure(settings: Elasticsearch, mappings: Mappings | None = None) -> list[st
     Raises:
         ServerError: the server cannot be reached or is of a version that cannot be written to, or the mapping of an
             index cannot hold what is to be written.
-        RefusedError: something would change the documents or where they go, or blocks the writes.
+        RefusedError: something would change the documents or where they go, or blocks the writes; or the user lacks a
+            privilege.
     """
     wanted = _mappings(settings) if mappings is None else mappings
     created, late = [], False
-    missing = compare(settings, wanted)
+    missing = compare(settings, wanted, needed)
     with reporting(settings), client(settings) as server:
         for block in indices.blocks(server, list(wanted)):
             if not block.passes:  # a full disk is waited for
@@ -110,7 +103,7 @@ def ensure(settings: Elasticsearch, mappings: Mappings | None = None) -> list[st
             if name not in created:
                 _add_fields(server, name, properties, settings.url)
     if late:
-        compare(settings, wanted)
+        compare(settings, wanted, needed)
     return created
 
 
@@ -148,30 +141,35 @@ def _create(server: Client, settings: Elasticsearch, name: str, properties: Mapp
     return True
 
 
-def compare(settings: Elasticsearch, mappings: Mappings | None = None) -> list[str]:
+def compare(
+    settings: Elasticsearch, mappings: Mappings | None = None, needed: Sequence[str] = privileges.OF_JOBS
+) -> list[str]:
     """Compare the mappings of the indices with our fields and return the names of missing indices.
 
     Args:
         settings: the server.
         mappings: the indices; None: those of the scoring job.
+        needed: the privileges on each index that the user must have.
 
     Raises:
         ServerError: the server cannot be reached or is of a version that cannot be written to, or the mapping of an
             index cannot hold what is to be written.
-        RefusedError: something would change the documents or where they go.
+        RefusedError: something would change the documents or where they go, or the user lacks a privilege.
     """
+    wanted = _mappings(settings) if mappings is None else mappings
     missing = []
     with reporting(settings), client(settings) as server:
+        privileges.require(server, settings, privileges.OF_CLUSTER, dict.fromkeys(wanted, needed))
         version = str(server.info()["version"]["number"])
         if not version.startswith(f"{_WRITTEN_TO}."):
             raise _unknown_version(settings, version)
-        for name, properties in (_mappings(settings) if mappings is None else mappings).items():
+        for name, properties in wanted.items():
             if server.indices.exists(index=name):
                 index, entry = indices.require_one(name, server.indices.get(index=name).body, settings.url)
                 fault = indices.fault(name, index, entry)
                 if fault is not None:
                     raise RefusedError(f"the index {name!r} at {settings.url} cannot be written to: {fault}")
-                _compare(name, entry["mappings"], properties, settings.url)
+                indices.require_fields(name, entry["mappings"], properties, settings.url)
             else:
                 missing.append(name)
     return missing
@@ -244,52 +242,17 @@ def runs(settings: Elasticsearch) -> list[str]:
     return sorted(name.removeprefix(prefix) for name in found)
 
 
-def checkpoint_of(settings: Elasticsearch, topic: str) -> str | None:
-    """Return the id of the stream that has written the outcomes of a topic to the index; None if there was none.
-
-    Raises:
-        ServerError: the server cannot be reached.
-    """
-    with reporting(settings), client(settings) as server:
-        if not server.indices.exists(index=settings.index):
-            return None
-        mapping = _mapping(server, settings.index, settings.url)
-    recorded = mapping.get("properties", {}).get(_STREAMS, {}).get("properties", {}).get(_stream_field(topic), {})
-    earlier_release = mapping.get("_meta", {}).get("streams", {})
-    stream = recorded.get("meta", {}).get(_STREAM) or earlier_release.get(topic)
-    return str(stream) if stream else None
-
-
-def record_checkpoint(settings: Elasticsearch, topic: str, stream: str) -> None:
-    """Record in the index's mapping which stream writes the outcomes of a topic.
-
-    The record is the metadata of a field that is named after the topic and that no document has. Elasticsearch merges
-    the fields of a mapping one by one and atomically, so concurrent records of several topics are all kept. ``_meta``,
-    where earlier releases kept the records of all topics, is replaced as a whole.
+def mapping(server: Client, name: str, url: str) -> dict[str, Any]:
+    """Return the mapping of an index, or of the one index that an alias points to.
 
     Args:
-        settings: the server and the index.
-        topic: the input topic.
-        stream: id of the streaming query.
+        server: the client.
+        name: name of the index or the alias.
+        url: the server's address, for messages.
 
     Raises:
-        ServerError: the server or the index cannot be reached.
+        RefusedError: the name is an alias of several indices.
     """
-    note = {"type": "keyword", "index": False, "doc_values": False, "meta": {_STREAM: stream}}
-    with reporting(settings), client(settings) as server:
-        _mapping(server, settings.index, settings.url)  # refuses an alias of several indices
-        server.indices.put_mapping(
-            index=settings.index, properties={_STREAMS: {"properties": {_stream_field(topic): note}}}
-        )
-
-
-def _stream_field(topic: str) -> str:
-    """Return the field name of a topic: dots, which would nest objects, become slashes, which no topic name has."""
-    return topic.replace(".", "/")
-
-
-def _mapping(server: Client, name: str, url: str) -> dict[str, Any]:
-    """Return the mapping of an index, or of the one index that an alias points to."""
     _, entry = indices.require_one(name, server.indices.get_mapping(index=name).body, url)
     return dict(entry["mappings"])
 
@@ -329,6 +292,8 @@ def search(
 ) -> tuple[list[dict[str, Any]], int]:
     """Run several searches in one request; an index that does not exist yet returns no documents.
 
+    Elasticsearch treats an index that this user may not read like one that does not exist.
+
     Args:
         server: the client.
         settings: the server's address, for error messages.
@@ -356,6 +321,10 @@ def search(
             raise RefusedError(f"Elasticsearch at {settings.url} cannot search {name}: {reason}")
         if found["_shards"]["failed"]:
             raise ServerError(f"Elasticsearch at {settings.url} cannot search {name}: a part of it does not answer")
+    unseen = {name for (name, _), found in zip(searches, answers, strict=True) if found["_shards"].get("total") == 0}
+    if unseen & set(settings.indices):
+        with reporting(settings):
+            privileges.require(server, settings, (), dict.fromkeys(sorted(unseen & set(settings.indices)), ("read",)))
     return answers, int(answer["took"])
 
 
@@ -370,49 +339,16 @@ def _mappings(settings: Elasticsearch) -> dict[str, dict[str, Any]]:
 
 def _add_fields(server: Client, index: str, wanted: Mapping[str, Any], url: str) -> None:
     """Add the fields that are missing to an index of an earlier version."""
-    known = _mapping(server, index, url).get("properties", {})
+    known = mapping(server, index, url).get("properties", {})
     added = {name: field for name, field in wanted.items() if name in ADDED_FIELDS and name not in known}
     if added:
         server.indices.put_mapping(index=index, properties=added)
-
-
-def _compare(index: str, mapping: dict[str, Any], wanted: Mapping[str, Any], url: str) -> None:
-    found = mapping.get("properties", {})
-    wrong = [
-        f"{name} is {found.get(name, {}).get('type', 'missing')}, expected {field['type']}"
-        for name, field in wanted.items()
-        if (name in found or name not in ADDED_FIELDS) and found.get(name, {}).get("type") != field["type"]
-    ]
-    if wrong:
-        raise ServerError(
-            f"the index {index!r} at {url} cannot hold what is to be written: {'; '.join(wrong)}. "
-            "Choose another (elasticsearch.index, .rejected_index, .status_index, .quality_index), or delete it if "
-            "nobody needs it"
-        )
 
 
 def _unknown_version(settings: Elasticsearch, version: str) -> RefusedError:
     return RefusedError(
         f"Elasticsearch at {settings.url} is version {version}; what writes to it here knows {_WRITTEN_TO}.x only. Set "
         "elasticsearch.url to such a one, or elasticsearch.enabled to false"
-    )
-
-
-def _told_reason(body: Any) -> str:
-    """Return the reason in the body of a refusal as one line, for instance the missing privilege."""
-    fault = body.get("error") if isinstance(body, dict) else None
-    reason = fault.get("reason") if isinstance(fault, dict) else fault
-    return " ".join(str(reason).split())[:500] if reason else "it does not say which"
-
-
-def _forbidden(settings: Elasticsearch, error: ApiError) -> RefusedError:
-    """Return the error for a status 403: a missing privilege, or a block."""
-    if error.error == _BLOCKED:
-        return RefusedError(f"Elasticsearch at {settings.url}: {_told_reason(error.body)}")
-    return RefusedError(
-        f"Elasticsearch at {settings.url} refuses this user an action ({error.status_code}): "
-        f"{_told_reason(error.body)}. The jobs need the privilege `monitor` on the cluster and `read`, `write` and "
-        f"`manage` on {', '.join(_mappings(settings))}; the live page and the report need only `read`"
     )
 
 
@@ -443,7 +379,7 @@ def reporting(settings: Elasticsearch) -> Iterator[None]:
             ".password and .api_key"
         ) from None
     except AuthorizationException as error:
-        raise _forbidden(settings, error) from None
+        raise privileges.forbidden(settings, error) from None
     except ApiError as error:
         if error.status_code in OVERLOADED:
             raise ServerError(f"Elasticsearch at {settings.url} is away or overloaded: {error}") from None

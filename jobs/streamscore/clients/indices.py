@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from streamscore.errors import RefusedError
+from streamscore.errors import RefusedError, ServerError
+from streamscore.schema import ADDED_FIELDS
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
@@ -74,6 +75,32 @@ def fault(name: str, index: str, entry: Mapping[str, Any]) -> str | None:
     if settings.get("lifecycle", {}).get("rollover_alias") == name:
         return _rolls_over(name)
     return _changed_on_the_way(settings, entry.get("mappings", {}))
+
+
+def require_fields(name: str, mapping: Mapping[str, Any], wanted: Mapping[str, Any], url: str) -> None:
+    """Compare the mapping of an index with the fields of the documents; fields of later versions may be missing.
+
+    Args:
+        name: name of the index.
+        mapping: its mapping.
+        wanted: the fields.
+        url: the server's address, for the message.
+
+    Raises:
+        ServerError: the index cannot hold the documents.
+    """
+    found = mapping.get("properties", {})
+    wrong = [
+        f"{field} is {found.get(field, {}).get('type', 'missing')}, expected {kind['type']}"
+        for field, kind in wanted.items()
+        if (field in found or field not in ADDED_FIELDS) and found.get(field, {}).get("type") != kind["type"]
+    ]
+    if wrong:
+        raise ServerError(
+            f"the index {name!r} at {url} cannot hold what is to be written: {'; '.join(wrong)}. "
+            "Choose another (elasticsearch.index, .rejected_index, .status_index, .quality_index), or delete it if "
+            "nobody needs it"
+        )
 
 
 def _rolls_over(name: str) -> str:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
-import socket
-import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from streamscore.clients import tls
-from streamscore.clients.kafka_settings import RENAMED, client_settings, trust
+from streamscore.clients import kafka_tls
+from streamscore.clients.kafka_settings import RENAMED, client_settings
 from streamscore.config import Kafka, is_loopback
 from streamscore.errors import ConfigError, RefusedError, ServerError
+from streamscore.system.console import log
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Producer
@@ -44,6 +43,11 @@ _DOWN_SECONDS = 2.0
 
 _ROOM = 65_536
 """Bytes by which a rejected message's record may exceed the message itself."""
+
+GROUPS: Final = "spark-kafka-"
+"""Beginning of the names of all consumer groups of the jobs, Spark's and ours: one ACL allows them."""
+
+_NOT_ALLOWED: Final = "_AUTHORIZATION_FAILED"
 
 
 def _made(client: Callable[..., Client], settings: Mapping[str, Any]) -> Client:
@@ -95,7 +99,7 @@ def consumer(kafka: Kafka, reset: str = "earliest") -> Consumer:
 
     settings: dict[str, str | int | float | bool] = {
         **client_settings(kafka),
-        "group.id": "spark-kafka-streamscore",  # the prefix of the groups that the job's ACLs allow
+        "group.id": f"{GROUPS}streamscore",
         "enable.auto.commit": False,
         "enable.partition.eof": True,
         "auto.offset.reset": reset,
@@ -126,7 +130,7 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
                 f"Kafka at {kafka.bootstrap_servers} refuses the credentials ({refusal.str()}): see security.protocol, "
                 "sasl.mechanism and sasl.jaas.config of kafka.options"
             ) from None
-        _require_same_protocol(kafka)
+        kafka_tls.require_same_protocol(kafka)
         reason = next((one for one in errors if one.name() != _ALL_DOWN), error.args[0]).str()
         is_near = all(is_loopback(host) for host, _ in kafka.addresses())
         raise ServerError(
@@ -134,61 +138,6 @@ def names(kafka: Kafka, timeout: float = 10.0) -> list[str]:
             f"{' `streamscore up` starts one on this machine' if is_near else ''}"
         ) from None
     return sorted(name for name in metadata.topics if not name.startswith("__"))
-
-
-_OF_TLS = {
-    tls.Fault.AUTHORITY: (
-        "has a certificate of an authority that is not trusted: name the authority's PEM file in "
-        "kafka.options.ssl.truststore.location, with ssl.truststore.type: PEM"
-    ),
-    tls.Fault.EXPIRED: "has a certificate that has expired or is not valid yet: renew it, or set this machine's clock",
-    tls.Fault.HOST_NAME: (
-        "has a certificate for other host names: write one of its names in kafka.bootstrap_servers, or give the broker "
-        "a certificate for this one"
-    ),
-    tls.Fault.NO_TLS: (
-        "does not speak TLS: set kafka.options.security.protocol to PLAINTEXT or SASL_PLAINTEXT, or name the port for "
-        "TLS in kafka.bootstrap_servers"
-    ),
-    tls.Fault.CLIENT_MISSING: (
-        "wants a certificate of the client: name its PEM file in kafka.options.ssl.keystore.location, with "
-        "ssl.keystore.type: PEM"
-    ),
-    tls.Fault.CLIENT_REFUSED: "refuses the certificate of the client: see kafka.options.ssl.keystore.location",
-}
-
-
-def _require_same_protocol(kafka: Kafka) -> None:
-    """Find out why a TLS handshake with a broker failed, which librdkafka does not report.
-
-    Raises:
-        RefusedError: a broker's protocol or certificate differs from the configuration's.
-    """
-    is_tls = kafka.client_options().get("security.protocol", "PLAINTEXT").upper().endswith("SSL")
-    for host, port in kafka.addresses():
-        fault_text = None
-        if not is_tls:
-            if tls.speaks_tls(host, port):
-                fault_text = "speaks TLS: set kafka.options.security.protocol to SSL or SASL_SSL"
-        elif _speaks_plaintext(host, port):
-            fault_text = _OF_TLS[tls.Fault.NO_TLS]
-        else:
-            fault = tls.fault(host, port, trust(kafka))
-            fault_text = None if fault is None else _OF_TLS[fault]
-        if fault_text is not None:
-            raise RefusedError(f"Kafka at {host}:{port} {fault_text}")
-
-
-def _speaks_plaintext(host: str, port: int) -> bool:
-    """Return whether a broker answers a request without TLS; such a broker only closes a TLS connection."""
-    request = struct.pack(">ihhih", 10, 18, 0, 1, -1)  # ApiVersions, version 0, of a client without a name
-    try:
-        with socket.create_connection((host.strip("[]"), port), timeout=tls.PROBE_SECONDS) as connection:
-            connection.sendall(request)
-            answer = connection.recv(8)
-    except OSError:
-        return False
-    return answer[4:] == request[8:12]  # the number of the request, behind the length
 
 
 def _metadata(client: AdminClient, errors: Sequence[KafkaError], timeout: float) -> ClusterMetadata:
@@ -211,13 +160,21 @@ NO_INPUT: Final = (
 """The way out where the input topic is missing."""
 
 
-def require(kafka: Kafka, topic: str) -> None:
-    """Check that a topic exists; a topic that an ACL hides from this user counts as missing.
+def require(kafka: Kafka, topic: str, *operations: str) -> None:
+    """Check that a topic exists, and that this user may use it.
+
+    Args:
+        kafka: the brokers.
+        topic: the topic.
+        operations: the operations of ACLs that are needed on it, such as ``Read``; it must be visible in any case.
 
     Raises:
         ServerError: the topic does not exist, or no broker answers.
+        RefusedError: an ACL is missing.
     """
     existing = names(kafka)
+    if operations or topic not in existing:
+        require_allowed(kafka, {topic: operations or ("Describe",)})
     if topic not in existing:
         way_out = NO_INPUT if topic == kafka.topics.input else "`streamscore create` or the first `score` makes it"
         raise ServerError(
@@ -226,20 +183,27 @@ def require(kafka: Kafka, topic: str) -> None:
         )
 
 
-def ensure(kafka: Kafka, *wanted: str) -> list[str]:
+def ensure(kafka: Kafka, *wanted: str, operations: Sequence[str] = ()) -> list[str]:
     """Create the missing topics and return their names.
 
     The rejected topic accepts any message that the input topic accepts, with our headers added.
 
+    Args:
+        kafka: the brokers.
+        wanted: names of the topics.
+        operations: the operations of ACLs that are needed on those that exist, such as ``Write``.
+
     Raises:
         ServerError: no broker answers, or a topic cannot be created.
-        RefusedError: this user may not create a topic.
+        RefusedError: an ACL is missing.
     """
     from confluent_kafka import KafkaException
     from confluent_kafka.cimpl import NewTopic
 
     existing = names(kafka)
     missing = [topic for topic in wanted if topic not in existing]
+    # A topic that is hidden from this user may be there.
+    require_allowed(kafka, dict.fromkeys(wanted if operations else missing, operations or ("Describe",)))
     settings: dict[str, dict[str, str]] = {topic: {} for topic in missing}
     if kafka.topics.rejected in missing:
         room = max_message_bytes(kafka, kafka.topics.input) + _ROOM
@@ -255,40 +219,88 @@ def ensure(kafka: Kafka, *wanted: str) -> list[str]:
         except KafkaException as error:
             fault = error.args[0].name()
             if fault != "TOPIC_ALREADY_EXISTS":
-                kind = RefusedError if fault.endswith("_AUTHORIZATION_FAILED") else ServerError
+                is_refused = fault.endswith(_NOT_ALLOWED)
+                way_out = "Add the ACL Create for it" if is_refused else "See kafka.replication_factor and .partitions"
+                kind = RefusedError if is_refused else ServerError
                 raise kind(
-                    f"the topic {topic!r} could not be created: {error.args[0].str()}. See kafka.replication_factor "
-                    "and .partitions, or let an administrator make it"
+                    f"the topic {topic!r} could not be created: {error.args[0].str()}. {way_out}, or let an "
+                    "administrator make it"
                 ) from None
     return missing
 
 
 def require_writable(kafka: Kafka, *topics: str) -> None:
-    """Check that this user may write to topics, as far as the brokers report the user's permissions.
+    """Check that this user may write to topics, and read what is there, as a replay does.
 
     Raises:
-        RefusedError: an ACL forbids this user to write to one of the topics.
+        RefusedError: an ACL is missing.
         ServerError: the topics cannot be described.
     """
-    from confluent_kafka import KafkaException, TopicCollection
-    from confluent_kafka.admin import AclOperation  # type: ignore[attr-defined]
+    require_allowed(kafka, dict.fromkeys(topics, ("Read", "Write")))
 
-    if not topics:
+
+def require_allowed(kafka: Kafka, needed: Mapping[str, Sequence[str]]) -> None:
+    """Check this user's ACLs, as far as the brokers report them; who reads also needs those of consumer groups.
+
+    Args:
+        kafka: the brokers.
+        needed: the operations, such as ``Read``, by topic; of topics that do not exist only ``Describe`` is checked.
+
+    Raises:
+        RefusedError: an ACL is missing; the message names all that are missing.
+        ServerError: the topics cannot be described.
+    """
+    if not needed:
         return
     client = admin(kafka)  # must live until the answers have arrived
-    try:
-        futures = client.describe_topics(
-            TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=10.0
+    lacking = [
+        f"{operation} on the topic {topic!r}"
+        for topic, allowed in _allowed(client, list(needed)).items()
+        for operation in needed[topic]
+        if allowed is not None and operation not in allowed
+    ]
+    if any("Read" in operations for operations in needed.values()) and not _may_use_groups(client):
+        lacking.append(f"Read on the consumer groups whose names begin with {GROUPS!r}")
+    if lacking:
+        raise RefusedError(
+            f"this user lacks ACLs in Kafka at {kafka.bootstrap_servers}: {'; '.join(lacking)}. Add them "
+            "(docs/production.md lists those of each command)"
         )
-        allowed = {topic: future.result().authorized_operations for topic, future in futures.items()}
-    except KafkaException as error:
-        raise ServerError(f"the topics {', '.join(topics)} cannot be described: {error.args[0].str()}") from None
-    for topic, operations in allowed.items():
-        if operations is not None and AclOperation.WRITE not in operations:
-            raise RefusedError(
-                f"Kafka at {kafka.bootstrap_servers} does not let this user write to the topic {topic!r}: add the ACL "
-                "Write for it"
+
+
+def _allowed(client: AdminClient, topics: Sequence[str]) -> dict[str, set[str] | None]:
+    """Return the operations that this user may use, by topic; None where the brokers do not tell."""
+    from confluent_kafka import KafkaException, TopicCollection
+
+    futures = client.describe_topics(
+        TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=10.0
+    )
+    allowed: dict[str, set[str] | None] = {}
+    for topic, future in futures.items():
+        try:
+            operations = future.result().authorized_operations
+        except KafkaException as error:
+            fault = error.args[0]
+            if fault.name() not in {"TOPIC_AUTHORIZATION_FAILED", "UNKNOWN_TOPIC_OR_PART"}:
+                raise ServerError(f"the topic {topic!r} cannot be described: {fault.str()}") from None
+            allowed[topic] = set() if fault.name().endswith(_NOT_ALLOWED) else None
+        else:
+            allowed[topic] = (
+                None if operations is None else {operation.name.title().replace("_", "") for operation in operations}
             )
+    return allowed
+
+
+def _may_use_groups(client: AdminClient) -> bool:
+    """Return whether this user may use the jobs' consumer groups; True if the brokers do not tell."""
+    from confluent_kafka import KafkaException
+
+    group = f"{GROUPS}streamscore"
+    try:
+        client.describe_consumer_groups([group], request_timeout=10.0)[group].result()
+    except KafkaException as error:
+        return not str(error.args[0].name()).endswith(_NOT_ALLOWED)
+    return True
 
 
 def topic_id(kafka: Kafka, topic: str, client: AdminClient | None = None) -> str | None:
@@ -315,7 +327,7 @@ def topic_id(kafka: Kafka, topic: str, client: AdminClient | None = None) -> str
 def max_message_bytes(kafka: Kafka, topic: str) -> int:
     """Return the size in bytes of the largest record that a topic accepts; Kafka's default if the broker reports none.
 
-    A broker reports no limit for a missing topic, nor to a user who may not describe the topic.
+    A broker reports no limit for a missing topic, nor to a user without the ACL DescribeConfigs, who is warned.
     """
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
@@ -324,7 +336,14 @@ def max_message_bytes(kafka: Kafka, topic: str) -> int:
     (future,) = client.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]).values()
     try:
         return int(future.result()["max.message.bytes"].value)
-    except KafkaException:
+    except KafkaException as error:
+        if error.args[0].name().endswith(_NOT_ALLOWED):
+            log.warning(
+                "this user lacks the ACL DescribeConfigs on the topic %r: its size limit is not known, and Kafka's "
+                "default of %s bytes is assumed",
+                topic,
+                f"{MAX_MESSAGE_BYTES:,}",
+            )
         return MAX_MESSAGE_BYTES
 
 

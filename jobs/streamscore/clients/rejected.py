@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
+from streamscore.clients import kafka as clients
 from streamscore.clients import topic_records
 from streamscore.clients.producer import Outbox
 from streamscore.config import Kafka
@@ -171,12 +172,14 @@ def replay(kafka: Kafka, wanted: Sequence[Rejected], value: bytes | None = None)
     Raises:
         InputError: the content of a message has expired; none is sent.
         ServerError: no broker answers, or the broker did not accept a message.
+        RefusedError: an ACL is missing.
     """
     if value is None:
         there = {message.event_id for message in available(kafka, wanted)}
         _refuse(kafka, [message.event_id for message in wanted if message.event_id not in there])
     done = _replayed(kafka, wanted)
     left = [message for message in wanted if message.event_id not in done]
+    clients.require_allowed(kafka, {kafka.topics.input: ("Write",)})
     outbox = Outbox(kafka, kafka.topics.input)
     sent = set()
     with step(f"Sending to the topic {kafka.topics.input}") as progress:

@@ -120,8 +120,13 @@ def earlier_than(kafka: Kafka, topic: str, begin: Mapping[int, int], time: int) 
     return sum(message.timestamp()[1] < time for message in fetch(kafka, topic, places))
 
 
-def extent(kafka: Kafka, topic: str) -> Extent:
+def extent(kafka: Kafka, topic: str, *operations: str) -> Extent:
     """Return the offsets that a topic holds.
+
+    Args:
+        kafka: the brokers.
+        topic: the topic.
+        operations: the operations of ACLs that are needed on it beside ``Describe``.
 
     Raises:
         ServerError: no broker answers, or the topic does not exist.
@@ -129,7 +134,7 @@ def extent(kafka: Kafka, topic: str) -> Extent:
     from confluent_kafka import KafkaError, KafkaException, TopicPartition
     from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its package re-exports it
 
-    clients.require(kafka, topic)
+    clients.require(kafka, topic, *operations)
     client = clients.admin(kafka)
     settling = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
     deadline = time.monotonic() + _SETTLING_SECONDS
@@ -162,10 +167,11 @@ def read(kafka: Kafka, topic: str, last: int | None = None, since: int | None = 
 
     Raises:
         ServerError: no broker answers, or the topic does not exist.
+        RefusedError: an ACL is missing.
     """
     from confluent_kafka import TopicPartition
 
-    held = extent(kafka, topic)
+    held = extent(kafka, topic, "Read")
     begins = held.begin if since is None else _offsets_since(kafka, topic, held, since)
     client = clients.consumer(kafka)
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamscore.clients import elasticsearch
+from streamscore.clients import elasticsearch, index_streams
 from streamscore.clients.written_index import WrittenIndex
 from streamscore.config import Elasticsearch
 from streamscore.errors import RefusedError, ServerError
@@ -180,7 +180,7 @@ class OutcomeDocuments(_IndexSink):
         """Record the stream in the index's mapping, then write the sampled documents; retry transient failures."""
         if not self.is_owned:
             settings, topic = self.config.elasticsearch, self.config.kafka.topics.input
-            patiently(lambda: elasticsearch.record_checkpoint(settings, topic, batch.query()), settings, batch)
+            patiently(lambda: index_streams.record_checkpoint(settings, topic, batch.query()), settings, batch)
             self.is_owned = True
         if self.config.elasticsearch.documents:
             super().write(shaped, batch, replay)

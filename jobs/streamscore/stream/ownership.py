@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from streamscore.clients import elasticsearch, kafka, quality, topic_records
+from streamscore.clients import index_streams, kafka, quality, topic_records
 from streamscore.config import Config
 from streamscore.errors import CheckpointError, ServerError, StreamError
 from streamscore.stream import checkpoint, notes
@@ -41,7 +41,7 @@ def require_known(config: Config, past: State) -> None:
     if config.stream.new_checkpoint:
         return
     settings, topic = config.elasticsearch, config.kafka.topics.input
-    known = elasticsearch.checkpoint_of(settings, topic) if settings.enabled else None
+    known = index_streams.checkpoint_of(settings, topic) if settings.enabled else None
     if known is not None and known != past.query:
         raise _refusal(config, past, f"index {settings.index!r}", f"stream {known}")
     if known is None and past.is_new and _has_outcomes(config):

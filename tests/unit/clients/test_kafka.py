@@ -19,6 +19,7 @@ def test_topic_that_cannot_be_made_is_told_and_a_refusal_told_apart(make_config,
     future = Future()
     future.set_exception(KafkaException(KafkaError(fault)))
     monkeypatch.setattr(kafka, "names", lambda _: [])
+    monkeypatch.setattr(kafka, "require_allowed", lambda *_: None)
     monkeypatch.setattr(kafka, "admin", lambda _: SimpleNamespace(create_topics=lambda _: {"t": future}))
 
     with pytest.raises(ServerError, match="the topic 't' could not be created") as refused:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from itertools import product
 
 import pytest
 import typer
 import yaml
+from secured import grants
 
 from streamscore import cli, errors, score_stream
 from streamscore import config as configuration
+from streamscore.clients import privileges
 from streamscore.launch import supervisor
 
 
@@ -151,3 +154,16 @@ def test_key_for_elasticsearch_is_for_the_indices_of_the_readme(root, blocks):
     assert role["cluster"] == ["monitor"]
     assert indices["names"] == [named[name] for name in ("index", "rejected_index", "status_index", "quality_index")]
     assert set(indices["privileges"]) == {"read", "write", "manage"}
+
+
+def test_key_for_elasticsearch_has_the_privileges_of_the_table(root, blocks):
+    """The API key's privileges are those of the scoring job, and the job asks for the same."""
+    (role,) = json.loads(blocks("text", "_security").split("\n", 1)[1])["role_descriptors"].values()
+    document = (root / "docs" / "production.md").read_text(encoding="utf-8")
+    listed = grants(document, "| command | on | privileges |", "score")
+    (indices,) = role["indices"]
+
+    assert {grant[1:] for grant in listed if grant.kind == "ind"} == set(product(indices["names"], privileges.OF_JOBS))
+    assert [grant.operation for grant in listed if grant.kind == "cluster"] == list(privileges.OF_CLUSTER)
+    assert tuple(indices["privileges"]) == privileges.OF_JOBS
+    assert role["cluster"] == list(privileges.OF_CLUSTER)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamscore.clients import elasticsearch, quality
+from streamscore.clients import index_streams, quality
 from streamscore.errors import CheckpointError
 from streamscore.stream import ownership
 from streamscore.stream.checkpoint import State
@@ -17,7 +17,7 @@ def require(make_config, monkeypatch):
     monkeypatch.setattr(ownership, "_has_outcomes", lambda _: False)
 
     def look(past, streams, *overrides):
-        monkeypatch.setattr(elasticsearch, "checkpoint_of", lambda *_: past.query)
+        monkeypatch.setattr(index_streams, "checkpoint_of", lambda *_: past.query)
         monkeypatch.setattr(
             quality, "other_stream", lambda _, __, own: next((stream for stream in streams if stream != own), None)
         )
