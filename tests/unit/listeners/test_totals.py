@@ -14,7 +14,7 @@ from rich.console import Console
 from streamscore.listeners.totals import Totals
 from streamscore.quality.estimates import wilson
 from streamscore.quality.evaluation import FIGURES, evaluate
-from streamscore.quality.statistic import of_rows
+from streamscore.quality.statistic import SUMS, of_rows
 from streamscore.scoring.served import ServedModel
 from streamscore.stream.progress import committed
 
@@ -55,7 +55,9 @@ def packed(*models, declined=0):
             for (label, prediction), events in counts.items()
             if events
         ]
-        data += struct.pack(">qiqq9dii", 0, position, 0, declined, *[0.0] * 9, codes, len(rows)) + b"".join(rows)
+        data += struct.pack(
+            f">qiqq{len(SUMS)}dii", 0, position, 0, declined, *[0.0] * len(SUMS), codes, len(rows)
+        ) + b"".join(rows)
     return base64.b64encode(zlib.compress(data)).decode()
 
 
