@@ -21,10 +21,9 @@ from streamscore.listeners.base import BatchListener
 from streamscore.listeners.comparisons import Comparisons
 from streamscore.listeners.terminal import print_summary
 from streamscore.listeners.totals import Totals
-from streamscore.messages import decoder
+from streamscore.messages import decoder, event_counts
 from streamscore.models import registry
 from streamscore.models.watch import ModelWatch
-from streamscore.scoring import event_counts
 from streamscore.sinks.base import OutcomeSink
 from streamscore.spark import sources
 from streamscore.spark.settings import log_file, streaming

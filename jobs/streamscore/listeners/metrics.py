@@ -16,10 +16,10 @@ from streamscore.config import Config
 from streamscore.errors import mask_credentials
 from streamscore.listeners.exporter import Exporter, committed_at
 from streamscore.listeners.families import Histogram, family
+from streamscore.messages import event_counts
 from streamscore.quality.confusion import MAX_CLASSES, Confusion
 from streamscore.quality.statistic import EMPTY, Statistic
 from streamscore.schema import REASONS
-from streamscore.scoring import event_counts
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

@@ -28,7 +28,7 @@ import scala.collection.Seq;
  *
  * Its inputs are the time from which ages are counted, the time of the event (both bigint, in epoch milliseconds), and the
  * reason of its rejection (string, null if it was not rejected). It returns bytes (zlib): numbers of 8 bytes, which
- * scoring/event_counts.py reads. They are the time from which ages are counted, the sum of the ages, the events of each
+ * messages/event_counts.py reads. They are the time from which ages are counted, the sum of the ages, the events of each
  * reason, and the events of each bin of ages. Below 100 ms a bin is 10 ms wide; an older age has two significant digits.
  *
  * Compiled by Janino, hence raw types.

@@ -154,7 +154,7 @@ def quality_sums(
 
 
 def event_counts(spark: SparkSession) -> Column:
-    """Return an aggregate of evaluated rows: events by age and by reason of rejection, for ``scoring.event_counts``.
+    """Return an aggregate of evaluated rows: events by age and by reason of rejection, for ``messages.event_counts``.
 
     Ages are counted from when a stream planned the batch: Spark keeps that time, so a replay has the same one.
 

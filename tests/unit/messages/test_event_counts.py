@@ -11,8 +11,8 @@ from pyspark.errors import StreamingQueryException
 from pyspark.sql import Column
 
 from streamscore.messages import decoder
+from streamscore.messages.event_counts import unpack
 from streamscore.schema import REASONS
-from streamscore.scoring.event_counts import unpack
 
 SCHEMA = "event_time bigint, reason string"
 NOW = 1_795_507_200_000
