@@ -191,6 +191,15 @@ def test_page_has_its_figures(world, after_score, ledger):
     assert view.snapshot.rejected
 
 
+@pytest.mark.parametrize("words", ["quality --range all", "compare", "report --out {folder}/report.html"])
+def test_other_readers_have_the_rights_of_the_page(world, after_score, caplog, words):
+    """The figures on the terminal and in a file take no more than the page."""
+    code, text = outcome(world, words.format(folder=world.folder), "dashboard", caplog)
+
+    assert code == 0, text
+    assert "lacks" not in text
+
+
 def outcome(world, command, user, caplog, **changes):
     """Run a command in this process, without its Spark part; return its exit code and its messages."""
     log.addHandler(caplog.handler)
