@@ -114,6 +114,7 @@ def test_killed_executors_lose_and_double_nothing(spark, own, small_models, jars
     code = running.wait()
     if code:
         assert code == 7, running.output
-        assert job(command, env=submit.prepare(config), cwd=tmp_path).wait() == 0
+        again = job(command, env=submit.prepare(config), cwd=tmp_path)
+        assert again.wait() == 0, again.output
 
     assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}
