@@ -5,26 +5,20 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import statistics
-import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-import psutil
-
 import data
 import latency
+import memory
 import peers
 import variants
 from figures import Growth, Row, Run, compared
 from servers import INPUT, KAFKA_ONLY, LOOSE_INPUT, Bed
 from sides import Side, compare
-from streamscore import score_stream
-from streamscore.clients import kafka, topic_records
-from streamscore.config import Config
-from streamscore.launch import submit
+from streamscore.clients import kafka
 from variants import Engine
 
 
@@ -309,7 +303,7 @@ class Bench:
         config = self.bed.config(*keys, f"stream.checkpoint={self.bed.config().state_dir / 'checkpoints' / 'memory'}")
         self.bed.fresh(config)
         shutil.rmtree(config.stream.checkpoint, ignore_errors=True)
-        peaks = list(_peaks(config, [*self.bed.keys, *keys], events * 2))
+        peaks = list(memory.peaks(config, [*self.bed.keys, *keys], events * 2))
         early = max(size for share, size in peaks if share <= 0.1)
         late = max(size for _, size in peaks)
         yield Row("peak memory of the job's JVM, heap of 1 GB", late, late, late, 1.6, True, "GB")
@@ -399,34 +393,3 @@ GROUPS: Sequence[Callable[[Bench], Iterator[Row]]] = (
     Bench.seed,
     Bench.grow,
 )
-
-
-def _peaks(config: Config, keys: Sequence[str], records: int) -> Iterator[tuple[float, float]]:
-    """Submit the job and yield, while it runs, the share of its records that are written and its peak memory so far."""
-    environment = submit.prepare(config)
-    words = [word for key in keys for word in ("--set", key)]
-    checkpoint = f"stream.checkpoint={config.stream.checkpoint}"
-    job = submit.start(
-        score_stream.JOB, config, [*words, "--set", checkpoint], environment, config.state_dir / "memory.log"
-    )
-    peak = 0.0
-    while job.poll() is None:
-        peak = max(peak, _jvm_gigabytes(job))
-        written = topic_records.extent(config.kafka, config.kafka.topics.predictions).records
-        if written:
-            yield written / records, peak
-        time.sleep(0.2)
-    if job.returncode:
-        raise RuntimeError(f"score_stream ended with code {job.returncode}; see {config.state_dir / 'memory.log'}")
-
-
-def _jvm_gigabytes(job: subprocess.Popen[bytes]) -> float:
-    """Return the resident memory of a job's JVM: spark-submit turns into it."""
-    try:
-        leader = psutil.Process(job.pid)
-        return max(
-            (p.memory_info().rss / 1e9 for p in (leader, *leader.children(recursive=True)) if p.name() == "java"),
-            default=0.0,
-        )
-    except psutil.NoSuchProcess:
-        return 0.0

@@ -139,8 +139,9 @@ def scored_events(spark: SparkSession, config: Config, served: Sequence[ServedMo
     scored.register(spark, config, served)
     events = sources.events(spark, config.kafka, config.kafka.topics.input, config.stream)
     rows = scored.evaluated(events, served, scored.key_room(config))
-    counts = decoder.event_counts(spark).alias(event_counts.NAME)
-    return rows.observe("quality", *scored.observations(spark, config, served), counts)
+    # Only the metrics show these, and each event costs some time.
+    counts = [] if config.metrics.port is None else [decoder.event_counts(spark).alias(event_counts.NAME)]
+    return rows.observe("quality", *scored.observations(spark, config, served), *counts)
 
 
 class _Scoring:

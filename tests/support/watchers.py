@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from streamscore.local.ports import free_port
 
@@ -41,6 +42,15 @@ def until(what, holds, seconds=60.0):
             return found
         time.sleep(0.1)
     raise AssertionError(f"not within {seconds:.0f} s: {what}")
+
+
+def numbers(text):
+    """Return the samples of a page by name and labels, in the alphabetical order of the labels' names."""
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
 
 
 class Prometheus:

@@ -286,12 +286,7 @@ def scores(server: Client, settings: Elasticsearch, topic: str) -> dict[tuple[st
     body = {
         "size": 0,
         "track_total_hits": False,
-        "query": {
-            "bool": {
-                "filter": [{"term": {"topic": topic}}, {"exists": {"field": "score_kind"}}],
-                "must_not": [{"exists": {"field": "late_labels"}}],
-            }
-        },
+        "query": _of_scoring(topic, {"exists": {"field": "score_kind"}}),
         "aggs": {"models": {"terms": {"field": "model", "size": 1_000}, "aggs": {"versions": of_version}}},
     }
     (answer,), _ = search.search(server, settings, [(settings.quality_index, body)])
@@ -314,18 +309,19 @@ def pairs(server: Client, settings: Elasticsearch, topic: str) -> dict[Pair, Com
     Raises:
         ServerError: the server cannot be reached.
     """
-    query = {
-        "bool": {
-            "filter": [{"term": {"topic": topic}}, {"term": {"seconds": 0}}, {"exists": {"field": "pair"}}],
-            "must_not": [{"exists": {"field": "late_labels"}}],
-        }
-    }
+    query = _of_scoring(topic, {"term": {"seconds": 0}}, {"exists": {"field": "pair"}})
     found = {}
     for hit in _hits(server, settings, settings.quality_index, query, ("pair", "stream")):
         source = hit["_source"]
         pair = Pair(source["champion"], source["champion_version"], source["model"], source["model_version"])
         found[pair] = Compared(source["champion_uri"], source["model_uri"], float(source["alpha"]))
     return found
+
+
+def _of_scoring(topic: str, *filters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the query for documents of a topic in the index of quality that the scoring job has written."""
+    late = {"exists": {"field": "late_labels"}}
+    return {"bool": {"filter": [{"term": {"topic": topic}}, *filters], "must_not": [late]}}
 
 
 def counts(server: Client, settings: Elasticsearch, topic: str, stream: str | None = None) -> dict[str, int]:

@@ -67,7 +67,7 @@ class Reader:
         self._settings = config.elasticsearch
         self._lengths = config.quality.windows
         self._attribution = quality_reader.attribution(config)
-        self._lags: tuple[int, str, label_lag.Lags] = (-LAG_AGE_MS, "", {})
+        self._lags: dict[str, tuple[int, label_lag.Lags]] = {}
         self._client: Client = elasticsearch.client(config.elasticsearch, timeout)
         self._known: dict[str, tuple[Window, dict[int, tuple[Mark, Bucket]]]] = {}
         self._views: dict[str, View] = {}
@@ -179,11 +179,9 @@ class Reader:
 
     def _lags_of(self, time_range: str, now: int) -> label_lag.Lags:
         """Return how long labels take; read once a minute, for that takes the longer the more labels there are."""
-        read_at, of_range, lags = self._lags
-        if of_range != time_range or now - read_at >= LAG_AGE_MS:
-            lags = label_lag.lags(self._client, self._config, time_range, now)
-            self._lags = now, time_range, lags
-        return lags
+        if time_range not in self._lags or now - self._lags[time_range][0] >= LAG_AGE_MS:
+            self._lags[time_range] = now, label_lag.lags(self._client, self._config, time_range, now)
+        return self._lags[time_range][1]
 
     def _search(self, *searches: Search | tuple[str, Any]) -> tuple[list[dict[str, Any]], int]:
         return elasticsearch.search(self._client, self._settings, searches)

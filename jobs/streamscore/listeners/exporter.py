@@ -211,17 +211,9 @@ def _of_batches(batches: _Batches) -> Iterator[Metric]:
 def _of_sinks(sinks: Mapping[str, SinkWork]) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily
 
-    yield family(
-        CounterMetricFamily,
-        "streamscore_sink_seconds",
-        "Time that writes to the sink took, with the pauses between attempts.",
-        ["sink"],
-        [([label], work.seconds) for label, work in sinks.items()],
-    )
-    yield family(
-        CounterMetricFamily,
-        "streamscore_sink_errors",
-        "Failed attempts to write to the sink.",
-        ["sink"],
-        [([label], work.errors) for label, work in sinks.items()],
-    )
+    for name, help_text in (
+        ("seconds", "Time that writes to the sink took, with the pauses between attempts."),
+        ("errors", "Failed attempts to write to the sink."),
+    ):
+        samples = [([label], getattr(work, name)) for label, work in sinks.items()]
+        yield family(CounterMetricFamily, f"streamscore_sink_{name}", help_text, ["sink"], samples)

@@ -86,7 +86,7 @@ def _paired(rows: Sequence[tuple[ScoredByBoth, float]], have_probabilities: bool
     )
     labels: Counter[float] = Counter()
     for label, count in whole.labels.items():
-        labels[label if label.is_integer() and 0 <= label < pairs.CLASSES else OTHER] += count
+        labels[_class(label, pairs.CLASSES)] += count
     return replace(whole, labels=dict(labels))
 
 
@@ -95,7 +95,7 @@ def _labelled(
 ) -> Statistic:
     labels, predictions, scores = [], [], []
     for event, label in rows:
-        labels.append(_class(label, kind))
+        labels.append(_class(label, 2 if kind in {"probability", "margin"} else _CLASSES))
         predictions.append(event.prediction)
         scores.append(event.score if has_bin else math.nan)
     if not labels:
@@ -104,7 +104,6 @@ def _labelled(
     return replace(whole, scored=0, predictions={}, sum_p=0.0, sum_p_squared=0.0, sum_miss=0.0)
 
 
-def _class(label: float, kind: ScoreKind) -> float:
+def _class(label: float, classes: int) -> float:
     """Return the label as it is counted: all that are no classes together."""
-    classes = 2 if kind in {"probability", "margin"} else _CLASSES
     return label if label.is_integer() and 0 <= label < classes else OTHER

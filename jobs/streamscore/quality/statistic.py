@@ -16,7 +16,7 @@ import numpy as np
 
 from streamscore.quality import bins, confusion
 from streamscore.quality.confusion import Confusion
-from streamscore.schema import ScoreKind
+from streamscore.schema import ADDED_FIELDS, ScoreKind
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -151,8 +151,8 @@ class Statistic:
             confusion={(label, prediction): n for label, prediction, n in _flat(counts["confusion"])},
             labels={(int(at), label): n for label, at, n in _flat(counts["labels"])},
             loss_events=document["loss_events"],
-            # Documents of earlier versions lack the last sum, which only labels that never come need.
-            **{name: float(document.get(name, 0.0)) for name in SUMS},
+            # Documents of earlier versions lack some, which count as 0.
+            **{name: float(document[name]) for name in SUMS if name in document or name not in ADDED_FIELDS},
         )
 
 

@@ -98,7 +98,7 @@ def _of_models(
     for part in parts:
         model = models[part.model]
         for seconds in config.quality.windows:
-            header = _header(config, stream, model) | {TIME: start(part.window, seconds), "seconds": seconds}
+            header = model_header(config, stream, model.name, model.version) | window_header(part.window, seconds)
             if model.score_kind == "margin":
                 header["margin_scale"] = model.margin_scale
             # A version may come back with another kind of score, and statistics of two kinds do not add up.
@@ -118,15 +118,9 @@ def _of_pairs(
     for part in parts:
         model = models[part.challenger]
         versions = Pair.of(first, model)
-        identity = _header(config, stream, model) | {
-            "pair": versions.id,
-            "champion": first.name,
-            "champion_version": first.version,
-            "champion_uri": first.origin,
-            "model_uri": model.origin,
-        }
+        identity = pair_header(config, stream, versions, first.origin, model.origin)
         for seconds in config.quality.windows:
-            header = identity | {TIME: start(part.window, seconds), "seconds": seconds}
+            header = identity | window_header(part.window, seconds)
             document = f"{stream}-{versions.id}-{seconds}-{header[TIME]}"
             windows.setdefault(document, PairEvents(header)).parts.append(part.statistic)
         look = looks.setdefault(f"{stream}-{versions.id}", Look(identity | {"seconds": 0}, alpha))
@@ -134,13 +128,45 @@ def _of_pairs(
     return {**windows, **looks}
 
 
-def _header(config: Config, stream: str, model: ServedModel) -> dict[str, Any]:
-    return {
-        "topic": config.kafka.topics.input,
-        "stream": stream,
-        "model": model.name,
-        "model_version": model.version,
+def model_header(config: Config, stream: str, model: str, version: str) -> dict[str, Any]:
+    """Return the fields that identify a version of a model and the stream that counts its events.
+
+    Args:
+        config: names the input topic.
+        stream: identity of the query.
+        model: name of the model.
+        version: its version.
+    """
+    return {"topic": config.kafka.topics.input, "stream": stream, "model": model, "model_version": version}
+
+
+def pair_header(config: Config, stream: str, pair: Pair, champion_uri: str, challenger_uri: str) -> dict[str, Any]:
+    """Return the fields that identify a pair of versions and the stream that counts its events.
+
+    Args:
+        config: names the input topic.
+        stream: identity of the query.
+        pair: the versions.
+        champion_uri: address of the champion's version, without an alias.
+        challenger_uri: address of the challenger's version, without an alias.
+    """
+    return model_header(config, stream, pair.challenger, pair.challenger_version) | {
+        "pair": pair.id,
+        "champion": pair.champion,
+        "champion_version": pair.champion_version,
+        "champion_uri": champion_uri,
+        "model_uri": challenger_uri,
     }
+
+
+def window_header(window: int, seconds: int) -> dict[str, Any]:
+    """Return the fields that identify the window of a length that contains a shorter one.
+
+    Args:
+        window: start of the shorter one, in epoch milliseconds.
+        seconds: the length.
+    """
+    return {TIME: start(window, seconds), "seconds": seconds}
 
 
 def start(window: int, seconds: int) -> int:

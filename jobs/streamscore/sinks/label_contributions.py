@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from itertools import permutations
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from streamscore.clients.labels import Compared, Scores
 from streamscore.config import Config
@@ -14,12 +15,23 @@ from streamscore.quality.late import Relabelled, ScoredByBoth, change, paired_ch
 from streamscore.quality.packed import PairPart
 from streamscore.schema import TIME
 from streamscore.scoring.labelling import Outcome, Resolution
-from streamscore.sinks.contributions import Contribution, Look, ModelEvents, PairEvents, start
+from streamscore.sinks.contributions import (
+    Contribution,
+    Look,
+    ModelEvents,
+    PairEvents,
+    model_header,
+    pair_header,
+    start,
+    window_header,
+)
 
 if TYPE_CHECKING:
     from streamscore.schema import ScoreKind
 
 _PROBABILITY: Final = "probability"
+_LATE: Final = {"late_labels": True}
+"""Field of every document that label_stream adds to."""
 
 _Version = tuple[str, str]
 
@@ -88,7 +100,7 @@ def _of_models(
         kind: ScoreKind = known.kind  # type: ignore[assignment]
         statistic = change(rows, kind, known.scale)
         for seconds in windows:
-            header = _header(config, stream, model, version) | _window(window, seconds)
+            header = model_header(config, stream, model, version) | window_header(window, seconds) | _LATE
             document = f"{stream}-{model}-{version}-{kind}-{seconds}-{header[TIME]}"
             added.setdefault(document, ModelEvents(header)).parts.append(statistic)
     return added
@@ -107,10 +119,9 @@ def _of_pairs(
         of_event[each.outcome.fields["event_id"]][each.version] = each
     events: defaultdict[tuple[Pair, int], list[ScoredByBoth]] = defaultdict(list)
     for outcomes in of_event.values():
-        for pair in compared:
-            champion = outcomes.get((pair.champion, pair.champion_version))
-            challenger = outcomes.get((pair.challenger, pair.challenger_version))
-            if champion is None or challenger is None:
+        for champion, challenger in permutations(outcomes.values(), 2):
+            pair = Pair(*champion.version, *challenger.version)
+            if pair not in compared:
                 continue
             row = _both(champion, challenger)
             if row.before != row.after:
@@ -121,15 +132,9 @@ def _of_pairs(
         known = compared[pair]
         kinds = {scores[version].kind for version in (pair[:2], pair[2:])}
         statistic = paired_change(rows, have_probabilities=kinds == {_PROBABILITY})
-        identity = _header(config, stream, pair.challenger, pair.challenger_version) | {
-            "pair": pair.id,
-            "champion": pair.champion,
-            "champion_version": pair.champion_version,
-            "champion_uri": known.champion_uri,
-            "model_uri": known.challenger_uri,
-        }
+        identity = pair_header(config, stream, pair, known.champion_uri, known.challenger_uri) | _LATE
         for seconds in windows:
-            header = identity | _window(window, seconds)
+            header = identity | window_header(window, seconds)
             document = f"{stream}-{pair.id}-{seconds}-{header[TIME]}"
             part = added.setdefault(document, PairEvents(header))
             part.parts.append(statistic)  # type: ignore[attr-defined]  # of a window, not of a comparison
@@ -148,17 +153,3 @@ def _both(champion: _Seen, challenger: _Seen) -> ScoredByBoth:
         champion.before if champion.before == challenger.before else None,
         champion.after if champion.after == challenger.after else None,
     )
-
-
-def _header(config: Config, stream: str, model: str, version: str) -> dict[str, Any]:
-    return {
-        "topic": config.kafka.topics.input,
-        "stream": stream,
-        "model": model,
-        "model_version": version,
-        "late_labels": True,
-    }
-
-
-def _window(window: int, seconds: int) -> dict[str, Any]:
-    return {TIME: start(window, seconds), "seconds": seconds}

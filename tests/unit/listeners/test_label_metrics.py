@@ -7,7 +7,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from watchers import numbers
 
 from streamscore.clients.label_state import LabelState
 from streamscore.errors import ServerError
@@ -50,15 +50,6 @@ def job(make_config, monkeypatch):
 
     found.hear, found.page = hear, page
     return found
-
-
-def numbers(text):
-    """Return the samples of a page by name and labels, in the alphabetical order of the names of labels."""
-    return {
-        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def test_counters_begin_at_zero(job):

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from watchers import numbers
 
 from streamscore import label_stream, score_stream
 from streamscore.errors import SetupError
@@ -90,15 +90,6 @@ def job(make_config, monkeypatch):
 
     with opened([listener]):
         yield SimpleNamespace(config=config, totals=totals, listener=listener, get=get, hear=hear)
-
-
-def numbers(text):
-    """Return the samples of a page by name and labels, in the alphabetical order of the labels' names."""
-    return {
-        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def test_counters_begin_at_zero(job):

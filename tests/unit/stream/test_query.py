@@ -114,6 +114,14 @@ def test_fault_of_a_write_to_kafka_is_one_of_the_sink():
     assert place_of(fault, Writing(print)) == " while writing to the sink"
 
 
+class Committed(Held):
+    """A checkpoint whose first batch is committed."""
+
+    def committed(self) -> int:
+        """Return the last committed batch."""
+        return 0
+
+
 class Polled(BatchListener):
     """A listener that keeps what it hears of the query's answers."""
 
@@ -127,12 +135,6 @@ class Polled(BatchListener):
 
 def test_listeners_hear_that_the_query_answers(spark, make_config, tmp_path):
     """They hear it from the start on, also while the query drains, and in the end that a trigger has ended."""
-
-    class Committed(Held):
-        def committed(self) -> int:
-            """Return the last committed batch."""
-            return 0
-
     source, listener = str(tmp_path / "source"), Polled()
     spark.createDataFrame([(1.0,)], "n double").write.parquet(source)
     settings = make_config(f"stream.checkpoint={tmp_path / 'checkpoint'}", "stream.available_now=true").stream
@@ -167,11 +169,6 @@ def test_listeners_hear_what_sinks_do(spark, make_config, tmp_path):
                 time.sleep(0.6)
                 batch.failed()
             time.sleep(0.6)
-
-    class Committed(Held):
-        def committed(self) -> int:
-            """Return the last committed batch."""
-            return 0
 
     source, listener = str(tmp_path / "source"), Told()
     spark.createDataFrame([(1.0,)], "n double").write.parquet(source)
