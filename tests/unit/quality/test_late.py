@@ -89,3 +89,12 @@ def test_pair_counts_an_event_once_both_outcomes_have_the_label():
 
     assert paired_change([waits], have_probabilities=True) == pairs.PairStatistic()
     assert paired_change([other], have_probabilities=True).labels == {OTHER: 1}
+
+
+def test_events_that_are_taken_out_leave_nothing():
+    """Nor a label with no events, by which two paired statistics of the same events would differ."""
+    _, after, first, _ = rows(1)
+    whole = pairs.of_rows(after, first, rows(2)[2])
+
+    assert whole.labels
+    assert whole - whole == pairs.PairStatistic()
