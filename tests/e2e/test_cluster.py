@@ -114,11 +114,7 @@ def test_killed_executors_lose_and_double_nothing(spark, own, small_models, jars
     code = running.wait()
     if code:
         assert code == 7, running.output
-        codes, outputs = [code], []
-        while codes[-1] == 7 and len(codes) <= 3:  # a busy machine may lose an executor by itself
-            again = job(command, env=submit.prepare(config), cwd=tmp_path)
-            codes.append(again.wait())
-            outputs.append(again.output)
-        assert codes[-1] == 0, "\n".join(outputs)
+        again = job(command, env=submit.prepare(config), cwd=tmp_path)
+        assert again.wait() == 0, again.output
 
     assert oracle.faults(oracle.judge(spark, config, ledger, small_models)) == {}
