@@ -15,6 +15,7 @@ from streamscore.quality import paired, pairs
 from streamscore.quality.comparison import Pair
 from streamscore.sinks.base import Batch, Replay
 from streamscore.sinks.quality import QualityStatistics
+from streamscore.stream.batch import aggregated
 
 SCHEMA = (
     "event_time bigint, reason string, label double, prediction_lr double, score_lr double, prediction_svm double, "
@@ -54,9 +55,9 @@ def write(spark, config):
 
     def batch(rows, number, replay=None, models=MODELS, stream="s"):
         sink = QualityStatistics(config, models)
-        sink.write(
-            sink.shape(spark.createDataFrame(rows, SCHEMA)), Batch(number, lambda: stream, wait=time.sleep), replay
-        )
+        frame = spark.createDataFrame(rows, SCHEMA)
+        aggregates = aggregated([sink], frame)[sink.label]
+        sink.write(frame, Batch(number, lambda: stream, wait=time.sleep, aggregates=aggregates), replay)
 
     return batch
 

@@ -16,6 +16,7 @@ from streamscore.sinks import quality
 from streamscore.sinks.base import Batch, Replay
 from streamscore.sinks.quality import QualityStatistics
 from streamscore.stream import ownership
+from streamscore.stream.batch import aggregated
 from streamscore.stream.checkpoint import State
 
 SCHEMA = "event_time bigint, reason string, label double, prediction_lr double, score_lr double"
@@ -49,7 +50,8 @@ def write(spark, config):
     def batch(times, number, replay=None, stream="s", model=LR, config=config):
         sink = QualityStatistics(config, [model])
         rows = spark.createDataFrame([(at, None, 1.0, 1.0, 0.75) for at in times], SCHEMA)
-        sink.write(sink.shape(rows), Batch(number, lambda: stream, wait=time.sleep), replay)
+        aggregates = aggregated([sink], rows)[sink.label]
+        sink.write(rows, Batch(number, lambda: stream, wait=time.sleep, aggregates=aggregates), replay)
 
     return batch
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from streamscore.sinks.base import Batch
 from streamscore.sinks.elasticsearch import OutcomeDocuments
 from streamscore.sinks.quality import QualityStatistics
 
-BATCH = Batch(0, lambda: "a-query", wait=time.sleep)
+BATCH = Batch(0, lambda: "a-query", wait=time.sleep, aggregates={"documents": 10, "sums": b""})
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_index_that_was_created_by_a_write_between_two_batches_stops_the_next_on
     assert client.count(index=name)["count"] == 1
 
 
-def test_statistics_are_not_added_to_an_index_that_was_created_again(config, client, spark):
+def test_statistics_are_not_added_to_an_index_that_was_created_again(config, client, spark, frame):
     """A new index would count from zero, without a word."""
     elasticsearch.ensure(config.elasticsearch)
     sink = QualityStatistics(config)
@@ -143,7 +144,7 @@ def test_statistics_are_not_added_to_an_index_that_was_created_again(config, cli
     with pytest.raises(
         RefusedError, match=f"{config.elasticsearch.quality_index}' at .* was deleted and created again"
     ):
-        sink.write(spark.createDataFrame([(b"",)], "sums binary"), BATCH, None)
+        sink.write(frame, BATCH, None)
 
 
 UNFIT = {
@@ -200,7 +201,8 @@ def test_wait_for_a_full_disk_tells_elasticsearch_s_reason(config, client, frame
     elasticsearch.ensure(config.elasticsearch)  # a start is not refused for it
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr(logging.getLogger("streamscore"), "propagate", True)
-    make_room = Batch(0, str, wait=lambda _: client.indices.put_settings(index=name, settings=dict.fromkeys(block)))
+    free = dict.fromkeys(block)
+    make_room = replace(BATCH, wait=lambda _: client.indices.put_settings(index=name, settings=free))
     OutcomeDocuments(config, is_owned=True).write(frame, make_room, None)
 
     waits = [record.getMessage() for record in caplog.records if "trying again" in record.getMessage()]

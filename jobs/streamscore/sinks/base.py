@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from streamscore.config import Config
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
     from typing_extensions import Self
 
     from streamscore.scoring.served import ServedModel
@@ -40,6 +40,8 @@ class Batch:
     """Waits for a number of seconds, or until the job is asked to stop."""
     failed: Callable[[], object] = field(default=lambda: None)
     """Takes note of a failed attempt that the sink repeats."""
+    aggregates: Mapping[str, Any] = field(default_factory=dict)
+    """The values of the aggregates that the sink asked for, by name."""
 
 
 class SinkWork(NamedTuple):
@@ -97,11 +99,22 @@ class Sink(ABC):
         """
         return {}
 
+    def aggregates(self, spark: SparkSession) -> dict[str, Column]:  # noqa: ARG002 (most sinks need none)
+        """Return what this sink has to know of a whole batch before it writes, as aggregates of the query's rows.
+
+        One pass over a batch computes the aggregates of all its sinks; ``write`` finds the values in ``batch``.
+
+        Args:
+            spark: the session of the query.
+        """
+        return {}
+
     @abstractmethod
     def shape(self, rows: DataFrame) -> DataFrame:
         """Return the query's rows as this sink writes them, without a Spark job.
 
-        A query's only sink shapes the stream itself, once; beside others it shapes each batch.
+        A query's only sink shapes the stream itself, once, unless it asks for aggregates; beside others it shapes each
+        batch.
         """
 
     @abstractmethod

@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from pyspark.sql import functions as F
 
 from streamscore.clients import elasticsearch, index_streams
 from streamscore.clients.written_index import WrittenIndex
@@ -20,8 +22,10 @@ from streamscore.system import failpoints
 from streamscore.system.console import log
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
+_COUNT: Final = "documents"
+"""Name of the aggregate with the number of a batch's documents."""
 _TOO_LARGE = "returned [413|"
 _LARGEST_BULK = 8 * 1024 * 1024
 _SHARES = 1_000_000_000
@@ -66,14 +70,13 @@ class _IndexSink(OutcomeSink):
         self._known_index().operations()
 
     def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:  # noqa: ARG002 (a replay has the same ids)
-        """Write the documents; retry all of them while Elasticsearch is unreachable or overloaded."""
-        settings = self.config.elasticsearch
-        failpoints.write(
-            self.failpoint, shaped, lambda part: patiently(lambda: self._write_counted(part), settings, batch)
-        )
+        """Write the documents, if there are any; retry all of them while Elasticsearch is unreachable or overloaded."""
+        count = batch.aggregates[_COUNT]
+        if count:
+            patiently(lambda: self._write_counted(shaped, count), self.config.elasticsearch, batch)
 
-    def _write_counted(self, part: DataFrame) -> None:
-        """Write the documents and compare their number with the index's new operations.
+    def _write_counted(self, documents: DataFrame, count: int) -> None:
+        """Write documents and compare their number with the index's new operations.
 
         The connector accepts any response of status 200 as a success, even one without an item for each document.
 
@@ -83,14 +86,13 @@ class _IndexSink(OutcomeSink):
         """
         settings, written = self.config.elasticsearch, self._known_index()
         before = written.operations()
-        self._write_in_bulks(part)
+        failpoints.write(self.failpoint, documents, self._write_in_bulks)
         after = written.operations()
         taken = sum(number - before[shard] for shard, number in after.items() if shard in before)
-        sent = part.count()
-        if taken < sent:
+        if taken < count:
             raise ServerError(
-                f"the index {self.index!r} at {settings.url} has taken {max(taken, 0):,} of {sent:,} documents, though "
-                "all bulk requests were answered with success: does a gateway answer in its place?"
+                f"the index {self.index!r} at {settings.url} has taken {max(taken, 0):,} of {count:,} documents, "
+                "though all bulk requests were answered with success: does a gateway answer in its place?"
             )
 
     def _known_index(self) -> WrittenIndex:
@@ -136,6 +138,10 @@ class RejectedDocuments(_IndexSink):
         """Name of the failpoint at its writes."""
         return "rejected"
 
+    def aggregates(self, spark: SparkSession) -> dict[str, Column]:  # noqa: ARG002 (a count of Spark's own)
+        """Return the number of bad messages."""
+        return {_COUNT: F.count(REASON)}
+
     def shape(self, rows: DataFrame) -> DataFrame:
         """Return the bad messages as documents."""
         return rejected_documents(rows)
@@ -171,10 +177,15 @@ class OutcomeDocuments(_IndexSink):
         """
         return [f"the index {name}" for name in elasticsearch.ensure(self.config.elasticsearch)]
 
+    def aggregates(self, spark: SparkSession) -> dict[str, Column]:  # noqa: ARG002 (a count of Spark's own)
+        """Return the number of documents."""
+        good = f"{REASON} IS NULL AND {is_sampled(self.config.elasticsearch.documents)}"
+        return {_COUNT: len(self.models) * F.expr(f"count_if({good})")}
+
     def shape(self, rows: DataFrame) -> DataFrame:
         """Return the outcomes of all events, or of the sampled share of events, as documents."""
-        kept = with_share(rows, self.config.elasticsearch.documents)
-        return documents(outcomes(kept, self.models), self.config.kafka.topics.input)
+        sampled = rows.filter(is_sampled(self.config.elasticsearch.documents))
+        return documents(outcomes(sampled, self.models), self.config.kafka.topics.input)
 
     def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
         """Record the stream in the index's mapping, then write the sampled documents; retry transient failures."""
@@ -182,18 +193,16 @@ class OutcomeDocuments(_IndexSink):
             settings, topic = self.config.elasticsearch, self.config.kafka.topics.input
             patiently(lambda: index_streams.record_checkpoint(settings, topic, batch.query()), settings, batch)
             self.is_owned = True
-        if self.config.elasticsearch.documents:
-            super().write(shaped, batch, replay)
+        super().write(shaped, batch, replay)
 
 
-def with_share(rows: DataFrame, share: float) -> DataFrame:
-    """Return a share of the events, chosen by a hash of ``event_id``, so that a replay chooses the same events.
+def is_sampled(share: float) -> str:
+    """Return SQL for whether an event is one of a share of them, by its id alone, so that a replay samples the same.
 
     Args:
-        rows: evaluated rows.
         share: the share, in [0, 1].
     """
-    return rows if share == 1 else rows.filter(f"pmod(xxhash64(event_id), {_SHARES}) < {round(share * _SHARES)}")
+    return "true" if share == 1 else f"pmod(xxhash64(event_id), {_SHARES}) < {round(share * _SHARES)}"
 
 
 def documents(outcomes: DataFrame, topic: str) -> DataFrame:
@@ -201,8 +210,6 @@ def documents(outcomes: DataFrame, topic: str) -> DataFrame:
 
     A score that is not finite, such as a margin that overflowed, is omitted: Elasticsearch would refuse the document.
     """
-    from pyspark.sql import functions as F
-
     return outcomes.selectExpr(
         f"concat_ws('-', event_id, model, model_version) AS {DOCUMENT_ID}",
         f"event_time AS `{TIME}`",

@@ -20,10 +20,11 @@ from streamscore.system.console import log
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 _TIMEOUT: Final = 30.0
 """Timeout of one request, in seconds."""
+_SUMS: Final = "sums"
 
 
 @dataclass
@@ -56,14 +57,18 @@ class QualityStatistics(AdditiveDocuments, OutcomeSink):
             self.written = WrittenIndex(self.config.elasticsearch, self.config.elasticsearch.quality_index)
         self.written.require_same(server)
 
-    def shape(self, rows: DataFrame) -> DataFrame:
-        """Return one row of bytes: the packed statistics by model and window of the shortest length."""
+    def aggregates(self, spark: SparkSession) -> dict[str, Column]:
+        """Return the packed statistics by model and window of the shortest length."""
         shortest = self.config.quality.windows[0]
         compared = champion_of(self.config.compare.champion, self.models)
-        return rows.agg(quality_sums(rows.sparkSession, self.models, compared, shortest).alias("sums"))
+        return {_SUMS: quality_sums(spark, self.models, compared, shortest)}
 
-    def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
-        """Sum up the batch in one Spark job, and add the sums to the documents; retry transient failures.
+    def shape(self, rows: DataFrame) -> DataFrame:
+        """Return the rows as they are: all that is written follows from the aggregates."""
+        return rows
+
+    def write(self, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:  # noqa: ARG002 (aggregates say all)
+        """Add the sums of the batch to the documents; retry transient failures.
 
         A stream that scores the topic again first deletes the statistics of the earlier streams.
 
@@ -74,8 +79,7 @@ class QualityStatistics(AdditiveDocuments, OutcomeSink):
         settings, stream = self.config.elasticsearch, batch.query()
         with elasticsearch.client(settings, _TIMEOUT) as server:
             patiently(partial(self._require_same_index, server), settings, batch)
-            (row,) = shaped.collect()
-            added = contributions.of_batch(self.config, self.models, bytes(row["sums"]), stream)
+            added = contributions.of_batch(self.config, self.models, bytes(batch.aggregates[_SUMS]), stream)
             if self._counts_again and not self.is_alone:
                 patiently(lambda: self._drop_earlier_streams(server, stream), settings, batch)
                 self.is_alone = True

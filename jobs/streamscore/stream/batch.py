@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamscore.errors import StreamscoreError
 from streamscore.sinks.base import Batch, Replay, Sink, SinkWork
@@ -87,9 +87,18 @@ class BatchWriter:
             rows.persist()
         try:
             replay = self.replay if self.replay and number <= self.replay.last_batch else None
+            aggregates = {} if self._shapes_stream else aggregated(self.sinks, rows)
             for sink in self.sinks:
                 self.progress.sink = sink
-                self._write(sink, rows if self._shapes_stream else sink.shape(rows), number, replay)
+                batch = Batch(
+                    number,
+                    self.query,
+                    is_stopping=lambda: bool(self.stop),
+                    wait=self.stop.wait,
+                    failed=partial(self._note, sink, errors=1),
+                    aggregates=aggregates.get(sink.label, {}),
+                )
+                self._write(sink, rows if self._shapes_stream else sink.shape(rows), batch, replay)
             self.progress.sink = None
         except StreamscoreError as error:
             self.progress.fault = error
@@ -100,14 +109,12 @@ class BatchWriter:
         if number == self.last_batch:
             self.progress.phase = Phase.FINISHED
 
-    def _write(self, sink: Sink, shaped: DataFrame, number: int, replay: Replay | None) -> None:
+    def _write(self, sink: Sink, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
         self._since = time.monotonic()
-        failed = partial(self._note, sink, errors=1)
-        batch = Batch(number, self.query, lambda: bool(self.stop), self.stop.wait, failed)
         try:
             sink.write(shaped, batch, replay)
         except Exception:
-            failed()
+            batch.failed()
             raise
         self._note(sink)
 
@@ -128,4 +135,24 @@ class BatchWriter:
 
     @property
     def _shapes_stream(self) -> bool:
-        return len(self.sinks) == 1
+        return len(self.sinks) == 1 and type(self.sinks[0]).aggregates is Sink.aggregates
+
+
+def aggregated(sinks: Sequence[Sink], rows: DataFrame) -> dict[str, dict[str, Any]]:
+    """Return the values of the aggregates that sinks ask for, by label of the sink and name; one pass over the rows.
+
+    Args:
+        sinks: the sinks.
+        rows: a batch.
+    """
+    asked = [
+        (sink.label, name, aggregate)
+        for sink in sinks
+        for name, aggregate in sink.aggregates(rows.sparkSession).items()
+    ]
+    found: dict[str, dict[str, Any]] = {}
+    if asked:
+        (values,) = rows.agg(*(aggregate for *_, aggregate in asked)).collect()
+        for (label, name, _), value in zip(asked, values, strict=True):
+            found.setdefault(label, {})[name] = value
+    return found

@@ -305,8 +305,8 @@ def test_events_and_rejected_messages_are_counted(judged):
 def test_share_of_events_is_chosen_by_their_ids(spark, share, expected):
     """The sampled events depend on their ids alone, so that a replay chooses the same."""
     rows = spark.range(4_000).selectExpr("concat('ml-0-', id) AS event_id", "id")
-    kept = {row["event_id"] for row in elasticsearch.with_share(rows, share).collect()}
-    again = elasticsearch.with_share(rows.filter("id % 2 = 0").orderBy(F.desc("id")), share).collect()
+    kept = {row["event_id"] for row in rows.filter(elasticsearch.is_sampled(share)).collect()}
+    again = rows.filter("id % 2 = 0").orderBy(F.desc("id")).filter(elasticsearch.is_sampled(share)).collect()
 
     assert len(kept) == pytest.approx(expected, rel=0.2)
     assert {row["event_id"] for row in again} == {one for one in kept if int(one.rpartition("-")[2]) % 2 == 0}
