@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ import coverage_floor
 def check(monkeypatch, tmp_path):
     """Return a function that compares percentages with the floor and returns the message, if any."""
     monkeypatch.setattr(coverage_floor, "REPORT", tmp_path / "report.json")
+    monkeypatch.setenv("CI", "true")
 
     def run(percentages, reasons):
         monkeypatch.setattr(coverage_floor, "REASONS", reasons)
@@ -45,6 +47,42 @@ def test_reason_excuses_a_file(check):
     """A recorded reason excuses a file, but only while the file is below the floor."""
     assert check({"a.py": 12}, {"a.py": "runs on Databricks"}) is None
     assert check({"a.py": 99}, {"a.py": "runs on Databricks"}) == "a.py: is not below 85 %, so its reason can go"
+
+
+def test_skipped_tests_are_a_possible_cause(check, monkeypatch):
+    """Outside CI the message says so, for only there tests are skipped."""
+    monkeypatch.delenv("CI")
+
+    assert check({"a.py": 12}, {}).endswith(
+        "If the run has skipped tests, these may cover it: see the last lines of `make test`"
+    )
+    assert check({"a.py": 99}, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "percent", "code"), [({"CI": "true"}, 84, 2), ({"CI": "true"}, 85, 0), ({}, 84, 0)]
+)
+def test_make_test_fails_for_it_in_ci_alone(root, tmp_path, environment, percent, code):
+    """Pytest's last line stays the last one unless the check fails; elsewhere there is no check."""
+    for name in ("Makefile", "tools/coverage_floor.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text((root / name).read_text())
+    (tmp_path / ".coverage").mkdir()
+    report = {"files": {"a.py": {"summary": {"percent_covered": percent}}}}
+    (tmp_path / ".coverage" / "report.json").write_text(json.dumps(report))
+    words = ["test", "--old-file=lint", "--old-file=types", "PYTEST=echo", f"BIN={Path(sys.executable).parent}"]
+    done = subprocess.run(
+        ["make", *words],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == code, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("--durations=30 --cov")
+    assert ("a.py: 84 % of its lines" in done.stderr) == (code != 0)
 
 
 def test_missing_report_is_explained(monkeypatch, tmp_path):

@@ -34,14 +34,16 @@ class StretchProgress(BatchListener):
         self._seconds = seconds
         self._started = self._last = time.monotonic()
         console = terminal()
-        self._live = None if console is None else Live(self._table(), console=console, transient=True)
+        self._live = (
+            None if console is None else Live(self._table(), console=console, auto_refresh=False, transient=True)
+        )
 
     def open(self) -> None:
         """Draw the table."""
         self._started = self._last = time.monotonic()
         if self._live is not None:
             with suppress(OSError):
-                self._live.start()
+                self._live.start(refresh=True)
 
     def refresh(self) -> None:
         """Redraw the table, or write a line once the interval has passed."""

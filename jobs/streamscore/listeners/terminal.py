@@ -28,7 +28,7 @@ class Terminal(BatchListener):
     def open(self) -> None:
         """Draw the table."""
         with suppress(OSError):
-            self._live.start()
+            self._live.start(refresh=True)
 
     def refresh(self) -> None:
         """Redraw the table."""

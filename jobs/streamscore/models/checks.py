@@ -22,6 +22,7 @@ from streamscore.models.gate.manifest import MANIFEST, Golden, Manifest, Vector,
 from streamscore.schema import FEATURES
 from streamscore.scoring.apply import apply_models, apply_stages
 from streamscore.scoring.declines import inputs, inside, pairs
+from streamscore.scoring.renames import renames
 from streamscore.scoring.served import ServedModel
 from streamscore.spark import jvm
 from streamscore.spark.errors import root_cause
@@ -175,6 +176,7 @@ def _known(model: ServedModel) -> dict[str, Any]:
     types = {field.name: field.type for field in model.fields}
     found: dict[str, Any] = {}
     stages: Sequence[Any] = model.stages
+    sources = {made: read for stage in stages for read, made in renames(stage)}
     for stage in stages:
         kind = type(stage).__name__
         if kind == "StringIndexerModel":
@@ -184,6 +186,7 @@ def _known(model: ServedModel) -> dict[str, Any]:
         elif kind == "Bucketizer":
             splits = stage.getSplitsArray() if stage.isSet("inputCols") else [stage.getSplits()]
             found |= {read: inside(bounds) for (read, _), bounds in zip(pairs(stage), splits, strict=True)}
+    found = {sources.get(name, name): value for name, value in found.items()}
     return {name: _typed(value, types[name]) for name, value in found.items() if name in types}
 
 

@@ -10,6 +10,7 @@ from streamscore.errors import ModelError
 from streamscore.schema import FEATURES
 from streamscore.scoring import served
 from streamscore.scoring.declines import inputs, pairs
+from streamscore.scoring.renames import FORM, names_of, readable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,8 +29,16 @@ def read(origin: str, inspected: Inspected, fields: Sequence[Field]) -> tuple[Fi
         fields: the raw columns of a message.
 
     Raises:
-        ModelError: messages lack a column, or it has another type than in the training.
+        ModelError: messages lack a column, or it has another type than in the training, or Spark cannot read its name.
     """
+    for stage in inspected.needed:
+        unreadable = [] if stage.is_renaming else [name for name in stage.inputs if not readable(name)]
+        if unreadable:
+            raise ModelError(
+                f"{origin}: the stage {stage.name} reads the column {unreadable[0]!r}, but Spark's stages read no "
+                "name with a dot or a backtick. Train it on a column of another name, which a first stage can make: "
+                f"SQLTransformer(statement={FORM!r})"
+            )
     trained = None if inspected.manifest is None else inspected.manifest.fields
     listed = ", ".join(inspected.inputs)
     if not fields:
@@ -79,11 +88,11 @@ def lengths(stages: Sequence[Any], fields: Sequence[Field]) -> dict[str, int]:
 
 def _beside_others(stages: Sequence[Any], name: str) -> int | None:
     """Return the length of a vector that is assembled with columns of known lengths; None if it is not."""
-    known = _known(stages)
+    known, names = _known(stages), names_of(name, stages)
     for place, stage in enumerate(stages):
-        if type(stage).__name__ == "VectorAssembler" and name in stage.getInputCols():
+        if type(stage).__name__ == "VectorAssembler" and not set(names).isdisjoint(stage.getInputCols()):
             total = served.size(stages[place + 1 :], stage.getOutputCol())
-            others = [known.get(other, 1) for other in inputs(stage) if other != name]
+            others = [known.get(other, 1) for other in inputs(stage) if other not in names]
             return None if total is None else total - sum(others)
     return None
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from pyspark.sql import functions as F
 
 from streamscore.schema import FEATURES, LABEL
-from streamscore.scoring.declines import DECLINED, DECLINED_TYPE, Guard
+from streamscore.scoring.declines import DECLINED, DECLINED_TYPE, Guard, quoted
+from streamscore.scoring.renames import renames
 from streamscore.scoring.served import ServedModel, detail, is_one_vs_rest
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _with_outcome(data: DataFrame, model: ServedModel) -> DataFrame:
     classifier: Any = model.stages[-1]
     kept = _hidden(data)
     scored = apply_stages(data, model, model.stages)
-    prediction = F.col(f"`{classifier.getPredictionCol()}`")
+    prediction = quoted(classifier.getPredictionCol())
     outcome = {
         model.prediction: _renumbered(prediction, model.class_order),
         model.score: _score(classifier, prediction, model),
@@ -88,6 +89,9 @@ def apply_stages(data: DataFrame, model: ServedModel, stages: Sequence[Any]) -> 
 
 
 def _transform(data: DataFrame, stage: Any) -> DataFrame:
+    renamed = renames(stage)
+    if renamed:
+        return data.select("*", *(quoted(read).alias(made) for read, made in renamed if read in data.columns))
     applied: DataFrame = _one_vs_rest(data, stage) if is_one_vs_rest(stage) else stage.transform(data)
     return applied
 
@@ -118,7 +122,7 @@ def _per_class(classifier: Any) -> Column:
     """Return the array of each class's probability, or else of its raw margin."""
     from pyspark.ml.functions import vector_to_array
 
-    vector = F.col(f"`{detail(classifier)}`")
+    vector = quoted(detail(classifier))
     # Spark's classifiers produce dense vectors (ProbabilisticClassificationModel accepts no others), so one value can
     # be read without a copy of the whole vector.
     is_dense = type(classifier).__module__ == "pyspark.ml.classification"
@@ -129,7 +133,7 @@ def _one_vs_rest(data: DataFrame, stage: Any) -> DataFrame:
     """Apply a ``OneVsRestModel``, whose own ``transform`` in PySpark calls Python for every row and caches the rows."""
     from pyspark.ml.functions import array_to_vector, vector_to_array
 
-    before = [F.col(f"`{name}`") for name in data.columns]
+    before = [quoted(name) for name in data.columns]
     margins = []
     for position, model in enumerate(stage.models):
         margins.append(f"{_MARGINS}_{position}")

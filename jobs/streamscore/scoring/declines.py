@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from pyspark.sql import functions as F
 
 from streamscore.schema import DeclineReason
+from streamscore.scoring.renames import renames
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -234,6 +235,8 @@ def quoted(name: str) -> Column:
 
 def pairs(stage: Any) -> list[tuple[str, str]]:
     """Return the columns that a stage makes of one other column each, as (read, made)."""
+    if renames(stage):
+        return list(renames(stage))
     if stage.hasParam("inputCols") and stage.isSet("inputCols"):
         if not (stage.hasParam("outputCols") and stage.isSet("outputCols")):
             return []

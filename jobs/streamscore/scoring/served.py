@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from streamscore.schema import FEATURES, ScoreKind
+from streamscore.scoring.renames import renames
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -144,6 +145,7 @@ def size(stages: Sequence[Any], source: str) -> int | None:
     columns = {source}
     """Columns whose vectors have the same length as the source's."""
     for stage in stages:
+        columns.update(made for read, made in renames(stage) if read in columns)
         if _param(stage, "featuresCol", "inputCol") in columns:
             kind = type(stage).__name__
             if kind in _SIZES:

@@ -1,5 +1,6 @@
 """The allowed host names of the page."""
 
+import asyncio
 import contextlib
 import http.client
 import subprocess
@@ -81,3 +82,57 @@ def test_updates_are_refused_under_other_names(page):
 
     assert status(page, "127.0.0.1", **upgrade) == 101
     assert status(page, "evil.example.com", **upgrade) == 403
+
+
+@pytest.fixture
+def ask(monkeypatch):
+    """Return a function that sends a connection through the middleware in this process; it returns the answers."""
+    monkeypatch.setattr(sys, "argv", ["asgi.py"])  # read at the import
+    from starlette.responses import PlainTextResponse
+
+    from streamscore.dashboard import asgi
+
+    async def inner(scope, receive, send):
+        if scope["type"] == "http":
+            await PlainTextResponse("figures")(scope, receive, send)
+        else:
+            await send({"type": f"{scope['type']}.passed"})
+
+    def connect(kind, host, *words):
+        config = asgi.settings([*(word for pair in words for word in ("--set", pair)), "--other", "1"])
+        headers = [] if host is None else [(b"host", host.encode())]
+        sent = []
+
+        async def send(event):
+            sent.append(event)
+
+        app = asgi.AllowedHosts(inner, asgi.allowed_hosts(config))
+        asyncio.run(app({"type": kind, "method": "GET", "path": "/", "headers": headers}, None, send))
+        return sent
+
+    return connect
+
+
+@pytest.mark.parametrize("host", ["[::1]:8501", "Scores.Example.com:443", "10.0.0.7"])
+def test_names_come_from_the_configuration(ask, host):
+    """The listening address and dashboard.hosts are allowed beside loopback, in any case of letters."""
+    start, body = ask("http", host, "dashboard.address=10.0.0.7", "dashboard.hosts=[scores.example.COM]")
+
+    assert start["status"] == 200
+    assert body["body"] == b"figures"
+
+
+@pytest.mark.parametrize("host", ["10.0.0.7", "[::2]:8501", None])
+def test_refusal_names_the_setting(ask, host):
+    """Without the setting the same names are refused with 403, WebSockets with a policy violation."""
+    start, body = ask("http", host)
+
+    assert start["status"] == 403
+    assert b"dashboard.hosts" in body["body"]
+    assert ask("websocket", host) == [{"type": "websocket.close", "code": 1008}]
+    assert ask("websocket", "localhost") == [{"type": "websocket.passed"}]
+
+
+def test_server_s_own_events_have_no_host(ask):
+    """Start and end of the server pass the check."""
+    assert ask("lifespan", None) == [{"type": "lifespan.passed"}]

@@ -143,6 +143,28 @@ def test_free_port_passes_and_a_taken_one_is_named():
     assert "--set kafka.bootstrap_servers=127.0.0.1:1" in str(caught.value)
 
 
+def test_address_that_others_can_reach_is_refused():
+    """The local servers ask for no password, so they listen on loopback only."""
+    ports.require_loopback("127.0.0.1", "kafka.bootstrap_servers")
+    ports.require_loopback("localhost", "kafka.bootstrap_servers")
+
+    with pytest.raises(ConfigError, match="elasticsearch.url: .* on loopback only, found 192.0.2.1"):
+        ports.require_loopback("192.0.2.1", "elasticsearch.url")
+
+
+def test_free_port_is_one_that_nobody_has(monkeypatch):
+    """Taken ports are passed over; if all are, the message says which."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(ports, "_LASTING", range(port, port + 1))
+        monkeypatch.setattr(ports.random.SystemRandom, "sample", lambda _, ports, number: [*ports][:number])
+        with pytest.raises(SetupError, match=f"no port of 127.0.0.1 between {port} and {port + 1} is free"):
+            ports.free_port()
+
+    assert ports.free_port() == port
+
+
 def server(tmp_path, command):
     """Return a server with a command alone."""
     return process.Server("x", command, {"PATH": "/bin:/usr/bin"}, "nowhere", tmp_path / "x.log", lambda: "")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from streamscore.models.gate.files import refused
 from streamscore.models.gate.schema import parse_json
 from streamscore.models.gate.trees import TreeModel
+from streamscore.scoring.renames import FORM, parse
 
 if TYPE_CHECKING:
     from streamscore.models.gate.files import Files
@@ -52,8 +53,9 @@ TRANSFORMERS: Final = frozenset(
         *("VectorAssembler", "VectorIndexerModel", "VectorSizeHint", "VectorSlicer", "Word2VecModel"),
     )
 )
-"""Deterministic stages that run inside the JVM, read no data and run no other code. Excluded are SQLTransformer, which
-runs any SQL, and RFormulaModel, whose inner stages are private classes."""
+"""Deterministic stages that run inside the JVM, read no data and run no other code. Excluded is RFormulaModel, whose
+inner stages are private classes; of SQLTransformer, which runs any SQL, only the statements that give columns other
+names are allowed."""
 
 _TUNERS: Final = frozenset(
     f"{package}.tuning.{name}"
@@ -74,6 +76,7 @@ _COMMIT_NOTE = re.compile(r"_(committed|started)_\w+", re.ASCII)
 _INPUTS: Final = ("featuresCol", "inputCol", "inputCols")
 _OUTPUTS: Final = ("outputCol", "outputCols", "rawPredictionCol", "probabilityCol", "predictionCol", "leafCol")
 _INDEXER: Final = f"{_ML}.feature.StringIndexerModel"
+_SQL: Final = f"{_ML}.feature.SQLTransformer"
 _MAY_SKIP: Final = frozenset(
     f"{_ML}.feature.{name}"
     for name in ("Bucketizer", "StringIndexerModel", "VectorAssembler", "VectorIndexerModel", "VectorSizeHint")
@@ -104,6 +107,11 @@ class Stage:
         return self.class_name == _INDEXER
 
     @property
+    def is_renaming(self) -> bool:
+        """Whether the stage gives columns other names, and does nothing else."""
+        return self.class_name == _SQL
+
+    @property
     def name(self) -> str:
         """The last part of the class's name."""
         return self.class_name.rpartition(".")[2]
@@ -112,8 +120,9 @@ class Stage:
 def needed(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """Return the stages that the prediction depends on: the last classifier, and the stages that make its input.
 
-    A stage on the label and what follows the classifier are not among them. Of a StringIndexer of several columns, the
-    inputs are those that the prediction depends on: at the others it does nothing if they are absent.
+    A stage on the label and what follows the classifier are not among them. Of a StringIndexer or an SQLTransformer of
+    several columns, the inputs are those that the prediction depends on: at the others it does nothing if they are
+    absent.
     """
     end = max((place for place, stage in enumerate(stages) if stage.is_classifier), default=len(stages) - 1)
     if not stages or not stages[end].is_classifier:
@@ -124,7 +133,7 @@ def needed(stages: Sequence[Stage]) -> tuple[Stage, ...]:
         made = stage.outputs or stage.inputs  # a VectorSizeHint changes its input
         if wanted.isdisjoint(made):
             continue
-        if stage.is_string_indexer:
+        if stage.is_string_indexer or stage.is_renaming:
             pairs = zip(stage.inputs, stage.outputs, strict=True)
             stage = replace(stage, inputs=tuple(one for one, other in pairs if other in wanted))  # noqa: PLW2901
         wanted = wanted.difference(made).union(stage.inputs)
@@ -236,10 +245,17 @@ class _Reader:
 
     def _leaf(self, folder: str, name: str, metadata: dict[str, Any]) -> Stage:
         class_name = metadata["class"]
-        self._require_listed(class_name, CLASSIFIERS | TRANSFORMERS | {_ONE_VS_REST}, name)
+        self._require_listed(class_name, CLASSIFIERS | TRANSFORMERS | {_ONE_VS_REST, _SQL}, name)
         if class_name == _ONE_VS_REST:
             self._one_vs_rest(folder, name, metadata)
         params = metadata["defaultParamMap"] | metadata["paramMap"]
+        if class_name == _SQL:
+            renamed = parse(str(params.get("statement")))
+            if renamed is None:
+                reason = f"the SQL of an SQLTransformer could do anything; allowed is only the form {FORM}"
+                raise refused(self.files.location, self.inner + name, reason)
+            read, made = zip(*renamed, strict=True)
+            return Stage(class_name, read, made, folder)
         self._require_steadfast(class_name, params, name)
         self._note_trees(folder, name, metadata)
         inputs, outputs = self._columns(params, _INPUTS, name), self._columns(params, _OUTPUTS, name)
@@ -320,7 +336,7 @@ class _Reader:
             class_name in listed,
             name,
             f"the class {class_name!a} is not on the list of stages that are safe to load. Allowed are Spark's own "
-            "classifiers and feature stages, but no SQLTransformer, no Python stage, and nothing from elsewhere",
+            "classifiers and feature stages, but no Python stage, and nothing from elsewhere",
         )
 
     def _require_steadfast(self, class_name: str, params: dict[str, Any], name: str) -> None:
