@@ -6,6 +6,8 @@ import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
+from datetime import date
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pyspark.errors import AnalysisException, IllegalArgumentException
@@ -97,11 +99,15 @@ def rows(spark: SparkSession, model: ServedModel, examples: Sequence[Example]) -
     Args:
         spark: the session, which runs a job.
         model: the model.
-        examples: feature vectors, or rows of raw columns.
+        examples: feature vectors, or rows of raw columns, with the values of a message or of a row of Spark.
 
     Raises:
         ModelError: the model declines all examples.
     """
+    examples = [
+        one if isinstance(one, DenseVector | SparseVector) else {name: _plain(value) for name, value in one.items()}
+        for one in examples
+    ]
     found = [
         Golden(**_written(example), prediction=outcome.prediction, score=outcome.score)
         for example, outcome in zip(examples, outcomes(spark, model, examples), strict=True)
@@ -316,6 +322,17 @@ def _cell(example: Example, model: ServedModel) -> dict[str, Any]:
     cells = ((field.name, example.get(field.name), field.type) for field in model.fields)
     is_real = {"DOUBLE", "FLOAT"}
     return {name: float(value) if kind in is_real and value is not None else value for name, value, kind in cells}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a row of Spark as a message has it."""
+    if isinstance(value, DenseVector | SparseVector):
+        return tuple(value.toArray().tolist())
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, date):  # a time is a date too
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else value
 
 
 def _written(example: Example) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import json
 import shutil
 import zlib
 from decimal import Decimal
@@ -28,6 +29,7 @@ from pyspark.ml.tuning import CrossValidator, ParamGridBuilder, TrainValidationS
 from pyspark.sql import functions as F
 
 from streamscore import models
+from streamscore.config.fields import parse
 from streamscore.errors import ModelError
 from streamscore.models import gate
 from streamscore.models.gate.files import LocalFiles
@@ -52,9 +54,9 @@ def tuned(cls, learner, **how):
     return cls(estimator=estimator, estimatorParamMaps=grid, evaluator=BinaryClassificationEvaluator(), seed=1, **how)
 
 
-def load(spark, make_config, *folders, extra=()):
-    """Load unsigned models, each named as its folder."""
-    listed = ", ".join(f"{{name: {folder.name}, uri: '{folder}', trust: unsigned}}" for folder in folders)
+def load(spark, make_config, *folders, trust="unsigned", extra=()):
+    """Load models, each named as its folder; by default unsigned."""
+    listed = ", ".join(f"{{name: {folder.name}, uri: '{folder}', trust: {trust}}}" for folder in folders)
     return models.load(spark, make_config(f"models=[{listed}]", *extra))
 
 
@@ -365,3 +367,15 @@ def test_vector_beside_raw_columns_of_any_name_is_served(spark, make_config, tmp
     for value, reason in zip(strange, ("null_value", "out_of_range"), strict=True):
         given = arrays.limit(1).withColumn("v", value).select(features.alias("features"))
         assert tuple(apply_models(given, [served]).first()["declined_mixed"]) == (reason, "v")
+
+
+def test_vector_beside_raw_columns_has_golden_rows(spark, make_config, tmp_path):
+    """They are rows of the data as Spark returns them: vectors, decimals and dates too."""
+    data, model = mixed(spark)
+    folder = saved(model, tmp_path / "mixed")
+    examples = [row.asDict() for row in data.withColumn("un.used", F.current_date()).limit(3).collect()]
+    path = models.sign(spark, folder, examples, {}, {}, parse(COLUMNS))
+    golden = json.loads(path.read_text())["golden"]
+
+    assert [(row["prediction"], row["score"]) for row in golden] == alone(model, data.limit(3))
+    assert len(load(spark, make_config, folder, trust="manifest", extra=[f"message.fields='{COLUMNS}'"])) == 1

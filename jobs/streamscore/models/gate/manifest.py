@@ -44,7 +44,7 @@ class Golden(_Part):
     """A golden row: a feature vector, or a row of raw columns, with the model's output after the training."""
 
     features: Vector | None = None
-    row: dict[str, bool | int | float | str | None] | None = None
+    row: dict[str, bool | int | float | str | tuple[float, ...] | None] | None = None
     """The values by column; a missing value is null."""
     prediction: float
     score: float
