@@ -2,11 +2,6 @@
 
 import io
 import logging
-import os
-import pty
-import re
-import select
-import signal
 import sys
 import time
 
@@ -16,46 +11,7 @@ from streamscore.listeners.stretch import StretchProgress
 from streamscore.listeners.terminal import LogLines, Terminal, print_summary
 from streamscore.listeners.totals import Totals
 from streamscore.scoring.served import ServedModel
-from streamscore.system.console import TERMINAL_VARIABLE, log, terminal
-
-
-class Screen:
-    """The user's side of a pseudo-terminal."""
-
-    def __init__(self):
-        self._user, self._program = pty.openpty()
-        self.device = os.ttyname(self._program)
-        self._open = True
-
-    def wait_for(self, text):
-        """Return what is written until a text appears, without control sequences; fail after ten seconds."""
-        found, deadline = "", time.time() + 10
-        while text not in found:
-            ready, _, _ = select.select([self._user], [], [], deadline - time.time())
-            assert ready, found
-            found += re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", os.read(self._user, 65_536).decode())
-        return found
-
-    def close(self):
-        """Close the window."""
-        if self._open:
-            os.close(self._user)
-            os.close(self._program)
-        self._open = False
-
-
-@pytest.fixture
-def screen(monkeypatch):
-    """A terminal that the job finds as under spark-submit."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it may become the terminal of the tests, and it closes
-    screen = Screen()
-    monkeypatch.setattr(sys, "stdout", io.StringIO())
-    monkeypatch.setenv(TERMINAL_VARIABLE, screen.device)
-    terminal.cache_clear()
-    yield screen
-    terminal.cache_clear()
-    screen.close()
-    signal.signal(signal.SIGHUP, before)
+from streamscore.system.console import log, terminal
 
 
 @pytest.fixture

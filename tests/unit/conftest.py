@@ -1,0 +1,24 @@
+"""Fixtures of the tests that need no server."""
+
+import io
+import signal
+import sys
+
+import pytest
+from screen import Screen
+
+from streamscore.system.console import TERMINAL_VARIABLE, terminal
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """A terminal that the job finds as under spark-submit."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it may become the terminal of the tests, and it closes
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setenv(TERMINAL_VARIABLE, screen.device)
+    terminal.cache_clear()
+    yield screen
+    terminal.cache_clear()
+    screen.close()
+    signal.signal(signal.SIGHUP, before)
