@@ -135,6 +135,7 @@ class BatchWriter:
 
     @property
     def _shapes_stream(self) -> bool:
+        """Whether the stream itself has the only sink's shape; aggregates need the rows before they take it."""
         return len(self.sinks) == 1 and type(self.sinks[0]).aggregates is Sink.aggregates
 
 
