@@ -1,6 +1,7 @@
 """The job's lag in a consumer group of a real broker, as Kafka's own tools see it."""
 
 import contextlib
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +19,24 @@ def clicks(own, produce):
     config = own("kafka.partitions=2", "kafka.lag_group=streamscore-{topic}")
     kafka.ensure(config.kafka, config.kafka.topics.input)
     produce(config.kafka, config.kafka.topics.input, [str(number) for number in range(20)])
+    await_group(config)
     return config
+
+
+def await_group(config):
+    """Wait until the broker has loaded what it keeps of the group, which takes a moment after its start."""
+    offsets = GroupOffsets(config.kafka, config.kafka.lag_group_name)
+    deadline = time.monotonic() + 30
+    while True:
+        offsets.commit(dict.fromkeys(ends(config), 0))
+        try:
+            assert offsets.take(15)
+        except ServerError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+        else:
+            return
 
 
 def ends(config):
