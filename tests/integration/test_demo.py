@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -106,12 +107,33 @@ def test_counts_that_differ_fail_the_demo(config, produce):
         demo._conclude(config, summary(config), complete=True)
 
 
+def test_outcome_too_many_in_kafka_fails_the_demo(config, produce):
+    """Elasticsearch has what it should have."""
+    produce(config.kafka, config.kafka.topics.predictions, ["{}"])
+
+    with pytest.raises(CheckError, match="do not agree: 0 events .* in Kafka 1, in Elasticsearch 0"):
+        demo._conclude(config, summary(config), complete=True)
+
+
+def test_document_too_many_in_elasticsearch_fails_the_demo(config):
+    """Kafka has what it should have."""
+    with elasticsearch.client(config.elasticsearch) as client:
+        client.index(index=config.elasticsearch.index, document={"event_id": "clicks-0-0"}, refresh=True)
+
+    with pytest.raises(CheckError, match="do not agree: 0 events .* in Kafka 0, in Elasticsearch 1"):
+        demo._conclude(config, summary(config), complete=True)
+
+
 def test_labels_that_are_not_joined_fail_the_demo(config, produce, started, monkeypatch):
     """They are waited for as long as the label job runs, and no longer than patience lasts."""
     monkeypatch.setattr(demo, "PATIENCE", 1.0)
     demo._conclude(config, summary(config), complete=True)  # no label was sent yet
     produce(config.kafka, config.kafka.topics.labels, [json.dumps({"event_id": "clicks-0-0", "label": 1})])
+    began = time.monotonic()
+    demo._await_labels(config, ended(started, 0))
+    assert time.monotonic() - began < 1.0
     demo._await_labels(config, started(ENDLESS))
+    assert time.monotonic() - began >= 1.0
 
     with pytest.raises(CheckError, match="1 labels sent, 0 joined by label_stream, 0 without their event"):
         demo._conclude(config, summary(config), complete=True)

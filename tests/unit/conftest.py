@@ -1,13 +1,14 @@
 """Fixtures of the tests that need no server."""
 
 import io
+import logging
 import signal
 import sys
 
 import pytest
 from screen import Screen
 
-from streamscore.system.console import TERMINAL_VARIABLE, terminal
+from streamscore.system.console import TERMINAL_VARIABLE, log, terminal
 
 
 @pytest.fixture
@@ -22,3 +23,11 @@ def screen(monkeypatch):
     terminal.cache_clear()
     screen.close()
     signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def lines(caplog):
+    """Return a function that returns the logged lines."""
+    log.propagate = True
+    caplog.set_level(logging.INFO, log.name)
+    return lambda: caplog.messages

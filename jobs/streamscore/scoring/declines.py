@@ -235,8 +235,9 @@ def quoted(name: str) -> Column:
 
 def pairs(stage: Any) -> list[tuple[str, str]]:
     """Return the columns that a stage makes of one other column each, as (read, made)."""
-    if renames(stage):
-        return list(renames(stage))
+    renamed = renames(stage)
+    if renamed:
+        return list(renamed)
     if stage.hasParam("inputCols") and stage.isSet("inputCols"):
         if not (stage.hasParam("outputCols") and stage.isSet("outputCols")):
             return []

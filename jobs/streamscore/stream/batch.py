@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -90,14 +90,7 @@ class BatchWriter:
             aggregates = {} if self._shapes_stream else aggregated(self.sinks, rows)
             for sink in self.sinks:
                 self.progress.sink = sink
-                batch = Batch(
-                    number,
-                    self.query,
-                    is_stopping=lambda: bool(self.stop),
-                    wait=self.stop.wait,
-                    failed=partial(self._note, sink, errors=1),
-                    aggregates=aggregates.get(sink.label, {}),
-                )
+                batch = self._batch(number, sink, aggregates.get(sink.label, {}))
                 self._write(sink, rows if self._shapes_stream else sink.shape(rows), batch, replay)
             self.progress.sink = None
         except StreamscoreError as error:
@@ -108,6 +101,10 @@ class BatchWriter:
                 rows.unpersist()
         if number == self.last_batch:
             self.progress.phase = Phase.FINISHED
+
+    def _batch(self, number: int, sink: Sink, aggregates: Mapping[str, Any]) -> Batch:
+        failed = partial(self._note, sink, errors=1)
+        return Batch(number, self.query, lambda: bool(self.stop), self.stop.wait, failed, aggregates)
 
     def _write(self, sink: Sink, shaped: DataFrame, batch: Batch, replay: Replay | None) -> None:
         self._since = time.monotonic()

@@ -1,19 +1,6 @@
 """The progress of a paced seed: a bar on a terminal, lines in a log."""
 
-import logging
-
-import pytest
-
 from streamscore.clients import paced
-from streamscore.system.console import log
-
-
-@pytest.fixture
-def lines(caplog):
-    """Return a function that returns the logged lines."""
-    log.propagate = True
-    caplog.set_level(logging.INFO, log.name)
-    return lambda: caplog.messages
 
 
 def test_bar_follows_on_a_terminal(screen, lines):

@@ -1,7 +1,6 @@
 """The table of a running job on a real pseudo-terminal, and what stands in its place without one."""
 
 import io
-import logging
 import sys
 import time
 
@@ -11,21 +10,13 @@ from streamscore.listeners.stretch import StretchProgress
 from streamscore.listeners.terminal import LogLines, Terminal, print_summary
 from streamscore.listeners.totals import Totals
 from streamscore.scoring.served import ServedModel
-from streamscore.system.console import log, terminal
+from streamscore.system.console import terminal
 
 
 @pytest.fixture
 def totals():
     """Totals of one model before the first batch."""
     return Totals([ServedModel("lr", "3", None, 2)], synthetic=False)
-
-
-@pytest.fixture
-def lines(caplog):
-    """Return a function that returns the logged lines."""
-    log.propagate = True
-    caplog.set_level(logging.INFO, log.name)
-    return lambda: caplog.messages
 
 
 @pytest.fixture(params=["score", "replay"])
